@@ -1,0 +1,196 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Address says where a message belongs, in neither side's spelling: a Thing, a channel, and the id
+// where the channel has one (event type, job id or execution id).
+type Address struct {
+	Thing   Thing
+	Channel Channel
+	ID      string
+}
+
+// Errors of the parsers; each is wrapped with the offending text.
+var (
+	ErrNoRoute = errors.New("no such channel")
+	ErrOwnEcho = errors.New("a request of the Thing's own, looped back")
+)
+
+// Route is the address's row of the table.
+func (a Address) Route() *Route { return a.Channel.Route() }
+
+// Topic prints the MQTT topic.
+func (a Address) Topic() string { return a.Route().pattern().topic(string(a.Thing), a.ID) }
+
+// Tail prints the subject after "{prefix}.{space}.", beginning with the Thing's token.
+func (a Address) Tail() string { return a.Route().pattern().tail(a) }
+
+// ParseTopic is the inverse of Address.Topic. The direction is needed because shadow/update is used
+// both ways. A topic that belongs to the other direction only is ErrOwnEcho: the broker looped back
+// what this Thing may publish.
+func ParseTopic(d Direction, topic string) (Address, error) {
+	root, rest := "", ""
+	switch {
+	case strings.HasPrefix(topic, "$emqx/things/"):
+		root, rest = "things", topic[len("$emqx/things/"):]
+	case strings.HasPrefix(topic, "$emqx/commands/things/"):
+		root, rest = "commands", topic[len("$emqx/commands/things/"):]
+	default:
+		return Address{}, fmt.Errorf("topic %q: %w: it does not begin with $emqx/things/ or $emqx/commands/things/", topic, ErrNoRoute)
+	}
+	name, rest, ok := strings.Cut(rest, "/")
+	if !ok {
+		return Address{}, fmt.Errorf("topic %q: %w: it ends after the Thing", topic, ErrNoRoute)
+	}
+	thing, err := ParseThing(name)
+	if err != nil {
+		return Address{}, fmt.Errorf("topic %q: %w", topic, err)
+	}
+	levels := strings.Split(rest, "/")
+	if root == "commands" {
+		if levels[0] != "executions" {
+			return Address{}, fmt.Errorf("topic %q: %w", topic, ErrNoRoute)
+		}
+		levels[0] = "commands" // the subject's spelling, in which the patterns are kept
+	}
+	a, err := match(d, thing, levels, func(s string) (string, error) { return s, nil })
+	if errors.Is(err, ErrNoRoute) {
+		if _, other := match(1-d, thing, levels, func(s string) (string, error) { return s, nil }); other == nil {
+			err = ErrOwnEcho
+			if d == Up {
+				err = fmt.Errorf("%w: only the cloud publishes it", ErrNoRoute)
+			}
+		}
+	}
+	if err == nil && (root == "commands") != (levels[0] == "commands") {
+		err = ErrNoRoute
+	}
+	if err != nil {
+		return Address{}, fmt.Errorf("topic %q: %w", topic, err)
+	}
+	return a, nil
+}
+
+// ParseTail is the inverse of Address.Tail.
+func ParseTail(d Direction, tail string) (Address, error) {
+	token, rest, ok := strings.Cut(tail, ".")
+	if !ok {
+		return Address{}, fmt.Errorf("subject …%s: %w: it ends after the Thing", tail, ErrNoRoute)
+	}
+	name, err := Untoken(token)
+	if err != nil {
+		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
+	}
+	thing, err := ParseThing(name)
+	if err != nil {
+		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
+	}
+	a, err := match(d, thing, strings.Split(rest, "."), Untoken)
+	if err != nil {
+		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
+	}
+	return a, nil
+}
+
+// pattern is a route's shape: levels that are literal, and at most one that is the id. Subject
+// tokens and topic levels have the same shape, only the root of the command topics differs.
+type pattern struct {
+	route    *Route
+	literals []string // "" where the id stands
+	id       int      // index of the id, -1 if none
+	idName   string
+}
+
+var (
+	byChannel = map[Channel]*Route{}
+	patterns  = map[Channel]*pattern{}
+	byShape   = map[shape][]*pattern{}
+)
+
+// shape is what decides first: direction, level count and first level. A job id that equals a
+// literal ("get", "start-next") is never misread, because the counts differ.
+type shape struct {
+	direction Direction
+	levels    int
+	first     string
+}
+
+// The table is turned into look-up maps once; nothing else is done at start.
+var _ = func() struct{} {
+	for i := range routes {
+		r := &routes[i]
+		p := &pattern{route: r, id: -1}
+		for j, level := range strings.Split(r.Tail, ".") {
+			if strings.HasPrefix(level, "{") {
+				p.id, p.idName, level = j, strings.Trim(level, "{}"), ""
+			}
+			p.literals = append(p.literals, level)
+		}
+		byChannel[r.Channel], patterns[r.Channel] = r, p
+		s := shape{r.Direction, len(p.literals), p.literals[0]}
+		byShape[s] = append(byShape[s], p)
+	}
+	return struct{}{}
+}()
+
+func (r *Route) pattern() *pattern { return patterns[r.Channel] }
+
+func match(d Direction, thing Thing, levels []string, decode func(string) (string, error)) (Address, error) {
+next:
+	for _, p := range byShape[shape{d, len(levels), levels[0]}] {
+		for i, l := range levels {
+			if i != p.id && l != p.literals[i] {
+				continue next
+			}
+		}
+		a := Address{Thing: thing, Channel: p.route.Channel}
+		if p.id < 0 {
+			return a, nil
+		}
+		id, err := decode(levels[p.id])
+		if err != nil {
+			return Address{}, err
+		}
+		if err := CheckID(id); err != nil {
+			return Address{}, err
+		}
+		a.ID = id
+		return a, nil
+	}
+	return Address{}, ErrNoRoute
+}
+
+func (p *pattern) topic(thing, id string) string {
+	root := "$emqx/things/" + thing + "/"
+	levels := p.literals
+	if levels[0] == "commands" {
+		root, levels = "$emqx/commands/things/"+thing+"/executions/", levels[1:]
+	}
+	return root + join(levels, "/", id)
+}
+
+func (p *pattern) tail(a Address) string {
+	id := a.ID
+	if p.id >= 0 {
+		id = Token(id)
+	}
+	return Token(string(a.Thing)) + "." + join(p.literals, ".", id)
+}
+
+func join(levels []string, sep, id string) string {
+	var b strings.Builder
+	for i, l := range levels {
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		if l == "" {
+			l = id
+		}
+		b.WriteString(l)
+	}
+	return b.String()
+}
