@@ -1,0 +1,234 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// CommandPolicy is how commands are treated, from the configuration.
+type CommandPolicy struct {
+	// Reject answers REJECTED when nobody has served the command for HandlerWait; otherwise it is left
+	// to the programs that read the raw subjects until the deadline.
+	Reject      bool
+	HandlerWait time.Duration
+	DefaultTTL  time.Duration // for a request without ttl
+	ClockSkew   time.Duration // how far the cloud's clock may be off
+}
+
+// The statuses of a response that the bridge itself writes (protocol page: "Send a Command Response").
+const (
+	statusSucceeded = "SUCCEEDED"
+	statusFailed    = "FAILED"
+	statusRejected  = "REJECTED"
+	statusTimedOut  = "TIMED_OUT"
+)
+
+// deadline reads when an execution ends: timestamp + ttl. Without a timestamp the ttl counts from the
+// arrival, without a ttl the default holds from the arrival.
+func (p CommandPolicy) deadline(payload []byte, received time.Time) time.Time {
+	ttl := gjson.GetBytes(payload, "ttl")
+	if ttl.Type != gjson.Number {
+		return received.Add(p.DefaultTTL)
+	}
+	start, ok := mapping.Moment(gjson.GetBytes(payload, "timestamp"))
+	if !ok {
+		start = received
+	}
+	return start.Add(time.Duration(min(max(ttl.Float(), 0), maxTTL.Seconds()) * float64(time.Second)))
+}
+
+// maxTTL keeps absurd ttl values from overflowing.
+const maxTTL = 10 * 365 * 24 * time.Hour
+
+// Commands runs executions on local handlers: at most one at a time for each, until somebody's response
+// was taken or the deadline is reached.
+type Commands struct {
+	Thing      mapping.Thing
+	Policy     CommandPolicy
+	Handlers   Handlers
+	Outbox     Outbox
+	Executions *Executions
+	Graveyard  Graveyard
+	Catalog    *schemas.Catalog
+	Log        *slog.Logger
+
+	slots   chan struct{}
+	running sync.WaitGroup
+}
+
+// commandSlots bounds how many commands of one Thing run at once, so that one that nobody serves
+// can't use up another Thing's memory. More wait in order of arrival, until their deadline.
+const commandSlots = 64
+
+// Start runs an execution in the background until ctx ends; then it stays open and the next run of the
+// bridge takes it up.
+func (c *Commands) Start(ctx context.Context, e *Execution) {
+	c.running.Go(func() {
+		select {
+		case c.slots <- struct{}{}:
+			defer func() { <-c.slots }()
+		case <-e.Answered():
+			return
+		case <-ctx.Done():
+			return
+		}
+		c.run(ctx, e)
+	})
+}
+
+// Resume takes up what the last run left open, except what has an answer in the outbox.
+func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
+	for _, e := range left {
+		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
+		if err != nil {
+			return err
+		}
+		if !pending {
+			c.Start(ctx, e)
+		}
+	}
+	return nil
+}
+
+// Wait returns when every execution's goroutine has ended, after the context of Start has.
+func (c *Commands) Wait() { c.running.Wait() }
+
+func (c *Commands) address(id string) mapping.Address {
+	return mapping.Address{Thing: c.Thing, Channel: mapping.CommandResponse, ID: id}
+}
+
+func (c *Commands) run(parent context.Context, e *Execution) {
+	ctx, cancel := context.WithDeadline(parent, e.Deadline.Add(c.Policy.ClockSkew))
+	defer cancel()
+	go func() { // a raw response that comes first ends the call
+		select {
+		case <-e.Answered():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	payload := c.call(ctx, e)
+	if parent.Err() != nil {
+		return // stays open
+	}
+	select {
+	case <-e.Answered():
+		return
+	default:
+	}
+	if payload == nil {
+		payload = response(statusTimedOut, result{Error: "no answer by the deadline"})
+	}
+	c.Answer(parent, e.ID, payload, e.Trace)
+}
+
+// call returns the response payload, or nil when ctx ended first.
+func (c *Commands) call(ctx context.Context, e *Execution) []byte {
+	giveUp := time.Now().Add(c.Policy.HandlerWait)
+	for pause := pauseMin; ; pause = min(2*pause, time.Second) {
+		reply, err := c.Handlers.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
+		switch {
+		case err == nil:
+			return c.reply(ctx, e, reply)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrNoHandler):
+			left := time.Until(giveUp)
+			if c.Policy.Reject {
+				if left <= 0 {
+					return response(statusRejected, result{Error: "no handler for " + e.Action})
+				}
+				pause = min(pause, left)
+			}
+		default:
+			c.Log.Debug("command call failed", "thing", c.Thing, "execution", e.ID, "error", err)
+		}
+		if sleep(ctx, pause) != nil {
+			return nil
+		}
+	}
+}
+
+// reply turns a handler's reply into the response payload.
+func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) []byte {
+	if r.Error != "" || r.ErrorCode != "" {
+		return response(statusFailed, result{Error: r.Error, Code: r.ErrorCode})
+	}
+	if len(r.Payload) == 0 {
+		return response(statusSucceeded, result{})
+	}
+	err := check(c.Catalog, nil, c.address(e.ID), r.Payload)
+	if err == nil {
+		return r.Payload
+	}
+	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: e.Trace, Origin: "reply of the handler for " + e.Action}
+	if err := buryAndWait(ctx, c.Graveyard, Letter{Message: m, Direction: mapping.Up, Rejection: err}); err != nil {
+		return nil
+	}
+	return response(statusFailed, result{Error: "the handler's reply is no valid response: " + err.Reason})
+}
+
+// Answer puts a response that the bridge wrote into the outbox, where it waits and is claimed like
+// every program's. It tries until ctx ends.
+func (c *Commands) Answer(ctx context.Context, id string, payload []byte, t Trace) {
+	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
+		if _, err := c.Outbox.Enqueue(ctx, c.address(id), payload, t); err == nil || sleep(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+// result is what the bridge says in a response of its own.
+type result struct {
+	Error string
+	Code  string
+}
+
+func response(status string, r result) []byte {
+	type body struct {
+		Error string `json:"error,omitempty"`
+		Code  any    `json:"code,omitempty"`
+	}
+	out := struct {
+		Status string `json:"status"`
+		Result *body  `json:"result,omitempty"`
+	}{Status: status}
+	if r != (result{}) {
+		out.Result = &body{Error: r.Error}
+		if n, err := strconv.ParseInt(r.Code, 10, 64); err == nil {
+			out.Result.Code = n
+		} else if r.Code != "" {
+			out.Result.Code = r.Code
+		}
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		panic(fmt.Sprintf("bridge: a response that cannot be printed: %v", err)) // strings and numbers always can
+	}
+	return b
+}
+
+// buryAndWait stores a dead letter and returns when it is durable, or when ctx ends.
+func buryAndWait(ctx context.Context, g Graveyard, l Letter) error {
+	done := make(chan struct{})
+	if err := g.Bury(ctx, l, func(error) { close(done) }); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

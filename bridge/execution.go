@@ -1,0 +1,147 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"fleetbridge/mapping"
+)
+
+// Executions remembers one Thing's command executions for as long as the broker could send a request
+// again: which are open, and which response was the one. Both survive restarts.
+type Executions struct {
+	thing  mapping.Thing
+	bucket Bucket
+
+	mu   sync.Mutex
+	open map[string]*Execution
+}
+
+// Execution is a command under way.
+type Execution struct {
+	ID       string        `json:"id"`
+	Action   string        `json:"action"`
+	Payload  []byte        `json:"payload"`
+	Received time.Time     `json:"received"`
+	Deadline time.Time     `json:"deadline"`
+	Trace    Trace         `json:"trace"`
+	answered chan struct{} // closed when a response was claimed
+}
+
+// Answered is closed as soon as somebody's response for the execution has been taken.
+func (e *Execution) Answered() <-chan struct{} { return e.answered }
+
+// claim is the value of a done key: which message is the one response.
+type claim struct {
+	Sequence uint64 `json:"seq"` // in the stream of control messages
+}
+
+// LoadExecutions reads what the last run left open.
+func LoadExecutions(ctx context.Context, t mapping.Thing, b Bucket) (*Executions, []*Execution, error) {
+	x := &Executions{thing: t, bucket: b, open: map[string]*Execution{}}
+	var left []*Execution
+	err := b.List(ctx, x.key("open", ""), func(key string, value []byte) error {
+		e := &Execution{answered: make(chan struct{})}
+		if err := json.Unmarshal(value, e); err != nil {
+			return fmt.Errorf("execution %s is damaged, delete its key to go on without it: %w", key, err)
+		}
+		x.open[e.ID] = e
+		left = append(left, e)
+		return nil
+	})
+	return x, left, err
+}
+
+func (x *Executions) key(state, id string) string {
+	prefix := state + "." + mapping.Token(string(x.thing)) + "."
+	if id == "" {
+		return prefix
+	}
+	return prefix + mapping.Token(id)
+}
+
+// Seen tells whether the execution is known: then its request is a redelivery.
+func (x *Executions) Seen(ctx context.Context, id string) (bool, error) {
+	x.mu.Lock()
+	_, open := x.open[id]
+	x.mu.Unlock()
+	if open {
+		return true, nil
+	}
+	return x.done(ctx, id)
+}
+
+func (x *Executions) done(ctx context.Context, id string) (bool, error) {
+	_, err := x.bucket.Get(ctx, x.key("done", id))
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Begin notes, in memory, that a request is being taken, so that a redelivery which comes before
+// Open has ended is known as one.
+func (x *Executions) Begin(e *Execution) {
+	e.answered = make(chan struct{})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.open[e.ID] = e
+}
+
+// Open makes a begun execution durable, unless it was answered meanwhile.
+func (x *Executions) Open(ctx context.Context, e *Execution) error {
+	value, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if err := x.bucket.Put(ctx, x.key("open", e.ID), value); err != nil {
+		return err
+	}
+	select {
+	case <-e.answered:
+		return x.bucket.Delete(ctx, x.key("open", e.ID))
+	default:
+		return nil
+	}
+}
+
+// Claim makes the message with this sequence the execution's one response. It is false when another
+// message is. Asking again for the same message, after a restart, gives the same answer.
+func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (bool, error) {
+	value, err := json.Marshal(claim{sequence})
+	if err != nil {
+		return false, err
+	}
+	mine := true
+	switch err := x.bucket.Create(ctx, x.key("done", id), value); {
+	case errors.Is(err, ErrExists):
+		old, err := x.bucket.Get(ctx, x.key("done", id))
+		if err != nil {
+			return false, err
+		}
+		var c claim
+		if err := json.Unmarshal(old, &c); err != nil {
+			return false, fmt.Errorf("execution %s: the record of its response is damaged: %w", id, err)
+		}
+		mine = c.Sequence == sequence
+	case err != nil:
+		return false, err
+	}
+	return mine, x.close(ctx, id)
+}
+
+func (x *Executions) close(ctx context.Context, id string) error {
+	x.mu.Lock()
+	e := x.open[id]
+	delete(x.open, id)
+	x.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	close(e.answered)
+	return x.bucket.Delete(ctx, x.key("open", id))
+}

@@ -1,0 +1,241 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// The edges, as small as they can be. What they promise is in ports.go; the real ones are tested in
+// their own packages and together in bridge/gateway.
+
+type memory struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	fail   error // every method returns it while set
+	writes int
+}
+
+func newMemory() *memory { return &memory{values: map[string][]byte{}} }
+
+func (b *memory) Get(_ context.Context, key string) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v, ok := b.values[key]; ok || b.fail != nil {
+		return v, b.fail
+	}
+	return nil, ErrNotFound
+}
+
+func (b *memory) Put(_ context.Context, key string, value []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fail == nil {
+		b.values[key] = value
+		b.writes++
+	}
+	return b.fail
+}
+
+func (b *memory) Create(_ context.Context, key string, value []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.values[key]; ok && b.fail == nil {
+		return ErrExists
+	}
+	if b.fail == nil {
+		b.values[key] = value
+	}
+	return b.fail
+}
+
+func (b *memory) Delete(_ context.Context, key string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.values, key)
+	return b.fail
+}
+
+func (b *memory) List(_ context.Context, prefix string, f func(string, []byte) error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, v := range b.values {
+		if strings.HasPrefix(k, prefix) {
+			if err := f(k, v); err != nil {
+				return err
+			}
+		}
+	}
+	return b.fail
+}
+
+func (b *memory) set(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail = err
+}
+
+// sink keeps what it is sent; with hold it answers only when told.
+type sink struct {
+	mu   sync.Mutex
+	sent []Message
+	done []func(error)
+	hold bool
+	err  error
+	on   func(Message) // is told of each message that was taken
+}
+
+func (s *sink) Send(_ context.Context, m Message, done func(error)) error {
+	s.mu.Lock()
+	s.sent = append(s.sent, m)
+	s.done = append(s.done, done)
+	hold, err := s.hold, s.err
+	s.mu.Unlock()
+	if !hold {
+		done(err)
+	}
+	if s.on != nil {
+		s.on(m)
+	}
+	return nil
+}
+
+func (s *sink) Ask(ctx context.Context, m Message, done func(error)) error {
+	return s.Send(ctx, m, done)
+}
+
+func (s *sink) messages() []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Message(nil), s.sent...)
+}
+
+func (s *sink) answer(i int, err error) {
+	s.mu.Lock()
+	done := s.done[i]
+	s.mu.Unlock()
+	done(err)
+}
+
+// graveyard keeps dead letters.
+type graveyard struct {
+	mu      sync.Mutex
+	letters []Letter
+}
+
+func (g *graveyard) Bury(_ context.Context, l Letter, done func(error)) error {
+	g.mu.Lock()
+	g.letters = append(g.letters, l)
+	g.mu.Unlock()
+	done(nil)
+	return nil
+}
+
+// archive holds the last message of an address.
+type archive map[mapping.Address]Message
+
+func (a archive) Last(_ context.Context, at mapping.Address) (Message, error) {
+	if m, ok := a[at]; ok {
+		return m, nil
+	}
+	return Message{}, ErrNotFound
+}
+
+// outbox keeps what the bridge writes.
+type outbox struct {
+	mu   sync.Mutex
+	sent []Message
+	fail error
+}
+
+func (o *outbox) Enqueue(_ context.Context, a mapping.Address, payload []byte, t Trace) (Receipt, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail != nil {
+		return Receipt{}, o.fail
+	}
+	o.sent = append(o.sent, Message{Address: a, Payload: payload, Trace: t})
+	return Receipt{"FLEETS_UP_CONTROL", uint64(len(o.sent))}, nil
+}
+
+func (o *outbox) Pending(_ context.Context, a mapping.Address) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.sent {
+		if m.Address == a {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (o *outbox) payloads() (out []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.sent {
+		out = append(out, string(m.Payload))
+	}
+	return out
+}
+
+// handler serves commands with a function.
+type handler func(ctx context.Context, c Call) (Reply, error)
+
+func (h handler) Call(ctx context.Context, c Call) (Reply, error) { return h(ctx, c) }
+
+// fates collects what an Observer is told.
+type fates struct {
+	mu  sync.Mutex
+	all []Fate
+}
+
+func (f *fates) Outcome(x Fate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = append(f.all, x)
+}
+
+func (f *fates) count(o Outcome) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range f.all {
+		if x.Outcome == o {
+			n++
+		}
+	}
+	return n
+}
+
+func catalog(t testing.TB) *schemas.Catalog {
+	t.Helper()
+	c, err := schemas.New(schemas.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+const pump07 = mapping.Thing("pump-07")
+
+func at(c mapping.Channel, id string) mapping.Address {
+	return mapping.Address{Thing: pump07, Channel: c, ID: id}
+}
+
+func arriving(c mapping.Channel, id, payload string) Delivery {
+	return Delivery{Message: Message{Address: at(c, id), Payload: []byte(payload), Received: time.Now()}, Settle: func() {}}
+}
+
+func deadline(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,60 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"fleetbridge/mapping"
+)
+
+// Message is one payload on its way, in neither side's spelling.
+type Message struct {
+	Address mapping.Address
+	// Payload is what was sent, byte for byte. Nobody may write into it.
+	Payload []byte
+	Trace   Trace
+	// Received is when the bridge became answerable for it: the up stream's timestamp, or the arrival
+	// from the broker.
+	Received time.Time
+	// Origin is the spelling it arrived in, topic or subject, for people who read dead letters.
+	Origin string
+	// Stray stands in for the address when there is none: what follows the space in a dead letter's
+	// subject.
+	Stray string
+	// Sequence numbers stored messages within their stream; 0: not from a stream.
+	Sequence uint64
+	// Retained tells that the broker had kept it for new subscribers.
+	Retained bool
+	// Source is set on messages that the bridge made itself: SourceShadowGet.
+	Source string
+}
+
+// SourceShadowGet marks a delta that was read from the Fleets HTTP API.
+const SourceShadowGet = "shadow-get"
+
+// Trace is the W3C trace context, carried both ways untouched.
+type Trace struct{ Parent, State string }
+
+// Delivery is a message that its source will hold, or bring again, until it is settled.
+type Delivery struct {
+	Message
+	// Err is set when the edge could not make an address of it; it is a *Rejection.
+	Err error
+	// Settle tells the source that the message is in durable charge elsewhere. It is called once, from
+	// any goroutine and in any order; a source that must acknowledge in order keeps that order itself.
+	Settle func()
+}
+
+// Source hands out deliveries in order. The channel's buffer is the source's bound.
+type Source interface {
+	Deliveries() <-chan Delivery
+}
+
+// Sink takes messages in order and reports when each is in durable charge.
+type Sink interface {
+	// Send blocks while the sink's window is full and returns an error only when ctx ends. Otherwise
+	// done is called exactly once, from any goroutine: with nil when the message is in durable charge,
+	// with a *Rejection when the other side will never take it. Every other failure the sink retries
+	// by itself, in order.
+	Send(ctx context.Context, m Message, done func(error)) error
+}

@@ -1,0 +1,115 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"fleetbridge/mapping"
+)
+
+// What the core asks of the two edges. Both are thin; the decisions are on this side.
+
+var (
+	ErrNotFound     = errors.New("not found")
+	ErrExists       = errors.New("exists already")
+	ErrNotConnected = errors.New("not connected to the broker")
+	ErrNoHandler    = errors.New("nobody serves the command")
+)
+
+// Bucket is a durable map, one of the KV buckets. A method returns when the change is as durable as
+// the bucket is.
+type Bucket interface {
+	Get(ctx context.Context, key string) ([]byte, error) // ErrNotFound
+	Put(ctx context.Context, key string, value []byte) error
+	Create(ctx context.Context, key string, value []byte) error // ErrExists
+	Delete(ctx context.Context, key string) error               // deleting what is not there is no error
+	// List calls f for every key that begins with prefix, which ends at a dot.
+	List(ctx context.Context, prefix string, f func(key string, value []byte) error) error
+}
+
+// Graveyard stores dead letters.
+type Graveyard interface {
+	// Bury is Sink.Send for dead letters; done is never called with a *Rejection.
+	Bury(ctx context.Context, l Letter, done func(error)) error
+}
+
+// Archive is what has been delivered downwards and can still be replayed.
+type Archive interface {
+	// Last returns the newest stored message of an address, or ErrNotFound.
+	Last(ctx context.Context, a mapping.Address) (Message, error)
+}
+
+// Outbox takes messages for the cloud that the bridge itself writes, such as the answer to a
+// command that nobody serves. They travel like every program's.
+type Outbox interface {
+	Enqueue(ctx context.Context, a mapping.Address, payload []byte, t Trace) (Receipt, error)
+	// Pending tells whether the outbox still holds a message for the address.
+	Pending(ctx context.Context, a mapping.Address) (bool, error)
+}
+
+// Receipt is JetStream's word that a message is stored; it prints as a PubAck.
+type Receipt struct {
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"seq"`
+}
+
+// Link is a Thing's session with the cloud, as the core needs it besides Source and Sink.
+type Link interface {
+	// Ask sends a message that is worth nothing after a lost connection, ahead of telemetry. done is
+	// called once: nil when the broker has it, ErrNotConnected when the link is or goes down first.
+	Ask(ctx context.Context, m Message, done func(error)) error
+}
+
+// Call is one command for a local handler.
+type Call struct {
+	Thing     mapping.Thing
+	Execution string
+	Action    string
+	Payload   []byte
+	Deadline  time.Time
+	Trace     Trace
+}
+
+// Reply is what a handler answered: a payload, or a service error.
+type Reply struct {
+	Payload          []byte
+	ErrorCode, Error string // set for a service error
+}
+
+// Handlers reaches the programs that serve commands.
+type Handlers interface {
+	// Call runs the command on one handler and waits for its reply until ctx ends. ErrNoHandler: nobody
+	// is subscribed now.
+	Call(ctx context.Context, c Call) (Reply, error)
+}
+
+// ShadowAPI is the Fleets HTTP API, as far as a gateway needs it.
+type ShadowAPI interface {
+	// Shadow fetches the document {reported, desired, delta, version, updatedAt}. ErrNotFound: the
+	// Thing is not registered. Any other error: not reachable now.
+	Shadow(ctx context.Context, t mapping.Thing) ([]byte, error)
+}
+
+// Observer counts. It must not block.
+type Observer interface {
+	Outcome(Fate)
+}
+
+// Fate is how a message ended; there is one for each, when it is settled.
+type Fate struct {
+	Direction mapping.Direction
+	Channel   mapping.Channel // empty for a stray
+	Outcome   Outcome
+	Code      Code // of a dead letter
+	Taken     time.Time
+}
+
+// Outcome is how a message ended.
+type Outcome string
+
+const (
+	Delivered Outcome = "delivered"
+	Duplicate Outcome = "duplicate"
+	Dead      Outcome = "dead"
+)

@@ -1,0 +1,268 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// Requests answers the `req` subjects of all Things.
+type Requests struct {
+	Things  map[mapping.Thing]*Desk
+	Timeout time.Duration
+}
+
+// Desk answers the requests for one Thing.
+type Desk struct {
+	Thing    mapping.Thing
+	Catalog  *schemas.Catalog
+	Own      *schemas.ThingSchemas
+	Exchange *Exchange
+	Leases   *Leases
+	Outbox   Outbox
+	Shadow   *Shadow
+	API      ShadowAPI // nil: none is configured
+}
+
+// HeaderStale marks a shadow document that is the last known one, not the cloud's word of now.
+const HeaderStale = "Fleets-Stale"
+
+// Handle implements RequestHandler.
+func (r *Requests) Handle(ctx context.Context, q Request) (Response, error) {
+	desk, ok := r.Things[q.Thing]
+	if !ok {
+		return Response{}, &RequestError{Code: StatusUnknownThing, Message: fmt.Sprintf("thing %q is not configured here: add it to things", q.Thing)}
+	}
+	timeout := r.Timeout
+	if q.Timeout > 0 && q.Timeout < timeout {
+		timeout = q.Timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answer, err := desk.handle(ctx, q)
+	switch {
+	case errors.Is(err, ErrNotConnected):
+		err = &RequestError{Code: StatusOffline, Message: fmt.Sprintf("thing %q is not connected to the broker", q.Thing)}
+	case errors.Is(err, context.Canceled):
+		err = &RequestError{Code: StatusOffline, Message: "the bridge is stopping"}
+	case errors.Is(err, context.DeadlineExceeded):
+		err = &RequestError{Code: StatusNoAnswer, Message: fmt.Sprintf("no answer from the cloud within %s", timeout)}
+	}
+	return answer, err
+}
+
+func (d *Desk) handle(ctx context.Context, q Request) (Response, error) {
+	if q.ShadowGet {
+		return d.shadow(ctx)
+	}
+	payload := q.Payload
+	asks := q.Address.Route().Accepted != ""
+	if asks && len(payload) == 0 {
+		payload = []byte("{}")
+	}
+	if r := check(d.Catalog, d.Own, q.Address, payload); r != nil {
+		return Response{}, &RequestError{Code: StatusBadRequest, Message: r.Reason, Details: r.Details}
+	}
+	if !asks {
+		receipt, err := d.Outbox.Enqueue(ctx, q.Address, payload, q.Trace)
+		if err != nil {
+			return Response{}, &RequestError{Code: StatusOffline, Message: fmt.Sprintf("the gateway can't store it now, try again: %v", err)}
+		}
+		body, err := json.Marshal(receipt)
+		return Response{Payload: body}, err
+	}
+	if err := d.mayUpdate(ctx, q); err != nil {
+		return Response{}, err
+	}
+	m, err := d.Exchange.Ask(ctx, q.Address, payload, q.Trace)
+	if err != nil {
+		return Response{}, err
+	}
+	if m.Address.Channel == q.Address.Route().Rejected {
+		return d.rejected(ctx, q, payload, m.Payload)
+	}
+	return d.accepted(ctx, q, payload, m.Payload)
+}
+
+// mayUpdate refuses an update of an execution that another worker has.
+func (d *Desk) mayUpdate(ctx context.Context, q Request) error {
+	if q.Address.Channel != mapping.JobUpdate || q.Worker == "" {
+		return nil
+	}
+	lease, held, err := d.Leases.Holder(ctx, q.Address.ID)
+	if err != nil || !held || lease.Worker == q.Worker {
+		return err
+	}
+	return leasedTo(q.Address.ID, lease.Worker)
+}
+
+func leasedTo(job, worker string) error {
+	return &RequestError{Code: StatusConflict, Message: fmt.Sprintf("job %q is leased to worker %q until its final update", job, worker)}
+}
+
+func (d *Desk) accepted(ctx context.Context, q Request, sent, answer []byte) (Response, error) {
+	switch q.Address.Channel {
+	case mapping.JobsStartNext:
+		job, number := execution(answer)
+		if job == "" {
+			break
+		}
+		ok, holder, err := d.Leases.Take(ctx, job, Lease{Worker: q.Worker, Execution: number})
+		if err != nil {
+			return Response{}, err
+		}
+		if !ok {
+			return Response{}, leasedTo(job, holder)
+		}
+	case mapping.JobUpdate:
+		if err := d.release(ctx, q, sent); err != nil {
+			return Response{}, err
+		}
+	}
+	return Response{Payload: answer}, nil
+}
+
+func (d *Desk) release(ctx context.Context, q Request, sent []byte) error {
+	if !finalStatus(gjson.GetBytes(sent, "status").String()) {
+		return nil
+	}
+	return d.Leases.Release(ctx, q.Address.ID)
+}
+
+// rejected reads the cloud's refusal leniently: its shape is documented nowhere.
+func (d *Desk) rejected(ctx context.Context, q Request, sent, answer []byte) (Response, error) {
+	body := gjson.ParseBytes(answer)
+	code := body.Get("code").String()
+	if q.Address.Channel == mapping.JobUpdate {
+		state := body.Get("executionState")
+		if code == "VersionMismatch" && sameState(state, gjson.ParseBytes(sent)) {
+			// The first try worked and its answer was lost: the caller has what it wants.
+			return Response{Payload: without(answer, "code", "message")}, d.release(ctx, q, sent)
+		}
+		if code == "TerminalStateReached" || code == "InvalidStateTransition" || code == "ResourceNotFound" ||
+			terminal(state.Get("status").String()) {
+			if err := d.Leases.Release(ctx, q.Address.ID); err != nil {
+				return Response{}, err
+			}
+		}
+	}
+	return Response{}, refusal(body)
+}
+
+func refusal(body gjson.Result) *RequestError {
+	code := body.Get("code").String()
+	if code == "" {
+		code = body.Get("status").String()
+	}
+	text := ""
+	for _, member := range []string{"message", "detail", "title", "error"} {
+		if v := body.Get(member); v.Type == gjson.String && v.Str != "" {
+			text = v.Str
+			break
+		}
+	}
+	out := &RequestError{Code: StatusCloudRefused, Message: code}
+	if code == "VersionMismatch" || code == strconv.Itoa(StatusConflict) {
+		out.Code = StatusConflict
+	}
+	switch {
+	case code == "" && text == "":
+		out.Message = "the cloud rejected it without a reason"
+	case code == "":
+		out.Message = text
+	case text != "":
+		out.Message = code + ": " + text
+	}
+	return out
+}
+
+// without takes members out of an object.
+func without(object []byte, members ...string) []byte {
+	for _, member := range members {
+		if out, err := sjson.DeleteBytes(object, member); err == nil {
+			object = out
+		}
+	}
+	return object
+}
+
+// terminal tells the states in which an execution never changes again.
+func terminal(status string) bool {
+	switch status {
+	case "SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED":
+		return true
+	}
+	return false
+}
+
+// sameState tells whether an execution's state already is what an update asked for. For progress, that
+// takes equal details; a final status speaks for itself.
+func sameState(state, sent gjson.Result) bool {
+	if !state.Exists() || state.Get("status").String() != sent.Get("status").String() {
+		return false
+	}
+	details := sent.Get("statusDetails")
+	if !details.Exists() || !state.Get("statusDetails").Exists() {
+		return !details.Exists() || finalStatus(sent.Get("status").String())
+	}
+	return equalJSON(details, state.Get("statusDetails"))
+}
+
+// equalJSON compares two JSON values, member order aside; numbers compare as written.
+func equalJSON(a, b gjson.Result) bool {
+	if a.Type != b.Type || a.IsObject() != b.IsObject() || a.IsArray() != b.IsArray() {
+		return false
+	}
+	switch {
+	case a.IsArray():
+		x, y := a.Array(), b.Array()
+		for i := range x {
+			if len(x) != len(y) || !equalJSON(x[i], y[i]) {
+				return false
+			}
+		}
+		return len(x) == len(y)
+	case a.IsObject():
+		x, y := a.Map(), b.Map()
+		for k := range x {
+			if v, ok := y[k]; !ok || !equalJSON(x[k], v) {
+				return false
+			}
+		}
+		return len(x) == len(y)
+	case a.Type == gjson.Number:
+		return a.Raw == b.Raw
+	default:
+		return a.String() == b.String()
+	}
+}
+
+// shadow asks the HTTP API, and falls back on what is known.
+func (d *Desk) shadow(ctx context.Context) (Response, error) {
+	var err error
+	if d.API != nil {
+		var doc []byte
+		if doc, err = d.API.Shadow(ctx, d.Thing); err == nil {
+			return Response{Payload: doc}, nil
+		}
+		if errors.Is(err, ErrNotFound) {
+			return Response{}, &RequestError{Code: StatusUnknownThing, Message: err.Error()}
+		}
+	}
+	if d.Shadow.Known() {
+		return Response{Payload: d.Shadow.Document(), Header: map[string]string{HeaderStale: "true"}}, nil
+	}
+	if err == nil {
+		err = errors.New("fleets.url is not configured and nothing has arrived yet")
+	}
+	return Response{}, &RequestError{Code: StatusOffline, Message: fmt.Sprintf("the shadow of %q is unknown: %v", d.Thing, err)}
+}

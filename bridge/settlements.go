@@ -1,0 +1,67 @@
+package bridge
+
+import "sync"
+
+// settlements lets deliveries be settled only in the order in which they were taken. A duplicate of a
+// message that is still on its way to the disk must not be acknowledged before it: for the broker the
+// two are one.
+type settlements struct {
+	mu       sync.Mutex
+	entries  []settlement // the ones not yet settled, in order
+	first    int          // number of entries[0]
+	draining bool
+	empty    chan struct{} // set by idle, closed when nothing is left
+}
+
+type settlement struct {
+	ready  bool
+	settle func()
+}
+
+// expect adds a delivery and returns what to call, once, when it may be settled as far as it is
+// concerned itself.
+func (s *settlements) expect(settle func()) (ready func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	number := s.first + len(s.entries)
+	s.entries = append(s.entries, settlement{settle: settle})
+	return func() { s.ready(number) }
+}
+
+func (s *settlements) ready(number int) {
+	s.mu.Lock()
+	s.entries[number-s.first].ready = true
+	if s.draining { // whoever drains comes by this entry, too
+		s.mu.Unlock()
+		return
+	}
+	s.draining = true
+	for len(s.entries) > 0 && s.entries[0].ready {
+		settle := s.entries[0].settle
+		s.entries[0].settle = nil
+		s.entries = s.entries[1:]
+		s.first++
+		s.mu.Unlock()
+		settle()
+		s.mu.Lock()
+	}
+	s.draining = false
+	if len(s.entries) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+	s.mu.Unlock()
+}
+
+// idle returns a channel that is closed when nothing is unsettled. Nothing may be expected after it.
+func (s *settlements) idle() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := make(chan struct{})
+	if len(s.entries) == 0 && !s.draining {
+		close(done)
+	} else {
+		s.empty = done
+	}
+	return done
+}

@@ -1,0 +1,73 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"fleetbridge/mapping"
+)
+
+// ShadowState says how much a Thing's document in FLEETS_SHADOW is worth.
+type ShadowState string
+
+const (
+	ShadowKnown   ShadowState = "known"   // fetched on this connection
+	ShadowStale   ShadowState = "stale"   // from an earlier one; the HTTP API can't be reached
+	ShadowUnknown ShadowState = "unknown" // never fetched
+)
+
+// Status is the value in the bucket FLEETS_STATUS.
+type Status struct {
+	Connected      bool        `json:"connected"`
+	Since          time.Time   `json:"since"` // when Connected changed last
+	Subscribed     bool        `json:"subscribed"`
+	SessionPresent bool        `json:"sessionPresent"`
+	Shadow         ShadowState `json:"shadow"`
+	Queued         uint64      `json:"queued"` // messages that wait for the broker
+	LastError      string      `json:"lastError"`
+}
+
+// StatusBoard keeps one Thing's status and writes it to the bucket when it changes.
+type StatusBoard struct {
+	mu     sync.Mutex
+	status Status
+	saver  saver
+}
+
+// NewStatusBoard starts with a Thing that is not connected.
+func NewStatusBoard(t mapping.Thing, b Bucket) *StatusBoard {
+	s := &StatusBoard{status: Status{Since: time.Now().UTC(), Shadow: ShadowUnknown}}
+	s.saver.write = func(ctx context.Context) error {
+		value, err := json.Marshal(s.Status())
+		if err != nil {
+			return fmt.Errorf("status of %s: %w", t, err)
+		}
+		return b.Put(ctx, mapping.Token(string(t)), value)
+	}
+	return s
+}
+
+// Status returns a copy.
+func (s *StatusBoard) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// Change edits the status and has it written if that changed anything.
+func (s *StatusBoard) Change(ctx context.Context, edit func(*Status)) {
+	s.mu.Lock()
+	before := s.status
+	edit(&s.status)
+	changed := s.status != before
+	s.mu.Unlock()
+	if changed {
+		s.saver.save(ctx, nil)
+	}
+}
+
+// Save writes the status whether it changed or not.
+func (s *StatusBoard) Save(ctx context.Context) { s.saver.save(ctx, nil) }

@@ -1,0 +1,228 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// ThingConfig is what distinguishes one Thing from another.
+type ThingConfig struct {
+	Thing    mapping.Thing
+	Own      *schemas.ThingSchemas // nil: it brings none
+	Merged   bool                  // shadow.report: merged
+	MaxBytes int
+	MaxAge   time.Duration // of what waits for the broker; 0: none
+	Commands CommandPolicy
+	// Instance is unique to this run of the bridge.
+	Instance string
+}
+
+// Ports is everything outside that a Thing works with.
+type Ports struct {
+	Cloud interface { // its session
+		Source
+		Sink
+		Link
+	}
+	Queues                                       map[mapping.Class]Source
+	Down                                         Sink
+	Graveyard                                    Graveyard
+	Archive                                      Archive
+	Outbox                                       Outbox
+	Handlers                                     Handlers
+	API                                          ShadowAPI // nil: none is configured
+	Shadows, Statuses, Executions, Leases, Marks Bucket
+	Catalog                                      *schemas.Catalog
+	Observer                                     Observer
+	Now                                          func() time.Time
+	Log                                          *slog.Logger
+}
+
+// Thing is one Thing's share of the bridge: three pumps and what they decide with.
+type Thing struct {
+	Name   mapping.Thing
+	Status *StatusBoard
+	Desk   *Desk
+
+	ports    Ports
+	shadow   *Shadow
+	exchange *Exchange
+	commands *Commands
+	gate     *Gate
+	left     []*Execution // open since the last run
+	pumps    []*Pump
+	resync   chan struct{}
+}
+
+// NewThing loads what the last run knew of the Thing and wires its parts. Nothing runs yet.
+func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
+	shadow, err := LoadShadow(ctx, c.Thing, c.Merged, p.Shadows, p.Archive)
+	if err != nil {
+		return nil, err
+	}
+	executions, left, err := LoadExecutions(ctx, c.Thing, p.Executions)
+	if err != nil {
+		return nil, fmt.Errorf("executions of %s: %w", c.Thing, err)
+	}
+	events, err := LoadEventClock(ctx, c.Thing, p.Marks)
+	if err != nil {
+		return nil, err
+	}
+	p.Log = p.Log.With("thing", string(c.Thing))
+	leases := NewLeases(c.Thing, p.Leases)
+	exchange := NewExchange(c.Thing, p.Cloud, c.Instance)
+	t := &Thing{
+		Name: c.Thing, Status: NewStatusBoard(c.Thing, p.Statuses),
+		ports: p, shadow: shadow, exchange: exchange, left: left,
+		gate: NewGate(p.Cloud), resync: make(chan struct{}, 1),
+		Desk: &Desk{Thing: c.Thing, Catalog: p.Catalog, Own: c.Own, Exchange: exchange, Leases: leases, Outbox: p.Outbox, Shadow: shadow, API: p.API},
+		commands: &Commands{Thing: c.Thing, Policy: c.Commands, Handlers: p.Handlers, Outbox: p.Outbox, Executions: executions,
+			Graveyard: p.Graveyard, Catalog: p.Catalog, Log: p.Log, slots: make(chan struct{}, commandSlots)},
+	}
+	if p.API != nil {
+		t.gate.Close()
+	}
+	if p.API != nil && shadow.Known() {
+		t.Status.status.Shadow = ShadowStale
+	}
+	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now}
+	down := &Downward{Catalog: p.Catalog, Own: c.Own, Shadow: shadow, Exchange: exchange, Executions: executions,
+		Commands: t.commands, Archive: p.Archive, Resync: t.wantResync, Now: p.Now}
+	t.pumps = append(t.pumps, &Pump{mapping.Down, t.gate, down, p.Down, p.Graveyard, p.Observer, p.Log})
+	for _, class := range mapping.Classes {
+		t.pumps = append(t.pumps, &Pump{mapping.Up, p.Queues[class], up, p.Cloud, p.Graveyard, p.Observer, p.Log})
+	}
+	return t, nil
+}
+
+// Run pumps until take ends, then finishes what is under way, until work ends at the latest.
+func (t *Thing) Run(take, work context.Context) error {
+	if err := t.commands.Resume(work, t.left); err != nil {
+		return err
+	}
+	t.left = nil
+	t.Status.Save(work)
+	var running sync.WaitGroup
+	gateCtx, stopGate := context.WithCancel(work)
+	running.Go(func() { t.gate.Run(gateCtx) })
+	running.Go(func() { t.resyncs(gateCtx) })
+	var pumps sync.WaitGroup
+	errs := make([]error, len(t.pumps))
+	for i, p := range t.pumps {
+		pumps.Go(func() { errs[i] = p.Run(take, work) })
+	}
+	pumps.Wait()
+	stopGate()
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// Wait returns when the executions that Run started have ended; the context work must have ended.
+func (t *Thing) Wait() { t.commands.Wait() }
+
+// Connected is told of every change of the connection.
+func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {
+	t.Status.Change(ctx, func(s *Status) {
+		edit(s)
+		if !s.Connected && s.Shadow == ShadowKnown {
+			s.Shadow = ShadowStale
+		}
+	})
+	if t.ports.API != nil && !t.Status.Status().Connected {
+		t.gate.Close()
+	}
+}
+
+// Ready does what each new connection asks for (protocol page: "Startup Procedure", "Jobs"): fetch the
+// shadow, deliver a pending delta, ask for the pending jobs. ctx ends with the connection.
+func (t *Thing) Ready(ctx context.Context, sessionPresent bool) {
+	if t.ports.API == nil {
+		if !sessionPresent {
+			t.shadow.NewSession()
+		}
+	} else if err := t.fetch(ctx); err != nil && ctx.Err() == nil {
+		t.unfetched(ctx, err)
+		t.wantResync()
+	}
+	t.gate.Open()
+	jobs := mapping.Address{Thing: t.Name, Channel: mapping.JobsGet}
+	if err := t.exchange.Tell(ctx, jobs, func(error) {}); err != nil && !errors.Is(err, ErrNotConnected) && ctx.Err() == nil {
+		t.ports.Log.Warn("asking for the pending jobs failed", "error", err)
+	}
+}
+
+func (t *Thing) wantResync() {
+	select {
+	case t.resync <- struct{}{}:
+	default:
+	}
+}
+
+// resyncs fetches the shadow again when somebody wants it, until that worked.
+func (t *Thing) resyncs(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.resync:
+		}
+		if t.ports.API == nil {
+			continue
+		}
+		for pause := 5 * time.Second; t.Status.Status().Connected; pause = min(2*pause, 5*time.Minute) {
+			if sleep(ctx, pause) != nil {
+				return
+			}
+			if t.fetch(ctx) == nil {
+				break
+			}
+		}
+	}
+}
+
+// fetch reads the shadow over HTTP and delivers a delta that programs have not seen.
+func (t *Thing) fetch(ctx context.Context) error {
+	body, err := t.ports.API.Shadow(ctx, t.Name)
+	if err == nil {
+		if r := rejection(t.ports.Catalog.Check("shadow.document", body)); r != nil {
+			err = r
+		}
+	}
+	if err != nil {
+		return err
+	}
+	delta := t.shadow.Fetched(body)
+	t.shadow.Save(ctx, nil)
+	if delta != nil {
+		a := mapping.Address{Thing: t.Name, Channel: mapping.ShadowDelta}
+		stored := make(chan struct{})
+		m := Message{Address: a, Payload: delta, Received: time.Now(), Origin: a.Topic(), Source: SourceShadowGet}
+		if err := t.ports.Down.Send(ctx, m, func(error) { close(stored) }); err != nil {
+			t.shadow.Undelivered()
+			return err
+		}
+		select {
+		case <-stored:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	t.Status.Change(ctx, func(s *Status) { s.Shadow, s.LastError = ShadowKnown, "" })
+	return nil
+}
+
+func (t *Thing) unfetched(ctx context.Context, err error) {
+	state := ShadowUnknown
+	if t.shadow.Known() {
+		state = ShadowStale
+	}
+	t.ports.Log.Warn("shadow not fetched", "error", err)
+	t.Status.Change(ctx, func(s *Status) { s.Shadow, s.LastError = state, "shadow: "+err.Error() })
+}

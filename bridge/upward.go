@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// Upward decides what becomes of one Thing's messages on their way to the cloud.
+type Upward struct {
+	Catalog    *schemas.Catalog
+	Own        *schemas.ThingSchemas // nil: the Thing brings none
+	MaxBytes   int
+	MaxAge     time.Duration // older messages are given up, into the dead letters; 0: never
+	Shadow     *Shadow
+	Events     *EventClock
+	Executions *Executions
+	Leases     *Leases
+	// Now is the clock by which stored questions expire.
+	Now func() time.Time
+}
+
+// Decide checks a message and gives it its final form.
+func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
+	if d.Err != nil {
+		return Decision{}, d.Err
+	}
+	m := d.Message
+	if r := check(u.Catalog, u.Own, m.Address, m.Payload); r != nil {
+		return Decision{}, r
+	}
+	limit := m.Address.Route().Expiry
+	if limit == 0 {
+		limit = u.MaxAge
+	}
+	if age := u.Now().Sub(m.Received); limit > 0 && age > limit {
+		return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
+	}
+	switch m.Address.Channel {
+	case mapping.ShadowReport:
+		return u.report(ctx, m)
+	case mapping.Event:
+		return u.event(ctx, m)
+	case mapping.CommandResponse:
+		return u.response(ctx, m)
+	case mapping.JobUpdate:
+		return u.jobUpdate(ctx, m)
+	default:
+		return forward(m), nil
+	}
+}
+
+// report publishes the whole reported state, and forgets the message only when that state is durable:
+// the next report builds on it.
+func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
+	whole, err := u.Shadow.Report(m.Payload, u.MaxBytes)
+	if err != nil {
+		return Decision{}, err
+	}
+	m.Payload = whole
+	d := forward(m)
+	d.Finish = func(settle func()) { u.Shadow.Save(ctx, settle) }
+	return d, nil
+}
+
+// event fills in the timestamp, without which Fleets would take the time of its own arrival there.
+func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
+	if gjson.GetBytes(m.Payload, "timestamp").Exists() {
+		return forward(m), nil
+	}
+	ms, ahead := u.Events.Stamp(m.Received)
+	stamped, err := sjson.SetBytes(m.Payload, "timestamp", ms)
+	if err != nil {
+		return Decision{}, Rejectf(CodeJSON, "filling in the timestamp: %v", err)
+	}
+	m.Payload = stamped
+	d := forward(m)
+	if ahead {
+		d.Finish = func(settle func()) { u.Events.Save(ctx, settle) }
+	}
+	return d, nil
+}
+
+// response lets one message per execution through, the first.
+func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
+	first, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
+	if err != nil {
+		return Decision{}, err
+	}
+	if !first {
+		return drop(Duplicate), nil
+	}
+	return forward(m), nil
+}
+
+// jobUpdate gives a lease back when a program ends its job over the stored subject.
+func (u *Upward) jobUpdate(ctx context.Context, m Message) (Decision, error) {
+	if finalStatus(gjson.GetBytes(m.Payload, "status").String()) {
+		if err := u.Leases.Release(ctx, m.Address.ID); err != nil {
+			return Decision{}, err
+		}
+	}
+	return forward(m), nil
+}
