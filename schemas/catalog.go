@@ -1,0 +1,117 @@
+package schemas
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"fleetbridge/mapping"
+)
+
+//go:embed *.schema.json
+var embedded embed.FS
+
+const suffix = ".schema.json"
+
+// ShadowDocument names the schema of the one payload that is no channel's: the shadow as the Fleets
+// HTTP API returns it.
+const ShadowDocument = "shadow.document"
+
+// Options are the bounds of every payload; 0 means the default of Limits.
+type Options struct {
+	MaxBytes int
+	MaxDepth int
+}
+
+// Catalog checks payloads against the schemas of the protocol's channels.
+type Catalog struct {
+	limits   Limits
+	names    []string
+	channels map[string]*channel
+}
+
+type channel struct {
+	source   []byte
+	keywords keywords
+	checker  checker
+	emptyOK  bool
+}
+
+// New compiles the embedded schemas. An error is a defect of this package.
+func New(opts Options) (*Catalog, error) {
+	c := &Catalog{limits: Limits(opts).orDefault(), channels: map[string]*channel{}}
+	for _, r := range mapping.Routes() {
+		if err := c.add(string(r.Channel), r.EmptyOK); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.add(ShadowDocument, false); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Catalog) add(name string, emptyOK bool) error {
+	source, err := embedded.ReadFile(name + suffix)
+	if err != nil {
+		return fmt.Errorf("channel %s has no schema: %w", name, err)
+	}
+	text, err := jsonschema.UnmarshalJSON(bytes.NewReader(source))
+	if err != nil {
+		return fmt.Errorf("schema of %s: %w", name, err)
+	}
+	object, _ := text.(map[string]any)
+	at, _ := object["$id"].(string)
+	loaded := texts{at: text}
+	d, err := compile(loaded, at, loaded)
+	if err != nil {
+		return fmt.Errorf("schema of %s: %w", name, err)
+	}
+	c.names = append(c.names, name)
+	c.channels[name] = &channel{source, object, d, emptyOK}
+	return nil
+}
+
+// Load makes texts the only source of the compiler: no file, no network.
+func (t texts) Load(at string) (any, error) {
+	if text, ok := t[at]; ok {
+		return text, nil
+	}
+	return nil, errors.New("schemas are not fetched from anywhere")
+}
+
+// Names lists the schemas: the channels in the order of the routes, then ShadowDocument.
+func (c *Catalog) Names() []string { return slices.Clone(c.names) }
+
+// Source is the text of a schema, nil for a name that has none. The caller owns it.
+func (c *Catalog) Source(name string) []byte {
+	if ch, ok := c.channels[name]; ok {
+		return slices.Clone(ch.source)
+	}
+	return nil
+}
+
+// Guard is the package's Guard with the catalog's limits.
+func (c *Catalog) Guard(payload []byte) error { return Guard(payload, c.limits) }
+
+// Check guards a payload and holds it against a schema, by the name of its channel. It returns nil,
+// an *Error, or a plain error when there is no such schema. A payload of no bytes passes where the
+// channel allows it.
+func (c *Catalog) Check(name string, payload []byte) error {
+	ch, ok := c.channels[name]
+	if !ok {
+		return fmt.Errorf("no schema %q, use one of %s", name, strings.Join(c.names, ", "))
+	}
+	if len(payload) == 0 && ch.emptyOK {
+		return nil
+	}
+	if err := Guard(payload, c.limits); err != nil {
+		return err
+	}
+	return ch.checker.check(payload)
+}

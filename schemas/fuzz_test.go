@@ -1,0 +1,65 @@
+package schemas
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// Whatever comes in, Check answers: nil, or an error that can be shown and stored, and the same
+// answer again.
+func FuzzCheck(f *testing.F) {
+	c := newCatalog(f)
+	names := c.Names()
+	for i, name := range names {
+		for _, kind := range []string{"valid", "invalid"} {
+			for _, path := range cases(f, kind)[name] {
+				payload, err := os.ReadFile(path)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(uint8(i), payload)
+			}
+		}
+	}
+	thing, err := c.LoadThing(write(f, thermostat))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, payload []byte) {
+		name := names[int(which)%len(names)]
+		if Guard(payload, Limits{}) == nil {
+			errs := []error{thing.CheckReported(payload), thing.CheckEvent("highTemperature", payload), thing.CheckCommand("setTemperature", payload)}
+			for _, err := range errs {
+				if e := (*Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != CodeSchema) {
+					t.Fatalf("%q: %v", payload, err)
+				}
+			}
+		}
+		err := c.Check(name, payload)
+		if err == nil {
+			return
+		}
+		var e *Error
+		if !errors.As(err, &e) || len(e.Details) == 0 {
+			t.Fatalf("%s %q: %#v", name, payload, err)
+		}
+		if (Guard(payload, Limits{}) == nil) != (e.Code == CodeSchema) {
+			t.Fatalf("%s %q: code %s", name, payload, e.Code)
+		}
+		for _, d := range e.Details {
+			if d.Message == "" || d.Pointer != "" && d.Pointer[0] != '/' || !utf8.ValidString(d.Pointer) {
+				t.Fatalf("%s %q: %+v", name, payload, d)
+			}
+		}
+		line := e.Error()
+		if !utf8.ValidString(line) || strings.ContainsAny(line, "\n\r\x00") {
+			t.Fatalf("%s %q: line %q", name, payload, line)
+		}
+		if again := c.Check(name, payload); again == nil || again.Error() != line {
+			t.Fatalf("%s %q: first %s, then %v", name, payload, line, again)
+		}
+	})
+}

@@ -1,0 +1,164 @@
+package schemas
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"fleetbridge/mapping"
+)
+
+// The parts of a payload that a Thing's own schemas speak of, for Under.
+const (
+	PartReported = "/state/reported" // of a shadow report
+	PartData     = "/data"           // of an event
+	PartParams   = "/params"         // of a command request
+)
+
+// ThingSchemas are the schemas that a Thing brings. What has none passes, and everything passes a
+// nil *ThingSchemas.
+type ThingSchemas struct {
+	reported checker
+	events   map[string]checker
+	commands map[string]checker
+}
+
+// CheckReported checks the value of a report's state.reported. The payload that it was cut from has
+// passed Check. Pointers begin at the part; see Under and PartReported. The error is an *Error.
+func (t *ThingSchemas) CheckReported(raw []byte) error {
+	if t == nil {
+		return nil
+	}
+	return checkPart(t.reported, raw)
+}
+
+// CheckEvent checks an event's data, as CheckReported does. No data is checked as {}.
+func (t *ThingSchemas) CheckEvent(eventType string, raw []byte) error {
+	if t == nil {
+		return nil
+	}
+	return checkPart(t.events[eventType], raw)
+}
+
+// CheckCommand checks a command's params, as CheckReported does. No params and null are checked as
+// {}: both say that the command takes none.
+func (t *ThingSchemas) CheckCommand(action string, raw []byte) error {
+	if t == nil {
+		return nil
+	}
+	if string(bytes.TrimSpace(raw)) == "null" {
+		raw = nil
+	}
+	return checkPart(t.commands[action], raw)
+}
+
+func checkPart(c checker, raw []byte) error {
+	if c == nil {
+		return nil
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		raw = []byte("{}")
+	}
+	return c.check(raw)
+}
+
+// LoadThing reads a Thing's schemas from a directory: reported.schema.json, events/{type}.schema.json
+// and commands/{action}.schema.json, each optional, the names spelled as tokens. A schema may refer
+// to any JSON file in the directory, by its path or by its $id, and to nothing else. Names that begin
+// with a dot are ignored, and so is every file that does not end in .json. The format keyword only
+// documents, as draft 2020-12 has it.
+//
+// All that is wrong with the directory is told at once, one *FileError for each problem, joined.
+func (c *Catalog) LoadThing(dir string) (*ThingSchemas, error) {
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("schema directory %s: %w", dir, errors.Unwrap(err))
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("schema directory %s: is a file, name the directory that holds reported.schema.json, events/ and commands/", dir)
+	}
+	f := newFolder(dir)
+	f.read(".", 0)
+	t := &ThingSchemas{events: map[string]checker{}, commands: map[string]checker{}}
+	for _, path := range f.paths() {
+		switch group, name, err := place(path); {
+		case err != nil:
+			f.problem(path, 0, Detail{Message: err.Error()})
+			f.files[path].used = true
+		case group == "reported":
+			t.reported = f.compile(path)
+		case group == "events":
+			t.events[name] = f.compile(path)
+		case group == "commands":
+			t.commands[name] = f.compile(path)
+		}
+	}
+	for _, path := range f.paths() {
+		if !f.files[path].used {
+			f.problem(path, 0, Detail{Message: "nothing reads this file; name it reported.schema.json, events/{type}.schema.json or " +
+				"commands/{action}.schema.json, or refer to it with $ref"})
+		}
+	}
+	if len(f.problems) > 0 {
+		return nil, f.err()
+	}
+	return t, nil
+}
+
+// place tells what a file is for: its group and, within it, the name of an event type or an action.
+// A file that only others can refer to has no group.
+func place(path string) (group, name string, err error) {
+	if path == "reported"+suffix {
+		return "reported", "", nil
+	}
+	group, file, ok := strings.Cut(path, "/")
+	token, isSchema := strings.CutSuffix(file, suffix)
+	if !ok || !isSchema || strings.Contains(file, "/") || group != "events" && group != "commands" {
+		return "", "", nil
+	}
+	name, err = mapping.Untoken(token)
+	if err == nil && group == "events" {
+		err = mapping.CheckID(name)
+	}
+	if err != nil {
+		what := "an event type"
+		if group == "commands" {
+			what = "an action"
+		}
+		return "", "", fmt.Errorf("the file's name is not %s spelled as a token: %w", what, err)
+	}
+	return group, name, nil
+}
+
+// FileError is one problem of a schema directory.
+type FileError struct {
+	File   string // its path, the directory included
+	Line   int    // from 1; 0: the file as a whole
+	Detail Detail
+}
+
+func (e *FileError) Error() string {
+	if e.Line == 0 {
+		return e.File + ": " + e.Detail.String()
+	}
+	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Detail)
+}
+
+// err joins the problems in the order of files and lines; those that several schemas ran into are
+// told once.
+func (f *folder) err() error {
+	slices.SortFunc(f.problems, func(a, b *FileError) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Error(), b.Error()))
+	})
+	var all []error
+	last := ""
+	for _, p := range f.problems {
+		if p.Error() != last {
+			all = append(all, p)
+		}
+		last = p.Error()
+	}
+	return errors.Join(all...)
+}
