@@ -172,11 +172,12 @@ func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) []byte {
 	if err == nil {
 		return r.Payload
 	}
-	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: e.Trace, Origin: "reply of the handler for " + e.Action}
+	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: e.Trace}
+	err.Reason = fmt.Sprintf("the reply of the handler for %s is no valid response: %s", e.Action, err.Reason)
 	if err := buryAndWait(ctx, c.Graveyard, Letter{Message: m, Direction: mapping.Up, Rejection: err}); err != nil {
 		return nil
 	}
-	return response(statusFailed, result{Error: "the handler's reply is no valid response: " + err.Reason})
+	return response(statusFailed, result{Error: err.Reason})
 }
 
 // Answer puts a response that the bridge wrote into the outbox, where it waits and is claimed like

@@ -205,9 +205,14 @@ func terminal(status string) bool {
 }
 
 // sameState tells whether an execution's state already is what an update asked for. For progress, that
-// takes equal details; a final status speaks for itself.
+// takes equal details; a final status speaks for itself. A version that is not beyond the expected one
+// can't be the work of this update.
 func sameState(state, sent gjson.Result) bool {
 	if !state.Exists() || state.Get("status").String() != sent.Get("status").String() {
+		return false
+	}
+	expected, actual := sent.Get("expectedVersion"), state.Get("versionNumber")
+	if expected.Exists() && actual.Exists() && actual.Int() <= expected.Int() {
 		return false
 	}
 	details := sent.Get("statusDetails")

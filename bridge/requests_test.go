@@ -116,6 +116,8 @@ func TestVersionMismatchThatIsSuccess(t *testing.T) {
 		{"progress, equal details", `{"status":"IN_PROGRESS","statusDetails":{"a":1,"b":[2]}}`, `{"status":"IN_PROGRESS","statusDetails":{"b":[2],"a":1}}`, true},
 		{"progress, other details", `{"status":"IN_PROGRESS","statusDetails":{"a":1}}`, `{"status":"IN_PROGRESS","statusDetails":{"a":2}}`, false},
 		{"progress, details not told", `{"status":"IN_PROGRESS","statusDetails":{"a":1}}`, `{"status":"IN_PROGRESS"}`, false},
+		{"progress that can't be ours", `{"status":"IN_PROGRESS","expectedVersion":8}`, `{"status":"IN_PROGRESS","versionNumber":1}`, false},
+		{"progress that may be ours", `{"status":"IN_PROGRESS","expectedVersion":1}`, `{"status":"IN_PROGRESS","versionNumber":2}`, true},
 		{"progress without details", `{"status":"IN_PROGRESS"}`, `{"status":"IN_PROGRESS"}`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

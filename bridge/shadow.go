@@ -40,7 +40,7 @@ type document struct {
 	Desired   json.RawMessage `json:"desired"`
 	Delta     json.RawMessage `json:"delta"`
 	Version   int64           `json:"version"`
-	UpdatedAt string          `json:"updatedAt,omitempty"`
+	UpdatedAt string          `json:"updatedAt"` // RFC 3339; the cloud's word, or when this side last changed it
 }
 
 // mark remembers the newest version that was delivered on a channel.
@@ -113,11 +113,7 @@ func (d document) print() []byte {
 		}
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"reported":%s,"desired":%s,"delta":%s,"version":%d`, d.Reported, d.Desired, d.Delta, d.Version)
-	if d.UpdatedAt != "" {
-		fmt.Fprintf(&b, `,"updatedAt":%q`, d.UpdatedAt)
-	}
-	b.WriteByte('}')
+	fmt.Fprintf(&b, `{"reported":%s,"desired":%s,"delta":%s,"version":%d,"updatedAt":%q}`, d.Reported, d.Desired, d.Delta, d.Version, d.UpdatedAt)
 	return b.Bytes()
 }
 
@@ -175,8 +171,8 @@ func (s *Shadow) Desired(payload []byte) Arrival {
 			return Stale
 		}
 		s.push = mark{v.Int(), hash(state), true}
-		s.note(v.Int())
 	}
+	s.note(v.Int())
 	if emptyObject(desired) {
 		s.doc.Desired = json.RawMessage("{}")
 		return NoOp
@@ -211,6 +207,9 @@ func (s *Shadow) Fetched(body []byte) (delta []byte) {
 	s.doc = document{
 		Reported: raw(d.Get("reported")), Desired: raw(d.Get("desired")), Delta: raw(d.Get("delta")),
 		Version: version, UpdatedAt: d.Get("updatedAt").String(),
+	}
+	if s.doc.UpdatedAt == "" {
+		s.note(version)
 	}
 	if s.merged && local != nil {
 		s.doc.Reported = local // ours is newer: what it holds beyond the cloud's is queued or on its way
@@ -269,15 +268,15 @@ func (s *Shadow) Report(payload []byte, limit int) ([]byte, error) {
 		}
 	}
 	s.doc.Reported = mapping.Merge(s.doc.Reported, []byte(reported))
+	s.note(0)
 	s.loop.reported()
 	return out, nil
 }
 
+// note marks the document as changed now, and takes over a newer version. The caller holds the lock.
 func (s *Shadow) note(version int64) {
-	if version > s.doc.Version {
-		s.doc.Version = version
-		s.doc.UpdatedAt = s.now().UTC().Format(time.RFC3339Nano)
-	}
+	s.doc.Version = max(s.doc.Version, version)
+	s.doc.UpdatedAt = s.now().UTC().Format(time.RFC3339Nano)
 }
 
 // advances tells whether a version is news on the channel: newer, or equal with other content, where

@@ -75,25 +75,22 @@ func ParseTopic(d Direction, topic string) (Address, error) {
 	return a, nil
 }
 
-// ParseTail is the inverse of Address.Tail.
+// ParseTail is the inverse of Address.Tail. Its errors don't repeat the subject: the caller has the
+// whole of it.
 func ParseTail(d Direction, tail string) (Address, error) {
 	token, rest, ok := strings.Cut(tail, ".")
 	if !ok {
-		return Address{}, fmt.Errorf("subject …%s: %w: it ends after the Thing", tail, ErrNoRoute)
+		return Address{}, fmt.Errorf("%w: it ends after the Thing", ErrNoRoute)
 	}
 	name, err := Untoken(token)
 	if err != nil {
-		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
+		return Address{}, err
 	}
 	thing, err := ParseThing(name)
 	if err != nil {
-		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
+		return Address{}, err
 	}
-	a, err := match(d, thing, strings.Split(rest, "."), Untoken)
-	if err != nil {
-		return Address{}, fmt.Errorf("subject …%s: %w", tail, err)
-	}
-	return a, nil
+	return match(d, thing, strings.Split(rest, "."), Untoken)
 }
 
 // pattern is a route's shape: levels that are literal, and at most one that is the id. Subject

@@ -1,0 +1,188 @@
+package fleetstest
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// denial is one thing that clients may not do.
+type denial struct {
+	filter    string
+	subscribe bool
+	code      byte
+}
+
+// subscribe names a SUBSCRIBE packet under way.
+type subscribe struct {
+	client string
+	packet uint16
+}
+
+// DenyPublish refuses every PUBLISH on a matching topic with the reason code, as 0x87 for "not
+// authorized". QoS 0 messages vanish.
+func (b *Broker) DenyPublish(filter string, code byte) { b.deny(denial{filter, false, code}) }
+
+// DenySubscribe refuses exactly this filter with the SUBACK code, as 0x87 or 0x97. Subscriptions
+// that are there already stay.
+func (b *Broker) DenySubscribe(filter string, code byte) { b.deny(denial{filter, true, code}) }
+
+// AllowAll takes back every denial.
+func (b *Broker) AllowAll() {
+	b.Lock()
+	defer b.Unlock()
+	b.denials = nil
+}
+
+func (b *Broker) deny(d denial) {
+	b.Lock()
+	defer b.Unlock()
+	b.denials = append(b.denials, d)
+}
+
+func (b *Broker) denied(s string, subscribe bool) byte {
+	b.Lock()
+	defer b.Unlock()
+	for _, d := range b.denials {
+		if d.subscribe == subscribe && (d.filter == s || !subscribe && topicMatches(d.filter, s)) {
+			return d.code
+		}
+	}
+	return 0
+}
+
+// topicMatches tells whether an MQTT filter matches a topic. A leading wildcard does not match "$".
+func topicMatches(filter, topic string) bool {
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	if strings.HasPrefix(topic, "$") && (f[0] == "#" || f[0] == "+") {
+		return false
+	}
+	for i, level := range f {
+		switch {
+		case level == "#":
+			return true
+		case i >= len(t) || level != "+" && level != t[i]:
+			return false
+		}
+	}
+	return len(f) == len(t)
+}
+
+// firstOrder begins the numbers that stand in for the creation time of stored messages: the library
+// sorts a resumed session's messages by the low 16 bits of their second, so that messages of one
+// second come in any order. A counter in its place keeps their order. It begins ahead of the clock,
+// because the library also drops what was created a day ago.
+func firstOrder(now time.Time) int64 { return (now.Unix()>>16 + 1) << 16 }
+
+// brokerHook is where the library asks and tells.
+type brokerHook struct {
+	mqtt.HookBase
+	b *Broker
+}
+
+func (h *brokerHook) ID() string { return "fleetstest" }
+
+func (h *brokerHook) Provides(event byte) bool {
+	return slices.Contains([]byte{
+		mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
+		mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish,
+	}, event)
+}
+
+func (h *brokerHook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	h.b.Lock()
+	defer h.b.Unlock()
+	return len(h.b.logins) == 0 || slices.ContainsFunc(h.b.logins, func(l Login) bool {
+		return (l.ClientID == "" || l.ClientID == cl.ID) && l.Username == string(pk.Connect.Username) && l.Password == string(pk.Connect.Password)
+	})
+}
+
+// OnACLCheck is asked for SUBSCRIBE filters and, with write unset too, for deliveries. What may be
+// published is decided in OnPublish, which can choose the code.
+func (h *brokerHook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return write || h.b.denied(topic, true) == 0
+}
+
+// OnSessionEstablish runs before the client takes an older connection's session over. The library
+// then writes to the old connection under a lock; if that one is half open, the write would hold up
+// the whole broker, so it gets a deadline.
+func (h *brokerHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	if old, ok := h.b.server.Clients.Get(cl.ID); ok && old.Net.Conn != nil && !old.Closed() {
+		_ = old.Net.Conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	}
+}
+
+func (h *brokerHook) OnSessionEstablished(*mqtt.Client, packets.Packet) { h.b.wake() }
+
+func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	codes := make([]byte, len(pk.Filters))
+	for i, f := range pk.Filters {
+		codes[i] = h.b.denied(f.Filter, true)
+	}
+	if slices.Max(append(codes, 0)) > 0 {
+		h.b.Lock()
+		defer h.b.Unlock()
+		h.b.codes[subscribe{cl.ID, pk.PacketID}] = codes
+	}
+	return pk
+}
+
+func (h *brokerHook) OnSubscribed(*mqtt.Client, packets.Packet, []byte) { h.b.wake() }
+
+// OnPacketEncode puts right what the library does not say: the packet size limit, SUBACK codes other
+// than 0x87, PUBACK codes without a reason string (unless the client wants none), and the user
+// properties of a PUBLISH, which belong to the message and not to "problem information".
+func (h *brokerHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		pk.Properties.MaximumPacketSize = h.b.options.MaximumPacketSize
+	case packets.Publish:
+		pk.Mods.DisallowProblemInfo = false
+	case packets.Puback:
+		if pk.ReasonCode == packets.CodeNoMatchingSubscribers.Code {
+			pk.Properties.ReasonString = packets.CodeNoMatchingSubscribers.Reason
+		}
+	case packets.Suback:
+		h.b.Lock()
+		defer h.b.Unlock()
+		for i, code := range h.b.codes[subscribe{cl.ID, pk.PacketID}] {
+			if code > 0 && i < len(pk.ReasonCodes) {
+				pk.ReasonCodes[i] = code
+			}
+		}
+		delete(h.b.codes, subscribe{cl.ID, pk.PacketID})
+	}
+	return pk
+}
+
+// OnPublish records and decides. A returned code is the PUBACK's, and nobody gets the message.
+func (h *brokerHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	pk.Created = h.b.order.Add(1)
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	p := Publish{
+		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
+		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, At: time.Now(), Refused: h.b.denied(pk.TopicName, false),
+	}
+	for _, u := range pk.Properties.User {
+		p.User = append(p.User, UserProperty{u.Key, u.Val})
+	}
+	h.b.received.add(p)
+	switch {
+	case p.Refused > 0 && p.QoS == 1:
+		return pk, packets.Code{Code: p.Refused, Reason: "denied"}
+	case p.Refused > 0:
+		return pk, packets.ErrRejectPacket
+	}
+	if h.b.options.OnPublish != nil {
+		h.b.options.OnPublish(p)
+	}
+	if p.QoS == 1 && !p.Retain && !h.b.hasSubscriber(p.Topic) {
+		return pk, packets.CodeNoMatchingSubscribers
+	}
+	return pk, nil
+}

@@ -1,0 +1,59 @@
+package fleetstest_test
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"fleetbridge/bridge/fleetstest"
+)
+
+func TestMosquittoKeepsSessions(t *testing.T) {
+	m := fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true, Log: fleetstest.Log(t)})
+	newDevice(t, m.URL())
+	url := m.URL()
+	if err := m.Restart(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	if m.URL() != url {
+		t.Errorf("%s became %s", url, m.URL())
+	}
+	if _, ack, err := connect(t, m.URL(), login{}); err != nil || !ack.SessionPresent {
+		t.Errorf("after a restart: %+v, %v", ack, err)
+	}
+	if err := m.Start(deadline(t)); err == nil {
+		t.Error("started twice")
+	}
+	if err := m.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := m.Stop(deadline(t)); err != nil {
+		t.Errorf("stopped when down: %v", err)
+	}
+}
+
+func TestMosquittoForgets(t *testing.T) {
+	m := fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{})
+	newDevice(t, m.URL())
+	if err := m.Restart(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ack, err := connect(t, m.URL(), login{}); err != nil || ack.SessionPresent {
+		t.Errorf("after a restart: %+v, %v", ack, err)
+	}
+}
+
+func TestMosquittoErrors(t *testing.T) {
+	if _, err := fleetstest.NewMosquitto(deadline(t), fleetstest.MosquittoOptions{Binary: filepath.Join(t.TempDir(), "none")}); err == nil {
+		t.Error("a missing binary was started")
+	}
+	_, err := fleetstest.NewMosquitto(deadline(t), fleetstest.MosquittoOptions{Lines: []string{"no_such_option 1"}})
+	if err == nil || !strings.Contains(err.Error(), "no_such_option") {
+		t.Errorf("a bad configuration: %v", err)
+	}
+	t.Setenv("PATH", "")
+	if _, err := fleetstest.NewMosquitto(deadline(t), fleetstest.MosquittoOptions{}); err != nil && !errors.Is(err, fleetstest.ErrNoMosquitto) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,158 @@
+package gateway
+
+import "time"
+
+// Config is the whole configuration of a gateway. Its tags are the one declaration of the keys: yaml
+// names the key, default is spelled as in a file, doc and unit stand in the generated reference,
+// and so does else, in the place of a default; oneof lists the allowed words. Load returns it complete: defaults filled in, ${NAME} and _file
+// keys resolved, paths joined to the directory of the file.
+type Config struct {
+	MQTT     MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
+	Fleets   Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
+	Things   []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
+	NATS     NATS     `yaml:"nats" doc:"the NATS server that programs connect to"`
+	Local    Local    `yaml:"local" doc:"the programs on the gateway"`
+	Shadow   Shadow   `yaml:"shadow" doc:"device shadows"`
+	Requests Requests `yaml:"requests" doc:"questions to the cloud"`
+	Commands Commands `yaml:"commands" doc:"commands from the cloud"`
+	Limits   Limits   `yaml:"limits" doc:"what a payload may be, both ways"`
+	HTTP     HTTP     `yaml:"http" doc:"health and metrics"`
+	Log      Log      `yaml:"log" doc:"the log on standard error"`
+
+	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
+	Warnings []Problem `yaml:"-"`
+}
+
+// MQTT is how every Thing's session is held.
+type MQTT struct {
+	Server         []string      `yaml:"server" else:"required" unit:"URL or list" doc:"the broker: mqtt, mqtts, ws or wss, host and port; the members of a list are tried in turn"`
+	TLS            TLS           `yaml:"tls" doc:"for mqtts and wss"`
+	KeepAlive      time.Duration `yaml:"keep_alive" default:"30s" doc:"longest silence on a connection, whole seconds up to 65535s"`
+	SessionExpiry  time.Duration `yaml:"session_expiry" default:"168h" doc:"how long the broker keeps the session of a gateway that is away, whole seconds"`
+	ReceiveMaximum int           `yaml:"receive_maximum" default:"1024" unit:"messages" doc:"how many unacknowledged messages the broker may send, 1 to 65535"`
+	Subscriptions  string        `yaml:"subscriptions" default:"exact" oneof:"exact compact" doc:"the 13 filters of the protocol page (exact), or 8 wider ones for brokers with a quota (compact)"`
+	MaxPublishRate float64       `yaml:"max_publish_rate" default:"0" unit:"messages/s" doc:"per Thing; 0: no limit"`
+	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"no PUBACK for so long with messages in flight: the connection is made anew"`
+}
+
+// TLS names the files of a TLS client.
+type TLS struct {
+	CAFile     string `yaml:"ca_file" unit:"path" doc:"PEM certificates to trust instead of the system's"`
+	CertFile   string `yaml:"cert_file" unit:"path" doc:"PEM client certificate, with key_file"`
+	KeyFile    string `yaml:"key_file" unit:"path" doc:"PEM private key of cert_file"`
+	ServerName string `yaml:"server_name" doc:"the name to expect in the server's certificate instead of the host"`
+}
+
+// Fleets is the Fleets HTTP API. An empty URL: not used.
+type Fleets struct {
+	URL           string `yaml:"url" unit:"URL" doc:"base URL, https; empty: not used"`
+	APIKey        Secret `yaml:"api_key" else:"required with url" doc:"API key of the deployment"`
+	APISecret     Secret `yaml:"api_secret" else:"required with url" doc:"its secret; api_secret_file stands for it"`
+	APISecretFile string `yaml:"api_secret_file" unit:"path" doc:"file that holds the secret"`
+}
+
+// Thing is one Thing and its login at the broker.
+type Thing struct {
+	Name         string `yaml:"name" else:"required" doc:"the Thing's name in Fleets, unique"`
+	ClientID     string `yaml:"client_id" else:"the name" doc:"its MQTT client ID, unique"`
+	Username     string `yaml:"username" doc:"broker login"`
+	Password     Secret `yaml:"password" doc:"broker password"`
+	PasswordFile string `yaml:"password_file" unit:"path" doc:"file that holds the password"`
+	SchemaDir    string `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
+}
+
+// NATS is the server that programs connect to.
+type NATS struct {
+	URL       NATSURL  `yaml:"url" unit:"URL" doc:"a NATS server or cluster with JetStream, several joined by commas; empty: the embedded server"`
+	CredsFile string   `yaml:"creds_file" unit:"path" doc:"credentials file for url"`
+	TLS       TLS      `yaml:"tls" doc:"for url"`
+	Prefix    string   `yaml:"prefix" default:"fleets" doc:"first part of every subject; streams and buckets are named after it in upper case"`
+	Replicas  int      `yaml:"replicas" default:"1" doc:"of streams and buckets, 1 to 5; more than 1 needs a cluster"`
+	Embedded  Embedded `yaml:"embedded" doc:"the embedded server, when url is empty"`
+	Up        Up       `yaml:"up" doc:"what is stored on its way to the cloud"`
+	Down      Down     `yaml:"down" doc:"what came from the cloud and can be replayed"`
+}
+
+// Embedded is the NATS server in the gateway's own process.
+type Embedded struct {
+	Listen   string `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
+	StoreDir string `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored"`
+	Sync     Sync   `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are forced to disk: before they are acknowledged (always), or once in an interval, whose messages a power cut may lose"`
+}
+
+// Up bounds the streams of what programs publish. A full stream refuses more.
+type Up struct {
+	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two streams, control and telemetry, which refuse more when they are full; and of the dead letters"`
+	MaxAge   time.Duration `yaml:"max_age" default:"168h" doc:"older messages are given up; 0: never"`
+}
+
+// Down bounds the stream of what came from the cloud. A full stream forgets the oldest.
+type Down struct {
+	MaxBytes Size          `yaml:"max_bytes" default:"256MiB" doc:"a full stream forgets the oldest"`
+	MaxAge   time.Duration `yaml:"max_age" default:"24h" doc:"how long messages can be replayed; 0: no limit"`
+}
+
+// Local lists the programs that may connect to the embedded server.
+type Local struct {
+	Users []User `yaml:"users" doc:"logins of programs; without any everybody on this machine may connect"`
+}
+
+// User is the login of a program and what it may do.
+type User struct {
+	Name         string   `yaml:"name" else:"required" doc:"login, of A-Z a-z 0-9 _ -, unique"`
+	Password     Secret   `yaml:"password" doc:"password; exactly one of password, password_file and nkey is needed"`
+	PasswordFile string   `yaml:"password_file" unit:"path" doc:"file that holds the password"`
+	NKey         string   `yaml:"nkey" doc:"public user key, U…"`
+	Things       []string `yaml:"things" else:"all" unit:"list" doc:"the Things it may act for"`
+	Allow        []string `yaml:"allow" default:"report events commands jobs read" oneof:"report events commands jobs read" unit:"list" doc:"what it may do for them"`
+}
+
+// Shadow is how reports are treated.
+type Shadow struct {
+	Report string `yaml:"report" default:"merged" oneof:"merged as_sent" doc:"reports are merged and published whole (merged), or forwarded as they are (as_sent)"`
+}
+
+// Requests is how questions to the cloud are treated.
+type Requests struct {
+	Timeout time.Duration `yaml:"timeout" default:"10s" doc:"longest wait for the cloud's answer"`
+}
+
+// Commands is how commands from the cloud are treated.
+type Commands struct {
+	NoHandler   string        `yaml:"no_handler" default:"reject" oneof:"reject wait" doc:"what becomes of a command that nobody serves: it is answered REJECTED (reject), or left to the raw subjects until its ttl (wait)"`
+	HandlerWait time.Duration `yaml:"handler_wait" default:"5s" doc:"how long to wait for somebody to serve it"`
+	DefaultTTL  time.Duration `yaml:"default_ttl" default:"60s" doc:"for commands without a ttl"`
+	ClockSkew   time.Duration `yaml:"clock_skew" default:"5s" doc:"how far this clock may be ahead of the cloud's"`
+}
+
+// Limits bounds payloads, both ways.
+type Limits struct {
+	Payload Size `yaml:"payload" default:"128KiB" doc:"largest payload, at most 8MiB"`
+	Depth   int  `yaml:"depth" default:"64" unit:"levels" doc:"deepest nesting of JSON, 1 to 1000"`
+}
+
+// HTTP is the listener of /healthz, /readyz and /metrics.
+type HTTP struct {
+	Listen string `yaml:"listen" default:"127.0.0.1:9321" unit:"host:port" doc:"where /healthz, /readyz and /metrics are served; empty: nowhere"`
+}
+
+// Log is how the log is written.
+type Log struct {
+	Level  string `yaml:"level" default:"info" oneof:"debug info warn error" doc:"least level that is logged"`
+	Format string `yaml:"format" default:"text" oneof:"text json" doc:"how lines are written"`
+}
+
+// Words of the oneof keys that code decides by.
+const (
+	SubscriptionsExact   = "exact"
+	SubscriptionsCompact = "compact"
+	ReportMerged         = "merged"
+	ReportAsSent         = "as_sent"
+	NoHandlerReject      = "reject"
+	NoHandlerWait        = "wait"
+	AllowReport          = "report"
+	AllowEvents          = "events"
+	AllowCommands        = "commands"
+	AllowJobs            = "jobs"
+	AllowRead            = "read"
+)

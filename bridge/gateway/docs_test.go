@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"fleetbridge/mapping"
+)
+
+// The reference tables are made from the code: run this package's tests with -update (make docs).
+// Without it a table that is stale is a failure.
+
+const docsDir = "../../docs"
+
+func TestDocuments(t *testing.T) {
+	for name, text := range map[string]string{
+		"configuration.md": configurationDoc(),
+		"subjects.md":      subjectsDoc(),
+		"metrics.md":       metricsDoc(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if *update {
+				if err := os.MkdirAll(docsDir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sameText(t, filepath.Join(docsDir, name), text)
+		})
+	}
+}
+
+// sameText compares a document with what it should be, or writes it.
+func sameText(t *testing.T, path, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != want {
+		t.Errorf("%s is stale (%v): run make docs", path, err)
+	}
+}
+
+const (
+	routesBegin = "<!-- routes:begin -->"
+	routesEnd   = "<!-- routes:end -->"
+)
+
+// The README shows the route table between two markers; the rest of it is written by hand.
+func TestREADME(t *testing.T) {
+	const path = "../../README.md"
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(got), routesBegin)
+	_, after, ok2 := strings.Cut(rest, routesEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s needs the markers %s and %s", path, routesBegin, routesEnd)
+	}
+	sameText(t, path, before+routesBegin+"\n"+routeTable()+routesEnd+after)
+}
+
+const generated = "<!-- Made from the code by make docs; do not edit. -->\n\n"
+
+func configurationDoc() string {
+	var b strings.Builder
+	b.WriteString("# Configuration\n\n" + generated +
+		"A YAML file, named by `--config`. Unknown keys are refused, and `fleetbridge check` reports every problem at once\n" +
+		"with its line. Everything has a default but `mqtt.server` and `things`.\n\n" +
+		"- A value may be `${NAME}`: the whole value comes from the environment, and it is an error if NAME is unset there.\n" +
+		"- A key that ends in `_file` names a file. Where it stands for a secret, the file holds it; its last newline is not\n" +
+		"  part of the secret.\n" +
+		"- Paths are relative to the directory of the configuration file.\n" +
+		"- A duration is a number with `ms`, `s`, `m` or `h`, as `30s` or `1h30m`. A size is a number of bytes, or a number with\n" +
+		"  `KiB`, `MiB`, `GiB` or `TiB`.\n" +
+		"- A key without a value, or with `null`, has its default.\n\n" +
+		"The least that works:\n\n```yaml\nmqtt: {server: mqtts://broker.example.com}\nthings:\n  - {name: thermostat-001, username: thermostat-001, password_file: thermostat-001.password}\n```\n")
+	for _, k := range keys(reflect.TypeFor[Config]()) {
+		about := sentence(k.doc) + "."
+		if k.otherwise != "" {
+			about += " " + sentence(k.otherwise) + "."
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Key | Type | Default | Meaning |\n|---|---|---|---|\n", k.name, about)
+		configurationRows(&b, k, "")
+	}
+	return b.String()
+}
+
+// configurationRows writes the keys of a section, those of sections in it among them.
+func configurationRows(b *strings.Builder, k key, path string) {
+	path, inner := join(path, k.name), k.kind
+	if inner.Kind() == reflect.Slice && section(inner.Elem()) {
+		path, inner = path+"[]", inner.Elem()
+	}
+	if section(inner) {
+		for _, sub := range keys(inner) {
+			configurationRows(b, sub, path)
+		}
+		return
+	}
+	value := "`" + k.preset + "`"
+	switch {
+	case k.preset == "":
+		value = k.otherwise
+	case k.kind.Kind() == reflect.Slice:
+		value = "`[" + strings.Join(strings.Fields(k.preset), ", ") + "]`"
+	}
+	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, typeName(k), value, cell(sentence(k.doc)))
+}
+
+func typeName(k key) string {
+	words := "`" + strings.Join(k.oneOf, "`, `") + "`"
+	switch {
+	case len(k.oneOf) > 0 && k.kind.Kind() == reflect.Slice:
+		return "list of " + words
+	case len(k.oneOf) > 0:
+		return words
+	case k.unit != "":
+		return k.unit
+	case k.kind == durationType:
+		return "duration"
+	case k.kind == reflect.TypeFor[Size]():
+		return "size"
+	case k.kind == secretType:
+		return "secret"
+	case k.kind.Kind() == reflect.Int:
+		return "number"
+	}
+	return "text"
+}
+
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// Every key says what it is for, so that the reference has no gaps.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	var walk func(reflect.Type, string)
+	walk = func(typ reflect.Type, path string) {
+		for _, k := range keys(typ) {
+			if k.name == "" || k.doc == "" || strings.ContainsAny(k.doc, "|\n") {
+				t.Errorf("%s: name %q, doc %q", join(path, k.name), k.name, k.doc)
+			}
+			inner := k.kind
+			if inner.Kind() == reflect.Slice {
+				inner = inner.Elem()
+			}
+			if section(inner) {
+				walk(inner, join(path, k.name))
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config](), "")
+}
+
+// routeTable has a row for each channel, in both spellings.
+func routeTable() string {
+	var b strings.Builder
+	b.WriteString("| Channel | MQTT topic | local → cloud | cloud → local | |\n|---|---|---|---|---|\n")
+	for _, r := range mapping.Routes() {
+		up, down := "`fleets.up.{t}."+r.Tail+"`", ""
+		if r.Direction == mapping.Down {
+			up, down = "", "`fleets.down.{t}."+r.Tail+"`"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", r.Channel, r.Topic, up, down, r.About)
+	}
+	return b.String()
+}
+
+func subjectsDoc() string {
+	var b strings.Builder
+	b.WriteString("# Topics and subjects\n\n" + generated +
+		"`{t}`, `{id}` and `{type}` stand for one subject token: the name's bytes, of which every one outside `A-Z a-z 0-9 _ -` is\n" +
+		"written `=XX`. `fleets` is the configurable `nats.prefix`. Every `fleets.up.…` has a twin `fleets.req.…` that is answered.\n" +
+		"`fleetbridge explain` says more of each.\n\n" + routeTable() +
+		"\nSubjects without a topic:\n\n| Subject | |\n|---|---|\n" +
+		"| `fleets.req.{t}." + mapping.ShadowGet + "` | ask for the shadow document, from the Fleets HTTP API |\n" +
+		"| `fleets.cmd.{t}.{action}` | serve a command |\n" +
+		"| `fleets.dead.up.{t}.…`, `fleets.dead.down.{t}.…` | dead letters, stored |\n" +
+		"\n## What holds for each channel\n\n| Channel | Class | A redelivery has the same | Expires | Empty payload | Answered on |\n|---|---|---|---|---|---|\n")
+	for _, r := range mapping.Routes() {
+		expiry, empty, answers := "", "", ""
+		if r.Expiry > 0 {
+			expiry = shortDuration(r.Expiry)
+		}
+		if r.EmptyOK {
+			empty = "allowed"
+		}
+		if r.Accepted != "" {
+			answers = fmt.Sprintf("`%s`, `%s`", r.Accepted, r.Rejected)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Channel, r.Class, r.Identity, expiry, empty, answers)
+	}
+	return b.String()
+}
+
+// metricsDoc lists what a scrape returns.
+func metricsDoc(t *testing.T) string {
+	t.Helper()
+	m := testMetrics()
+	m.Collect(&queues{})
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("# Metrics\n\n" + generated +
+		"`/metrics` of `http.listen`, for Prometheus. Times are in seconds. The usual `go_…` and `process_…` metrics are there too.\n\n" +
+		"| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "fleetbridge_") {
+			continue
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), cell(f.GetHelp()))
+	}
+	b.WriteString("\nValues of the labels:\n\n| Label | Values |\n|---|---|\n| `direction` | `up`, `down` |\n| `channel` | ")
+	for _, r := range mapping.Routes() {
+		fmt.Fprintf(&b, "`%s`, ", r.Channel)
+	}
+	fmt.Fprintf(&b, "and `%s` for a topic or subject that is no channel's |\n| `outcome` | ", noChannel)
+	b.WriteString(list(outcomes[:]) + " |\n| `code` | " + list(codes[:]) + " |\n")
+	return b.String()
+}
+
+func list[T ~string](words []T) string {
+	var out []string
+	for _, w := range words {
+		out = append(out, "`"+string(w)+"`")
+	}
+	return strings.Join(out, ", ")
+}

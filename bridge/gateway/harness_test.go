@@ -1,0 +1,311 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/mapping"
+)
+
+// Everything here runs against the simulator's own broker; with -broker mosquitto, against a real one.
+var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, or mosquitto")
+
+// site is a whole gateway in a test: cloud, broker, a link that can break, bridge, and a program's
+// connection.
+type site struct {
+	t      *testing.T
+	sim    *fleetstest.Sim
+	link   *fleetstest.Link
+	broker *fleetstest.Mosquitto // with -broker mosquitto
+	cfg    *gateway.Config
+	log    *slog.Logger
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	gw     *gateway.Gateway
+	stop   func()
+
+	statusBucket string
+}
+
+type siteOption func(*siteOptions)
+
+type siteOptions struct {
+	sim    fleetstest.Options
+	things []string
+	expect []fleetstest.Expectation
+	edit   func(*gateway.Config)
+	cut    bool
+	noAPI  bool
+
+	statusBucket string
+}
+
+func things(names ...string) siteOption { return func(o *siteOptions) { o.things = names } }
+func expect(warnings ...string) siteOption {
+	return func(o *siteOptions) {
+		for _, w := range warnings {
+			o.expect = append(o.expect, fleetstest.Expect(w))
+		}
+	}
+}
+func edit(f func(*gateway.Config)) siteOption { return func(o *siteOptions) { o.edit = f } }
+func startCut() siteOption                    { return func(o *siteOptions) { o.cut = true } }
+func withoutAPI() siteOption                  { return func(o *siteOptions) { o.noAPI = true } }
+func cloud(f func(*fleetstest.Options)) siteOption {
+	return func(o *siteOptions) { f(&o.sim) }
+}
+
+// open starts a site and returns when programs can connect and, unless it starts cut, every Thing is
+// ready.
+func open(t *testing.T, options ...siteOption) *site {
+	t.Helper()
+	o := siteOptions{things: []string{"pump-07"}, statusBucket: "FLEETS_STATUS"}
+	for _, f := range options {
+		f(&o)
+	}
+	s := &site{t: t, statusBucket: o.statusBucket}
+	if *brokerFlag == "mosquitto" {
+		s.broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
+		o.sim.Broker = s.broker.URL()
+	}
+	o.sim.Things = append(o.sim.Things, o.things...)
+	o.sim.APIKey, o.sim.APISecret = "ak_test", "secret-of-the-api"
+	s.sim = fleetstest.Start(t, o.sim)
+	link, err := fleetstest.NewLink(s.sim.BrokerURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = link.Close() })
+	s.link = link
+	if o.cut {
+		link.Cut()
+	}
+	s.cfg = gateway.Default()
+	s.cfg.MQTT.Server = []string{link.URL()}
+	for _, name := range o.things {
+		s.cfg.Things = append(s.cfg.Things, gateway.Thing{Name: name, ClientID: name})
+	}
+	if !o.noAPI {
+		s.cfg.Fleets = gateway.Fleets{URL: s.sim.HTTPURL(), APIKey: "ak_test", APISecret: "secret-of-the-api"}
+	}
+	s.cfg.NATS.Embedded.Listen = "127.0.0.1:0"
+	s.cfg.NATS.Embedded.StoreDir = t.TempDir()
+	s.cfg.NATS.Embedded.Sync = gateway.Sync{Interval: time.Minute} // durability has tests of its own
+	s.cfg.HTTP.Listen = "127.0.0.1:0"
+	if o.edit != nil {
+		o.edit(s.cfg)
+	}
+	s.log = fleetstest.Log(t, o.expect...)
+	s.start()
+	if !o.cut {
+		s.ready()
+	}
+	return s
+}
+
+// context ends before the test's patience does.
+func (s *site) context() context.Context {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	s.t.Cleanup(cancel)
+	return ctx
+}
+
+// start runs the bridge and connects the program.
+func (s *site) start() {
+	s.t.Helper()
+	gw, err := gateway.New(s.cfg, gateway.Build{Version: "0.0.0"}, s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.gw = gw
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- gw.Run(ctx) }()
+	select {
+	case <-gw.Listening():
+	case err := <-ended:
+		s.t.Fatalf("the bridge did not start: %v", err)
+	case <-s.context().Done():
+		s.t.Fatal("the bridge did not start in time")
+	}
+	nc, err := nats.Connect(gw.NATSURL(), nats.Name("test program"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.nc = nc
+	if s.js, err = jetstream.New(nc); err != nil {
+		s.t.Fatal(err)
+	}
+	stopped := false
+	s.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		nc.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			s.t.Errorf("the bridge stopped with: %v", err)
+		}
+	}
+	s.t.Cleanup(func() { s.stop() })
+}
+
+// restart stops the bridge as a signal would and starts it on the same store.
+func (s *site) restart() {
+	s.t.Helper()
+	s.stop()
+	s.start()
+}
+
+// ready waits until every Thing is connected, subscribed and done with its start-up procedure.
+func (s *site) ready() {
+	s.t.Helper()
+	for _, t := range s.cfg.Things {
+		s.status(t.Name, func(status string) bool {
+			return strings.Contains(status, `"connected":true`) && strings.Contains(status, `"subscribed":true`) &&
+				(s.cfg.Fleets.URL == "" || strings.Contains(status, `"shadow":"known"`))
+		})
+	}
+}
+
+// status waits until a Thing's entry in FLEETS_STATUS matches.
+func (s *site) status(thing string, match func(string) bool) string {
+	s.t.Helper()
+	return s.watch(s.statusBucket, mapping.Token(thing), match)
+}
+
+// watch waits until a key of a bucket matches.
+func (s *site) watch(bucket, key string, match func(string) bool) string {
+	s.t.Helper()
+	ctx := s.context()
+	kv, err := s.js.KeyValue(ctx, bucket)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w, err := kv.Watch(ctx, key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = w.Stop() }()
+	last := ""
+	for {
+		select {
+		case e := <-w.Updates():
+			if e == nil {
+				continue
+			}
+			if last = string(e.Value()); match(last) {
+				return last
+			}
+		case <-ctx.Done():
+			s.t.Fatalf("%s %s stayed %s", bucket, key, last)
+		}
+	}
+}
+
+// publish stores a message upwards, as a program does that wants to know.
+func (s *site) publish(subject, payload string) {
+	s.t.Helper()
+	if _, err := s.js.Publish(s.context(), subject, []byte(payload)); err != nil {
+		s.t.Fatalf("publish on %s: %v", subject, err)
+	}
+}
+
+// subscribe listens as a live program does.
+func (s *site) subscribe(subject string) *nats.Subscription {
+	s.t.Helper()
+	sub, err := s.nc.SubscribeSync(subject)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.nc.Flush(); err != nil {
+		s.t.Fatal(err)
+	}
+	return sub
+}
+
+func (s *site) next(sub *nats.Subscription) *nats.Msg {
+	s.t.Helper()
+	m, err := sub.NextMsgWithContext(s.context())
+	if err != nil {
+		s.t.Fatalf("nothing came on %s: %v", sub.Subject, err)
+	}
+	return m
+}
+
+// request asks and returns the answer, with its error code, 0 for none.
+func (s *site) request(subject, payload string, header ...string) (*nats.Msg, string) {
+	s.t.Helper()
+	m := nats.NewMsg(subject)
+	m.Data = []byte(payload)
+	for i := 0; i+1 < len(header); i += 2 {
+		m.Header.Set(header[i], header[i+1])
+	}
+	answer, err := s.nc.RequestMsgWithContext(s.context(), m)
+	if errors.Is(err, nats.ErrNoResponders) {
+		s.t.Fatalf("nobody answers on %s", subject)
+	}
+	if err != nil {
+		s.t.Fatalf("request on %s: %v", subject, err)
+	}
+	return answer, answer.Header.Get("Nats-Service-Error-Code")
+}
+
+// arrives waits for a publish on a topic with this payload; an empty payload matches any.
+func (s *site) arrives(topic, payload string) fleetstest.Publish {
+	s.t.Helper()
+	p, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+		return p.Topic == topic && (payload == "" || string(p.Payload) == payload)
+	})
+	if err != nil {
+		for _, p := range s.sim.Received() {
+			s.t.Logf("received %s %.200s", p.Topic, p.Payload)
+		}
+		s.t.Fatalf("%s %s did not arrive: %v", topic, payload, err)
+	}
+	return p
+}
+
+// down publishes from the cloud, raw.
+func (s *site) down(topic, payload string, o fleetstest.PublishOptions) {
+	s.t.Helper()
+	if err := s.sim.Publish(topic, []byte(payload), o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// letter waits for a dead letter.
+func (s *site) letter(subject string) jetstream.Msg {
+	s.t.Helper()
+	c, err := s.js.OrderedConsumer(s.context(), "FLEETS_DEAD", jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m, err := c.Next(jetstream.FetchMaxWait(15 * time.Second))
+	if err != nil {
+		s.t.Fatalf("no dead letter on %s: %v", subject, err)
+	}
+	return m
+}
+
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// statusBucket names the bucket where a prefix of its own puts the status.
+func statusBucket(name string) siteOption { return func(o *siteOptions) { o.statusBucket = name } }

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// readyFunc is a Readiness.
+type readyFunc func(context.Context) []NotReady
+
+func (f readyFunc) Ready(ctx context.Context) []NotReady { return f(ctx) }
+
+func TestHealthPages(t *testing.T) {
+	var problems []NotReady
+	h := NewHandler(readyFunc(func(context.Context) []NotReady { return problems }), testMetrics())
+	check := func(path string, status int, body string) {
+		t.Helper()
+		if code, got := get(t, h, path); code != status || !strings.Contains(got, body) {
+			t.Errorf("%s: got %d %q, want %d %q", path, code, got, status, body)
+		}
+	}
+	check("/healthz", 200, "ok\n")
+	check("/readyz", 200, `{"ready":true,"things":{"pump 8":true,"pump-07":true},"problems":[]}`+"\n")
+	check("/metrics", 200, "fleetbridge_messages_total")
+	check("/", 404, "")
+
+	problems = []NotReady{{"pump-07", "not subscribed"}, {"", "not connected to NATS"}}
+	check("/healthz", 200, "ok\n")
+	check("/readyz", 503, `{"ready":false,"things":{"pump 8":true,"pump-07":false},`+
+		`"problems":[{"thing":"pump-07","reason":"not subscribed"},{"thing":"","reason":"not connected to NATS"}]}`)
+
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/readyz", nil))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", w.Code)
+	}
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/readyz", nil))
+	if w.Code != 503 || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("HEAD: %d %v", w.Code, w.Header())
+	}
+}
+
+// A gateway that can't say whether it is ready is not; the probe gets its answer all the same.
+func TestReadyDoesNotHang(t *testing.T) {
+	released := make(chan struct{})
+	defer close(released)
+	h := NewHandler(readyFunc(func(context.Context) []NotReady { <-released; return nil }), testMetrics())
+	began := time.Now()
+	code, body := get(t, h, "/readyz")
+	if code != 503 || !strings.Contains(body, "did not say in time") || time.Since(began) > 5*time.Second {
+		t.Errorf("got %d %q after %v", code, body, time.Since(began))
+	}
+}

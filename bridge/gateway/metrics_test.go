@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// queues is a Queues that knows, or does not.
+type queues struct {
+	n   map[mapping.Thing]uint64
+	err error
+}
+
+func (q *queues) Queued(context.Context) (map[mapping.Thing]uint64, error) { return q.n, q.err }
+
+// get asks a handler for a page.
+func get(t *testing.T, h http.Handler, path string) (status int, body string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	b, err := io.ReadAll(w.Result().Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.Code, string(b)
+}
+
+// sample is the value of one series as the page shows it; empty when it is not there.
+func sample(t *testing.T, m *Metrics, series string) string {
+	t.Helper()
+	_, page := get(t, m, "/metrics")
+	for line := range strings.Lines(page) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+func testMetrics() *Metrics {
+	return NewMetrics(Build{"v1.2.3", "abc"}, []mapping.Thing{"pump-07", "pump 8"})
+}
+
+func TestOutcomesAreCounted(t *testing.T) {
+	m := testMetrics()
+	now := time.Now()
+	for _, f := range []bridge.Fate{
+		{Direction: mapping.Up, Channel: mapping.Event, Outcome: bridge.Delivered, Taken: now.Add(-40 * time.Millisecond)},
+		{Direction: mapping.Up, Channel: mapping.Event, Outcome: bridge.Delivered, Taken: now.Add(time.Hour)}, // a clock set back
+		{Direction: mapping.Down, Channel: mapping.ShadowDelta, Outcome: bridge.Duplicate, Taken: now},
+		{Direction: mapping.Up, Channel: mapping.JobsGet, Outcome: bridge.Dead, Code: bridge.CodeExpired, Taken: now},
+		{Direction: mapping.Up, Outcome: bridge.Dead, Code: bridge.CodeSubject, Taken: now},
+		{Direction: mapping.Down, Channel: "nonsense", Outcome: bridge.Dead, Code: "nonsense", Taken: now},
+		{Direction: mapping.Down, Channel: mapping.ShadowDelta, Outcome: "nonsense", Taken: now},
+	} {
+		m.Outcome(f)
+	}
+	for series, want := range map[string]string{
+		`fleetbridge_messages_total{channel="event",direction="up",outcome="delivered"}`:          "2",
+		`fleetbridge_messages_total{channel="event",direction="up",outcome="dead"}`:               "0",
+		`fleetbridge_messages_total{channel="shadow.delta",direction="down",outcome="duplicate"}`: "1",
+		`fleetbridge_messages_total{channel="shadow.delta",direction="down",outcome="delivered"}`: "0",
+		`fleetbridge_messages_total{channel="jobs.get",direction="up",outcome="dead"}`:            "1",
+		`fleetbridge_messages_total{channel="unknown",direction="up",outcome="dead"}`:             "1",
+		`fleetbridge_messages_total{channel="unknown",direction="down",outcome="dead"}`:           "1",
+		`fleetbridge_messages_total{channel="shadow.delta",direction="up",outcome="delivered"}`:   "",
+		`fleetbridge_dead_letters_total{code="expired",direction="up"}`:                           "1",
+		`fleetbridge_dead_letters_total{code="subject",direction="up"}`:                           "1",
+		`fleetbridge_dead_letters_total{code="unexpected",direction="down"}`:                      "1",
+		`fleetbridge_dead_letters_total{code="refused",direction="down"}`:                         "0",
+		`fleetbridge_forward_seconds_count{direction="up"}`:                                       "2",
+		`fleetbridge_forward_seconds_bucket{direction="up",le="0.001"}`:                           "1",
+		`fleetbridge_forward_seconds_bucket{direction="up",le="0.025"}`:                           "1",
+		`fleetbridge_forward_seconds_count{direction="down"}`:                                     "0",
+	} {
+		if got := sample(t, m, series); got != want {
+			t.Errorf("%s: got %q, want %q", series, got, want)
+		}
+	}
+}
+
+func TestCountingCostsNoAllocation(t *testing.T) {
+	m := testMetrics()
+	fates := []bridge.Fate{
+		{Direction: mapping.Up, Channel: mapping.Event, Outcome: bridge.Delivered, Taken: time.Now()},
+		{Direction: mapping.Down, Outcome: bridge.Dead, Code: bridge.CodeJSON, Taken: time.Now()},
+	}
+	if n := testing.AllocsPerRun(1000, func() {
+		for _, f := range fates {
+			m.Outcome(f)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestConnectedAndQueued(t *testing.T) {
+	m := testMetrics()
+	q := &queues{n: map[mapping.Thing]uint64{"pump-07": 17}}
+	m.Collect(q)
+	m.Connected("pump-07", true)
+	m.Connected("nobody", true)
+	check := func(series, want string) {
+		t.Helper()
+		if got := sample(t, m, series); got != want {
+			t.Errorf("%s: got %q, want %q", series, got, want)
+		}
+	}
+	check(`fleetbridge_mqtt_connected{thing="pump-07"}`, "1")
+	check(`fleetbridge_mqtt_connected{thing="pump 8"}`, "0")
+	check(`fleetbridge_mqtt_connected{thing="nobody"}`, "")
+	check(`fleetbridge_queued_messages{thing="pump-07"}`, "17")
+	check(`fleetbridge_queued_messages{thing="pump 8"}`, "0")
+	m.Connected("pump-07", false)
+	check(`fleetbridge_mqtt_connected{thing="pump-07"}`, "0")
+	q.err = errors.New("nobody knows")
+	check(`fleetbridge_queued_messages{thing="pump-07"}`, "") // and the page is there all the same
+	check(`fleetbridge_mqtt_connected{thing="pump-07"}`, "0")
+}
+
+// Every metric has a name in base units and a help text, and its labels are those that are promised.
+func TestNames(t *testing.T) {
+	m := testMetrics()
+	m.Collect(&queues{})
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "fleetbridge_") {
+			continue
+		}
+		if f.GetHelp() == "" || regexp.MustCompile(`_(ms|millis|kb|percent)`).MatchString(f.GetName()) {
+			t.Errorf("%s: help %q", f.GetName(), f.GetHelp())
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		got[f.GetName()] = strings.Join(labels, ",")
+	}
+	want := map[string]string{
+		"fleetbridge_messages_total":     "channel,direction,outcome",
+		"fleetbridge_mqtt_connected":     "thing",
+		"fleetbridge_queued_messages":    "thing",
+		"fleetbridge_dead_letters_total": "code,direction",
+		"fleetbridge_forward_seconds":    "direction",
+		"fleetbridge_build_info":         "commit,goversion,version",
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, series := range []string{"go_goroutines", "process_start_time_seconds"} {
+		if sample(t, m, series) == "" {
+			t.Errorf("%s is missing", series)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package gateway_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/mapping"
+)
+
+// wire is the contract's subject table, one payload a row, chosen so that any re-encoding shows: odd
+// spacing, escapes, a number of 20 digits.
+var wire = []struct {
+	channel mapping.Channel
+	id      string
+	payload string
+}{
+	{mapping.ShadowReport, "", `{ "state" : {"reported":{"n":12345678901234567890,"s":"gr\u00fcn"}}, "clientToken":"a" }`},
+	{mapping.ShadowDesired, "", `{ "state":{"desired":{"n":12345678901234567890,"s":"gr\u00fcn"}} , "version":900001,"clientToken":"T"}`},
+	{mapping.ShadowDelta, "", `{ "version":900001,"timestamp":1780000000,"state":{"n":12345678901234567890,"f":1.50},"metadata":{"n":{"timestamp":1780000000}}}`},
+	{mapping.Event, "dryRun", `{ "eventType":"dryRun","severity":"error","data":{"p":0.20,"n":12345678901234567890},"timestamp":1780000000123}`},
+	{mapping.Event, "a.b c", `{"eventType":"a.b c","severity":"info","timestamp":1780000000124}`},
+	{mapping.CommandRequest, "7f0c", `{ "commandId":"c","action":"purge","params":{"n":12345678901234567890} }`},
+	{mapping.CommandResponse, "other-1", `{ "status":"FAILED","result":{"error":"pump locked","n":12345678901234567890}}`},
+	{mapping.JobsNotify, "", `{ "jobs":{"QUEUED":[{"jobId":"a3c1","queuedAt":1780000000000,"versionNumber":1}]},"timestamp":1780000000000}`},
+	{mapping.JobsNotifyNext, "", `{ "execution":{"jobId":"a3c1"},"timestamp":1780000000000}`},
+	{mapping.JobsGet, "", `{ "thingName":"pump-07" , "clientToken":"req-1"}`},
+	{mapping.JobsGetAccepted, "", `{ "inProgressJobs":[],"queuedJobs":null,"clientToken":"x"}`},
+	{mapping.JobsGetRejected, "", `{ "code":"InternalError","message":"m","clientToken":"x"}`},
+	{mapping.JobsStartNext, "", `{ "thingName":"pump-07","statusDetails":{"p":"starting"},"stepTimeoutInMinutes":60,"clientToken":"req-2"}`},
+	{mapping.JobsStartNextAccepted, "", `{ "execution":{"jobId":"a3c1","jobDocument":{"n":12345678901234567890},"executionNumber":1780000000000123},"clientToken":"x"}`},
+	{mapping.JobsStartNextRejected, "", `{ "code":"RequestThrottled","clientToken":"x"}`},
+	{mapping.JobGet, "a3c1", `{ "thingName":"pump-07","clientToken":"req-3"}`},
+	{mapping.JobGetAccepted, "a3c1", `{ "execution":{"jobId":"a3c1"},"clientToken":"x"}`},
+	{mapping.JobGetRejected, "a3c1", `{ "code":"ResourceNotFound","clientToken":"x"}`},
+	{mapping.JobUpdate, "a3c1", `{ "thingName":"pump-07","status":"SUCCEEDED","statusDetails":{"p":0.10},"expectedVersion":1,"clientToken":"req-4"}`},
+	{mapping.JobUpdateAccepted, "a3c1", `{ "clientToken":"x","timestamp":1780000000000}`},
+	{mapping.JobUpdateRejected, "a3c1", `{ "code":"VersionMismatch","executionState":{"status":"SUCCEEDED","versionNumber":3},"clientToken":"x"}`},
+}
+
+// Every row of the contract's table, both ways: the right place, QoS 1, no retain, the same bytes.
+func TestEveryRoute(t *testing.T) {
+	// What the simulator answers to one Thing must not mix with what is published to the other.
+	s := open(t, things("pump-07", "valve 1"))
+	covered := map[mapping.Channel]bool{}
+	subjects, err := mapping.NewSubjects("fleets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wire {
+		covered[w.channel] = true
+		a := mapping.Address{Thing: "pump-07", Channel: w.channel, ID: w.id}
+		if a.Route().Direction == mapping.Down {
+			a.Thing = "valve 1"
+		}
+		t.Run(string(w.channel), func(t *testing.T) {
+			s := &site{t: t, sim: s.sim, nc: s.nc, js: s.js}
+			if a.Route().Direction == mapping.Up {
+				s.publish(subjects.Print(mapping.SpaceUp, a), w.payload)
+				if p := s.arrives(a.Topic(), w.payload); p.QoS != 1 || p.Retain {
+					t.Errorf("QoS %d, retain %v", p.QoS, p.Retain)
+				}
+				return
+			}
+			subject := subjects.Print(mapping.SpaceDown, a)
+			sub := s.subscribe(subject)
+			before := time.Now().Add(-time.Second)
+			s.down(a.Topic(), w.payload, fleetstest.PublishOptions{})
+			m := s.next(sub)
+			if string(m.Data) != w.payload || m.Reply != "" {
+				t.Errorf("got %s, reply subject %q", m.Data, m.Reply)
+			}
+			for name, want := range map[string]string{"Fleets-Thing": "valve 1", "Fleets-Channel": string(w.channel), "Fleets-Topic": a.Topic()} {
+				if got := m.Header.Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+			if at, err := time.Parse(time.RFC3339, m.Header.Get("Fleets-Received")); err != nil || at.Before(before) || at.After(time.Now().Add(time.Second)) {
+				t.Errorf("Fleets-Received %q: %v", m.Header.Get("Fleets-Received"), err)
+			}
+			s.replays(subject, w.payload)
+		})
+	}
+	for _, r := range mapping.Routes() {
+		if !covered[r.Channel] {
+			t.Errorf("channel %s is not tested", r.Channel)
+		}
+	}
+}
+
+// replays reads the last message of a subject as a program does that comes late.
+func (s *site) replays(subject, payload string) {
+	s.t.Helper()
+	c, err := s.js.OrderedConsumer(s.context(), "FLEETS_DOWN", jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverLastPolicy})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m, err := c.Next(jetstream.FetchMaxWait(10 * time.Second))
+	if err != nil || string(m.Data()) != payload {
+		s.t.Errorf("replay of %s: %v, %v", subject, m, err)
+	}
+}

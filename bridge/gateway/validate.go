@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// validator checks a decoded configuration, resolves its _file keys and joins its paths to the
+// directory of the file.
+type validator struct {
+	*report
+	*Config
+	dir      string
+	catalog  *schemas.Catalog
+	compiled map[string]bool // schema directories
+}
+
+func (v *validator) all() {
+	v.limits()
+	v.mqtt()
+	v.fleets()
+	v.things()
+	v.nats()
+	v.users()
+	v.rest()
+}
+
+func (v *validator) limits() {
+	if v.Limits.Payload < 1 || v.Limits.Payload > 8<<20 {
+		v.problem("limits.payload", "is %s, write a size from 1 to 8MiB", v.Limits.Payload)
+	}
+	v.between("limits.depth", v.Limits.Depth, 1, 1000)
+}
+
+func (v *validator) mqtt() {
+	m := &v.MQTT
+	if len(m.Server) == 0 && !v.broken("mqtt.server") {
+		v.problem("mqtt.server", "is missing, write the broker's URL, such as mqtts://broker.example.com:8883")
+	}
+	secure := false
+	for i, s := range m.Server {
+		at := v.item("mqtt.server", i)
+		if v.broken(at) {
+			continue
+		}
+		url, err := parseServer(s)
+		if err != nil {
+			v.problem(at, "%s", err)
+			continue
+		}
+		m.Server[i] = url
+		secure = secure || strings.HasPrefix(url, "mqtts:") || strings.HasPrefix(url, "wss:")
+	}
+	v.tls("mqtt.tls", &m.TLS)
+	if !secure && m.TLS != (TLS{}) && !v.broken("mqtt") {
+		v.warn("mqtt.tls", "is not used: no server is mqtts or wss")
+	}
+	v.seconds("mqtt.keep_alive", m.KeepAlive, 65535*time.Second)
+	v.seconds("mqtt.session_expiry", m.SessionExpiry, (1<<32-1)*time.Second)
+	v.between("mqtt.receive_maximum", m.ReceiveMaximum, 1, 65535)
+	if m.MaxPublishRate < 0 {
+		v.problem("mqtt.max_publish_rate", "is %v, write messages per second, or 0 for no limit", m.MaxPublishRate)
+	}
+	v.positive("mqtt.ack_timeout", m.AckTimeout)
+}
+
+func (v *validator) fleets() {
+	f := &v.Fleets
+	v.secret("fleets", "api_secret", &f.APISecret, &f.APISecretFile)
+	if f.URL == "" {
+		if !v.broken("fleets") && (f.APIKey != "" || f.APISecret != "") {
+			v.problem("fleets.url", "is missing, write the deployment's API endpoint or remove the keys beside it")
+		}
+		return
+	}
+	plain, err := checkHTTP(f.URL)
+	switch {
+	case err != nil:
+		v.problem("fleets.url", "%s", err)
+	case plain:
+		v.warn("fleets.url", "is http: the API key travels readable, use https")
+	}
+	if f.APIKey == "" {
+		v.problem("fleets.api_key", "is missing, fleets.url needs it")
+	}
+	if f.APISecret == "" && !v.broken("fleets.api_secret_file") {
+		v.problem("fleets.api_secret", "is missing, write api_secret_file: PATH")
+	}
+}
+
+// commonName is the alphabet that every cloud's consoles and tools agree on.
+var commonName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+
+func (v *validator) things() {
+	if len(v.Things) == 0 && !v.broken("things") {
+		v.problem("things", "is missing, list at least one Thing")
+	}
+	byName, byClient := map[string]string{}, map[string]string{}
+	for i := range v.Things {
+		t, at := &v.Things[i], v.item("things", i)
+		if v.thingName(t, at) {
+			if first, taken := byName[t.Name]; taken {
+				v.problem(at+".name", "%q is the name of %s already", t.Name, first)
+			} else {
+				byName[t.Name] = at
+			}
+		}
+		if t.ClientID == "" && !v.set(at+".client_id") {
+			t.ClientID = t.Name
+		}
+		v.mqttText(at+".client_id", t.ClientID)
+		if t.ClientID == "" && t.Name != "" {
+			v.problem(at+".client_id", "is empty, write the Thing's MQTT client ID or remove the key")
+		}
+		if first, taken := byClient[t.ClientID]; taken && t.ClientID != "" && !v.broken(at+".name") {
+			v.problem(at+".client_id", "%q is the client ID of %s already: two sessions with one client ID would end each other", t.ClientID, first)
+		} else if !taken {
+			byClient[t.ClientID] = at
+		}
+		v.mqttText(at+".username", t.Username)
+		v.secret(at, "password", &t.Password, &t.PasswordFile)
+		v.schemaDir(at+".schema_dir", &t.SchemaDir)
+	}
+}
+
+func (v *validator) thingName(t *Thing, at string) bool {
+	path := at + ".name"
+	if v.broken(path) || v.misshapen(at) {
+		return false
+	}
+	if t.Name == "" {
+		v.problem(path, "is missing, write the Thing's name in Fleets")
+		return false
+	}
+	if _, err := mapping.ParseThing(t.Name); err != nil {
+		v.problem(path, "%s", err)
+		return false
+	}
+	if !commonName.MatchString(t.Name) {
+		v.warn(path, "%q has characters or a length beyond a-z A-Z 0-9 : _ - and 128, which other tools may refuse", t.Name)
+	}
+	return true
+}
+
+// mqttText checks what MQTT asks of its strings.
+func (v *validator) mqttText(path, s string) {
+	switch {
+	case len(s) > 65535:
+		v.problem(path, "has %d bytes, MQTT allows 65535", len(s))
+	case !utf8.ValidString(s):
+		v.problem(path, "is not valid UTF-8")
+	case strings.ContainsRune(s, 0):
+		v.problem(path, "contains a NUL character, which MQTT forbids")
+	}
+}
+
+// schemaDir compiles a Thing's own schemas, once each directory that is named.
+func (v *validator) schemaDir(path string, dir *string) {
+	if *dir == "" || v.broken(path) {
+		return
+	}
+	*dir = v.join(*dir)
+	if v.compiled[*dir] || !v.isDir(path, *dir) {
+		return
+	}
+	if v.catalog == nil {
+		catalog, err := schemas.New(schemas.Options{MaxBytes: int(v.Limits.Payload), MaxDepth: v.Limits.Depth})
+		if err != nil {
+			v.problem("", "the built-in schemas do not compile: %s", err)
+			return
+		}
+		v.catalog, v.compiled = catalog, map[string]bool{}
+	}
+	v.compiled[*dir] = true
+	_, err := v.catalog.LoadThing(*dir)
+	v.each(path, err)
+}
+
+func (v *validator) rest() {
+	v.positive("requests.timeout", v.Requests.Timeout)
+	v.notNegative("commands.handler_wait", v.Commands.HandlerWait)
+	v.positive("commands.default_ttl", v.Commands.DefaultTTL)
+	v.notNegative("commands.clock_skew", v.Commands.ClockSkew)
+	if v.HTTP.Listen != "" {
+		v.listen("http.listen", v.HTTP.Listen)
+		if _, port := hostPort(v.HTTP.Listen); v.HTTP.Listen == v.NATS.Embedded.Listen && v.NATS.URL == "" && port != "0" {
+			v.problem("http.listen", "%q is nats.embedded.listen too, write another port", v.HTTP.Listen)
+		}
+	}
+}
+
+// secret reads the file of a _file key into the key that it stands for.
+func (v *validator) secret(path, name string, s *Secret, file *string) {
+	at := join(path, name) + "_file"
+	if *file == "" {
+		return
+	}
+	*file = v.join(*file)
+	if *s != "" {
+		v.problem(at, "is given beside %s, keep one of them", name)
+		return
+	}
+	text, err := readSecret(*file)
+	if err != nil {
+		v.problem(at, "%s", err)
+		return
+	}
+	*s = text
+}
+
+// item spells the path of a list's member as the file does: a single value stands for its list.
+func (v *validator) item(path string, i int) string {
+	at := index(path, i)
+	if !v.set(at) && v.set(path) {
+		return path
+	}
+	return at
+}
+
+// join makes a path of the file one of this process.
+func (v *validator) join(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(v.dir, path)
+}

@@ -1,0 +1,174 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"fleetbridge/mapping"
+)
+
+func (v *validator) nats() {
+	n := &v.NATS
+	v.tls("nats.tls", &n.TLS)
+	if n.CredsFile != "" {
+		n.CredsFile = v.join(n.CredsFile)
+		v.readable("nats.creds_file", n.CredsFile)
+	}
+	if _, err := mapping.NewSubjects(n.Prefix); err != nil {
+		v.problem("nats.prefix", "%s", err)
+	}
+	v.between("nats.replicas", n.Replicas, 1, 5)
+	v.bytes("nats.up.max_bytes", n.Up.MaxBytes)
+	v.bytes("nats.down.max_bytes", n.Down.MaxBytes)
+	v.age("nats.up.max_age", n.Up.MaxAge)
+	v.age("nats.down.max_age", n.Down.MaxAge)
+	n.Embedded.StoreDir = v.join(n.Embedded.StoreDir)
+	if v.broken("nats.url") {
+		return
+	}
+	if n.URL == "" {
+		v.embedded()
+	} else {
+		v.external()
+	}
+}
+
+// external checks what belongs to a NATS server elsewhere.
+func (v *validator) external() {
+	url, err := parseNATS(string(v.NATS.URL))
+	if err != nil {
+		v.problem("nats.url", "%s", err)
+		return
+	}
+	v.NATS.URL = NATSURL(url)
+	if v.set("nats.embedded") {
+		v.warn("nats.embedded", "is not used: nats.url names another server")
+	}
+	if len(v.Local.Users) > 0 {
+		v.problem("local.users", "are of the embedded server; with nats.url, give programs accounts on that server and remove this")
+	}
+}
+
+// embedded checks what belongs to the server in this process.
+func (v *validator) embedded() {
+	e := &v.NATS.Embedded
+	if v.NATS.CredsFile != "" {
+		v.problem("nats.creds_file", "is for nats.url, which is empty: remove one or write the other")
+	}
+	if v.NATS.TLS != (TLS{}) {
+		v.problem("nats.tls", "is for nats.url, which is empty: remove one or write the other")
+	}
+	if v.NATS.Replicas > 1 {
+		v.problem("nats.replicas", "is %d, the embedded server keeps one copy: write 1, or nats.url of a cluster", v.NATS.Replicas)
+	}
+	if e.StoreDir == v.dir {
+		v.problem("nats.embedded.store_dir", "is the directory of this file, name one of its own")
+	}
+	if !v.listen("nats.embedded.listen", e.Listen) {
+		return
+	}
+	if host, _ := hostPort(e.Listen); !loopback(host) && len(v.Local.Users) == 0 && !v.broken("local") {
+		v.problem("nats.embedded.listen", "%q can be reached from other machines and local.users is empty: add users, or listen on 127.0.0.1", e.Listen)
+	}
+}
+
+func (v *validator) users() {
+	names, nkeyOwners := map[string]string{}, map[string]string{}
+	for i := range v.Local.Users {
+		u, at := &v.Local.Users[i], index("local.users", i)
+		if v.misshapen(at) {
+			continue
+		}
+		switch first, taken := names[u.Name]; {
+		case v.broken(at + ".name"):
+		case u.Name == "":
+			v.problem(at+".name", "is missing")
+		case mapping.Token(u.Name) != u.Name:
+			v.problem(at+".name", "%q: use A-Z a-z 0-9 _ - only", u.Name)
+		case taken:
+			v.problem(at+".name", "%q is the name of %s already", u.Name, first)
+		default:
+			names[u.Name] = at
+		}
+		v.login(u, at)
+		if first, taken := nkeyOwners[u.NKey]; taken && u.NKey != "" {
+			v.problem(at+".nkey", "is the key of %s already", first)
+		}
+		nkeyOwners[u.NKey] = at
+		v.scope(u, at)
+	}
+}
+
+// login asks for exactly one way to log in. Neither passwords nor keys are quoted: somebody may have
+// written the seed in the place of the public key.
+func (v *validator) login(u *User, at string) {
+	var given []string
+	for _, way := range []struct {
+		name string
+		set  bool
+	}{{"password", u.Password != ""}, {"password_file", u.PasswordFile != ""}, {"nkey", u.NKey != ""}} {
+		if way.set {
+			given = append(given, way.name)
+		}
+	}
+	broken := v.broken(at+".password") || v.broken(at+".password_file") || v.broken(at+".nkey")
+	switch {
+	case broken:
+	case len(given) == 0:
+		v.problem(at, "has no login, write password_file: PATH or nkey: U…")
+	case len(given) > 1:
+		v.problem(at+"."+given[len(given)-1], "is given beside %s, keep one of them", strings.Join(given[:len(given)-1], " and "))
+	case u.PasswordFile != "":
+		v.secret(at, "password", &u.Password, &u.PasswordFile)
+	case strings.HasPrefix(u.NKey, "S"):
+		v.problem(at+".nkey", "is a seed, which stays with the program: write its public key, which begins with U")
+	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
+		v.problem(at+".nkey", "is no public user key: 56 characters that begin with U")
+	}
+}
+
+// scope checks which Things a user may act for, and how.
+func (v *validator) scope(u *User, at string) {
+	known := make([]string, len(v.Things))
+	for i, t := range v.Things {
+		known[i] = t.Name
+	}
+	if !v.set(at+".things") && len(u.Things) == 0 {
+		u.Things = known
+	}
+	for i, name := range u.Things {
+		path := v.item(at+".things", i)
+		if slices.Contains(known, name) || v.broken(path) {
+			continue
+		}
+		hint := "add it to things"
+		if near := Closest(name, known); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		v.problem(path, "%q is no configured Thing, %s", name, hint)
+	}
+	for key, n := range map[string]int{"things": len(u.Things), "allow": len(u.Allow)} {
+		if path := at + "." + key; n == 0 && v.set(path) && !v.broken(path) {
+			v.problem(path, "is empty, so the user could do nothing: list some, or remove the key to allow all")
+		}
+	}
+}
+
+func (v *validator) bytes(path string, s Size) {
+	if s <= 0 {
+		v.problem(path, "is %s, write a size of more than 0, such as 256MiB", s)
+	}
+}
+
+// age checks the age limit of a stream, which is at least a second or none.
+func (v *validator) age(path string, d time.Duration) {
+	if d < 0 || d > 0 && d < time.Second {
+		v.problem(path, "is %s, write at least 1s, or 0 for no limit", shortDuration(d))
+	}
+}
+
+func index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

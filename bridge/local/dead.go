@@ -1,0 +1,135 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// Bury is bridge.Graveyard: done(nil) follows when the letter is stored. The payload stays as it was,
+// unless NATS can't carry it: then it is cut, and Fleets-Truncated says how long it was.
+func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) error {
+	m := s.letter(l)
+	if room := int(s.nc.MaxPayload()) - size(m) + len(m.Data) - msgIDRoom; len(m.Data) > room {
+		m.Header.Set(HeaderTruncated, strconv.Itoa(len(m.Data)))
+		m.Data = m.Data[:max(room-len(HeaderTruncated)-24, 0)]
+	}
+	return s.toDead.send(ctx, m, done)
+}
+
+// msgIDRoom is what the publisher's header needs.
+const msgIDRoom = 64
+
+func (s *Store) letter(l bridge.Letter) *nats.Msg {
+	tail := l.Stray
+	if l.Address.Channel != "" {
+		tail = l.Address.Tail()
+	}
+	if tail == "" {
+		tail = mapping.Token(string(l.Address.Thing)) + ".-"
+	}
+	m := nats.NewMsg("_" + s.cfg.Subjects.Prefix() + ".dead." + l.Direction.String() + "." + strayTail(tail))
+	m.Data = l.Payload
+	stamp(m.Header, l.Message)
+	m.Header.Set(HeaderErrorCode, oneLine(string(l.Rejection.Code), maxErrorText))
+	m.Header.Set(HeaderError, errorLine(l.Rejection))
+	if l.Direction == mapping.Up {
+		if l.Origin != "" {
+			m.Header.Set(HeaderSubject, oneLine(l.Origin, maxLine))
+		}
+		if l.Address.Channel != "" {
+			m.Header.Set(HeaderTopic, oneLine(l.Address.Topic(), maxLine))
+		}
+	} else if l.Origin != "" {
+		m.Header.Set(HeaderTopic, oneLine(l.Origin, maxLine))
+	}
+	return m
+}
+
+// errorLine is the reason with every pointer that it doesn't name itself.
+func errorLine(r *bridge.Rejection) string {
+	line := r.Reason
+	for _, d := range r.Details {
+		if strings.Contains(line, d.Message) && strings.Contains(line, d.Pointer) {
+			continue
+		}
+		pointer := d.Pointer
+		if pointer == "" {
+			pointer = "payload"
+		}
+		line += "; " + pointer + ": " + d.Message
+		if len(line) > maxErrorText {
+			break
+		}
+	}
+	if line = oneLine(line, maxErrorText); line == "" {
+		return "no reason given"
+	}
+	return line
+}
+
+// maxTail bounds the subject of a dead letter: the server ends a connection whose protocol line is
+// longer than 4 KiB.
+const maxTail = 2048
+
+// strayTail makes a subject of what may be none: tokens that NATS would read as wildcards are escaped,
+// and a tail that is too long ends in "=cut".
+func strayTail(tail string) string {
+	var out []string
+	length := 0
+	for token := range strings.SplitSeq(tail, ".") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r == '*' || r == '>' || r == 0x7f }) {
+			token = mapping.Token(max(token, " "))
+		}
+		if length += len(token) + 1; length > maxTail {
+			return strings.Join(append(out, "=cut"), ".")
+		}
+		out = append(out, token)
+	}
+	return strings.Join(out, ".")
+}
+
+// DeadLetter is a stored dead letter.
+type DeadLetter struct {
+	ID        uint64 // the stream sequence
+	Direction mapping.Direction
+	Subject   string // where it is stored
+	Thing     string
+	Channel   string // empty when it had no address
+	Topic     string // down: where it came from; up: where it was going
+	Origin    string // up: the subject that the program used
+	Code      string
+	Error     string
+	Received  time.Time
+	Stored    time.Time
+	Size      int // of the payload, in bytes
+	Truncated int // how many bytes the payload had before it was cut; 0: it is whole
+	Trace     bridge.Trace
+	Source    string
+	Payload   []byte // set by Get only
+}
+
+// parseLetter reads a stored message.
+func parseLetter(s mapping.Subjects, subject string, h nats.Header) (DeadLetter, error) {
+	d := DeadLetter{
+		Subject: subject, Thing: h.Get(HeaderThing), Channel: h.Get(HeaderChannel), Topic: h.Get(HeaderTopic),
+		Origin: h.Get(HeaderSubject), Code: h.Get(HeaderErrorCode), Error: h.Get(HeaderError), Source: h.Get(HeaderSource), Trace: traceOf(h),
+	}
+	d.Truncated, _ = strconv.Atoi(h.Get(HeaderTruncated))
+	switch base := s.Prefix() + ".dead."; {
+	case strings.HasPrefix(subject, base+"up."):
+		d.Direction = mapping.Up
+	case strings.HasPrefix(subject, base+"down."):
+		d.Direction = mapping.Down
+	default:
+		return d, fmt.Errorf("subject %q is no dead letter's", subject)
+	}
+	return d, nil
+}

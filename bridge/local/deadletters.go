@@ -1,0 +1,202 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// DeadLetters reads the dead letters and sends them on their way again. It needs a connection and
+// nothing else of a running bridge.
+type DeadLetters struct {
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	subjects mapping.Subjects
+}
+
+// ErrNoLetter is wrapped with the id.
+var ErrNoLetter = errors.New("no such dead letter")
+
+// NewDeadLetters serves the dead letters of the bridge with these subjects.
+func NewDeadLetters(nc *nats.Conn, subjects mapping.Subjects) (*DeadLetters, error) {
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	return &DeadLetters{nc, js, subjects}, nil
+}
+
+// DeadLetters are those of this store.
+func (s *Store) DeadLetters() *DeadLetters { return &DeadLetters{s.nc, s.js, s.cfg.Subjects} }
+
+func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
+	name := d.subjects.Name(streamDead)
+	stream, err := d.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("stream %s: not found; is a fleetbridge with nats.prefix %s running on this server?", name, d.subjects.Prefix())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	return stream, nil
+}
+
+// maxPage bounds what List holds in memory.
+const maxPage = 1000
+
+// List returns at most limit letters whose id is greater than after, oldest first, without payloads. A
+// page shorter than limit, at most 1000, is the last.
+func (d *DeadLetters) List(ctx context.Context, after uint64, limit int) ([]DeadLetter, error) {
+	stream, err := d.stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit = min(max(limit, 1), maxPage)
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	info := consumer.CachedInfo()
+	defer func() { _ = stream.DeleteConsumer(context.WithoutCancel(ctx), info.Name) }()
+	limit = int(min(uint64(limit), info.NumPending))
+	if limit == 0 {
+		return nil, nil
+	}
+	batch, err := consumer.Fetch(limit, jetstream.FetchMaxWait(apiTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	out := make([]DeadLetter, 0, limit)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case m, ok := <-batch.Messages():
+			if !ok {
+				return out, batch.Error()
+			}
+			letter, err := d.listed(m)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, letter)
+		}
+	}
+}
+
+// listed reads a letter that came without its payload.
+func (d *DeadLetters) listed(m jetstream.Msg) (DeadLetter, error) {
+	letter, err := parseLetter(d.subjects, m.Subject(), m.Headers())
+	if err != nil {
+		return letter, err
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return letter, err
+	}
+	letter.ID, letter.Stored = meta.Sequence.Stream, meta.Timestamp
+	letter.Received = received(m.Headers(), meta.Timestamp)
+	letter.Size, _ = strconv.Atoi(m.Headers().Get(nats.MsgSize))
+	return letter, nil
+}
+
+// Get returns a letter with its payload, or ErrNoLetter.
+func (d *DeadLetters) Get(ctx context.Context, id uint64) (DeadLetter, error) {
+	stream, err := d.stream(ctx)
+	if err != nil {
+		return DeadLetter{}, err
+	}
+	return d.get(ctx, stream, id)
+}
+
+func (d *DeadLetters) get(ctx context.Context, stream jetstream.Stream, id uint64) (DeadLetter, error) {
+	raw, err := stream.GetMsg(ctx, id)
+	if id == 0 || errors.Is(err, jetstream.ErrMsgNotFound) {
+		return DeadLetter{}, fmt.Errorf("%d: %w; fleetbridge dead ls lists what there is", id, ErrNoLetter)
+	}
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("%d: %w", id, err)
+	}
+	letter, err := parseLetter(d.subjects, raw.Subject, raw.Header)
+	letter.ID, letter.Stored, letter.Payload, letter.Size = id, raw.Time, raw.Data, len(raw.Data)
+	letter.Received = received(raw.Header, raw.Time)
+	return letter, err
+}
+
+// Replay sends letters the way they were going and removes them: upwards they are checked again, and
+// may come back as new letters; downwards they are delivered unchecked. The result has an error for
+// every id that failed; such a letter stays.
+func (d *DeadLetters) Replay(ctx context.Context, ids ...uint64) map[uint64]error {
+	failed := map[uint64]error{}
+	stream, err := d.stream(ctx)
+	for _, id := range ids {
+		if err != nil {
+			failed[id] = err
+			continue
+		}
+		if err := d.replay(ctx, stream, id); err != nil {
+			failed[id] = err
+		}
+	}
+	return failed
+}
+
+func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id uint64) error {
+	letter, err := d.get(ctx, stream, id)
+	if err != nil {
+		return err
+	}
+	if letter.Truncated > 0 {
+		return fmt.Errorf("%d: only %d of its %d bytes are kept, it can't be sent", id, letter.Size, letter.Truncated)
+	}
+	m, err := d.resend(letter)
+	if err != nil {
+		return fmt.Errorf("%d: %w", id, err)
+	}
+	// The same id for the same letter: one that was sent but not removed is not stored twice.
+	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("replay-%d-%d", id, letter.Stored.UnixNano()))
+	if _, err := d.js.PublishMsg(ctx, m); err != nil {
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			err = errors.New("no stream takes it; is its Thing still configured?")
+		}
+		return fmt.Errorf("%d: not sent, and kept: %w", id, err)
+	}
+	if err := stream.DeleteMsg(ctx, id); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("%d: sent, but not removed: %w", id, err)
+	}
+	return nil
+}
+
+// resend makes the message that a letter was before.
+func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
+	if l.Direction == mapping.Up {
+		subject := l.Origin
+		if subject == "" {
+			tail := strings.TrimPrefix(l.Subject, d.subjects.Prefix()+".dead.up.")
+			subject = d.subjects.Prefix() + "." + string(mapping.SpaceUp) + "." + tail
+		}
+		m := nats.NewMsg(subject)
+		m.Data = l.Payload
+		setTrace(m.Header, l.Trace)
+		return m, nil
+	}
+	_, address, err := d.subjects.Parse(l.Subject)
+	if err != nil {
+		return nil, fmt.Errorf("it came on topic %q, which belongs to no channel, so it has nowhere to go", l.Topic)
+	}
+	return downMessage(d.subjects, bridge.Message{
+		Address: address, Payload: l.Payload, Trace: l.Trace, Received: l.Received, Source: l.Source,
+	}), nil
+}

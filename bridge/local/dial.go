@@ -1,0 +1,96 @@
+package local
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// DialConfig describes an external NATS server or cluster.
+type DialConfig struct {
+	URL       string // one or more, joined by commas
+	CredsFile string
+	TLS       *tls.Config // nil: the system's
+	Log       *slog.Logger
+	Options   []nats.Option // more of them, such as OperatorLogin
+}
+
+// Dial connects and makes sure that JetStream is there. After that the connection comes back by itself
+// however long it is gone. The first connection is not retried: the caller decides.
+func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
+	options := append(connOptions("fleetbridge", cfg.Log), cfg.Options...)
+	if cfg.CredsFile != "" {
+		options = append(options, nats.UserCredentials(cfg.CredsFile))
+	}
+	if cfg.TLS != nil {
+		options = append(options, nats.Secure(cfg.TLS))
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		options = append(options, nats.Timeout(max(time.Until(deadline), time.Millisecond)))
+	}
+	nc, err := nats.Connect(cfg.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("nats.url %s: %w", cfg.URL, err)
+	}
+	if err := hasJetStream(ctx, nc); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("nats.url %s: %w", cfg.URL, err)
+	}
+	return nc, nil
+}
+
+func hasJetStream(ctx context.Context, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	_, err = js.AccountInfo(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return errors.New("JetStream is not enabled on the server; start it with -js, or leave nats.url empty for the embedded server")
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return errors.New("JetStream is not enabled for the account; enable it, or use other credentials")
+	case err != nil:
+		return fmt.Errorf("JetStream does not answer: %w", err)
+	}
+	return nil
+}
+
+// connOptions hold for every connection of the bridge. Nothing is buffered while the connection is
+// gone: what was meant for the old one must not overtake what is sent again on the new one.
+func connOptions(name string, log *slog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(500 * time.Millisecond),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.IgnoreAuthErrorAbort(),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() {
+				log.Warn("NATS connection lost", "name", name, "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("NATS connection is back", "name", name, "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("NATS error", "name", name, "subject", subject, "error", err)
+		}),
+	}
+}
+
+// reconnectDelay is how long the n-th round over all servers waits.
+func reconnectDelay(n int) time.Duration {
+	return min(100*time.Millisecond<<min(n, 6), 5*time.Second)
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package local
+
+import "errors"
+
+// space is not told here.
+func space(string) (free, total uint64, err error) { return 0, 0, errors.ErrUnsupported }

@@ -1,0 +1,41 @@
+package local
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// DownSink stores what the cloud sent, for live subscribers and for replay.
+type DownSink struct {
+	publisher *publisher
+	subjects  mapping.Subjects
+}
+
+var (
+	_ bridge.Sink      = (*DownSink)(nil)
+	_ bridge.Source    = (*Queue)(nil)
+	_ bridge.Graveyard = (*Store)(nil)
+	_ bridge.Archive   = (*Store)(nil)
+	_ bridge.Outbox    = (*Store)(nil)
+)
+
+// Down is the sink of all Things.
+func (s *Store) Down() *DownSink { return &DownSink{s.toDown, s.cfg.Subjects} }
+
+// Send is bridge.Sink: done(nil) follows when the stream has the message, a *bridge.Rejection when it
+// is larger than NATS takes. Programs see it after that.
+func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error)) error {
+	return d.publisher.send(ctx, downMessage(d.subjects, m), done)
+}
+
+func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
+	out := nats.NewMsg(s.Store(mapping.SpaceDown, m.Address))
+	out.Data = m.Payload
+	stamp(out.Header, m)
+	out.Header.Set(HeaderTopic, m.Address.Topic())
+	return out
+}

@@ -1,0 +1,105 @@
+package local
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// plainServer is somebody else's NATS server.
+func plainServer(t *testing.T, jetStream bool) (url string) {
+	t.Helper()
+	s := startPlain(t, server.RANDOM_PORT, t.TempDir(), jetStream)
+	return s.ClientURL()
+}
+
+func startPlain(t *testing.T, port int, dir string, jetStream bool) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: jetStream, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("server not ready")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+// breakable is an external server behind a proxy whose connections can be cut in the middle.
+type breakable struct {
+	t      *testing.T
+	server *server.Server
+	proxy  net.Listener
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newBreakable(t *testing.T) *breakable {
+	t.Helper()
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &breakable{t: t, server: startPlain(t, server.RANDOM_PORT, t.TempDir(), true), proxy: proxy}
+	go b.accept()
+	t.Cleanup(func() { _ = proxy.Close(); b.cut() })
+	return b
+}
+
+func (b *breakable) accept() {
+	for {
+		in, err := b.proxy.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", b.server.Addr().String())
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		b.mu.Lock()
+		b.conns = append(b.conns, in, out)
+		b.mu.Unlock()
+		go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
+		go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+	}
+}
+
+func (b *breakable) url() string { return "nats://" + b.proxy.Addr().String() }
+
+// cut ends all connections; what is in the buffers is lost.
+func (b *breakable) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+	b.conns = nil
+}
+
+// js reaches the server past the proxy.
+func (b *breakable) js(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(b.server.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}

@@ -1,0 +1,362 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// ErrTakenOver ends a queue whose consumer is another bridge's now.
+var ErrTakenOver = errors.New("another fleetbridge has taken the queue over")
+
+// Queue hands out what programs published for one Thing and class: everything that the stream still
+// holds, in order, oldest first. Nothing comes again by a timer.
+//
+// When the connection was lost, nobody knows which messages and acknowledgements went with it. The
+// consumer is then made anew and tells everything again from the start; what had been handed out
+// before is recognised, and acknowledged again if it is settled.
+type Queue struct {
+	store    *Store
+	stream   jetstream.Stream
+	thing    mapping.Thing
+	consumer string
+	filters  []string
+	owner    string // marks the consumer as this queue's
+	created  time.Time
+	log      *slog.Logger
+	out      chan bridge.Delivery
+
+	// Of Run's goroutine.
+	open   int // messages asked for and not come
+	last   uint64
+	lastAt time.Time
+
+	mu        sync.Mutex
+	unsettled map[uint64]time.Time // stream sequence to the time it was stored
+}
+
+const (
+	metaOwner = "fleetbridge.owner"
+	metaThing = "fleetbridge.thing"
+
+	// pullBatch is how many messages are asked for at a time, and pullBytes how much they may weigh:
+	// together with the window this bounds what a queue holds in memory.
+	pullBatch = 64
+	pullBytes = 4 << 20
+	// pullExpires is how long one question stands. When nothing happens, each Thing asks twice in that
+	// time; a consumer that went away without a word is noticed soon after it.
+	pullExpires = time.Minute
+	pullGrace   = 10 * time.Second
+	// handoff is how many deliveries wait for the pump.
+	handoff = 16
+	// never is longer than any message waits.
+	never = 10 * 365 * 24 * time.Hour
+)
+
+// Queue takes over the Thing's messages of one class: whoever had them gets ErrTakenOver. Deliveries
+// begin when Run does.
+func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Queue, error) {
+	q := &Queue{
+		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), filters: s.cfg.Subjects.Class(t, c), owner: nuid.Next(),
+		created: s.up[c].CachedInfo().Created,
+		log:     s.log.With("thing", string(t), "queue", c.String()), out: make(chan bridge.Delivery, handoff),
+		unsettled: map[uint64]time.Time{},
+	}
+	return q, q.create(ctx)
+}
+
+// consumerName is the Thing's token, or a hash when that is too long for a file name. The hash is no
+// legal token, so it is no other Thing's.
+func consumerName(t mapping.Thing) string {
+	name := mapping.Token(string(t))
+	if len(name) > 200 {
+		sum := sha256.Sum256([]byte(t))
+		return "=sha256-" + hex.EncodeToString(sum[:])
+	}
+	return name
+}
+
+// create makes the consumer, in the place of one that is there.
+func (q *Queue) create(ctx context.Context) error {
+	config := jetstream.ConsumerConfig{
+		Durable: q.consumer, FilterSubjects: q.filters, DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: never, MaxDeliver: -1, MaxAckPending: q.store.cfg.window(),
+		MemoryStorage: true, Metadata: map[string]string{metaOwner: q.owner, metaThing: string(q.thing)},
+	}
+	stream := q.stream.CachedInfo().Config.Name
+	for range 10 {
+		_, err := q.stream.CreateConsumer(ctx, config)
+		switch code := apiCode(err); {
+		case err == nil:
+			return nil
+		case errors.Is(err, jetstream.ErrConsumerExists), code == jetstream.JSErrCodeConsumerExists, code == jetstream.JSErrCodeConsumerNameExists, code == jetstream.JSErrCodeConsumerAlreadyExists:
+		case code == codeNotUnique:
+			return fmt.Errorf("stream %s: a consumer of somebody else's takes from %s; find it with nats consumer ls %s and remove it",
+				stream, strings.Join(q.filters, ", "), stream)
+		default:
+			return fmt.Errorf("stream %s: consumer %s: %w", stream, q.consumer, err)
+		}
+		if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("stream %s: consumer %s: %w", stream, q.consumer, err)
+		}
+	}
+	return fmt.Errorf("stream %s: consumer %s: another fleetbridge makes it again and again; stop one of them", stream, q.consumer)
+}
+
+// Deliveries is bridge.Source.
+func (q *Queue) Deliveries() <-chan bridge.Delivery { return q.out }
+
+// Run hands out deliveries until ctx ends, then returns nil. It returns ErrTakenOver when the consumer
+// is another's; any other failure is waited out.
+func (q *Queue) Run(ctx context.Context) error {
+	status := q.store.nc.StatusChanged(nats.CONNECTED)
+	defer q.store.nc.RemoveStatusListener(status)
+	for {
+		if err := q.follow(ctx, status); err != nil || ctx.Err() != nil {
+			return err
+		}
+		if err := q.rebuild(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// follow hands out what one consumer tells. It returns nil when that one may be gone.
+func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
+	nc := q.store.nc
+	reconnects := nc.Stats().Reconnects
+	// An inbox of its own, so that nothing comes from the consumer before; with room for all that can
+	// be asked for at a time, and for the word that ends each question.
+	inbox := nc.NewInbox()
+	in := make(chan *nats.Msg, 2*pullBatch+16)
+	sub, err := nc.ChanSubscribe(inbox, in)
+	if errors.Is(err, nats.ErrConnectionClosed) || err != nil && nc.IsClosed() {
+		return fmt.Errorf("queue of %s: %w", q.thing, err)
+	}
+	if err != nil {
+		_ = sleep(ctx, backoffMin)
+		return nil
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	q.open = 0
+	timer := time.NewTimer(pullExpires + pullGrace)
+	defer timer.Stop()
+	for {
+		if q.open < pullBatch/2 && nc.IsConnected() {
+			q.pull(inbox)
+			timer.Reset(pullExpires + pullGrace)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-in:
+			if again, err := q.take(ctx, m); again || err != nil {
+				return err
+			}
+		case <-status:
+			if nc.Stats().Reconnects != reconnects {
+				return nil
+			}
+		case <-timer.C:
+			if len(in) == 0 && nc.IsConnected() { // the last question is over and nobody said so
+				q.log.Debug("the queue's consumer is silent")
+				return nil
+			}
+			timer.Reset(pullGrace)
+		}
+	}
+}
+
+// pull asks for more.
+func (q *Queue) pull(inbox string) {
+	batch := pullBatch - q.open
+	request, _ := json.Marshal(struct {
+		Batch    int           `json:"batch"`
+		MaxBytes int64         `json:"max_bytes"`
+		Expires  time.Duration `json:"expires"`
+	}{batch, max(pullBytes, q.store.nc.MaxPayload()+headroom), pullExpires})
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + q.stream.CachedInfo().Config.Name + "." + q.consumer
+	if err := q.store.nc.PublishRequest(subject, inbox, request); err == nil {
+		q.open += batch
+	}
+}
+
+// take handles what came: a message, or the end of a question. again tells that the consumer is gone.
+func (q *Queue) take(ctx context.Context, m *nats.Msg) (again bool, err error) {
+	if code := m.Header.Get("Status"); code != "" && m.Reply == "" {
+		return q.ended(ctx, code, m)
+	}
+	q.open = max(q.open-1, 0)
+	meta, err := m.Metadata()
+	if err != nil {
+		q.log.Warn("not a message of a stream", "subject", m.Subject, "error", err)
+		return false, nil
+	}
+	seq, at := meta.Sequence.Stream, meta.Timestamp
+	if q.known(seq, at) {
+		return false, nil
+	}
+	if q.settledBefore(seq, at) {
+		q.acknowledge(m.Reply)
+		return false, nil
+	}
+	q.last, q.lastAt = max(q.last, seq), at
+	q.mu.Lock()
+	q.unsettled[seq] = at
+	q.mu.Unlock()
+	select {
+	case q.out <- q.delivery(m, seq, at):
+	case <-ctx.Done():
+	}
+	return false, nil
+}
+
+// known tells that the message is handed out and not settled.
+func (q *Queue) known(seq uint64, at time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	stored, ok := q.unsettled[seq]
+	return ok && stored.Equal(at)
+}
+
+// settledBefore tells that the message was handed out and settled, but the stream doesn't know. The
+// time guards against a stream that lost its end in a crash and gave the number away again.
+func (q *Queue) settledBefore(seq uint64, at time.Time) bool {
+	return seq <= q.last && !at.After(q.lastAt)
+}
+
+func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery {
+	d := bridge.Delivery{Message: bridge.Message{
+		Payload: m.Data, Trace: traceOf(m.Header), Received: at, Origin: m.Subject, Sequence: seq,
+	}}
+	_, address, err := q.store.cfg.Subjects.Parse(m.Subject)
+	if err == nil {
+		d.Address = address
+	} else {
+		d.Err = bridge.Rejectf(bridge.CodeSubject, "%v", err)
+		d.Address.Thing = q.thing
+		d.Stray = strings.TrimPrefix(m.Subject, q.store.cfg.Subjects.Prefix()+"."+string(mapping.SpaceUp)+".")
+	}
+	reply := m.Reply
+	d.Settle = func() {
+		q.mu.Lock()
+		delete(q.unsettled, seq)
+		q.mu.Unlock()
+		q.acknowledge(reply)
+	}
+	return d
+}
+
+// acknowledge doesn't wait. One that is lost goes with the connection, and after that everything is
+// told again.
+func (q *Queue) acknowledge(reply string) {
+	if err := q.store.nc.Publish(reply, []byte("+ACK")); err != nil {
+		q.log.Debug("acknowledgement not sent, it follows after the reconnection", "error", err)
+	}
+}
+
+// ended handles the word that ends a question.
+func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool, err error) {
+	text := m.Header.Get("Description")
+	switch {
+	case code == "100": // heartbeat
+		return false, nil
+	case code == "503": // nobody there: the consumer is gone, or JetStream is starting
+		return true, nil
+	case code == "409" && strings.Contains(text, "Consumer Deleted"):
+		return false, fmt.Errorf("queue of %s, consumer %s deleted: %w", q.thing, q.consumer, ErrTakenOver)
+	case code == "409" && strings.Contains(text, "Shutdown"): // the consumer was in that server's memory
+		return true, nil
+	case code == "409" && strings.Contains(text, "Leadership"):
+		q.open = 0
+		_ = sleep(ctx, backoffMin)
+		return false, nil
+	case code == "400" || code == "409" && strings.Contains(text, "MaxWaiting"):
+		q.log.Warn("the queue's question was refused", "code", code, "error", text)
+		return true, nil
+	}
+	if code == "409" && !strings.Contains(text, "Batch Completed") && !strings.Contains(text, "MaxBytes") {
+		if sleep(ctx, backoffMin) != nil {
+			return false, nil
+		}
+	}
+	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	if err != nil {
+		left = q.open
+	}
+	q.open = max(q.open-left, 0)
+	return false, nil
+}
+
+// rebuild makes the consumer anew unless it is another's, and tries until that works.
+func (q *Queue) rebuild(ctx context.Context) error {
+	// A question that goes down with the connection is never answered, so patience begins small; but a
+	// server that has thousands of consumers to make needs more.
+	patience := 2 * time.Second
+	for pause := backoffMin; ; pause = min(2*pause, backoffMax) {
+		err := q.remake(ctx, patience)
+		if err == nil || errors.Is(err, ErrTakenOver) {
+			return err
+		}
+		q.log.Debug("the queue's consumer can't be made now", "error", err)
+		if sleep(ctx, pause) != nil {
+			return nil
+		}
+		patience = min(2*patience, apiTimeout)
+	}
+}
+
+func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	stream, err := q.store.js.Stream(ctx, q.stream.CachedInfo().Config.Name)
+	if err != nil {
+		return err
+	}
+	have, err := stream.Consumer(ctx, q.consumer)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+	case err != nil:
+		return err
+	case have.CachedInfo().Config.Metadata[metaOwner] != q.owner:
+		return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver)
+	default:
+		if err := stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	if created := stream.CachedInfo().Created; !created.Equal(q.created) { // another stream of the same name
+		q.created, q.last, q.lastAt = created, 0, time.Time{}
+		q.mu.Lock()
+		clear(q.unsettled)
+		q.mu.Unlock()
+	}
+	return q.create(ctx)
+}
+
+// sleep waits, or returns the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,119 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// After a write that the disk refused, a stream takes nothing more until JetStream is started again,
+// however much room there is by then, and doesn't even answer publishers. So JetStream is stopped, in
+// place, which gives them an error at once, and started again when the disk takes something. Programs
+// stay connected; queues and buckets find their way by themselves. Guard is there to prevent it.
+
+const (
+	probeSize   = 1 << 20
+	recoverMin  = time.Second
+	recoverMax  = time.Minute
+	recoverCalm = 10 * time.Minute // without a failure for so long, patience begins anew
+)
+
+// wrote is told every error that the server logs.
+func (s *Server) wrote(text string) {
+	if strings.Contains(strings.ToLower(text), "critical write error") {
+		select {
+		case s.broken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// recover waits for failures and mends them until the server stops.
+func (s *Server) recover() {
+	pause, last := recoverMin, time.Time{}
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-s.broken:
+		}
+		if time.Since(last) > recoverCalm {
+			pause = recoverMin
+		}
+		s.log.Error("the disk refuses to store messages; publishers get errors until it takes them again", "directory", s.dir)
+		if err := s.stopJetStream(); err != nil {
+			s.log.Debug("JetStream can't be stopped", "error", err)
+		}
+		for try := true; try; pause = min(2*pause, recoverMax) {
+			select {
+			case <-s.stopping:
+				return
+			case <-time.After(pause):
+			}
+			err := s.probe()
+			if err == nil {
+				err = s.startJetStream()
+			}
+			if try = err != nil; try {
+				s.log.Debug("JetStream can't start again yet", "error", err)
+			}
+		}
+		s.reconnect()
+		last = time.Now()
+		s.log.Info("the disk takes messages again", "directory", s.dir)
+	}
+}
+
+// reconnect makes the bridge's connections begin anew: their consumers are gone, and that is how the
+// queues learn it at once.
+func (s *Server) reconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, (*nats.Conn).IsClosed)
+	for _, nc := range s.conns {
+		if err := nc.ForceReconnect(); err != nil {
+			s.log.Debug("connection not renewed", "error", err)
+		}
+	}
+}
+
+// probe tells whether the disk takes anything.
+func (s *Server) probe() error {
+	path := filepath.Join(s.dir, "probe")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	err = errors.Join(err, f.Sync(), f.Close(), os.Remove(path))
+	return err
+}
+
+func (s *Server) stopJetStream() error {
+	if config := s.nats.JetStreamConfig(); config != nil {
+		config.StoreDir = s.dir
+		s.jetStream = config
+	}
+	return s.nats.ShutdownJetStream()
+}
+
+func (s *Server) startJetStream() error {
+	if err := s.nats.ShutdownJetStream(); err != nil { // in case the last start got stuck halfway
+		return err
+	}
+	select { // what failed until now is mended with it
+	case <-s.broken:
+	default:
+	}
+	config := *s.jetStream
+	if err := s.nats.EnableJetStream(&config); err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	return nil
+}

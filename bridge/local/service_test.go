@@ -1,0 +1,313 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+type handle func(ctx context.Context, r bridge.Request) (bridge.Response, error)
+
+func (h handle) Handle(ctx context.Context, r bridge.Request) (bridge.Response, error) {
+	return h(ctx, r)
+}
+
+func served(t *testing.T, slots int, h handle) (*rig, *nats.Conn) {
+	t.Helper()
+	r := newRig(t, "pump")
+	s := &service{nc: r.nc, subjects: r.subjects, handler: h, slots: make(chan struct{}, slots)}
+	if err := s.start("v1.2.3"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r, r.program()
+}
+
+func ask(t *testing.T, nc *nats.Conn, subject, payload string, headers ...string) *nats.Msg {
+	t.Helper()
+	m := nats.NewMsg(subject)
+	m.Data = []byte(payload)
+	for i := 0; i+1 < len(headers); i += 2 {
+		m.Header[headers[i]] = []string{headers[i+1]}
+	}
+	answer, err := nc.RequestMsg(m, 10*time.Second)
+	if err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	return answer
+}
+
+func TestRequestsReachTheHandler(t *testing.T) {
+	got := make(chan bridge.Request, 1)
+	_, nc := served(t, 8, func(_ context.Context, r bridge.Request) (bridge.Response, error) {
+		got <- r
+		return bridge.Response{Payload: []byte("answer"), Header: map[string]string{"Fleets-Stale": "true"}}, nil
+	})
+	trace := bridge.Trace{Parent: "00-1-2-01", State: "a=b"}
+	for _, c := range []struct {
+		subject string
+		want    mapping.Address
+	}{
+		{"fleets.req.pump.jobs.get", mapping.Address{Channel: mapping.JobsGet}},
+		{"fleets.req.pump.jobs.start-next", mapping.Address{Channel: mapping.JobsStartNext}},
+		{"fleets.req.pump.jobs.get.get", mapping.Address{Channel: mapping.JobGet, ID: "get"}},
+		{"fleets.req.pump.jobs.j=2E1.update", mapping.Address{Channel: mapping.JobUpdate, ID: "j.1"}},
+		{"fleets.req.pump.shadow.update", mapping.Address{Channel: mapping.ShadowReport}},
+		{"fleets.req.pump.events.x", mapping.Address{Channel: mapping.Event, ID: "x"}},
+		{"fleets.req.pump.commands.e.response", mapping.Address{Channel: mapping.CommandResponse, ID: "e"}},
+		{"fleets.req.com=2Eacme.shadow.get", mapping.Address{}},
+	} {
+		answer := ask(t, nc, c.subject, "question", "Fleets-Worker", "w", "Fleets-Timeout", "1m30s", "traceparent", trace.Parent, "tracestate", trace.State)
+		if string(answer.Data) != "answer" || answer.Header.Get("Fleets-Stale") != "true" {
+			t.Errorf("%s: %s %v", c.subject, answer.Data, answer.Header)
+		}
+		r := <-got
+		want := bridge.Request{Thing: "pump", Address: c.want, Payload: []byte("question"), Worker: "w", Timeout: 90 * time.Second, Trace: trace}
+		want.Address.Thing = "pump"
+		if c.want == (mapping.Address{}) {
+			want.Thing, want.Address, want.ShadowGet = "com.acme", mapping.Address{}, true
+		}
+		if string(r.Payload) != "question" || r.Thing != want.Thing || r.Address != want.Address || r.ShadowGet != want.ShadowGet ||
+			r.Worker != want.Worker || r.Timeout != want.Timeout || r.Trace != want.Trace {
+			t.Errorf("%s:\n%+v\n%+v", c.subject, r, want)
+		}
+	}
+}
+
+func TestRequestErrors(t *testing.T) {
+	type result struct {
+		response bridge.Response
+		err      error
+	}
+	var next atomic.Pointer[result]
+	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) {
+		r := next.Load()
+		return r.response, r.err
+	})
+	for _, c := range []struct {
+		name, subject, timeout string
+		fail                   error
+		code, text, body       string
+	}{
+		{"known", "fleets.req.pump.jobs.get", "", &bridge.RequestError{Code: 409, Message: "leased\nto another", Details: []schemas.Detail{{Pointer: "/a", Message: "b"}}},
+			"409", "leased to another", `{"code":409,"message":"leased\nto another","details":[{"pointer":"/a","message":"b"}]}`},
+		{"no details", "fleets.req.pump.jobs.get", "", &bridge.RequestError{Code: 404, Message: "unknown Thing"}, "404", "unknown Thing", `{"code":404,"message":"unknown Thing"}`},
+		{"other", "fleets.req.pump.jobs.get", "", errors.New("oops"), "500", "oops", `{"code":500,"message":"oops"}`},
+		{"long", "fleets.req.pump.jobs.get", "", errors.New(strings.Repeat("e", 5000)), "500", strings.Repeat("e", 1021) + "…", ""},
+		{"token", "fleets.req.pu=mp.jobs.get", "", nil, "400", "", ""},
+		{"thing", "fleets.req.a=2Fb.jobs.get", "", nil, "400", "", ""},
+		{"id", "fleets.req.pump.jobs.=6A.get", "", nil, "400", "", ""},
+		{"shadow token", "fleets.req.pu=2emp.shadow.get", "", nil, "400", "", ""},
+		{"timeout", "fleets.req.pump.jobs.get", "soon", nil, "400", `header Fleets-Timeout: "soon" is no positive duration, write for example 5s`, ""},
+		{"no timeout", "fleets.req.pump.jobs.get", "0s", nil, "400", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			next.Store(&result{err: c.fail})
+			var headers []string
+			if c.timeout != "" {
+				headers = []string{"Fleets-Timeout", c.timeout}
+			}
+			m := ask(t, nc, c.subject, "", headers...)
+			if m.Header.Get(micro.ErrorCodeHeader) != c.code || m.Header.Get(micro.ErrorHeader) == "" || c.text != "" && m.Header.Get(micro.ErrorHeader) != c.text {
+				t.Errorf("headers %v", m.Header)
+			}
+			if !json.Valid(m.Data) || c.body != "" && string(m.Data) != c.body {
+				t.Errorf("body %s", m.Data)
+			}
+		})
+	}
+	next.Store(&result{response: bridge.Response{Payload: make([]byte, 1<<20+1)}})
+	if m := ask(t, nc, "fleets.req.pump.jobs.get", ""); m.Header.Get(micro.ErrorCodeHeader) != "500" || !strings.Contains(m.Header.Get(micro.ErrorHeader), "1048") {
+		t.Errorf("too large: %v", m.Header)
+	}
+}
+
+func TestSlowRequestsBlockNobody(t *testing.T) {
+	started, release := make(chan struct{}, 4), make(chan struct{})
+	_, nc := served(t, 2, func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
+		if string(r.Payload) == "slow" {
+			started <- struct{}{}
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return bridge.Response{}, nil
+	})
+	slow := make(chan error, 2)
+	block := func() {
+		go func() {
+			_, err := nc.Request("fleets.req.pump.jobs.get", []byte("slow"), 10*time.Second)
+			slow <- err
+		}()
+		<-started
+	}
+	block()
+	if m := ask(t, nc, "fleets.req.pump.jobs.get", "quick"); len(m.Header) != 0 {
+		t.Errorf("%v", m.Header)
+	}
+	block()
+	if m := ask(t, nc, "fleets.req.pump.jobs.get", "quick"); m.Header.Get(micro.ErrorCodeHeader) != "503" || !strings.Contains(m.Header.Get(micro.ErrorHeader), "busy") {
+		t.Errorf("%v", m.Header)
+	}
+	close(release)
+	for range 2 {
+		if err := <-slow; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestCloseEndsRequests(t *testing.T) {
+	r := newRig(t, "pump")
+	started := make(chan struct{})
+	s, err := Serve(r.nc, r.subjects, handle(func(ctx context.Context, _ bridge.Request) (bridge.Response, error) {
+		close(started)
+		<-ctx.Done()
+		return bridge.Response{}, &bridge.RequestError{Code: 503, Message: "stopping"}
+	}), "dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc := r.program()
+	answer := make(chan string, 1)
+	go func() {
+		m, err := nc.Request("fleets.req.pump.jobs.get", nil, 10*time.Second)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		answer <- m.Header.Get(micro.ErrorHeader)
+	}()
+	<-started
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got != "stopping" {
+		t.Errorf("answer %s", got)
+	}
+	if _, err := nc.Request("fleets.req.pump.jobs.get", nil, 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestServiceDiscovery(t *testing.T) {
+	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) { return bridge.Response{}, nil })
+	ask(t, nc, "fleets.req.pump.jobs.get", "")
+	m, err := nc.Request("$SRV.INFO.fleetbridge", nil, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info micro.Info
+	if err := json.Unmarshal(m.Data, &info); err != nil || info.Name != "fleetbridge" || info.Version != "1.2.3" {
+		t.Errorf("%s, %v", m.Data, err)
+	}
+	var got []string
+	for _, e := range info.Endpoints {
+		got = append(got, e.Name+" "+e.Subject+" "+e.Metadata["channel"])
+		if e.Metadata["description"] == "" {
+			t.Errorf("%s has no description", e.Name)
+		}
+	}
+	sort.Strings(got)
+	want := []string{
+		"command-response fleets.req.*.commands.*.response command.response",
+		"event fleets.req.*.events.* event",
+		"job-get fleets.req.*.jobs.*.get job.get",
+		"job-update fleets.req.*.jobs.*.update job.update",
+		"jobs-get fleets.req.*.jobs.get jobs.get",
+		"jobs-start-next fleets.req.*.jobs.start-next jobs.start-next",
+		"shadow-get fleets.req.*.shadow.get shadow.get",
+		"shadow-report fleets.req.*.shadow.update shadow.report",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("endpoints:\n%s", strings.Join(got, "\n"))
+	}
+	m, err = nc.Request("$SRV.STATS.fleetbridge", nil, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stats micro.Stats
+	if err := json.Unmarshal(m.Data, &stats); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range stats.Endpoints {
+		if e.Name == "jobs-get" && e.NumRequests != 1 {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+func TestSemver(t *testing.T) {
+	for in, want := range map[string]string{"1.2.3": "1.2.3", "v1.2.3-rc.1+x": "1.2.3-rc.1+x", "dev": "0.0.0", "": "0.0.0", "1.2": "0.0.0"} {
+		if got := semver(in); got != want {
+			t.Errorf("%q: %s", in, got)
+		}
+	}
+}
+
+func TestHandlers(t *testing.T) {
+	r := newRig(t, "com.acme")
+	nc := r.program()
+	h := NewHandlers(r.nc, r.subjects)
+	deadline := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	call := bridge.Call{Thing: "com.acme", Execution: "e/1", Action: "set temp", Payload: []byte(`{"n": 1.0}`), Deadline: deadline, Trace: bridge.Trace{Parent: "p", State: "s"}}
+	if _, err := h.Call(testContext(t), call); !errors.Is(err, bridge.ErrNoHandler) {
+		t.Errorf("nobody: %v", err)
+	}
+	got := make(chan *nats.Msg, 1)
+	var answer atomic.Pointer[nats.Msg]
+	if _, err := nc.QueueSubscribe("fleets.cmd.com=2Eacme.set=20temp", "q", func(m *nats.Msg) {
+		got <- m
+		if a := answer.Load(); a != nil {
+			_ = m.RespondMsg(&nats.Msg{Header: a.Header, Data: a.Data})
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		answer *nats.Msg
+		want   bridge.Reply
+	}{
+		{&nats.Msg{Data: []byte(`{"status":"SUCCEEDED"}`)}, bridge.Reply{Payload: []byte(`{"status":"SUCCEEDED"}`)}},
+		{&nats.Msg{}, bridge.Reply{}},
+		{&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"17"}, "Nats-Service-Error": {"locked"}}, Data: []byte("x")}, bridge.Reply{Payload: []byte("x"), ErrorCode: "17", Error: "locked"}},
+		{&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"locked"}}}, bridge.Reply{ErrorCode: "500", Error: "locked"}},
+	} {
+		answer.Store(c.answer)
+		reply, err := h.Call(testContext(t), call)
+		if err != nil || string(reply.Payload) != string(c.want.Payload) || reply.ErrorCode != c.want.ErrorCode || reply.Error != c.want.Error {
+			t.Errorf("%+v, %v", reply, err)
+		}
+		m := <-got
+		if string(m.Data) != `{"n": 1.0}` {
+			t.Errorf("payload %s", m.Data)
+		}
+		wantHeaders(t, m.Header, map[string]string{"Fleets-Execution": "e/1", "Fleets-Deadline": "2026-01-02T03:04:05Z", "traceparent": "p", "tracestate": "s"})
+	}
+	answer.Store(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-got; cancel() }()
+	if _, err := h.Call(ctx, call); !errors.Is(err, context.Canceled) {
+		t.Errorf("no answer: %v", err)
+	}
+}

@@ -1,0 +1,267 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// StoreConfig says what the streams hold and how much.
+type StoreConfig struct {
+	Subjects     mapping.Subjects
+	Things       []mapping.Thing // only they can be published for; at least one
+	Replicas     int             // 0: 1
+	Up, Down     Limits
+	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
+	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
+}
+
+func (c StoreConfig) replicas() int { return max(c.Replicas, 1) }
+
+func (c StoreConfig) window() int {
+	if c.Window <= 0 {
+		return 256
+	}
+	return c.Window
+}
+
+func (c StoreConfig) executionTTL() time.Duration {
+	if c.ExecutionTTL <= 0 {
+		return 168 * time.Hour
+	}
+	return c.ExecutionTTL
+}
+
+// Store is all that is kept in NATS: streams and buckets.
+type Store struct {
+	cfg     StoreConfig
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	log     *slog.Logger
+	up      [len(mapping.Classes)]jetstream.Stream
+	down    jetstream.Stream
+	buckets map[string]*bucket
+
+	toDown, toDead *publisher
+}
+
+// Open creates what is missing, brings up to date what can be, and fails with the mend when something
+// is there that doesn't fit. What an earlier configuration left in the queues stays there.
+func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
+	if len(cfg.Things) == 0 {
+		return nil, errors.New("things is empty, name at least one")
+	}
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	for _, want := range cfg.streams(nc.MaxPayload()) {
+		stream, err := ensureStream(ctx, js, want)
+		if err != nil {
+			return nil, err
+		}
+		switch want.Name {
+		case cfg.Subjects.Name(streamDown):
+			s.down = stream
+		case cfg.Subjects.Name(streamUpControl):
+			s.up[mapping.Control] = stream
+		case cfg.Subjects.Name(streamUpTelemetry):
+			s.up[mapping.Telemetry] = stream
+		}
+	}
+	for _, want := range cfg.buckets() {
+		kv, err := ensureBucket(ctx, js, want)
+		if err != nil {
+			return nil, err
+		}
+		s.buckets[want.Bucket] = &bucket{kv: kv, js: js, config: want}
+	}
+	if err := s.leftovers(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openPublishers(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) openPublishers() (err error) {
+	for _, p := range []struct {
+		into **publisher
+		what string
+	}{{&s.toDown, "down"}, {&s.toDead, "dead letters"}} {
+		if *p.into, err = newPublisher(s.nc, p.what, s.log); err != nil {
+			s.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+// Close stops the publishers. What they have not stored is dropped, and its done is not called; so the
+// pumps are stopped first. The connection stays open.
+func (s *Store) Close() {
+	for _, p := range []*publisher{s.toDown, s.toDead} {
+		if p != nil {
+			p.close()
+		}
+	}
+}
+
+// leftovers tells of messages of Things that are not configured any more, and removes the consumers
+// that such Things had. The messages stay for the day the Thing comes back.
+func (s *Store) leftovers(ctx context.Context) error {
+	queued, err := s.queued(ctx)
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, t := range s.cfg.Things {
+		delete(queued, mapping.Token(string(t)))
+		names[consumerName(t)] = true
+	}
+	for token, n := range queued {
+		name, err := mapping.Untoken(token)
+		if err != nil {
+			name = token
+		}
+		s.log.Warn("messages of a Thing that is not configured stay in the queue; add it again to send them, or remove them with nats stream purge",
+			"thing", name, "messages", n)
+	}
+	for _, up := range s.up {
+		list := up.ListConsumers(ctx)
+		for info := range list.Info() {
+			if info.Config.Metadata[metaOwner] == "" || names[info.Name] {
+				continue
+			}
+			if err := up.DeleteConsumer(ctx, info.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+				return fmt.Errorf("stream %s: consumer %s: %w", up.CachedInfo().Config.Name, info.Name, err)
+			}
+		}
+		if err := list.Err(); err != nil {
+			return fmt.Errorf("stream %s: its consumers: %w", up.CachedInfo().Config.Name, err)
+		}
+	}
+	return nil
+}
+
+// Queued counts the messages that wait for the cloud, of every configured Thing.
+func (s *Store) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
+	queued, err := s.queued(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[mapping.Thing]uint64, len(s.cfg.Things))
+	for _, t := range s.cfg.Things {
+		out[t] = queued[mapping.Token(string(t))]
+	}
+	return out, nil
+}
+
+// queued counts by the Thing's token.
+func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	space := s.cfg.Subjects.Space(mapping.SpaceUp)
+	for _, up := range s.up {
+		// A handle of one's own: Info writes into it.
+		name := up.CachedInfo().Config.Name
+		own, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", name, err)
+		}
+		info, err := own.Info(ctx, jetstream.WithSubjectFilter(space))
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", name, err)
+		}
+		for subject, n := range info.State.Subjects {
+			out[thingToken(subject, space)] += n
+		}
+	}
+	return out, nil
+}
+
+// thingToken is the first token after a space's, given as "fleets.up.>".
+func thingToken(subject, space string) string {
+	rest := subject[min(len(space)-1, len(subject)):]
+	for i := range len(rest) {
+		if rest[i] == '.' {
+			return rest[:i]
+		}
+	}
+	return rest
+}
+
+// The buckets.
+
+func (s *Store) bucket(name string) bridge.Bucket { return s.buckets[s.cfg.Subjects.Name(name)] }
+
+// Shadow holds the last known shadow documents, key {t}.
+func (s *Store) Shadow() bridge.Bucket { return s.bucket(bucketShadow) }
+
+// Status holds the connections' status, key {t}; in memory.
+func (s *Store) Status() bridge.Bucket { return s.bucket(bucketStatus) }
+
+// Executions holds commands under way and answered; what is older than ExecutionTTL is forgotten.
+func (s *Store) Executions() bridge.Bucket { return s.bucket(bucketExecutions) }
+
+// Leases holds which worker has which job execution.
+func (s *Store) Leases() bridge.Bucket { return s.bucket(bucketLeases) }
+
+// Marks holds event clocks.
+func (s *Store) Marks() bridge.Bucket { return s.bucket(bucketMarks) }
+
+// Last is bridge.Archive on the down stream.
+func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
+	subject := s.cfg.Subjects.Print(mapping.SpaceDown, a)
+	raw, err := s.down.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return bridge.Message{}, bridge.ErrNotFound
+	}
+	if err != nil {
+		return bridge.Message{}, fmt.Errorf("last message on %s: %w", subject, err)
+	}
+	return bridge.Message{
+		Address: a, Payload: raw.Data, Trace: traceOf(raw.Header), Received: received(raw.Header, raw.Time),
+		Origin: raw.Header.Get(HeaderTopic), Sequence: raw.Sequence, Source: raw.Header.Get(HeaderSource),
+	}, nil
+}
+
+// Enqueue is bridge.Outbox: it returns when the message is stored with the programs' own, or at once
+// with the error that every program would get, such as that of a full stream. After a time-out it is
+// unknown whether the message is stored.
+func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, t bridge.Trace) (bridge.Receipt, error) {
+	m := nats.NewMsg(s.cfg.Subjects.Print(mapping.SpaceUp, a))
+	m.Data = payload
+	setTrace(m.Header, t)
+	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(nuid.Next()))
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return bridge.Receipt{}, fmt.Errorf("no stream takes %s", m.Subject)
+	}
+	if err != nil {
+		return bridge.Receipt{}, fmt.Errorf("%s: %w", m.Subject, err)
+	}
+	return bridge.Receipt{Stream: ack.Stream, Sequence: ack.Sequence}, nil
+}
+
+// Pending tells whether a message for the address still waits for the cloud.
+func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
+	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
+	_, err := s.up[a.Route().Class].GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("last message on %s: %w", subject, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,273 @@
+package local
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nkeys"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+func TestUserCheck(t *testing.T) {
+	good := User{Name: "hvac", Password: "p", Things: []mapping.Thing{"a"}}
+	if err := good.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		want   string
+		change func(*User)
+	}{
+		{`name ""`, func(u *User) { u.Name = "" }},
+		{`name "a.b": use A-Z`, func(u *User) { u.Name = "a.b" }},
+		{"the bridge's own", func(u *User) { u.Name = "_fleetbridge" }},
+		{"neither password nor nkey", func(u *User) { u.Password = "" }},
+		{"both password and nkey", func(u *User) { u.NKey = "U" }},
+		{"password has 73 bytes", func(u *User) { u.Password = strings.Repeat("p", 73) }},
+		{`nkey "SU" is no public user key`, func(u *User) { u.Password, u.NKey = "", "SU" }},
+		{"things is empty", func(u *User) { u.Things = nil }},
+		{`allow has "write", choose from report, events`, func(u *User) { u.Allow = []string{"report", "write"} }},
+	} {
+		u := good
+		c.change(&u)
+		if err := u.Check(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+	j := newJournal(t)
+	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: []User{good, good, {Name: "x"}}, Subjects: subjects(t), Log: j.log()})
+	if err == nil || !containsAll(err.Error(), []string{"hvac: stands twice", "user x: has neither"}) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func withUsers(t *testing.T, users ...User) *rig {
+	t.Helper()
+	for i := range users {
+		if users[i].Password == "" && users[i].NKey == "" {
+			users[i].Password = "secret"
+		}
+		if users[i].Things == nil {
+			users[i].Things = []mapping.Thing{"a"}
+		}
+	}
+	return newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+}
+
+func (r *rig) login(name string, options ...nats.Option) *nats.Conn {
+	return r.program(append(options, nats.UserInfo(name, "secret"), nats.CustomInboxPrefix("_INBOX_"+name))...)
+}
+
+// may tells whether the server lets the program do it.
+func may(t *testing.T, nc *nats.Conn, verb, subject string) bool {
+	t.Helper()
+	var err error
+	if verb == "pub" {
+		err = nc.Publish(subject, nil)
+	} else {
+		_, err = nc.SubscribeSync(subject)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil { // the refusal comes before the answer to this
+		t.Fatal(err)
+	}
+	last := nc.LastError()
+	return last == nil || !strings.Contains(last.Error(), `"`+subject+`"`)
+}
+
+func TestPermissions(t *testing.T) {
+	var users []User
+	for _, a := range Allowances {
+		users = append(users, User{Name: a, Allow: []string{a}})
+	}
+	r := withUsers(t, append(users, User{Name: "all"}, User{Name: "other", Things: []mapping.Thing{"b"}})...)
+	r.journal.forgive("Violation")
+	owners := map[string]string{ // who but "all" may
+		"pub fleets.up.a.shadow.update":                                "report",
+		"pub fleets.req.a.shadow.update":                               "report",
+		"pub fleets.req.a.shadow.get":                                  "report",
+		"pub fleets.up.a.events.x":                                     "events",
+		"pub fleets.req.a.events.x":                                    "events",
+		"pub fleets.up.a.commands.e.response":                          "commands",
+		"pub fleets.req.a.commands.e.response":                         "commands",
+		"sub fleets.cmd.a.purge":                                       "commands",
+		"sub fleets.cmd.a.>":                                           "commands",
+		"sub fleets.down.a.commands.>":                                 "commands read",
+		"sub $SRV.PING":                                                "commands",
+		"pub fleets.up.a.jobs.get":                                     "jobs",
+		"pub fleets.req.a.jobs.j.update":                               "jobs",
+		"sub fleets.down.a.jobs.>":                                     "jobs read",
+		"sub fleets.down.a.>":                                          "read",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW.$KV.FLEETS_SHADOW.a":  "read",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_STATUS.$KV.FLEETS_STATUS.a":  "read",
+		"pub $JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.a.jobs.notify": "read",
+		"pub $JS.API.STREAM.INFO.KV_FLEETS_SHADOW":                     "read",
+		"pub fleets.down.a.jobs.notify":                                "-",
+		"pub _fleets.down.a.jobs.notify":                               "-",
+		"pub fleets.cmd.a.purge":                                       "-",
+		"pub fleets.up.b.events.x":                                     "-",
+		"pub fleets.req.b.jobs.get":                                    "-",
+		"sub fleets.down.b.>":                                          "-",
+		"sub fleets.down.>":                                            "-",
+		"sub fleets.cmd.b.>":                                           "-",
+		"sub fleets.up.>":                                              "-",
+		"sub fleets.dead.>":                                            "-",
+		"sub _INBOX.>":                                                 "-",
+		"sub _INBOX_other.>":                                           "-",
+		"sub >":                                                        "-",
+		"pub $KV.FLEETS_SHADOW.a":                                      "-",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW.$KV.FLEETS_SHADOW.b":  "-",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW":                      "-",
+		"pub $JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.b.jobs.notify": "-",
+		"pub $JS.API.CONSUMER.CREATE.FLEETS_DOWN.x":                    "-",
+		"pub $JS.API.CONSUMER.MSG.NEXT.FLEETS_UP_CONTROL.a":            "-",
+		"pub $JS.API.STREAM.PURGE.FLEETS_DOWN":                         "-",
+		"pub $JS.API.STREAM.MSG.GET.FLEETS_DOWN":                       "-",
+		"pub $JS.ACK.FLEETS_UP_CONTROL.a.1.1.1.1.1":                    "-",
+		"pub fleets.dead.up.a.events.x":                                "-",
+	}
+	for _, user := range append(Allowances[:], "all") {
+		nc := r.login(user)
+		for what, owner := range owners {
+			verb, subject, _ := strings.Cut(what, " ")
+			want := strings.Contains(" "+owner+" ", " "+user+" ") || user == "all" && owner != "-"
+			if got := may(t, nc, verb, subject); got != want {
+				t.Errorf("%s: %s: %v", user, what, got)
+			}
+		}
+	}
+	other := r.login("other")
+	for _, what := range []string{"pub fleets.up.b.events.x", "sub fleets.down.b.>", "sub _INBOX_other.>"} {
+		verb, subject, _ := strings.Cut(what, " ")
+		if !may(t, other, verb, subject) {
+			t.Errorf("other: %s is refused", what)
+		}
+	}
+}
+
+func TestWhatUsersDo(t *testing.T) {
+	r := withUsers(t, User{Name: "all"})
+	nc := r.login("all")
+	ctx := testContext(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ack, err := js.Publish(ctx, "fleets.up.a.events.x", []byte(`{}`)); err != nil || ack.Sequence != 1 {
+		t.Errorf("publish: %+v, %v", ack, err)
+	}
+	if err := r.store.Shadow().Put(ctx, "a", []byte("shadow")); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(ctx, "FLEETS_SHADOW")
+	if err != nil {
+		t.Fatal("bind:", err)
+	}
+	if entry, err := kv.Get(ctx, "a"); err != nil || string(entry.Value()) != "shadow" {
+		t.Errorf("get: %v, %v", entry, err)
+	}
+	down(t, r, bridge.Message{Address: mapping.Address{Thing: "a", Channel: mapping.JobsNotify}, Payload: []byte("hint")})
+	m, err := nc.Request("$JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.a.jobs.notify", nil, 10*time.Second)
+	if err != nil || string(m.Data) != "hint" {
+		t.Errorf("replay: %v, %v", m, err)
+	}
+	service, err := micro.AddService(nc, micro.Config{Name: "purger", Version: "1.0.0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := service.AddEndpoint("purge", micro.HandlerFunc(func(q micro.Request) { _ = q.Respond([]byte("done")) }), micro.WithEndpointSubject("fleets.cmd.a.purge")); err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.Flush()
+	reply, err := NewHandlers(r.nc, r.subjects).Call(ctx, bridge.Call{Thing: "a", Action: "purge", Execution: "e"})
+	if err != nil || string(reply.Payload) != "done" {
+		t.Errorf("command: %+v, %v", reply, err)
+	}
+	if nc.LastError() != nil {
+		t.Error(nc.LastError())
+	}
+}
+
+func TestLogins(t *testing.T) {
+	key, _ := nkeys.CreateUser()
+	public, _ := key.PublicKey()
+	r := withUsers(t, User{Name: "word"}, User{Name: "key", NKey: public})
+	r.journal.forgive("authentication error")
+	for _, c := range []struct {
+		name string
+		ok   bool
+		with []nats.Option
+	}{
+		{"nobody", false, nil},
+		{"wrong password", false, []nats.Option{nats.UserInfo("word", "wrong")}},
+		{"password", true, []nats.Option{nats.UserInfo("word", "secret")}},
+		{"nkey", true, []nats.Option{nats.Nkey(public, key.Sign)}},
+	} {
+		nc, err := nats.Connect(r.server.URL(), c.with...)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if nc != nil {
+			nc.Close()
+		}
+	}
+	for _, line := range r.journal.lines {
+		if strings.Contains(line, "secret") {
+			t.Errorf("logged: %s", line)
+		}
+	}
+}
+
+func TestOperator(t *testing.T) {
+	r := withUsers(t, User{Name: "a"})
+	path := filepath.Join(r.dir, operatorFile)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatal(info, err)
+	}
+	before, _ := os.ReadFile(path)
+	r.stop()
+	r.start(ServerConfig{Users: []User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}}, StoreConfig{})
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		t.Error("the operator's key changed")
+	}
+	bury(t, r, upLetter(`{}`))
+	login, err := OperatorLogin(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := Dial(testContext(t), DialConfig{URL: r.server.URL(), Log: r.journal.log(), Options: []nats.Option{login}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	d, err := NewDeadLetters(nc, r.subjects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page, err := d.List(testContext(t), 0, 10); err != nil || len(page) != 1 {
+		t.Errorf("%v, %v", page, err)
+	}
+	if failed := d.Replay(testContext(t), 1); len(failed) != 0 {
+		t.Error(failed)
+	}
+	nc.Close()
+	r.stop()
+	r.start(ServerConfig{}, StoreConfig{})
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Error("the operator's key stays without users")
+	}
+	if login, err = OperatorLogin(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.program(login).Close()
+}
