@@ -222,7 +222,7 @@ func (a api) Shadow(context.Context, mapping.Thing) ([]byte, error) { return []b
 
 func TestShadowGet(t *testing.T) {
 	c := newCounter(t)
-	doc := `{"reported":{"a":1},"desired":{},"delta":{},"version":4}`
+	doc := `{"reported":{"a":1},"desired":{},"delta":{},"version":4,"updatedAt":"2026-05-27T10:05:00Z"}`
 	ask := func() (Response, *RequestError) { return c.ask(t, Request{ShadowGet: true}, "", "") }
 	c.desk.API = api{doc: doc}
 	if r, err := ask(); err != nil || string(r.Payload) != doc || r.Header[HeaderStale] != "" {

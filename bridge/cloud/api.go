@@ -1,0 +1,152 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// maxDocument is the largest shadow document that is read, in bytes. No source names a limit; the
+// broker's largest message is as long.
+const maxDocument = 1 << 20
+
+// APIConfig says where the Fleets HTTP API is.
+type APIConfig struct {
+	URL         *url.URL // the API endpoint of the deployment; what follows the host is kept
+	Key, Secret string
+	TLS         *tls.Config   // nil: the system's roots
+	Timeout     time.Duration // of one request; default 10 s
+}
+
+// API is the Fleets HTTP API, as far as a gateway needs it.
+type API struct {
+	base        string
+	key, secret string
+	timeout     time.Duration
+	client      *http.Client
+}
+
+// NewAPI prepares a client. Nothing is opened before the first request.
+func NewAPI(cfg APIConfig) *API {
+	or(&cfg.Timeout, 10*time.Second)
+	base := url.URL{Scheme: cfg.URL.Scheme, Host: cfg.URL.Host, Path: cfg.URL.Path, RawPath: cfg.URL.RawPath}
+	return &API{
+		base: strings.TrimRight(base.String(), "/"), key: cfg.Key, secret: cfg.Secret, timeout: cfg.Timeout,
+		client: &http.Client{
+			Transport: &http.Transport{
+				Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true,
+				MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+			},
+			CheckRedirect: stay,
+		},
+	}
+}
+
+// Close closes idle connections.
+func (a *API) Close() { a.client.CloseIdleConnections() }
+
+// stay follows redirects within the host only: the key opens the whole deployment.
+func stay(next *http.Request, before []*http.Request) error {
+	first := before[0].URL
+	if next.URL.Scheme != first.Scheme || next.URL.Host != first.Host {
+		return fmt.Errorf("it redirects to %s://%s, which is not followed: set fleets.url to it if that is right", next.URL.Scheme, next.URL.Host)
+	}
+	if len(before) > 3 {
+		return errors.New("it redirects in a loop")
+	}
+	return nil
+}
+
+// Shadow implements bridge.ShadowAPI. The document is returned as it was received, after a check that
+// it is a JSON object. Nothing is retried here.
+func (a *API) Shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/api/v1/thing-datas/"+segment(string(t))+"/shadow", nil)
+	if err != nil {
+		return nil, fmt.Errorf("fleets.url: %w", err)
+	}
+	request.SetBasicAuth(a.key, a.secret)
+	request.Header.Set("Accept", "application/json")
+	response, err := a.client.Do(request)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("fleets.url: no answer within %v: %w", a.timeout, err)
+		}
+		return nil, fmt.Errorf("fleets.url: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	switch {
+	case response.StatusCode != http.StatusOK:
+		return nil, a.refusal(t, response.StatusCode, body)
+	case err != nil:
+		return nil, fmt.Errorf("shadow of %q: %w", t, err)
+	case len(body) > maxDocument:
+		return nil, fmt.Errorf("shadow of %q: larger than %d bytes", t, maxDocument)
+	case !isObject(body):
+		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object; is fleets.url the API endpoint?", t)
+	}
+	return body, nil
+}
+
+// refusal makes an error of any status but 200.
+func (a *API) refusal(t mapping.Thing, status int, body []byte) error {
+	detail := a.problem(body)
+	switch status {
+	case http.StatusNotFound:
+		return fmt.Errorf("thing %q is not registered in Fleets, or fleets.url is not the API endpoint: %w", t, bridge.ErrNotFound)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("HTTP status %d: check fleets.api_key and its secret; the key needs the permission \"GET /api/v1/thing-datas\"%s", status, detail)
+	}
+	return fmt.Errorf("shadow of %q: HTTP status %d %s%s", t, status, http.StatusText(status), detail)
+}
+
+// problem takes the text out of an error body, shortened, printable and without the secret.
+func (a *API) problem(body []byte) string {
+	var p struct{ Detail, Message, Title string }
+	_ = json.Unmarshal(body, &p) // fields of other types are left out
+	for _, text := range []string{p.Detail, p.Message, p.Title} {
+		if text == "" {
+			continue
+		}
+		if a.secret != "" {
+			text = strings.ReplaceAll(text, a.secret, "…")
+		}
+		return ": " + shorten(strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return ' '
+			}
+			return r
+		}, text))
+	}
+	return ""
+}
+
+func isObject(b []byte) bool {
+	start := bytes.TrimLeft(b, " \t\r\n")
+	return len(start) > 0 && start[0] == '{' && json.Valid(start)
+}
+
+// segment spells a name as one segment of a path. Dots are escaped where the segment would mean a
+// directory.
+func segment(name string) string {
+	if name == "." || name == ".." {
+		return strings.ReplaceAll(name, ".", "%2E")
+	}
+	return url.PathEscape(name)
+}
+
+var _ bridge.ShadowAPI = (*API)(nil)

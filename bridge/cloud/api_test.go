@@ -1,0 +1,157 @@
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+func api(t *testing.T, h http.HandlerFunc, path string) *API {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := NewAPI(APIConfig{URL: u, Key: "ak_1", Secret: "hunter2"})
+	t.Cleanup(a.Close)
+	return a
+}
+
+func TestShadowRequest(t *testing.T) {
+	for name, want := range map[string]string{
+		"pump-07":    "/api/v1/thing-datas/pump-07/shadow",
+		"..":         "/api/v1/thing-datas/%2E%2E/shadow",
+		".":          "/api/v1/thing-datas/%2E/shadow",
+		"a b%?ü":     "/api/v1/thing-datas/a%20b%25%3F%C3%BC/shadow",
+		"a:b;c,d=&@": "/api/v1/thing-datas/a:b%3Bc%2Cd=&@/shadow",
+		"%2F":        "/api/v1/thing-datas/%252F/shadow",
+	} {
+		for _, prefix := range []string{"", "/", "/fleets%2F1/"} {
+			var got *http.Request
+			a := api(t, func(w http.ResponseWriter, r *http.Request) {
+				got = r
+				_, _ = w.Write([]byte(" {\"version\": 12345678901234567890}\n"))
+			}, prefix)
+			body, err := a.Shadow(t.Context(), mapping.Thing(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "body", string(body), " {\"version\": 12345678901234567890}\n")
+			same(t, "path", got.RequestURI, strings.TrimRight(prefix, "/")+want)
+			key, secret, _ := got.BasicAuth()
+			same(t, "authorization", key+":"+secret, "ak_1:hunter2")
+			same(t, "accept", got.Header.Get("Accept"), "application/json")
+		}
+	}
+}
+
+func TestShadowErrors(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		status   int
+		body     string
+		want     string
+		notFound bool
+	}{
+		{"unknown", 404, `{"detail":"x"}`, `thing "pump-07" is not registered in Fleets`, true},
+		{"key", 401, "", `check fleets.api_key and its secret; the key needs the permission "GET /api/v1/thing-datas"`, false},
+		{"permission", 403, `{"message":"no prefix matches"}`, `"GET /api/v1/thing-datas": no prefix matches`, false},
+		{"problem", 500, `{"title":"T","detail":"disk\u0007 hunter2"}`, "HTTP status 500 Internal Server Error: disk  …", false},
+		{"odd body", 429, `<html>`, "HTTP status 429 Too Many Requests", false},
+		{"odd types", 409, `{"detail":7,"message":"m"}`, "HTTP status 409 Conflict: m", false},
+		{"no JSON", 200, `<html>`, "no JSON object", false},
+		{"array", 200, `[{}]`, "no JSON object", false},
+		{"cut short", 200, `{"a":`, "no JSON object", false},
+		{"empty", 200, ``, "no JSON object", false},
+		{"too long", 200, `{"a":"` + strings.Repeat("x", maxDocument) + `"}`, "larger than 1048576 bytes", false},
+		{"long text", 500, `{"detail":"` + strings.Repeat("x", 10000) + `"}`, "xxx…", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := api(t, func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte(c.body))
+			}, "")
+			_, err := a.Shadow(t.Context(), thing)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want %s", err, c.want)
+			}
+			same(t, "ErrNotFound", errors.Is(err, bridge.ErrNotFound), c.notFound)
+			if strings.Contains(err.Error(), "hunter2") || len(err.Error()) > 500 {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the key was carried to another host")
+	}))
+	defer elsewhere.Close()
+	a := api(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+"/x", 307) }, "")
+	_, err := a.Shadow(t.Context(), thing)
+	if err == nil || !strings.Contains(err.Error(), "set fleets.url to it if that is right") {
+		t.Errorf("error %v", err)
+	}
+	a = api(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/there" {
+			_, _ = w.Write([]byte("{}"))
+			return
+		}
+		http.Redirect(w, r, "/there", 307)
+	}, "")
+	if _, err := a.Shadow(t.Context(), thing); err != nil {
+		t.Errorf("within the host: %v", err)
+	}
+	a = api(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", 307) }, "")
+	if _, err := a.Shadow(t.Context(), thing); err == nil || !strings.Contains(err.Error(), "loop") {
+		t.Errorf("in a loop: %v", err)
+	}
+}
+
+func TestShadowTimeout(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	a := api(t, func(http.ResponseWriter, *http.Request) { <-release }, "")
+	a.timeout = 20 * time.Millisecond
+	_, err := a.Shadow(t.Context(), thing)
+	if err == nil || !strings.Contains(err.Error(), "no answer within 20ms") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Shadow(ctx, thing); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestShadowTLS(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+	defer server.Close()
+	server.Config.ErrorLog = nil
+	u, _ := url.Parse(server.URL)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	a := NewAPI(APIConfig{URL: u, TLS: &tls.Config{RootCAs: roots}})
+	defer a.Close()
+	if _, err := a.Shadow(t.Context(), thing); err != nil {
+		t.Error(err)
+	}
+	strangers := NewAPI(APIConfig{URL: u})
+	defer strangers.Close()
+	if _, err := strangers.Shadow(t.Context(), thing); err == nil {
+		t.Error("an unknown certificate was trusted")
+	}
+}

@@ -1,0 +1,86 @@
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"math"
+	"net/url"
+	"time"
+)
+
+// Config is one Thing's connection. A zero value stands for the default named at the field.
+type Config struct {
+	// Servers are tried in turn by each connection attempt, beginning with the last good one. Schemes:
+	// mqtt, mqtts, ws, wss. At least one is needed.
+	Servers []*url.URL
+	// TLS is for mqtts and wss; nil: the system's roots. ServerName defaults to the URL's host.
+	TLS *tls.Config
+
+	// ClientID is sent exactly as it is: Fleets knows the Thing by it.
+	ClientID, Username, Password string
+
+	KeepAlive     time.Duration // seconds on the wire; default 30 s
+	SessionExpiry time.Duration // how long the broker keeps the session; default 168 h
+	// AckTimeout is how long the oldest message in flight may stay unacknowledged without any progress
+	// before the connection is bounced. Default 30 s.
+	AckTimeout time.Duration
+	// ReceiveMaximum is how many messages the broker may have sent and we not acknowledged. Default 1024.
+	ReceiveMaximum uint16
+	// Compact asks for 8 wider filters instead of the protocol page's 13.
+	Compact bool
+	// MaxPublishRate limits messages per second; 0: no limit.
+	MaxPublishRate float64
+	// Window is how many messages of a class may be handed over and unacknowledged. Default 512.
+	Window int
+	// MaxPacket is the largest packet that the broker may send, in bytes. What is larger never arrives
+	// and nobody hears of it, so it is well above what is accepted, and an oversized payload can become
+	// a dead letter. Default 1 MiB and 64 KiB.
+	MaxPacket int
+	Backoff   Backoff
+}
+
+func (c Config) withDefaults() Config {
+	or(&c.KeepAlive, 30*time.Second)
+	or(&c.SessionExpiry, 168*time.Hour)
+	or(&c.AckTimeout, 30*time.Second)
+	or(&c.ReceiveMaximum, 1024)
+	or(&c.Window, 512)
+	or(&c.MaxPacket, 1<<20+64<<10)
+	or(&c.Backoff.Min, 500*time.Millisecond)
+	or(&c.Backoff.Max, 30*time.Second)
+	or(&c.Backoff.Takeover, 30*time.Second)
+	return c
+}
+
+func or[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// seconds rounds up, so that a short duration does not become 0, and stops at most.
+func seconds(d time.Duration, most float64) float64 {
+	return min(math.Ceil(d.Seconds()), most)
+}
+
+// Hooks are called by the session. Each may be nil.
+type Hooks struct {
+	// State is called with every change, in order. It must not block long.
+	State func(State)
+	// Ready is called in a goroutine of its own on each connection, after every SUBACK was checked, one
+	// call at a time. ctx ends with the connection; Run waits for the call to return.
+	Ready func(ctx context.Context, sessionPresent bool)
+}
+
+// State is how the session stands.
+type State struct {
+	Connected      bool
+	Subscribed     bool // to every filter
+	SessionPresent bool // the broker had kept the session
+	Since          time.Time
+	// Refused are the filters that the broker did not grant, with its code.
+	Refused []string
+	// LastError is what last went wrong. It stays after a reconnection.
+	LastError string
+}

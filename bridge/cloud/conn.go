@@ -1,0 +1,172 @@
+package cloud
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const readBuffer = 16 << 10 // bytes: some hundred acknowledgements a system call
+
+// conn is one network connection. Reads are buffered and checked packet by packet before anything is
+// allocated for them. Writers hold its lock, which paho takes around each packet; what was written is
+// flushed when the lock is given back. The first failure, of either side, is kept as the cause and
+// closes the connection.
+type conn struct {
+	net.Conn
+	in    *bufio.Reader
+	frame frame
+
+	mu         sync.Mutex
+	out        []byte
+	patience   time.Duration // how long a write may block
+	start      time.Time
+	read, sent atomic.Int64 // when bytes last came and went, nanoseconds since start
+
+	failed  func() // called at each failure
+	causeMu sync.Mutex
+	cause   error
+}
+
+func newConn(c net.Conn, maxPacket int, patience time.Duration, failed func()) *conn {
+	return &conn{
+		Conn: c, in: bufio.NewReaderSize(c, readBuffer), frame: frame{max: maxPacket},
+		patience: patience, start: time.Now(), failed: failed,
+	}
+}
+
+// fail closes the connection. The first error given is why it was lost.
+func (c *conn) fail(err error) {
+	c.causeMu.Lock()
+	if c.cause == nil {
+		c.cause = err
+	}
+	c.causeMu.Unlock()
+	_ = c.Conn.Close()
+	c.failed()
+}
+
+// lost returns the first failure.
+func (c *conn) lost() error {
+	c.causeMu.Lock()
+	defer c.causeMu.Unlock()
+	return c.cause
+}
+
+// Read hands out buffered bytes and fails on what is no packet, or one larger than was announced.
+func (c *conn) Read(p []byte) (int, error) {
+	fill := c.in.Buffered() == 0
+	n, err := c.in.Read(p)
+	if fill && n > 0 {
+		c.read.Store(int64(time.Since(c.start)))
+	}
+	if err == nil {
+		err = c.frame.check(p[:n])
+	}
+	if err != nil {
+		c.fail(fmt.Errorf("read: %w", plain(err)))
+		return 0, err
+	}
+	return n, nil
+}
+
+// Lock begins a packet.
+func (c *conn) Lock() { c.mu.Lock() }
+
+// Write keeps a piece of a packet until Unlock; the caller holds the lock.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.lost(); err != nil {
+		return 0, err
+	}
+	c.out = append(c.out, p...)
+	return len(p), nil
+}
+
+// Unlock ends a packet and sends it. A failure closes the connection, which the reader notices.
+func (c *conn) Unlock() {
+	_ = c.flush(c.out)
+	c.out = c.out[:0]
+	c.mu.Unlock()
+}
+
+// send writes whole packets at once.
+func (c *conn) send(packets []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flush(packets)
+}
+
+func (c *conn) flush(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.patience))
+	if _, err := c.Conn.Write(b); err != nil {
+		err = fmt.Errorf("write: %w", plain(err))
+		c.fail(err)
+		return err
+	}
+	c.sent.Store(int64(time.Since(c.start)))
+	return nil
+}
+
+func (c *conn) lastRead() time.Time { return c.start.Add(time.Duration(c.read.Load())) }
+func (c *conn) lastSent() time.Time { return c.start.Add(time.Duration(c.sent.Load())) }
+
+// plain takes the addresses out of a network error, so that the same failure reads the same each time.
+func plain(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the broker closed the connection")
+	case errors.As(err, &op) && op.Op != "dial":
+		return op.Err
+	}
+	return err
+}
+
+// frame follows the packets in a stream of bytes: a first byte, a length of one to four bytes, a body.
+type frame struct {
+	max  int // bytes of the largest body
+	body int // bytes of the body still to come
+	size int // digits of the length seen; 0: before the first byte
+	len  int
+}
+
+func (f *frame) check(b []byte) error {
+	for len(b) > 0 {
+		if f.body > 0 {
+			n := min(f.body, len(b))
+			f.body -= n
+			b = b[n:]
+			continue
+		}
+		c := b[0]
+		b = b[1:]
+		if f.size == 0 {
+			if c&authByte == authByte {
+				return errors.New("the broker asks for enhanced authentication, which is not supported")
+			}
+			f.size, f.len = 1, 0
+			continue
+		}
+		if f.size > 4 {
+			return errors.New("malformed packet: its length has more than four bytes")
+		}
+		f.len |= int(c&0x7F) << (7 * (f.size - 1))
+		f.size++
+		if c&0x80 != 0 {
+			continue
+		}
+		if f.len > f.max {
+			return fmt.Errorf("packet of %d bytes, at most %d were announced", f.len, f.max)
+		}
+		f.body, f.size = f.len, 0
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package cloud
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+func TestResendWithSession(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		done := st.send(events(1, 5)...)
+		same(t, "first", p.come(), "P2:1 P3:2 P4:3 P5:4 P6:5")
+		p.puback(2, 0)
+		p.puback(4, 0x10)
+		p.cut()
+		done = append(done, st.send(event("6"))...)
+		p = st.accept(true)
+		same(t, "again", p.come(), "D3:2 D5:4 D6:5 P8:6")
+		for _, id := range []uint16{3, 5, 6, 8} {
+			p.puback(id, 0)
+		}
+		synctest.Wait()
+		same(t, "outcomes", fmt.Sprint(done), "[[<nil>] [<nil>] [<nil>] [<nil>] [<nil>] [<nil>]]")
+		same(t, "in flight", st.s.InFlight(), 0)
+	})
+}
+
+func TestResendWithoutSession(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		st.send(events(1, 3)...)
+		p.come()
+		p.cut()
+		p = st.accept(false)
+		same(t, "again", p.come(), "P6:1 P7:2 P8:3")
+		p.puback(2, 0) // of the session that is gone
+		synctest.Wait()
+		same(t, "in flight", st.s.InFlight(), 3)
+	})
+}
+
+// TestResendWithinReceiveMaximum covers a smaller one on the second connection, and on a third with the
+// first resend half done.
+func TestResendWithinReceiveMaximum(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		st.send(events(1, 5)...)
+		same(t, "first", p.come(), "P2:1 P3:2 P4:3 P5:4 P6:5")
+		p.cut()
+		p = st.accept(true, receiveMaximum(2))
+		same(t, "two", p.come(), "D2:1 D3:2")
+		p.puback(2, 0)
+		same(t, "one more", p.come(), "D4:3")
+		p.cut()
+		p = st.accept(true, receiveMaximum(3))
+		same(t, "three", p.come(), "D3:2 D4:3 D5:4")
+		p.puback(3, 0)
+		p.puback(4, 0)
+		p.puback(5, 0)
+		same(t, "the last", p.come(), "D6:5")
+		st.send(event("6"))
+		same(t, "a new one", p.come(), "P9:6")
+	})
+}
+
+// TestPubackBeforeResend: the broker may have kept its acknowledgements, too.
+func TestPubackBeforeResend(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		done := st.send(events(1, 3)...)
+		p.come()
+		p.cut()
+		p = st.accept(true, receiveMaximum(1))
+		same(t, "one", p.come(), "D2:1")
+		p.puback(3, 0)
+		synctest.Wait()
+		same(t, "outcome", done[1].String(), "[<nil>]")
+		p.puback(2, 0)
+		same(t, "what is left", p.come(), "D4:3")
+	})
+}
+
+func TestResendKeepsOrderAcrossClasses(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		st.send(event("1"), event("2"))
+		p.come()
+		st.send(response("a"))
+		p.come()
+		p.cut()
+		st.send(response("b"))
+		p = st.accept(true)
+		// What is sent again keeps its order; a new control message does not wait for telemetry.
+		same(t, "again", p.come(), "D2:1 D3:2 D4:a P6:b")
+	})
+}
+
+func TestReceiveMaximum(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false, receiveMaximum(3))
+		st.send(events(1, 7)...)
+		same(t, "three", p.come(), "P2:1 P3:2 P4:3")
+		p.puback(3, 0) // out of order, which a broker should not
+		same(t, "one more", p.come(), "P5:4")
+		p.puback(2, 0)
+		p.puback(4, 0)
+		same(t, "two more", p.come(), "P6:5 P7:6")
+	})
+}
+
+func TestControlBeforeTelemetry(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false, receiveMaximum(1))
+		st.send(event("1"), event("2"), response("a"), response("b"))
+		same(t, "first", p.come(), "P2:a")
+		p.puback(2, 0)
+		same(t, "control", p.come(), "P3:b")
+		p.puback(3, 0)
+		same(t, "telemetry", p.come(), "P4:1")
+	})
+}
+
+func TestPubackCodes(t *testing.T) {
+	for code, want := range map[byte]string{
+		0x00: "<nil>", 0x10: "<nil>",
+		0x87: `topic "$emqx/things/pump-07/events/e": the broker refused it: 0x87 not authorised: allow the client to publish there`,
+		0x90: `topic "$emqx/things/pump-07/events/e": the broker refused it: 0x90 topic name invalid`,
+		0x95: `topic "$emqx/things/pump-07/events/e": the broker refused it: 0x95 packet too large`,
+		0x99: `topic "$emqx/things/pump-07/events/e": the broker refused it: 0x99 payload format invalid`,
+		0x80: "", 0x83: "", 0x91: "", 0x97: "", 0xFF: "",
+	} {
+		t.Run(fmt.Sprintf("%#02x", code), func(t *testing.T) {
+			play(t, nil, func(st *stage) {
+				p := st.accept(false)
+				done := st.send(event("1"))[0]
+				same(t, "sent", p.come(), "P2:1")
+				p.puback(2, code)
+				synctest.Wait()
+				same(t, "outcome", done.String(), "["+want+"]")
+				if want == "" {
+					same(t, "in flight", st.s.InFlight(), 1)
+					time.Sleep(time.Second)
+					same(t, "retried", p.come(), "P3:1")
+					same(t, "warnings", st.log.count("WARN"), 1)
+				} else if code >= 0x80 {
+					same(t, "code", done.errs[0].(*bridge.Rejection).Code, bridge.CodeRefused)
+				}
+			})
+		})
+	}
+}
+
+// TestQuotaEpisode: refused ones go again in order, before anything newer, first alone.
+func TestQuotaEpisode(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false, receiveMaximum(4))
+		done := st.send(events(1, 9)...)
+		same(t, "first", p.come(), "P2:1 P3:2 P4:3 P5:4")
+		p.puback(2, 0)
+		same(t, "one more", p.come(), "P6:5")
+		p.puback(3, 0x97)
+		same(t, "nothing new", p.come(), "")
+		st.send(response("a"))
+		same(t, "control goes on", p.come(), "P7:a")
+		p.puback(7, 0)
+		p.puback(4, 0)
+		p.puback(5, 0x97)
+		p.puback(6, 0)
+		same(t, "a pause", p.come(), "")
+		time.Sleep(time.Second)
+		same(t, "one", p.come(), "P8:2")
+		p.puback(8, 0x97)
+		time.Sleep(time.Second)
+		same(t, "one again", p.come(), "P9:2")
+		p.puback(9, 0)
+		same(t, "two", p.come(), "P10:4 P11:6")
+		p.puback(10, 0)
+		same(t, "up to four", p.come(), "P12:7 P13:8 P14:9")
+		for id := range uint16(4) {
+			p.puback(11+id, 0)
+		}
+		synctest.Wait()
+		same(t, "outcomes", fmt.Sprint(done), "[[<nil>] [<nil>] [<nil>] [<nil>] [<nil>] [<nil>] [<nil>] [<nil>] [<nil>]]")
+		same(t, "warnings", st.log.count("WARN"), 1)
+	})
+}
+
+func TestQuotaEpisodeAcrossConnections(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		st.send(events(1, 3)...)
+		p.come()
+		p.puback(2, 0x97)
+		p.puback(4, 0)
+		synctest.Wait()
+		p.cut()
+		p = st.accept(true)
+		time.Sleep(time.Second)
+		same(t, "alone", p.come(), "P6:1")
+		p.puback(6, 0)
+		same(t, "next", p.come(), "D3:2")
+	})
+}
+
+func TestMaximumPacketSize(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false, func(p *packets.Properties) { n := uint32(1000); p.MaximumPacketSize = &n })
+		const topic = "$emqx/things/pump-07/events/e"
+		// First byte, two bytes of length, the topic with its length, identifier, no properties.
+		fits := strings.Repeat("x", 1000-1-2-2-len(topic)-2-1)
+		done := st.send(event(fits+"x"), event(fits))
+		same(t, "sent", p.come(), "P2:"+fits)
+		same(t, "outcome", done[0].String(), `[topic "`+topic+`": the packet has 1001 bytes, the broker takes at most 1000]`)
+		same(t, "code", done[0].errs[0].(*bridge.Rejection).Code, bridge.CodeTooLarge)
+	})
+}
+
+func TestExpiry(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		question := func(payload string, age time.Duration) bridge.Message {
+			return bridge.Message{Address: mapping.Address{Thing: thing, Channel: mapping.JobsGet}, Payload: []byte(payload), Received: time.Now().Add(-age)}
+		}
+		done := st.send(question("old", 25*time.Second), question("young", 0), response("r"))
+		time.Sleep(9 * time.Second)
+		p := st.accept(false)
+		same(t, "sent", p.come(), "P2:young P3:r")
+		same(t, "outcome", done[0].String(), `[topic "$emqx/things/pump-07/jobs/get": older than 30s, not sent any more]`)
+		same(t, "code", done[0].errs[0].(*bridge.Rejection).Code, bridge.CodeExpired)
+	})
+}
+
+// TestPoison: a broker that closes the connection over a message must not be sent it for ever.
+func TestPoison(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		accuse := func(p *peer) {
+			p.send(&packets.Disconnect{ReasonCode: 0x95, Properties: &packets.Properties{}})
+			p.cut()
+		}
+		p := st.accept(false)
+		done := st.send(events(1, 4)...)
+		same(t, "first", p.come(), "P2:1 P3:2 P4:3 P5:4")
+		accuse(p)
+		p = st.accept(true)
+		same(t, "one at a time", p.come(), "D2:1")
+		p.puback(2, 0)
+		same(t, "the culprit", p.come(), "D3:2")
+		accuse(p)
+		synctest.Wait()
+		same(t, "outcome", done[1].String(), `[topic "$emqx/things/pump-07/events/e": the broker closes the connection over this message: DISCONNECT 0x95 packet too large]`)
+		p = st.accept(true)
+		same(t, "the next", p.come(), "D4:3")
+		p.puback(4, 0)
+		p.come()
+		p.puback(5, 0)
+		st.send(events(5, 6)...)
+		same(t, "as usual", p.come(), "P8:5 P9:6")
+	})
+}
+
+func TestAtMostOnceBroker(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false, func(p *packets.Properties) { p.MaximumQOS = new(byte) })
+		done := st.send(events(1, 3)...)
+		same(t, "sent", p.come(), "P0:1 P0:2 P0:3")
+		same(t, "outcomes", fmt.Sprint(done), "[[<nil>] [<nil>] [<nil>]]")
+		same(t, "warnings", st.log.count("WARN no delivery guarantee"), 1)
+	})
+}
+
+func TestPublishRate(t *testing.T) {
+	play(t, func(c *Config) { c.MaxPublishRate = 10 }, func(st *stage) {
+		p := st.accept(false)
+		start := time.Now()
+		st.send(events(1, 21)...)
+		for range 21 {
+			p.next()
+		}
+		if d := time.Since(start); d < 1900*time.Millisecond || d > 2100*time.Millisecond {
+			t.Errorf("21 messages at 10 a second took %v", d)
+		}
+	})
+}

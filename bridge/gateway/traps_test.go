@@ -1,0 +1,241 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+)
+
+// The traps of sharing one identity among many programs, as far as they show from outside and have no
+// test of their own elsewhere; docs/traps.md lists where each is tested.
+
+// T2: No Local hides the Thing's own reports, never the cloud's push on the same topic.
+func TestT02NoLocalHidesOnlyOurOwn(t *testing.T) {
+	s := open(t)
+	update := s.subscribe("fleets.down.pump-07.shadow.update")
+	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"rpm":1}}}`)
+	s.arrives("$emqx/things/pump-07/shadow/update", "")
+	if _, err := s.sim.PatchDesired("pump-07", []byte(`{"rpm":2}`)); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.next(update); !gjson.GetBytes(m.Data, "state.desired").Exists() {
+		t.Errorf("the first that came is %s", m.Data)
+	}
+}
+
+// T11: updates of one job go one at a time, so versions can't interleave on the wire.
+func TestT11UpdatesOfOneJobGoOneAtATime(t *testing.T) {
+	s := open(t, cloud(func(o *fleetstest.Options) {
+		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 2, LateAnswers: 5 * time.Millisecond, DropToken: 1}
+	}))
+	job, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", ""); code != "" {
+		t.Fatalf("%s %s", code, answer.Data)
+	}
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			m, err := s.nc.RequestWithContext(t.Context(), "fleets.req.pump-07.jobs."+job.ID+".update", fmt.Appendf(nil, `{"status":"IN_PROGRESS","clientToken":"%d"}`, i))
+			if err != nil || m.Header.Get("Nats-Service-Error-Code") != "" || gjson.GetBytes(m.Data, "clientToken").String() != fmt.Sprint(i) {
+				t.Errorf("caller %d: %s %v", i, m.Data, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// T15 and T27: what the broker queues while the gateway is away arrives, in order, in a burst.
+func TestT15T27BurstAfterReconnect(t *testing.T) {
+	const n = 900 // brokers keep 1000 by default
+	// mochi refuses a SUBSCRIBE whose identifier equals one of its own messages in flight (0x91).
+	s := open(t, expect("connection lost", "cannot connect", "packet identifier in use"))
+	s.link.Cut()
+	s.status("pump-07", func(v string) bool { return !gjson.Get(v, "connected").Bool() })
+	delta := s.subscribe("fleets.down.pump-07.shadow.update.delta")
+	if _, err := s.sim.PatchDesired("pump-07", []byte(`{"a":0}`)); err != nil { // moves the version that the GET will say
+		t.Fatal(err)
+	}
+	for i := range n {
+		s.down("$emqx/things/pump-07/shadow/update/delta", fmt.Sprintf(`{"version":%d,"state":{"n":%d}}`, 100+i, i), fleetstest.PublishOptions{})
+	}
+	s.link.Restore()
+	next := 0
+	for next < n {
+		if v := gjson.GetBytes(s.next(delta).Data, "state.n"); v.Exists() {
+			if int(v.Int()) != next {
+				t.Fatalf("delta %d came when %d was due", v.Int(), next)
+			}
+			next++
+		}
+	}
+	if v := s.status("pump-07", func(v string) bool { return gjson.Get(v, "connected").Bool() }); !gjson.Get(v, "sessionPresent").Bool() {
+		t.Errorf("the session was not kept: %s", v)
+	}
+}
+
+// T17: a PUBACK is no answer.
+func TestT17NoAnswer(t *testing.T) {
+	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, DropAnswers: 1} }))
+	start := time.Now()
+	if answer, code := s.request("fleets.req.pump-07.jobs.get", "", "Fleets-Timeout", "300ms"); code != "504" || !strings.Contains(string(answer.Data), "300ms") {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+	if time.Since(start) > 8*time.Second {
+		t.Error("the caller's shorter timeout did not count")
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.get", "", "Fleets-Timeout", "soon"); code != "400" {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+}
+
+// T21 and T22: names and ids with everything that topics, subjects and URLs find special.
+func TestT21T22OddNames(t *testing.T) {
+	const name, id = `.. %?&*>=ü"\ {t}`, `.. *>.%2F ü`
+	s := open(t, things(name))
+	token, idToken := "=2E=2E=20=25=3F=26=2A=3E=3D=C3=BC=22=5C=20=7Bt=7D", "=2E=2E=20=2A=3E=2E=252F=20=C3=BC"
+	if _, code := s.request("fleets.req."+token+".shadow.get", ""); code != "" {
+		t.Errorf("code %s", code)
+	}
+	got := make(chan *nats.Msg, 1)
+	if _, err := s.nc.Subscribe("fleets.cmd."+token+".=2A", func(m *nats.Msg) { got <- m; _ = m.Respond(nil) }); err != nil {
+		t.Fatal(err)
+	}
+	raw := s.subscribe("fleets.down." + token + ".commands." + idToken + ".request")
+	if _, err := s.sim.SendCommand(fleetstest.Command{Thing: name, Action: "*", ID: id, TTL: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	s.next(raw)
+	if x, err := s.sim.WaitCommand(s.context(), id); err != nil || x.Status != "SUCCEEDED" {
+		t.Errorf("%+v %v", x, err)
+	}
+	if m := <-got; m.Header.Get("Fleets-Execution") != id {
+		t.Errorf("%q", m.Header)
+	}
+	s.publish("fleets.up."+token+".events."+idToken, `{"eventType":".. *>.%2F ü","severity":"info","timestamp":5}`)
+	s.arrives("$emqx/things/"+name+"/events/"+id, "")
+}
+
+// T30: two owners of a client id must not kick each other out in a loop. mosquitto 2.0.11 does not say
+// that it was a takeover; there the pauses grow with each connection that lived short.
+func TestT30SessionTakenOver(t *testing.T) {
+	const quick = 4 // connections before the pauses grow
+	s := open(t, expect("session taken over", "connection lost"))
+	before := s.link.Accepted()
+	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.sim.BrokerURL()} }), expect("connection lost", "taken over"))
+	v := s.status("pump-07", func(v string) bool { return !gjson.Get(v, "connected").Bool() })
+	if *brokerFlag == "sim" && !strings.Contains(v, "another client") {
+		t.Error(v)
+	}
+	other.publish("fleets.up.pump-07.events.n", event(0))
+	other.status("pump-07", func(v string) bool { return gjson.Get(v, "queued").Int() == 0 })
+	n := s.link.Accepted() - before
+	if *brokerFlag == "sim" && n > 0 || n > quick {
+		t.Errorf("it came back %d times at once", n)
+	}
+}
+
+// T34: a storm of notifications is delivered and starts nothing by itself.
+func TestT34NotifyStorm(t *testing.T) {
+	s := open(t)
+	s.arrives("$emqx/things/pump-07/jobs/get", "")
+	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
+	for range 50 {
+		s.down("$emqx/things/pump-07/jobs/notify", `{"jobs":{}}`, fleetstest.PublishOptions{})
+	}
+	for range 50 {
+		s.next(sub)
+	}
+	questions := 0
+	for _, p := range s.sim.Received() {
+		if strings.HasSuffix(p.Topic, "/jobs/get") {
+			questions++
+		}
+	}
+	if questions != 1 {
+		t.Errorf("%d questions, want the one after connecting", questions)
+	}
+}
+
+// Fixture: GET answers 404: a clear message, and MQTT stays up.
+func TestThingThatFleetsDoesNotKnow(t *testing.T) {
+	s := open(t, startCut(), expect("cannot connect", "shadow not fetched"))
+	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Status: 404})
+	s.link.Restore()
+	s.status("pump-07", func(v string) bool {
+		return gjson.Get(v, "connected").Bool() && gjson.Get(v, "shadow").String() == "unknown" && strings.Contains(gjson.Get(v, "lastError").String(), "not registered")
+	})
+	s.publish("fleets.up.pump-07.events.n", event(0))
+	s.inOrder(1)
+}
+
+// The cloud answers too late: the answer is for everybody, with the caller's token.
+func TestLateAnswerComesDown(t *testing.T) {
+	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second} }))
+	down := s.subscribe("fleets.down.pump-07.jobs.get.accepted")
+	for {
+		_, code := s.request("fleets.req.pump-07.jobs.get", `{"clientToken":"mine"}`, "Fleets-Timeout", "1ms")
+		if code != "504" {
+			continue // this once the cloud was quick
+		}
+		break
+	}
+	for {
+		if m := s.next(down); gjson.GetBytes(m.Data, "clientToken").String() == "mine" {
+			return
+		}
+	}
+}
+
+// Leases survive a restart.
+func TestLeaseAcrossARestart(t *testing.T) {
+	s := open(t)
+	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "a"); code != "" {
+		t.Fatalf("%s %s", code, answer.Data)
+	}
+	s.restart()
+	s.ready()
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "b"); code != "409" {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "a"); code != "" {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+}
+
+// A stop under load leaves nothing behind: what was accepted is in the store, and goes on.
+func TestStopUnderLoad(t *testing.T) {
+	s := open(t)
+	accepted := 0
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := s.js.Publish(ctx, "fleets.up.pump-07.events.n", []byte(event(accepted))); err != nil {
+			break
+		}
+		accepted++
+		if accepted == 200 {
+			break
+		}
+	}
+	start := time.Now()
+	s.restart()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	s.inOrder(accepted)
+}

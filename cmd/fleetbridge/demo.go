@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"fleetbridge/bridge/demo"
+)
+
+func newDemo(s streams) *cobra.Command {
+	var once bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show every flow in one process, with nothing to install",
+		Long: "Show every flow in one process: a Fleets simulator with an MQTT broker, an embedded NATS server, the\n" +
+			"bridge, and a sample thermostat program. With --once do the full tour, check each step and exit 0 or 1.",
+		Args: between(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runDemo(c.Context(), s, once)
+		},
+	}
+	c.Flags().BoolVar(&once, "once", false, "do the tour once, check each step, exit 0 or 1")
+	return c
+}
+
+// runDemo outlives the reader of its output, as in a pipe to head, long enough to clean up.
+func runDemo(ctx context.Context, s streams, once bool) error {
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	return demo.Run(ctx, demo.Options{Out: s.out, Color: coloured(s.out, os.Getenv), Once: once})
+}
+
+// coloured tells whether an output is a terminal whose user has not asked for plain text.
+func coloured(out io.Writer, env func(string) string) bool {
+	f, ok := out.(*os.File)
+	if !ok || env("NO_COLOR") != "" || env("TERM") == "dumb" {
+		return false
+	}
+	if runtime.GOOS == "windows" && env("WT_SESSION") == "" && env("TERM") == "" {
+		return false // an old console prints the codes
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

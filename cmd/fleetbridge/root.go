@@ -1,0 +1,85 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fleetbridge/bridge/gateway"
+)
+
+// newRoot makes the command with all its subcommands; cobra adds help and completion.
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fleetbridge",
+		Short: "One MQTT session per EMQX Fleets Thing, shared by every program on the gateway as NATS subjects",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("name a command: %s; fleetbridge help tells more", strings.Join(commandNames(c), ", "))
+			}
+			if near := gateway.Closest(args[0], commandNames(c)); near != "" {
+				return usagef("%q is no command, did you mean %s?", args[0], near)
+			}
+			return usagef("%q is no command, use %s", args[0], strings.Join(commandNames(c), ", "))
+		},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%s: %s, see %s --help", c.Name(), err, c.CommandPath())
+	})
+	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newVersion(s))
+	return root
+}
+
+func commandNames(c *cobra.Command) []string {
+	var out []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			out = append(out, sub.Name())
+		}
+	}
+	return out
+}
+
+// between checks the number of arguments; what names the arguments.
+func between(least, most int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usagef("%s: %s is missing, see %s --help", c.Name(), what, c.CommandPath())
+		case len(args) > most && most == 0:
+			return usagef("%s: takes no arguments, %q is one", c.Name(), args[0])
+		case len(args) > most:
+			return usagef("%s: %q is one argument too many, see %s --help", c.Name(), args[most], c.CommandPath())
+		}
+		return nil
+	}
+}
+
+// configFlag adds --config.
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVarP(path, "config", "c", "", "configuration `FILE`")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// loadConfig reads the file that --config names. Its problems are printed as they are, each with its
+// file and line.
+func loadConfig(c *cobra.Command, path string) (*gateway.Config, error) {
+	if path == "" {
+		return nil, usagef("%s: --config FILE is missing", c.Name())
+	}
+	cfg, err := gateway.Load(path, os.LookupEnv)
+	if err != nil {
+		c.PrintErrln(err)
+		return nil, errReported
+	}
+	return cfg, nil
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+func newValidate(s streams) *cobra.Command {
+	var dir, prefix string
+	c := &cobra.Command{
+		Use:   "validate CHANNEL [FILE]",
+		Short: "Check one payload",
+		Long: "Check one payload and print what breaks, one line each. CHANNEL is a channel's name (event,\n" +
+			"shadow.report, jobs.start-next.accepted, … as explain lists them), a topic or a subject; the latter two\n" +
+			"are also compared with the payload. FILE defaults to -, the standard input.",
+		Example:           "  echo '{\"eventType\":\"dryRun\",\"severity\":\"warn\"}' | fleetbridge validate event",
+		Args:              between(1, 2, "CHANNEL"),
+		ValidArgsFunction: completeChannel,
+		RunE: func(c *cobra.Command, args []string) error {
+			catalog, err := schemas.New(schemas.Options{})
+			if err != nil {
+				return err
+			}
+			v := validation{catalog: catalog}
+			if dir != "" {
+				if v.own, err = catalog.LoadThing(dir); err != nil {
+					return err
+				}
+			}
+			targets, err := findTargets(catalog, args[0], prefix)
+			if err != nil {
+				return err
+			}
+			payload, name, err := readPayload(s, args[1:])
+			if err != nil {
+				return err
+			}
+			v.target = choose(targets, payload)
+			return v.report(s, name, payload)
+		},
+	}
+	c.Flags().StringVar(&dir, "schema-dir", "", "`DIR`ectory of a Thing's own schemas, checked too")
+	c.Flags().StringVar(&prefix, "prefix", "fleets", "subject `PREFIX`")
+	_ = c.MarkFlagDirname("schema-dir")
+	return c
+}
+
+// target is what a payload is held against: a schema and, for a topic or subject, the address.
+type target struct {
+	schema  string
+	address *mapping.Address
+}
+
+// findTargets reads CHANNEL. Only the topic shadow/update is two: report and desired.
+func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error) {
+	if catalog.Source(text) != nil {
+		return []target{{schema: text}}, nil
+	}
+	subjects, err := mapping.NewSubjects(prefix)
+	if err != nil {
+		return nil, usagef("validate: --prefix: %s", err)
+	}
+	if !isTopic(text) && !isSubject(subjects, text) {
+		if near := gateway.Closest(text, catalog.Names()); near != "" {
+			return nil, usagef("validate: there is no channel %q, did you mean %s?", text, near)
+		}
+		return nil, usagef("validate: there is no channel %q; explain lists them, topics begin with $emqx/ and subjects with %s.", text, prefix)
+	}
+	found, err := find(subjects, text)
+	if err != nil {
+		return nil, usagef("validate: %s", err)
+	}
+	var out []target
+	for _, m := range found {
+		switch {
+		case m.open() || m.service != "" && m.service != shadowGet:
+			return nil, usagef("validate: %q is no single channel, name one", text)
+		case m.service == shadowGet:
+			out = append(out, target{schema: schemas.ShadowDocument})
+		default:
+			a := m.address()
+			out = append(out, target{string(a.Channel), &a})
+		}
+	}
+	return out, nil
+}
+
+// choose takes a payload on a topic that is used both ways for the cloud's when only the cloud could
+// have written it.
+func choose(targets []target, payload []byte) target {
+	if len(targets) > 1 && gjson.GetBytes(payload, "state.desired").Exists() && !gjson.GetBytes(payload, "state.reported").Exists() {
+		return targets[1]
+	}
+	return targets[0]
+}
+
+func readPayload(s streams, args []string) (payload []byte, name string, err error) {
+	if len(args) == 0 || args[0] == "-" {
+		payload, err = io.ReadAll(s.in)
+		return payload, "standard input", err
+	}
+	payload, err = os.ReadFile(args[0])
+	return payload, args[0], err
+}
+
+// validation is one payload's check: the channel's schema, its address, the Thing's own schemas.
+type validation struct {
+	target
+	catalog *schemas.Catalog
+	own     *schemas.ThingSchemas
+}
+
+func (v validation) report(s streams, name string, payload []byte) error {
+	details, err := v.check(payload)
+	switch {
+	case err != nil:
+		return err
+	case len(details) == 0:
+		_, err := fmt.Fprintf(s.out, "OK: %s is a valid %s\n", name, v.schema)
+		return err
+	}
+	for _, d := range details {
+		fmt.Fprintln(s.err, d)
+	}
+	return errReported
+}
+
+// check looks at the payload from every side, as far as one that is broken can be looked at: what is
+// no JSON is not compared with anything, and a value is found wrong once.
+func (v validation) check(payload []byte) ([]schemas.Detail, error) {
+	var out []schemas.Detail
+	if len(payload) == 0 && v.catalog.Check(v.schema, payload) == nil {
+		return nil, nil
+	}
+	sides := []func([]byte) error{
+		func(p []byte) error { return v.catalog.Check(v.schema, p) },
+		v.checkAddress, v.checkOwn,
+	}
+	for _, side := range sides {
+		err := side(payload)
+		broken := (*schemas.Error)(nil)
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &broken):
+			return nil, err
+		}
+		for _, d := range broken.Details {
+			if !slices.ContainsFunc(out, func(o schemas.Detail) bool { return o.Pointer == d.Pointer }) {
+				out = append(out, d)
+			}
+		}
+		if broken.Code != schemas.CodeSchema {
+			return out, nil
+		}
+	}
+	return out, nil
+}
+
+func (v validation) checkAddress(payload []byte) error {
+	if v.address == nil {
+		return nil
+	}
+	return schemas.CheckAddress(*v.address, payload)
+}
+
+// checkOwn holds the Thing's part of a payload against the Thing's own schemas.
+func (v validation) checkOwn(payload []byte) error {
+	part := func(path string) []byte {
+		if v := gjson.GetBytes(payload, path); v.Type != gjson.Null {
+			return []byte(v.Raw)
+		}
+		return nil
+	}
+	word := func(path string) string { return gjson.GetBytes(payload, path).String() }
+	switch mapping.Channel(v.schema) {
+	case mapping.ShadowReport:
+		reported := mapping.Merge(nil, part("state.reported")) // a null deletes, it is no value
+		return schemas.Under(schemas.PartReported, v.own.CheckReported(reported))
+	case mapping.Event:
+		return schemas.Under(schemas.PartData, v.own.CheckEvent(word("eventType"), part("data")))
+	case mapping.CommandRequest:
+		return schemas.Under(schemas.PartParams, v.own.CheckCommand(word("action"), part("params")))
+	}
+	return nil
+}
+
+func completeChannel(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var out []string
+	for _, r := range mapping.Routes() {
+		out = append(out, string(r.Channel)+"\t"+r.About)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
