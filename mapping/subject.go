@@ -53,7 +53,7 @@ func (s Subjects) Print(sp Space, a Address) string {
 func (s Subjects) Parse(subject string) (Space, Address, error) {
 	rest, ok := strings.CutPrefix(subject, s.prefix+".")
 	if !ok {
-		return "", Address{}, fmt.Errorf("subject %q: %w: it does not begin with %s.", subject, ErrNoRoute, s.prefix)
+		return "", Address{}, fmt.Errorf("subject %q: %w: it must begin with %q", subject, ErrNoRoute, s.prefix+".")
 	}
 	for _, sp := range [...]Space{SpaceUp, SpaceDown, SpaceReq, SpaceDeadUp, SpaceDeadDown} {
 		if tail, ok := strings.CutPrefix(rest, string(sp)+"."); ok {

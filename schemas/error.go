@@ -131,5 +131,5 @@ func shorten(s string, limit int) string {
 		return s
 	}
 	head, tail := limit*2/3, len(s)-limit/3
-	return strings.ToValidUTF8(s[:head], "") + "…" + strings.ToValidUTF8(s[tail:], "")
+	return strings.ToValidUTF8(s[:head], "") + "..." + strings.ToValidUTF8(s[tail:], "")
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -138,9 +140,10 @@ func TestShadowTimeout(t *testing.T) {
 }
 
 func TestShadowTLS(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // a handshake fails on purpose
+	server.StartTLS()
 	defer server.Close()
-	server.Config.ErrorLog = nil
 	u, _ := url.Parse(server.URL)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())

@@ -16,6 +16,9 @@ const (
 	// window is how many messages of a Thing and class are on their way to the broker at once. At a
 	// round trip of 50 ms it allows 10,000 a second.
 	window = 512
+	// reconnectMax bounds the pause between attempts to connect: a link that comes back should be used
+	// within seconds, and a thousand Things at this pace are no load for a broker that comes back.
+	reconnectMax = 8 * time.Second
 	// packetHeadroom is what a packet may have beyond the largest payload, for the topic and
 	// properties; and room for a payload that is a little too large, which becomes a dead letter
 	// instead of a lost connection.
@@ -48,6 +51,7 @@ func (g *Gateway) makeThings(ctx context.Context) error {
 	session := cloud.Config{
 		Servers: servers, TLS: tlsConfig, KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout,
 		ReceiveMaximum: uint16(m.ReceiveMaximum), Compact: m.Subscriptions == SubscriptionsCompact,
+		Backoff:        cloud.Backoff{Max: reconnectMax},
 		MaxPublishRate: m.MaxPublishRate, Window: window, MaxPacket: g.maxPacket(),
 	}
 	run := instance()

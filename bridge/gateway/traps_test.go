@@ -182,7 +182,9 @@ func TestThingThatFleetsDoesNotKnow(t *testing.T) {
 
 // The cloud answers too late: the answer is for everybody, with the caller's token.
 func TestLateAnswerComesDown(t *testing.T) {
-	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second} }))
+	s := open(t, cloud(func(o *fleetstest.Options) {
+		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second}
+	}))
 	down := s.subscribe("fleets.down.pump-07.jobs.get.accepted")
 	for {
 		_, code := s.request("fleets.req.pump-07.jobs.get", `{"clientToken":"mine"}`, "Fleets-Timeout", "1ms")

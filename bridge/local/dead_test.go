@@ -71,7 +71,7 @@ func TestLetterDownAndStrays(t *testing.T) {
 			"fleets.dead.up.pump.events.=2A.=3E", map[string]string{"Fleets-Subject": "fleets.up.pump.events.*.>", "Fleets-Topic": ""}},
 		{bridge.Letter{Direction: mapping.Up, Rejection: bridge.Rejectf(bridge.CodeSubject, "%s", strings.Repeat("ü", 2000)), Message: bridge.Message{
 			Origin: "fleets.up." + long, Stray: strings.TrimSuffix(long, ".")}},
-			"fleets.dead.up." + strings.Repeat("x.", 1024) + "=cut", map[string]string{"Fleets-Error": strings.Repeat("ü", 510) + "…"}},
+			"fleets.dead.up." + strings.Repeat("x.", 1024) + "=cut", map[string]string{"Fleets-Error": strings.Repeat("ü", 510) + "..."}},
 		{bridge.Letter{Direction: mapping.Down, Rejection: bridge.Rejectf(bridge.CodeJSON, "no"), Message: bridge.Message{Address: mapping.Address{Thing: "pump"}}},
 			"fleets.dead.down.pump.-", nil},
 	} {

@@ -51,11 +51,11 @@ func oneLine(s string, limit int) string {
 		return r
 	}, s)
 	if len(s) > limit {
-		cut := limit - len("…")
+		cut := limit - len("...")
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
 			cut--
 		}
-		s = s[:cut] + "…"
+		s = s[:cut] + "..."
 	}
 	return strings.TrimSpace(s)
 }

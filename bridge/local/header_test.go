@@ -14,8 +14,8 @@ import (
 func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain": "plain", " a\r\nb\tc\x00\u0085 ": "a  b c", "": "", "ü€": "ü€", "a\xffb": "a\uFFFDb",
-		strings.Repeat("a", 20): strings.Repeat("a", 20), strings.Repeat("a", 21): strings.Repeat("a", 17) + "…",
-		strings.Repeat("ü", 11): strings.Repeat("ü", 8) + "…",
+		strings.Repeat("a", 20): strings.Repeat("a", 20), strings.Repeat("a", 21): strings.Repeat("a", 17) + "...",
+		strings.Repeat("ü", 11): strings.Repeat("ü", 8) + "...",
 	} {
 		if got := oneLine(in, 20); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

@@ -109,7 +109,7 @@ func TestRequestErrors(t *testing.T) {
 			"409", "leased to another", `{"code":409,"message":"leased\nto another","details":[{"pointer":"/a","message":"b"}]}`},
 		{"no details", "fleets.req.pump.jobs.get", "", &bridge.RequestError{Code: 404, Message: "unknown Thing"}, "404", "unknown Thing", `{"code":404,"message":"unknown Thing"}`},
 		{"other", "fleets.req.pump.jobs.get", "", errors.New("oops"), "500", "oops", `{"code":500,"message":"oops"}`},
-		{"long", "fleets.req.pump.jobs.get", "", errors.New(strings.Repeat("e", 5000)), "500", strings.Repeat("e", 1021) + "…", ""},
+		{"long", "fleets.req.pump.jobs.get", "", errors.New(strings.Repeat("e", 5000)), "500", strings.Repeat("e", 1021) + "...", ""},
 		{"token", "fleets.req.pu=mp.jobs.get", "", nil, "400", "", ""},
 		{"thing", "fleets.req.a=2Fb.jobs.get", "", nil, "400", "", ""},
 		{"id", "fleets.req.pump.jobs.=6A.get", "", nil, "400", "", ""},
