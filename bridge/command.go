@@ -65,6 +65,9 @@ type Commands struct {
 
 	slots   chan struct{}
 	running sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool
 }
 
 // commandSlots bounds how many commands of one Thing run at once, so that one that nobody serves
@@ -74,6 +77,11 @@ const commandSlots = 64
 // Start runs an execution in the background until ctx ends; then it stays open and the next run of the
 // bridge takes it up.
 func (c *Commands) Start(ctx context.Context, e *Execution) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
 	c.running.Go(func() {
 		select {
 		case c.slots <- struct{}{}:
@@ -101,8 +109,14 @@ func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 	return nil
 }
 
-// Wait returns when every execution's goroutine has ended, after the context of Start has.
-func (c *Commands) Wait() { c.running.Wait() }
+// Finish starts nothing new and returns when every execution that was started has ended, or has to wait
+// for the next run because the context of Start has.
+func (c *Commands) Finish() {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	c.running.Wait()
+}
 
 func (c *Commands) address(id string) mapping.Address {
 	return mapping.Address{Thing: c.Thing, Channel: mapping.CommandResponse, ID: id}

@@ -80,7 +80,7 @@ func TestHandlerReplies(t *testing.T) {
 				if c.want != "" {
 					s.expect(t, c.want)
 				}
-				s.Wait()
+				s.running.Wait()
 				if c.dead > 0 {
 					if got := gjson.Get(s.outbox.payloads()[0], "status").String(); got != "FAILED" {
 						t.Errorf("status %q, want FAILED", got)
@@ -103,7 +103,7 @@ func TestT8NoHandler(t *testing.T) {
 		s.expect(t)
 		time.Sleep(200 * time.Millisecond)
 		s.expect(t, `{"status":"REJECTED","result":{"error":"no handler for purge"}}`)
-		s.Wait()
+		s.running.Wait()
 	})
 }
 
@@ -117,7 +117,7 @@ func TestHandlerThatComesLate(t *testing.T) {
 			return Reply{}, nil
 		})
 		s.start(t, "e1", time.Minute)
-		s.Wait()
+		s.running.Wait()
 		s.expect(t, `{"status":"SUCCEEDED"}`)
 	})
 }
@@ -130,7 +130,7 @@ func TestNoHandlerWaits(t *testing.T) {
 		s.start(t, "e1", time.Minute)
 		time.Sleep(30 * time.Second)
 		s.expect(t)
-		s.Wait()
+		s.running.Wait()
 		s.expect(t, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline"}}`)
 	})
 }
@@ -139,7 +139,7 @@ func TestHandlerExceedsTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, rejecting, func(ctx context.Context, _ Call) (Reply, error) { <-ctx.Done(); return Reply{}, ctx.Err() })
 		s.start(t, "e1", 10*time.Second)
-		s.Wait()
+		s.running.Wait()
 		s.expect(t, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline"}}`)
 	})
 }
@@ -153,7 +153,7 @@ func TestRawResponseComesFirst(t *testing.T) {
 		if first, err := s.Executions.Claim(t.Context(), "e1", 7); !first || err != nil {
 			t.Fatal(first, err)
 		}
-		s.Wait()
+		s.running.Wait()
 		s.expect(t)
 	})
 }
@@ -178,7 +178,7 @@ func TestT7OneResponseAcrossRestarts(t *testing.T) {
 		s.Start(ctx, e)
 		synctest.Wait()
 		stop()
-		s.Wait()
+		s.running.Wait()
 		s.expect(t)
 
 		again, left, err := LoadExecutions(t.Context(), pump07, s.bucket)
@@ -192,12 +192,12 @@ func TestT7OneResponseAcrossRestarts(t *testing.T) {
 		if err := s.Resume(t.Context(), left); err != nil {
 			t.Fatal(err)
 		}
-		s.Wait()
+		s.running.Wait()
 		s.expect(t, `{"status":"SUCCEEDED"}`)
 		if err := s.Resume(t.Context(), left); err != nil { // its answer waits in the outbox
 			t.Fatal(err)
 		}
-		s.Wait()
+		s.running.Wait()
 		if calls != 2 {
 			t.Errorf("%d calls, want 2", calls)
 		}
@@ -267,7 +267,7 @@ func TestFullDiskDelaysAnAnswer(t *testing.T) {
 		s.outbox.mu.Lock()
 		s.outbox.fail = nil
 		s.outbox.mu.Unlock()
-		s.Wait()
+		s.running.Wait()
 		s.expect(t, `{"status":"SUCCEEDED"}`)
 		if got := s.outbox.sent[0].Address; got != at(mapping.CommandResponse, "e1") {
 			t.Error(got)

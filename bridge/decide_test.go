@@ -147,7 +147,7 @@ func TestT7T20RepeatedAndRetainedRequests(t *testing.T) {
 		settled := false
 		decision.Finish(func() { settled = true })
 		synctest.Wait()
-		d.station.Wait()
+		d.station.running.Wait()
 		if got := d.station.outbox.payloads(); !settled || len(got) != 1 || got[0] != `{"status":"SUCCEEDED"}` {
 			t.Errorf("settled %v, responses %q", settled, got)
 		}
@@ -169,7 +169,7 @@ func TestRequestStoredBeforeACrash(t *testing.T) {
 		}
 		decision.Finish(func() {})
 		synctest.Wait()
-		d.station.Wait()
+		d.station.running.Wait()
 		if got := d.station.outbox.payloads(); len(got) != 1 {
 			t.Errorf("responses %q", got)
 		}

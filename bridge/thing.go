@@ -124,8 +124,9 @@ func (t *Thing) Run(take, work context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Wait returns when the executions that Run started have ended; the context work must have ended.
-func (t *Thing) Wait() { t.commands.Wait() }
+// Finish starts no command any more and returns when those under way have ended, or the context work
+// has. What did not end is taken up by the next run.
+func (t *Thing) Finish() { t.commands.Finish() }
 
 // Connected is told of every change of the connection.
 func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {

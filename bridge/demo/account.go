@@ -125,7 +125,7 @@ func (a *account) row(r *row) {
 	case r.up && r.subject == "" && r.address.Channel == mapping.JobsGet:
 		first = pad("by itself, at each connection", subjectWidth)
 	case r.up && r.subject == "":
-		first = pad("from its store", subjectWidth)
+		first = pad("not seen on NATS", subjectWidth)
 	case r.subject == "":
 		first = pad("not passed on", subjectWidth)
 	}
@@ -135,8 +135,8 @@ func (a *account) row(r *row) {
 	}
 	a.printf("%s%s\n", margin, strings.TrimRight(way, " "))
 	a.line(r.what, string(r.payload))
-	if r.up && r.wire != nil && string(r.wire) != string(r.payload) {
-		a.line("sent as", string(r.wire))
+	if r.up && r.subject != "" && r.wire != nil && string(r.wire) != string(r.payload) {
+		a.line("sent as", cutInside(shorten(string(r.wire)), payloadWidth))
 	}
 	for _, n := range r.notes {
 		a.line(n.label, n.text)
@@ -211,6 +211,16 @@ func cut(text string, most int) string {
 		return text
 	}
 	return string([]rune(text)[:most-1]) + "…"
+}
+
+// cutInside leaves both ends of a text: what the bridge adds to a payload stands at its end.
+func cutInside(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	tail := most / 2
+	return string(runes[:most-tail-1]) + "…" + string(runes[len(runes)-tail:])
 }
 
 func pad(text string, to int) string {

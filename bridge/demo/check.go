@@ -48,9 +48,23 @@ func sameJSON(a, b []byte) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// reported waits until the cloud's shadow has exactly this reported state.
+// holds tells whether an object has all the members of another.
+func holds(object, members []byte) bool {
+	var have, want map[string]any
+	if json.Unmarshal(object, &have) != nil || json.Unmarshal(members, &want) != nil {
+		return false
+	}
+	for k, v := range want {
+		if !reflect.DeepEqual(have[k], v) {
+			return false
+		}
+	}
+	return true
+}
+
+// reported waits until the reported state in the cloud's shadow has these members.
 func (s *stage) reported(ctx context.Context, want string) error {
-	_, err := s.sim.WaitReported(ctx, Thing, func(got []byte) bool { return sameJSON(got, []byte(want)) })
+	_, err := s.sim.WaitReported(ctx, Thing, func(got []byte) bool { return holds(got, []byte(want)) })
 	if err != nil {
 		have, _ := s.sim.Shadow(Thing)
 		return missing("the reported state in the cloud's shadow", want, string(have.Reported))

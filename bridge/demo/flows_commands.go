@@ -36,7 +36,10 @@ func (s *stage) command(ctx context.Context) error {
 	if err := expect("commands that the thermostat ran", 1, s.thermostat.served.Load()); err != nil {
 		return err
 	}
-	s.tick(ctx, "cmd-1 is SUCCEEDED in the cloud, with the program's result")
+	if err := s.reported(ctx, `{"targetTemperature":23}`); err != nil {
+		return err
+	}
+	s.tick(ctx, "cmd-1 is SUCCEEDED in the cloud, with the program's result; the program reports what it did")
 	return nil
 }
 

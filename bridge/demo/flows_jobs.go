@@ -76,7 +76,13 @@ func (s *stage) arrives(ctx context.Context, tail string, match func(payload []b
 	if err != nil {
 		return missing("a message at the broker", "one on "+topic, "none")
 	}
+	s.sim.Violations() // the simulator is not free for it until it has answered
 	return nil
+}
+
+// nth matches the n-th message.
+func nth(n int) func([]byte) bool {
+	return func([]byte) bool { n--; return n == 0 }
 }
 
 func statusIs(status string) func([]byte) bool {

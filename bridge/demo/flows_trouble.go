@@ -59,7 +59,12 @@ func (s *stage) linkLost(ctx context.Context) error {
 	if err := s.quiet(ctx); err != nil {
 		return err
 	}
-	events := len(s.sim.Events(Thing))
+	events, asked := len(s.sim.Events(Thing)), 0
+	for _, p := range s.sim.Received() {
+		if strings.HasSuffix(p.Topic, "/jobs/get") {
+			asked++
+		}
+	}
 	s.link.Cut()
 	defer s.link.Restore()
 	if _, err := s.status(ctx, "not connected", func(v bridge.Status) bool { return !v.Connected }); err != nil {
@@ -102,6 +107,9 @@ func (s *stage) linkLost(ctx context.Context) error {
 	if _, err := s.status(ctx, "connected, subscribed, shadow known", func(v bridge.Status) bool {
 		return v.Connected && v.Subscribed && v.Shadow == bridge.ShadowKnown
 	}); err != nil {
+		return err
+	}
+	if err := s.arrives(ctx, "jobs/get", nth(asked+1)); err != nil {
 		return err
 	}
 	s.tick(ctx, "connected again: %d of %d arrived, in order, with the times at which they were published", len(order), ticks)

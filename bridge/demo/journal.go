@@ -72,11 +72,7 @@ func (j *journal) sawNATS(m *nats.Msg) {
 	case mapping.SpaceUp:
 		j.up(m, address, tail)
 	case mapping.SpaceReq:
-		r := j.add(&row{kind: request, up: true, address: address, tail: tail, who: j.who(m), subject: m.Subject, payload: m.Data})
-		if address.Channel == "" {
-			r.what = "question"
-		}
-		j.replies[m.Reply] = r
+		j.request(m, address, tail)
 	case mapping.SpaceDown:
 		j.down(m, address, tail)
 	case mapping.SpaceDeadUp, mapping.SpaceDeadDown:
@@ -112,29 +108,50 @@ func (j *journal) who(m *nats.Msg) string {
 
 func (j *journal) up(m *nats.Msg, a mapping.Address, tail string) {
 	r := j.find(func(r *row) bool {
-		return r.up && r.tail == tail && !r.stored && (r.kind != plain || r.subject == "") && !(r.kind == request && r.asks())
+		return r.up && r.tail == tail && !r.stored && (r.kind != plain || r.subject == "") && !(r.kind == request && r.asks()) && fits(m.Data, r.payload)
 	})
 	if r == nil {
 		r = j.add(&row{up: true, address: a, tail: tail})
 	}
 	if r.subject == "" {
-		r.who, r.subject, r.payload = j.who(m), m.Subject, m.Data
+		r.passed(j.who(m), m.Subject, m.Data)
 	}
 	r.stored = true
+}
+
+func (j *journal) request(m *nats.Msg, a mapping.Address, tail string) {
+	r := j.find(func(r *row) bool {
+		if a.Channel == "" {
+			return r.kind == fetch && !r.printed
+		}
+		return r.up && r.asks() && r.tail == tail && r.subject == "" && !r.printed && fits(m.Data, r.payload)
+	})
+	if r == nil {
+		r = j.add(&row{address: a, tail: tail})
+	}
+	r.kind, r.up, r.what = request, true, "question"
+	if a.Channel != "" {
+		r.what = name(a.Channel)
+	}
+	r.passed(j.who(m), m.Subject, m.Data)
+	j.replies[m.Reply] = r
 }
 
 func (j *journal) down(m *nats.Msg, a mapping.Address, tail string) {
 	if n, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64); err == nil && n <= j.replayed {
 		return // known from the replay
 	}
-	r := j.find(func(r *row) bool { return !r.up && r.tail == tail && r.subject == "" })
+	r := j.find(func(r *row) bool { return !r.up && r.tail == tail && !r.stored && !r.printed })
 	if r == nil {
 		r = j.add(&row{address: a, tail: tail, topic: m.Header.Get("Fleets-Topic")})
 	}
 	if m.Header.Get("Fleets-Source") != "" {
 		r.topic = shadowAPI
 	}
-	r.who, r.subject, r.payload = "programs", m.Subject, m.Data
+	if r.subject == "" { // or else the bridge has called a program already
+		r.passed("programs", m.Subject, m.Data)
+	}
+	r.stored = true
 }
 
 // dead takes a dead letter: the end of the message that it was.
@@ -211,11 +228,12 @@ func (j *journal) reply(m *nats.Msg) {
 func (j *journal) response(m *nats.Msg, to *row) {
 	a := to.address
 	a.Channel = mapping.CommandResponse
-	r := j.find(func(r *row) bool { return r.up && r.tail == a.Tail() && r.kind == plain })
+	r := j.find(func(r *row) bool { return r.up && r.tail == a.Tail() && r.kind == plain && !r.printed })
 	if r == nil {
 		r = j.add(&row{up: true, address: a, tail: a.Tail()})
 	}
-	r.kind, r.who, r.subject, r.payload = reply, to.who, "the reply to the command", m.Data
+	r.kind = reply
+	r.passed(to.who, "the reply to the command", m.Data)
 }
 
 // sawMQTT takes a message that passed the broker.
@@ -235,13 +253,13 @@ func (j *journal) sawMQTT(up bool, topic string, payload []byte) {
 		j.add(&row{address: a, tail: tail, topic: topic, payload: payload})
 		return
 	}
-	r := j.find(func(r *row) bool { return r.up && r.topic == "" && r.tail == tail })
+	r := j.find(func(r *row) bool { return r.up && r.topic == "" && r.tail == tail && fits(r.payload, payload) })
 	switch {
 	case r == nil:
-		j.add(&row{up: true, address: a, tail: tail, who: "bridge", topic: topic, payload: payload})
+		j.add(&row{up: true, address: a, tail: tail, who: "bridge", topic: topic, payload: payload, wire: payload})
 	case r.printed: // stored while the link was down
 		r.over = true
-		j.add(&row{up: true, address: a, tail: tail, stored: true, who: "bridge", subject: "from its store", topic: topic, payload: payload})
+		j.add(&row{up: true, address: a, tail: tail, stored: true, who: "bridge", subject: fromStore, topic: topic, payload: payload})
 	default:
 		r.topic, r.wire = topic, payload
 	}
@@ -255,8 +273,11 @@ func (j *journal) sawGet(version string) {
 		r.topic = shadowAPI
 		return
 	}
-	j.add(&row{who: "bridge", subject: "by itself, at each connection", topic: shadowAPI, what: "shadow", payload: []byte("version " + version)})
+	j.add(&row{kind: fetch, who: "bridge", subject: "by itself, at each connection", topic: shadowAPI, what: "shadow", payload: []byte("version " + version)})
 }
+
+// fromStore stands where a subject does, for a message that was printed when it was stored.
+const fromStore = "from its store"
 
 // shadowAPI stands where a topic does.
 const shadowAPI = "GET …/shadow over HTTP"

@@ -1,8 +1,11 @@
 package demo
 
 import (
+	"bytes"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"fleetbridge/mapping"
 )
@@ -36,11 +39,17 @@ const (
 	plain   kind = iota // published, or sent by the cloud
 	request             // a program's question on a req subject
 	reply               // what came back on somebody's inbox
-	warning             // a line of the bridge's log
+	fetch               // the bridge's own request for the shadow
+	warning             // a line of a log
 )
 
 // note is a line below a row.
 type note struct{ label, text string }
+
+// passed notes how the message passed NATS.
+func (r *row) passed(who, subject string, payload []byte) {
+	r.who, r.subject, r.payload = who, subject, payload
+}
 
 // complete tells whether nothing more is to be seen of the row.
 func (r *row) complete() bool {
@@ -51,6 +60,8 @@ func (r *row) complete() bool {
 		return r.subject != ""
 	case r.kind == request && r.asks():
 		return r.answered
+	case r.subject == "" && r.address.Channel != mapping.JobsGet:
+		return false // only that one comes from nowhere
 	}
 	return r.topic != ""
 }
@@ -63,6 +74,33 @@ func (r *row) asks() bool {
 // hint tells the messages that say no more than: look again.
 func (r *row) hint() bool {
 	return r.address.Channel != "" && r.address.Route().EmptyOK
+}
+
+// fits tells whether the bridge can have made one payload of another: it only adds, but for the token of
+// a question. So messages on one subject are kept apart when a tap sees them in another order.
+func fits(sent, wire []byte) bool {
+	if len(sent) == 0 {
+		return true
+	}
+	if bytes.Equal(sent, wire) {
+		return true
+	}
+	s, w := gjson.ParseBytes(sent), gjson.ParseBytes(wire)
+	return gjson.ValidBytes(sent) && gjson.ValidBytes(wire) && within(s, w)
+}
+
+// within tells whether b has all that a has.
+func within(a, b gjson.Result) bool {
+	if !a.IsObject() || !b.IsObject() {
+		return a.Raw == b.Raw
+	}
+	members, all := b.Map(), true
+	a.ForEach(func(k, v gjson.Result) bool {
+		other, ok := members[k.String()]
+		all = k.String() == "clientToken" || ok && within(v, other)
+		return all
+	})
+	return all
 }
 
 // names are what people call the channels.

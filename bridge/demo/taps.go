@@ -114,6 +114,8 @@ func (t *tap) run() {
 
 // sync returns when the journal has all that passed the server before, or when ctx ends.
 func (t *tap) sync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
 	if t.nc.FlushWithContext(ctx) != nil {
 		return
 	}

@@ -229,7 +229,7 @@ func TestStaying(t *testing.T) {
 	if _, err := nc.RequestWithContext(ctx, "fleets.req.thermostat-001.shadow.get", nil); err != nil {
 		t.Error(err)
 	}
-	out.wait(t, ctx, `you +←  the reply to the request +←  GET …/shadow over HTTP\n +answer +{"reported":{.*"door":"open"`)
+	out.wait(t, ctx, `you +←  the reply to the request +←  GET …/shadow over HTTP\n +answer +{"reported":`)
 	// The tap must not seem to be somebody who serves.
 	for _, subject := range []string{"fleets.cmd.thermostat-001.dance", "fleets.up.nobody.events.x", "fleets.req.thermostat-001.nothing"} {
 		if _, err := nc.RequestWithContext(ctx, subject, nil); !errors.Is(err, nats.ErrNoResponders) {

@@ -66,6 +66,8 @@ func NewBroker(o BrokerOptions) (*Broker, error) {
 	b.received.keep = o.Keep
 	can := mqtt.NewDefaultServerCapabilities()
 	can.MaximumInflight = math.MaxUint16 - 1
+	// What is in flight never fills the way to the connection, where the library would drop it.
+	can.MaximumClientWritesPending = math.MaxUint16
 	can.Compatibilities.NoInheritedPropertiesOnAck = true
 	can.MaximumPacketSize = o.MaximumPacketSize
 	if o.ReceiveMaximum > 0 {
@@ -79,7 +81,10 @@ func NewBroker(o BrokerOptions) (*Broker, error) {
 	}
 	// The library warns of every lost connection, which is what a test broker is for.
 	log := slog.New(quiet{orDiscard(o.Log).Handler()})
-	b.server = mqtt.New(&mqtt.Options{Capabilities: can, Logger: log, SysTopicResendInterval: 3600})
+	b.server = mqtt.New(&mqtt.Options{
+		Capabilities: can, Logger: log, SysTopicResendInterval: 3600,
+		ClientNetWriteBufferSize: 1, // one write a packet, see window
+	})
 	b.cloud = b.server.NewClient(nil, mqtt.LocalListener, "fleets-cloud", true)
 	b.order.Store(firstOrder(time.Now()))
 	if err := b.server.AddHook(&brokerHook{b: b}, nil); err != nil {
@@ -110,7 +115,7 @@ func (b *Broker) listen() error {
 		if wrap != nil {
 			l = wrap(l)
 		}
-		if err := b.server.AddListener(listeners.NewNet(id, watchedListener{l, b.wake})); err != nil {
+		if err := b.server.AddListener(servedListener{listeners.NewNet(id, watchedListener{l, b.wake}), b.server}); err != nil {
 			return "", fmt.Errorf("broker: %w", err)
 		}
 		return url, nil
@@ -151,7 +156,8 @@ func (b *Broker) Close() error {
 }
 
 // Publish publishes in the name of the cloud, past every denial, and tells whether anybody is
-// subscribed, now or in a session that waits for its client.
+// subscribed, now or in a session that waits for its client. It never waits for a client. A session
+// holds 65,534 unacknowledged messages; what comes beyond that is lost to it, without an error.
 func (b *Broker) Publish(p Publish) (heard bool, err error) {
 	heard = b.hasSubscriber(p.Topic)
 	pk := packets.Packet{

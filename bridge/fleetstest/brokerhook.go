@@ -88,7 +88,7 @@ func (h *brokerHook) ID() string { return "fleetstest" }
 func (h *brokerHook) Provides(event byte) bool {
 	return slices.Contains([]byte{
 		mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish,
 	}, event)
 }
 
@@ -115,7 +115,33 @@ func (h *brokerHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	}
 }
 
-func (h *brokerHook) OnSessionEstablished(*mqtt.Client, packets.Packet) { h.b.wake() }
+// OnSessionEstablished runs before the first packet behind the CONNECT is read.
+func (h *brokerHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*watchedConn); ok {
+		c.window.establish()
+	}
+	h.b.wake()
+}
+
+// OnPacketRead does the flow control that window takes out of the library's hands.
+func (h *brokerHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c, ok := cl.Net.Conn.(*watchedConn)
+	if !ok {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		c.window.connect(pk.Properties.ReceiveMaximum)
+		pk.Properties.ReceiveMaximum = 0
+	case packets.Puback, packets.Pubcomp:
+		c.window.acknowledge(pk.PacketID)
+	case packets.Pubrec:
+		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
+			c.window.acknowledge(pk.PacketID)
+		}
+	}
+	return pk, nil
+}
 
 func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	codes := make([]byte, len(pk.Filters))

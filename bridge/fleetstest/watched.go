@@ -3,28 +3,37 @@ package fleetstest
 import (
 	"net"
 	"sync/atomic"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // watchedListener hands out connections that tell when this side closes them: the library has no
-// hook for a connection that ends before its CONNACK is out.
+// hook for a connection that ends before its CONNACK is out. They also do the flow control.
 type watchedListener struct {
 	net.Listener
 	closed func()
 }
 
 func (l watchedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &watchedConn{Conn: c, tell: l.closed}, nil
+	c := &watchedConn{Conn: conn, tell: l.closed}
+	c.window.to = conn
+	return c, nil
 }
 
 type watchedConn struct {
 	net.Conn
+	window window
 	closed atomic.Bool
 	tell   func()
 }
+
+func (c *watchedConn) Write(packet []byte) (int, error) { return c.window.write(packet) }
 
 func (c *watchedConn) Close() error {
 	err := c.Conn.Close()
@@ -32,4 +41,21 @@ func (c *watchedConn) Close() error {
 		c.tell()
 	}
 	return err
+}
+
+// servedListener ends its clients by itself. The library's way to find them takes the read lock of the
+// list of clients twice over, and stops for ever when one comes or goes between the two.
+type servedListener struct {
+	*listeners.Net
+	server *mqtt.Server
+}
+
+func (l servedListener) Close(listeners.CloseFn) {
+	l.Net.Close(func(id string) {
+		for _, cl := range l.server.Clients.GetAll() {
+			if cl.Net.Listener == id && !cl.Closed() {
+				_ = l.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
+			}
+		}
+	})
 }

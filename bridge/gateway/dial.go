@@ -1,6 +1,10 @@
 package gateway
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/local"
@@ -24,4 +28,26 @@ func (c *Config) OperatorDial() (local.DialConfig, error) {
 		return local.DialConfig{}, err
 	}
 	return local.DialConfig{URL: "nats://" + c.NATS.Embedded.Listen, Options: []nats.Option{login}}, nil
+}
+
+// dialPause is how long to wait for a NATS server that is not there yet.
+const dialPause = time.Second
+
+// dial connects to the external server, and waits for it when nobody answers: it is often started
+// together with the bridge. Any other failure is final.
+func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
+	for first := true; ; first = false {
+		nc, err := local.Dial(ctx, c)
+		if err == nil || !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+			return nc, err
+		}
+		if first {
+			g.log.Warn("waiting for the NATS server", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(dialPause):
+		}
+	}
 }

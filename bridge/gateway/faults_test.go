@@ -359,11 +359,7 @@ func TestExternalNATS(t *testing.T) {
 // at the first.
 func TestLoadWithoutAWarning(t *testing.T) {
 	const n = 2000
-	s := open(t, edit(func(c *gateway.Config) {
-		if *brokerFlag == "sim" { // mochi can deadlock with itself as soon as a Receive Maximum is used up
-			c.MQTT.ReceiveMaximum = 65535
-		}
-	}))
+	s := open(t)
 	delta := s.subscribe("fleets.down.pump-07.shadow.update.delta")
 	if err := delta.SetPendingLimits(-1, -1); err != nil {
 		t.Fatal(err)

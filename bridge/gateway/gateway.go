@@ -41,10 +41,12 @@ type Gateway struct {
 	httpAddr  string
 }
 
-// How long a stop may take: first what is in flight, then everything else. The contract allows 10 s.
+// How long a stop may take, in its three parts: requests and commands that programs wait for, what is
+// in flight to the broker, and everything else. The contract allows 10 s.
 const (
-	drainTime = 3 * time.Second
-	stopTime  = 5 * time.Second
+	finishTime = 4 * time.Second
+	drainTime  = 2 * time.Second
+	stopTime   = 3 * time.Second
 )
 
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
@@ -109,17 +111,21 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	if err := g.listen(); err != nil {
 		return err
 	}
-	return g.work(ctx, work, stopWork)
+	return g.work(ctx, work, stopWork, services)
 }
 
-// work runs every part. take ends first: then the pumps finish, while the sessions still acknowledge.
-func (g *Gateway) work(ctx, work context.Context, stopWork func()) error {
-	take, stopTaking := context.WithCancelCause(ctx)
-	defer stopTaking(nil)
+// work runs every part until ctx ends or one of them fails. Then it stops in this order: nothing new is
+// begun for programs and what they wait for is finished, while everything still flows; nothing is
+// taken from the sources any more and what is in flight is finished; the rest.
+func (g *Gateway) work(ctx, work context.Context, stopWork func(), services *local.Service) error {
+	run, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	take, stopTaking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTaking()
 	var edges, pumps sync.WaitGroup
 	failed := func(err error) {
-		if err != nil && work.Err() == nil && ctx.Err() == nil {
-			stopTaking(err)
+		if err != nil && run.Err() == nil {
+			fail(err)
 		}
 	}
 	for _, t := range g.things {
@@ -134,38 +140,63 @@ func (g *Gateway) work(ctx, work context.Context, stopWork func()) error {
 		edges.Go(func() { failed(g.store.Guard(take, g.cfg.NATS.Embedded.StoreDir)) })
 	}
 
-	<-take.Done()
+	<-run.Done()
 	g.log.Info("stopping")
-	drained := make(chan struct{})
-	go func() { pumps.Wait(); close(drained) }()
+	if ctx.Err() != nil { // nothing is broken
+		g.finish(services)
+	}
+	stopTaking()
 	wait := drainTime
 	if !g.anyConnected() {
 		wait = 0 // what is handed over waits for a link; the store has it
 	}
-	select {
-	case <-drained:
-	case <-time.After(wait):
-	}
+	inTime(wait, pumps.Wait)
 	stopWork()
-	ended := make(chan struct{})
-	go func() {
-		pumps.Wait()
-		edges.Wait()
-		for _, t := range g.things {
-			t.bridge.Wait()
-		}
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(stopTime):
+	if !inTime(stopTime, func() { pumps.Wait(); edges.Wait(); g.finishCommands() }) {
 		return errors.New("some parts did not stop in time; nothing is lost, what was queued is stored")
 	}
-	if cause := context.Cause(take); ctx.Err() == nil && cause != nil {
+	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
 	}
 	g.log.Info("stopped")
 	return nil
+}
+
+// finish lets requests and commands end that programs or the cloud wait for.
+func (g *Gateway) finish(services *local.Service) {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+	defer cancel()
+	inTime(finishTime, func() {
+		services.Drain(ctx)
+		g.finishCommands()
+	})
+}
+
+func (g *Gateway) finishCommands() {
+	var all sync.WaitGroup
+	for _, t := range g.things {
+		all.Go(t.bridge.Finish)
+	}
+	all.Wait()
+}
+
+// inTime tells whether f ended in this time; else f goes on by itself.
+func inTime(d time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 func (g *Gateway) subjects() mapping.Subjects {
@@ -205,7 +236,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 			return err
 		}
 		dial.Log = g.log
-		if g.nc, err = local.Dial(ctx, dial); err != nil {
+		if g.nc, err = g.dial(ctx, dial); err != nil {
 			return err
 		}
 	}

@@ -241,3 +241,63 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 	s.inOrder(accepted)
 }
+
+// A stop finishes what programs and the cloud wait for.
+func TestStopFinishesWhatIsInFlight(t *testing.T) {
+	s := open(t, cloud(func(o *fleetstest.Options) {
+		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: 600 * time.Millisecond}
+	}))
+	program, err := nats.Connect(s.gw.NATSURL()) // outlives the harness's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	begun, runs := make(chan struct{}), 0
+	if _, err := program.Subscribe("fleets.cmd.pump-07.slow", func(m *nats.Msg) {
+		runs++
+		close(begun)
+		time.AfterFunc(500*time.Millisecond, func() { _ = m.Respond(nil) })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan string, 1)
+	go func() {
+		m, err := program.RequestWithContext(s.context(), "fleets.req.pump-07.jobs.get", []byte(`{"clientToken":"mine"}`))
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		answered <- m.Header.Get("Nats-Service-Error-Code") + gjson.GetBytes(m.Data, "clientToken").String()
+	}()
+	<-begun
+	s.waitQuestions(2) // the one after connecting, and the program's
+	s.stop()
+	if got := <-answered; got != "mine" {
+		t.Errorf("the request was answered %q", got)
+	}
+	s.start()
+	if x, err := s.sim.WaitCommand(s.context(), id); err != nil || x.Status != "SUCCEEDED" || runs != 1 {
+		t.Errorf("%+v %v after %d runs", x, err, runs)
+	}
+}
+
+// waitQuestions waits until so many jobs/get were sent.
+func (s *site) waitQuestions(n int) {
+	s.t.Helper()
+	seen := map[string]bool{}
+	if _, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+		if strings.HasSuffix(p.Topic, "/jobs/get") {
+			seen[string(p.Payload)] = true
+		}
+		return len(seen) == n
+	}); err != nil {
+		s.t.Fatalf("%d of %d questions were sent", len(seen), n)
+	}
+}

@@ -17,15 +17,12 @@ import (
 // unless NATS can't carry it: then it is cut, and Fleets-Truncated says how long it was.
 func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) error {
 	m := s.letter(l)
-	if room := int(s.nc.MaxPayload()) - size(m) + len(m.Data) - msgIDRoom; len(m.Data) > room {
+	if room := int(s.nc.MaxPayload()) - size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
 		m.Header.Set(HeaderTruncated, strconv.Itoa(len(m.Data)))
 		m.Data = m.Data[:max(room-len(HeaderTruncated)-24, 0)]
 	}
 	return s.toDead.send(ctx, m, done)
 }
-
-// msgIDRoom is what the publisher's header needs.
-const msgIDRoom = 64
 
 func (s *Store) letter(l bridge.Letter) *nats.Msg {
 	tail := l.Stray

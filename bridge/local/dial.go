@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,11 +37,11 @@ func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(cfg.URL, options...)
 	if err != nil {
-		return nil, fmt.Errorf("nats.url %s: %w", cfg.URL, err)
+		return nil, fmt.Errorf("nats.url %s: %w", printed(cfg.URL), err)
 	}
 	if err := hasJetStream(ctx, nc); err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("nats.url %s: %w", cfg.URL, err)
+		return nil, fmt.Errorf("nats.url %s: %w", printed(cfg.URL), err)
 	}
 	return nc, nil
 }
@@ -93,4 +94,16 @@ func connOptions(name string, log *slog.Logger) []nats.Option {
 // reconnectDelay is how long the n-th round over all servers waits.
 func reconnectDelay(n int) time.Duration {
 	return min(100*time.Millisecond<<min(n, 6), 5*time.Second)
+}
+
+// printed is a list of URLs without the logins that they may carry.
+func printed(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, part := range parts {
+		if at := strings.LastIndexByte(part, '@'); at >= 0 {
+			scheme, _, _ := strings.Cut(part, "://")
+			parts[i] = scheme + "://" + part[at+1:]
+		}
+	}
+	return strings.Join(parts, ",")
 }

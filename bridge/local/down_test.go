@@ -137,45 +137,85 @@ func inOrder(t *testing.T, js jetstream.JetStream, stream string, n int) {
 }
 
 func TestOrderThroughFailures(t *testing.T) {
+	for _, batches := range []bool{false, true} {
+		t.Run(fmt.Sprintf("batches %v", batches), func(t *testing.T) { orderThroughFailures(t, batches) })
+	}
+}
+
+func orderThroughFailures(t *testing.T, batches bool) {
 	r := newRig(t)
-	ctx := testContext(t)
 	js := r.store.js
-	p, err := newPublisher(r.nc, "test", r.journal.log())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPublisher(r.nc, "test", batches, r.journal.log())
 	defer p.close()
-	const n = 2000
-	stored := sequence(ctx, p, "order.x", n)
-	r.journal.expect(t, "WARN cannot store", "what=test", "no stream answers") // there is no stream yet
-	config := jetstream.StreamConfig{Name: "ORDER", Subjects: []string{"order.>"}, Discard: jetstream.DiscardNew, MaxMsgs: 10}
-	if _, err := js.CreateStream(ctx, config); err != nil {
+	const n, room = 2000, groupMax + 10 // the first group fits, the second does not
+	stored := sequence(testContext(t), p, "order.x", n)
+	r.journal.expect(t, "WARN cannot store", "what=test", "no responders") // there is no stream yet
+	config := jetstream.StreamConfig{Name: "ORDER", Subjects: []string{"order.>"}, Discard: jetstream.DiscardNew, MaxMsgs: room, AllowAtomicPublish: batches}
+	if _, err := js.CreateStream(testContext(t), config); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, stored, 10)
 	r.journal.expect(t, "INFO storing again")
 	eventually(t, "the full stream is noticed", func() bool { return r.journal.count("WARN cannot store") == 2 })
 	r.journal.expect(t, "WARN cannot store", "maximum messages exceeded")
 	config.MaxMsgs = -1
-	if _, err := js.UpdateStream(ctx, config); err != nil {
+	if _, err := js.UpdateStream(testContext(t), config); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, stored, n-10)
+	waitFor(t, stored, n)
 	inOrder(t, js, "ORDER", n)
 	if got := r.journal.count("WARN cannot store"); got != 2 {
 		t.Errorf("%d warnings, want one for each episode", got)
 	}
-	if got := r.journal.count("INFO storing again"); got != 2 {
-		t.Errorf("%d recoveries logged", got)
+	eventually(t, "both recoveries are logged", func() bool { return r.journal.count("INFO storing again") == 2 })
+}
+
+// A message that can never be stored must not take its group with it.
+func TestOneTooLargeInAGroup(t *testing.T) {
+	r := newRig(t)
+	r.journal.forgive("message size exceeds")
+	config := jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"small.>"}, MaxMsgSize: 1000, AllowAtomicPublish: true}
+	if _, err := r.store.js.CreateStream(testContext(t), config); err != nil {
+		t.Fatal(err)
 	}
+	p := &publisher{nc: r.nc, log: r.journal.log(), nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
+	var group []*parcel
+	var got []error
+	for i := range 3 {
+		m := nats.NewMsg("small.x")
+		m.Data = make([]byte, 10+i%2*5000)
+		group = append(group, &parcel{m, func(err error) { got = append(got, err) }})
+	}
+	if !p.store(group) {
+		t.Fatal("not stored")
+	}
+	var rejection *bridge.Rejection
+	if len(got) != 3 || got[0] != nil || !errors.As(got[1], &rejection) || got[2] != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+// A group that was stored although its PubAck was lost is not stored twice.
+func TestLostPubAckOfAGroup(t *testing.T) {
+	r := newRig(t)
+	p := &publisher{nc: r.nc, log: r.journal.log(), nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
+	var group []*parcel
+	for i := range 5 {
+		m := nats.NewMsg("_fleets.down.pump.jobs.notify")
+		m.Data = []byte(fmt.Sprint(i))
+		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
+		group = append(group, &parcel{m, func(error) {}})
+	}
+	for range 2 {
+		if err := p.try(group); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inOrder(t, r.store.js, "FLEETS_DOWN", len(group))
 }
 
 func TestSendEndsWithItsContext(t *testing.T) {
 	r := newRig(t)
-	p, err := newPublisher(r.nc, "test", r.journal.log())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPublisher(r.nc, "test", false, r.journal.log())
 	defer p.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int)
@@ -187,12 +227,11 @@ func TestSendEndsWithItsContext(t *testing.T) {
 		ended <- i
 	}()
 	r.journal.expect(t, "WARN cannot store")
-	eventually(t, "a full window", func() bool { return len(p.window) == publishWindow })
+	eventually(t, "a full window", func() bool { return len(p.queue) == publishWindow })
 	cancel()
-	if n := <-ended; n != publishWindow {
+	if n := <-ended; n != publishWindow+1 { // and the one that is being tried
 		t.Errorf("%d taken", n)
 	}
-	eventually(t, "the window is free again", func() bool { return len(p.window) == 0 })
 }
 
 func TestOrderThroughLostConnections(t *testing.T) {

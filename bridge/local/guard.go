@@ -22,6 +22,9 @@ func (s *Store) Guard(ctx context.Context, dir string) error {
 }
 
 func (s *Store) guard(ctx context.Context, every time.Duration, space func() (free, total uint64, err error)) error {
+	if _, total, err := space(); err == nil {
+		s.warnOfLimits(total)
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	closed := false
@@ -50,6 +53,18 @@ func (s *Store) guard(ctx context.Context, every time.Duration, space func() (fr
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// warnOfLimits tells when the streams may grow larger than the disk: then the disk is the limit.
+func (s *Store) warnOfLimits(total uint64) {
+	var all uint64
+	for _, want := range s.cfg.streams(s.nc.MaxPayload()) {
+		all += uint64(max(want.MaxBytes, 0))
+	}
+	if all > total {
+		s.log.Warn("the limits of the streams together are larger than the disk; when it is nearly full, publishers get errors",
+			"limits_bytes", all, "disk_bytes", total, "mend", "lower nats.up.max_bytes or nats.down.max_bytes")
 	}
 }
 

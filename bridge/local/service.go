@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,8 +25,8 @@ const ServiceName = "fleetbridge"
 // wait for the cloud. Beyond it the answer is 503.
 const maxRequests = 1024
 
-// service runs requests beside each other.
-type service struct {
+// Service runs requests beside each other.
+type Service struct {
 	nc       *nats.Conn
 	subjects mapping.Subjects
 	handler  bridge.RequestHandler
@@ -38,17 +37,16 @@ type service struct {
 	running  sync.WaitGroup
 }
 
-// Serve answers requests on {prefix}.req.… with h until it is closed. Close takes no new requests,
-// ends the context of those in work, and waits for them.
-func Serve(nc *nats.Conn, subjects mapping.Subjects, h bridge.RequestHandler, version string) (io.Closer, error) {
-	s := &service{nc: nc, subjects: subjects, handler: h, slots: make(chan struct{}, maxRequests)}
+// Serve answers requests on {prefix}.req.… with h until it is closed.
+func Serve(nc *nats.Conn, subjects mapping.Subjects, h bridge.RequestHandler, version string) (*Service, error) {
+	s := &Service{nc: nc, subjects: subjects, handler: h, slots: make(chan struct{}, maxRequests)}
 	if err := s.start(version); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *service) start(version string) (err error) {
+func (s *Service) start(version string) (err error) {
 	s.micro, err = micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: semver(version), Description: "EMQX Fleets for the programs of this gateway",
 		Metadata: map[string]string{"prefix": s.subjects.Prefix()},
@@ -97,8 +95,19 @@ func semver(version string) string {
 	return "0.0.0"
 }
 
-// Close implements io.Closer.
-func (s *service) Close() error {
+// Drain takes no new requests and waits for those in work, until ctx ends.
+func (s *Service) Drain(ctx context.Context) {
+	_ = s.micro.Stop() // Close tells
+	done := make(chan struct{})
+	go func() { s.running.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// Close takes no new requests, ends the context of those in work, and waits for them.
+func (s *Service) Close() error {
 	err := s.micro.Stop()
 	s.cancel()
 	s.running.Wait()
@@ -110,7 +119,7 @@ func (s *service) Close() error {
 
 // serve takes one request off the subscription's goroutine. What it answers itself is not among the
 // service's counted errors: the library counts when this function returns.
-func (s *service) serve(r micro.Request, shadowGet bool) {
+func (s *Service) serve(r micro.Request, shadowGet bool) {
 	if r.Reply() == "" {
 		return // nobody would hear the answer; up subjects are there for that
 	}
@@ -134,7 +143,7 @@ func (s *service) serve(r micro.Request, shadowGet bool) {
 }
 
 // parse reads subject and headers; its errors are *bridge.RequestError.
-func (s *service) parse(r micro.Request, shadowGet bool) (bridge.Request, error) {
+func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error) {
 	h := nats.Header(r.Headers())
 	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: header(h, HeaderWorker), Trace: traceOf(h)}
 	if shadowGet {
@@ -169,7 +178,7 @@ func badRequest(format string, args ...any) error {
 
 // respond sends the answer. One that NATS can't carry becomes an error; one that can't be sent at all
 // is lost with the connection, and so is the program that waits for it.
-func (s *service) respond(reply string, response bridge.Response, err error) {
+func (s *Service) respond(reply string, response bridge.Response, err error) {
 	m := &nats.Msg{Subject: reply, Data: response.Payload, Header: nats.Header{}}
 	for k, v := range response.Header {
 		m.Header.Set(k, oneLine(v, maxLine))

@@ -27,7 +27,7 @@ func (h handle) Handle(ctx context.Context, r bridge.Request) (bridge.Response, 
 func served(t *testing.T, slots int, h handle) (*rig, *nats.Conn) {
 	t.Helper()
 	r := newRig(t, "pump")
-	s := &service{nc: r.nc, subjects: r.subjects, handler: h, slots: make(chan struct{}, slots)}
+	s := &Service{nc: r.nc, subjects: r.subjects, handler: h, slots: make(chan struct{}, slots)}
 	if err := s.start("v1.2.3"); err != nil {
 		t.Fatal(err)
 	}

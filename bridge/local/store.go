@@ -65,6 +65,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	var dead jetstream.Stream
 	for _, want := range cfg.streams(nc.MaxPayload()) {
 		stream, err := ensureStream(ctx, js, want)
 		if err != nil {
@@ -73,6 +74,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		switch want.Name {
 		case cfg.Subjects.Name(streamDown):
 			s.down = stream
+		case cfg.Subjects.Name(streamDead):
+			dead = stream
 		case cfg.Subjects.Name(streamUpControl):
 			s.up[mapping.Control] = stream
 		case cfg.Subjects.Name(streamUpTelemetry):
@@ -89,24 +92,13 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if err := s.leftovers(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.openPublishers(); err != nil {
-		return nil, err
-	}
+	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
+	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
 	return s, nil
 }
 
-func (s *Store) openPublishers() (err error) {
-	for _, p := range []struct {
-		into **publisher
-		what string
-	}{{&s.toDown, "down"}, {&s.toDead, "dead letters"}} {
-		if *p.into, err = newPublisher(s.nc, p.what, s.log); err != nil {
-			s.Close()
-			return err
-		}
-	}
-	return nil
-}
+// takesBatches tells whether the server knows atomic batches (2.12 and later).
+func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowAtomicPublish }
 
 // Close stops the publishers. What they have not stored is dropped, and its done is not called; so the
 // pumps are stopped first. The connection stays open.

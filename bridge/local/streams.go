@@ -181,15 +181,16 @@ func kept(have, want jetstream.StreamConfig) error {
 
 // Error codes of the JetStream API that have a mend.
 const (
-	codeReplicas  = 10074
-	codeOverlap   = 10065
-	codeNoPeers   = 10005
-	codeResources = 10023
-	codeStorage   = 10047
-	codeStore     = 10077
-	codeNotUnique = 10100
-	codeTooLarge  = 10054
-	codeWrongLast = 10070
+	codeReplicas       = 10074
+	codeOverlap        = 10065
+	codeNoPeers        = 10005
+	codeResources      = 10023
+	codeStorage        = 10047
+	codeStore          = 10077
+	codeNotUnique      = 10100
+	codeTooLarge       = 10054
+	codeBatchDuplicate = 10201
+	codeBatchBroken    = 10176
 )
 
 // explain names the mend of an error of the API, as far as it is known.
