@@ -4,8 +4,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/tidwall/gjson"
-
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -24,29 +22,7 @@ func check(c *schemas.Catalog, own *schemas.ThingSchemas, a mapping.Address, pay
 			return rejection(err)
 		}
 	}
-	return rejection(checkOwn(own, a, payload))
-}
-
-func checkOwn(own *schemas.ThingSchemas, a mapping.Address, payload []byte) error {
-	switch a.Channel {
-	case mapping.ShadowReport:
-		reported := mapping.Merge(nil, part(payload, "state.reported")) // a null deletes, it is no value
-		return schemas.Under(schemas.PartReported, own.CheckReported(reported))
-	case mapping.Event:
-		return schemas.Under(schemas.PartData, own.CheckEvent(a.ID, part(payload, "data")))
-	case mapping.CommandRequest:
-		return schemas.Under(schemas.PartParams, own.CheckCommand(gjson.GetBytes(payload, "action").String(), part(payload, "params")))
-	default:
-		return nil
-	}
-}
-
-func part(payload []byte, path string) []byte {
-	v := gjson.GetBytes(payload, path)
-	if v.Type == gjson.Null {
-		return nil
-	}
-	return []byte(v.Raw)
+	return rejection(own.Check(string(a.Channel), payload))
 }
 
 // rejection turns a schema error into a Rejection that says the same.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
 	"fleetbridge/mapping"
 )
 
@@ -25,6 +27,31 @@ type ThingSchemas struct {
 	reported checker
 	events   map[string]checker
 	commands map[string]checker
+}
+
+// Check checks the part of a channel's payload that the Thing's own schemas speak of: state.reported,
+// data or params. The payload has passed Catalog.Check. Pointers begin at the payload. Channels without
+// such a part pass. The error is an *Error.
+func (t *ThingSchemas) Check(channel string, payload []byte) error {
+	switch mapping.Channel(channel) {
+	case mapping.ShadowReport:
+		reported := mapping.Merge(nil, valueAt(payload, "state.reported")) // a null deletes, it is no value
+		return Under(PartReported, t.CheckReported(reported))
+	case mapping.Event:
+		return Under(PartData, t.CheckEvent(gjson.GetBytes(payload, "eventType").String(), valueAt(payload, "data")))
+	case mapping.CommandRequest:
+		return Under(PartParams, t.CheckCommand(gjson.GetBytes(payload, "action").String(), valueAt(payload, "params")))
+	}
+	return nil
+}
+
+// valueAt is nil for a value that is missing or null.
+func valueAt(payload []byte, path string) []byte {
+	v := gjson.GetBytes(payload, path)
+	if v.Type == gjson.Null {
+		return nil
+	}
+	return []byte(v.Raw)
 }
 
 // CheckReported checks the value of a report's state.reported. The payload that it was cut from has

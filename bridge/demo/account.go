@@ -113,7 +113,7 @@ func (a *account) row(r *row) {
 	}
 	topic := cut(shortTopic(r.topic), topicWidth)
 	switch {
-	case r.up && r.over:
+	case r.up && r.dead:
 		topic = a.paint(red, "✗") + " goes no further"
 	case r.up && topic == "" && r.stored:
 		topic = a.paint(yellow, "stored")

@@ -159,15 +159,14 @@ func (j *journal) dead(m *nats.Msg, a mapping.Address, tail string) {
 	up := strings.Contains(m.Subject, ".dead.up.")
 	topic := m.Header.Get("Fleets-Topic")
 	r := j.find(func(r *row) bool {
-		return r.up == up && (up && r.tail == tail && r.topic == "" || !up && r.topic == topic && r.subject == "")
+		return r.up == up && (up && r.tail == tail && r.topic == "" && !r.dead && fits(r.payload, m.Data) || !up && r.topic == topic && r.subject == "")
 	})
 	if r == nil {
 		r = j.add(&row{up: up, address: a, tail: tail, payload: m.Data})
 	}
-	if !up {
-		r.who, r.subject = "bridge", "dead letter"
+	if r.dead = true; !up {
+		r.who, r.subject, r.over = "bridge", "dead letter", true
 	}
-	r.over = true
 	r.notes = append(r.notes, note{"dead letter", m.Subject}, note{m.Header.Get("Fleets-Error-Code"), m.Header.Get("Fleets-Error")})
 }
 
@@ -199,7 +198,7 @@ func (j *journal) reply(m *nats.Msg) {
 	}
 	to.answered = true
 	if code != "" && !to.asks() {
-		to.over = true // refused, not stored
+		to.dead, to.over = true, true // refused, not stored
 	}
 	var r *row
 	if to.address.Channel != "" {
@@ -253,7 +252,7 @@ func (j *journal) sawMQTT(up bool, topic string, payload []byte) {
 		j.add(&row{address: a, tail: tail, topic: topic, payload: payload})
 		return
 	}
-	r := j.find(func(r *row) bool { return r.up && r.topic == "" && r.tail == tail && fits(r.payload, payload) })
+	r := j.find(func(r *row) bool { return r.up && r.topic == "" && !r.dead && r.tail == tail && fits(r.payload, payload) })
 	switch {
 	case r == nil:
 		j.add(&row{up: true, address: a, tail: tail, who: "bridge", topic: topic, payload: payload, wire: payload})

@@ -27,7 +27,8 @@ type row struct {
 
 	stored   bool // seen on its up subject
 	answered bool // a request that has its reply
-	over     bool // it goes no further
+	dead     bool // seen as a dead letter
+	over     bool // nothing more will be seen of it
 	printed  bool
 	at       time.Time
 }
@@ -62,6 +63,8 @@ func (r *row) complete() bool {
 		return r.answered
 	case r.subject == "" && r.address.Channel != mapping.JobsGet:
 		return false // only that one comes from nowhere
+	case r.dead:
+		return true
 	}
 	return r.topic != ""
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -95,10 +96,17 @@ func (u User) permissions(s mapping.Subjects) *server.Permissions {
 		out.Publish.Deny = []string{">"} // an empty list would allow everything
 	}
 	if slices.Contains(allow, AllowCommands) {
-		out.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: server.DEFAULT_ALLOW_RESPONSE_EXPIRATION}
+		out.Response = &server.ResponsePermission{MaxMsgs: maxReplies, Expires: replyTime}
 	}
 	return out
 }
+
+// A handler may reply for as long as commands commonly live, and from more than one subscription that
+// matches. The server remembers each request for that long.
+const (
+	maxReplies = 8
+	replyTime  = time.Hour
+)
 
 type permissions struct {
 	subjects mapping.Subjects

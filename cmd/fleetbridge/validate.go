@@ -63,8 +63,11 @@ type target struct {
 
 // findTargets reads CHANNEL. Only the topic shadow/update is two: report and desired.
 func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error) {
-	if catalog.Source(text) != nil {
+	switch {
+	case catalog.Source(text) != nil:
 		return []target{{schema: text}}, nil
+	case serviceSchema(text) != "":
+		return []target{{schema: serviceSchema(text)}}, nil
 	}
 	subjects, err := mapping.NewSubjects(prefix)
 	if err != nil {
@@ -83,16 +86,28 @@ func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error
 	var out []target
 	for _, m := range found {
 		switch {
-		case m.open() || m.service != "" && m.service != shadowGet:
+		case m.open():
 			return nil, usagef("validate: %q is no single channel, name one", text)
-		case m.service == shadowGet:
-			out = append(out, target{schema: schemas.ShadowDocument})
+		case m.service != "":
+			out = append(out, target{schema: serviceSchema(m.service)})
 		default:
 			a := m.address()
 			out = append(out, target{string(a.Channel), &a})
 		}
 	}
 	return out, nil
+}
+
+// serviceSchema is what the two that are no channel answer with: the shadow document, and a handler's
+// reply.
+func serviceSchema(service string) string {
+	switch service {
+	case shadowGet:
+		return schemas.ShadowDocument
+	case commandHandler:
+		return string(mapping.CommandResponse)
+	}
+	return ""
 }
 
 // choose takes a payload on a topic that is used both ways for the cloud's when only the cloud could
@@ -175,25 +190,7 @@ func (v validation) checkAddress(payload []byte) error {
 }
 
 // checkOwn holds the Thing's part of a payload against the Thing's own schemas.
-func (v validation) checkOwn(payload []byte) error {
-	part := func(path string) []byte {
-		if v := gjson.GetBytes(payload, path); v.Type != gjson.Null {
-			return []byte(v.Raw)
-		}
-		return nil
-	}
-	word := func(path string) string { return gjson.GetBytes(payload, path).String() }
-	switch mapping.Channel(v.schema) {
-	case mapping.ShadowReport:
-		reported := mapping.Merge(nil, part("state.reported")) // a null deletes, it is no value
-		return schemas.Under(schemas.PartReported, v.own.CheckReported(reported))
-	case mapping.Event:
-		return schemas.Under(schemas.PartData, v.own.CheckEvent(word("eventType"), part("data")))
-	case mapping.CommandRequest:
-		return schemas.Under(schemas.PartParams, v.own.CheckCommand(word("action"), part("params")))
-	}
-	return nil
-}
+func (v validation) checkOwn(payload []byte) error { return v.own.Check(v.schema, payload) }
 
 func completeChannel(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
