@@ -80,18 +80,12 @@ func (d *Downward) desired(ctx context.Context, m Message) (Decision, error) {
 	return d.shadow(ctx, m, d.Shadow.Desired(m.Payload)), nil
 }
 
-func (d *Downward) shadow(ctx context.Context, m Message, a Arrival) Decision {
-	switch a {
-	case Stale:
+func (d *Downward) shadow(ctx context.Context, m Message, deliver bool) Decision {
+	if !deliver {
 		return drop(Duplicate)
-	case NoOp: // the document has taken charge of what it says
-		decision := drop(Delivered)
-		decision.Finish = func(settle func()) { d.Shadow.Save(ctx, settle) }
-		return decision
-	default:
-		d.Shadow.Save(ctx, nil) // a cache: the stream holds the message itself
-		return forward(m)
 	}
+	d.Shadow.Save(ctx, nil) // a cache: the stream holds the message itself
+	return forward(m)
 }
 
 // command takes a request once per execution, answers at once what can't run, and starts the rest

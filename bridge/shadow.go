@@ -124,18 +124,10 @@ func (s *Shadow) write(ctx context.Context) error {
 // Save schedules a write of the document and calls then, if not nil, when it is durable.
 func (s *Shadow) Save(ctx context.Context, then func()) { s.saver.save(ctx, then) }
 
-// Arrival says what to do with a shadow message from the cloud.
-type Arrival uint8
-
-const (
-	Fresh Arrival = iota // deliver it
-	NoOp                 // nothing to apply; the version was noted
-	Stale                // delivered before, older than what was delivered, or caught in a loop
-)
-
-// Delta takes a delta message (protocol page: "Desired State Updates"). A version that was delivered
-// already is stale, unless its content is new; an older one always.
-func (s *Shadow) Delta(payload []byte) Arrival {
+// Delta takes a delta message (protocol page: "Desired State Updates") and tells whether to deliver it.
+// A version that was delivered already is not, unless its content is new; an older one never; nor one
+// that is caught in a loop. An empty delta is delivered, too: it says that nothing is left to do.
+func (s *Shadow) Delta(payload []byte) (deliver bool) {
 	version := gjson.GetBytes(payload, "version").Int()
 	state := gjson.GetBytes(payload, "state")
 	s.mu.Lock()
@@ -144,23 +136,17 @@ func (s *Shadow) Delta(payload []byte) Arrival {
 		if version < s.delta.version {
 			s.stale++
 		}
-		return Stale
+		return false
 	}
 	s.stale = 0
 	s.note(version)
 	s.doc.Delta = json.RawMessage(orEmpty(state))
 	s.delta = mark{version, hash(state.Raw), true}
-	if emptyObject(state) {
-		return NoOp
-	}
-	if !s.loop.admits(hash(state.Raw), s.now()) {
-		return Stale
-	}
-	return Fresh
+	return emptyObject(state) || s.loop.admits(hash(state.Raw), s.now())
 }
 
-// Desired takes a desired push, {"state":{"desired":…},"version":n}.
-func (s *Shadow) Desired(payload []byte) Arrival {
+// Desired takes a desired push, {"state":{"desired":…},"version":n}, and tells whether to deliver it.
+func (s *Shadow) Desired(payload []byte) (deliver bool) {
 	v := gjson.GetBytes(payload, "version")
 	desired := gjson.GetBytes(payload, "state.desired")
 	s.mu.Lock()
@@ -168,17 +154,17 @@ func (s *Shadow) Desired(payload []byte) Arrival {
 	if v.Exists() {
 		state := gjson.GetBytes(payload, "state").Raw
 		if !s.push.advances(v.Int(), state) {
-			return Stale
+			return false
 		}
 		s.push = mark{v.Int(), hash(state), true}
 	}
 	s.note(v.Int())
 	if emptyObject(desired) {
 		s.doc.Desired = json.RawMessage("{}")
-		return NoOp
+	} else {
+		s.doc.Desired = mapping.Merge(s.doc.Desired, []byte(desired.Raw))
 	}
-	s.doc.Desired = mapping.Merge(s.doc.Desired, []byte(desired.Raw))
-	return Fresh
+	return true
 }
 
 // WantsResync tells, once per run of them, that the versions keep coming lower than what was

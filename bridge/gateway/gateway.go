@@ -242,6 +242,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	}
 	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
 		Subjects: g.subjects(), Things: g.names(), Replicas: n.Replicas, Window: window,
+		Relaxed:      g.server != nil && !n.Embedded.Sync.Always,
 		Up:           local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 		ExecutionTTL: max(g.cfg.MQTT.SessionExpiry, 168*time.Hour),
@@ -251,7 +252,11 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 
 func (g *Gateway) serverConfig() local.ServerConfig {
 	e := g.cfg.NATS.Embedded
-	c := local.ServerConfig{Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, SyncAlways: e.Sync.Always, SyncInterval: e.Sync.Interval, MaxPayload: g.maxPacket() + natsHeadroom, Log: g.log}
+	c := local.ServerConfig{
+		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: g.maxPacket() + natsHeadroom, Log: g.log,
+		// An interval relaxes telemetry alone; see StoreConfig.Relaxed.
+		SyncAlways: true, SyncInterval: e.Sync.Interval,
+	}
 	for _, u := range g.cfg.Local.Users {
 		user := local.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow}
 		for _, t := range u.Things {

@@ -101,7 +101,6 @@ func open(t *testing.T, options ...siteOption) *site {
 	}
 	s.cfg.NATS.Embedded.Listen = "127.0.0.1:0"
 	s.cfg.NATS.Embedded.StoreDir = t.TempDir()
-	s.cfg.NATS.Embedded.Sync = gateway.Sync{Interval: time.Minute} // durability has tests of its own
 	s.cfg.HTTP.Listen = "127.0.0.1:0"
 	if o.edit != nil {
 		o.edit(s.cfg)

@@ -17,10 +17,13 @@ import (
 
 // StoreConfig says what the streams hold and how much.
 type StoreConfig struct {
-	Subjects     mapping.Subjects
-	Things       []mapping.Thing // only they can be published for; at least one
-	Replicas     int             // 0: 1
-	Up, Down     Limits
+	Subjects mapping.Subjects
+	Things   []mapping.Thing // only they can be published for; at least one
+	Replicas int             // 0: 1
+	Up, Down Limits
+	// Relaxed leaves the sync of telemetry on its way up to the server's interval. Everything else is as
+	// the server is set.
+	Relaxed      bool
 	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
 }
@@ -67,7 +70,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
 	var dead jetstream.Stream
 	for _, want := range cfg.streams(nc.MaxPayload()) {
-		stream, err := ensureStream(ctx, js, want)
+		stream, err := ensureStream(ctx, js, want, log)
 		if err != nil {
 			return nil, err
 		}

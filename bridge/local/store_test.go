@@ -319,3 +319,43 @@ func TestArchive(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+// sync: an interval relaxes telemetry and nothing else; changing it back must not silently leave the
+// queue unsynced, nor drop what it holds.
+func TestRelaxedSyncAndBack(t *testing.T) {
+	mode := func(r *rig, stream string) jetstream.PersistModeType {
+		t.Helper()
+		s, err := r.store.js.Stream(testContext(t), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().Config.PersistMode
+	}
+	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{Relaxed: true})
+	for stream, want := range map[string]jetstream.PersistModeType{
+		"FLEETS_UP_TELEMETRY": jetstream.AsyncPersistMode, "FLEETS_UP_CONTROL": jetstream.DefaultPersistMode,
+		"FLEETS_DOWN": jetstream.DefaultPersistMode, "FLEETS_DEAD": jetstream.DefaultPersistMode,
+	} {
+		if got := mode(r, stream); got != want {
+			t.Errorf("%s: %v, want %v", stream, got, want)
+		}
+	}
+	if _, err := r.store.Enqueue(testContext(t), mapping.Address{Thing: "pump", Channel: mapping.Event, ID: "x"}, []byte(`{}`), bridge.Trace{}); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.journal.forgive("nats.embedded.sync was changed")
+	r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+	r.journal.expect(t, "WARN nats.embedded.sync was changed", "FLEETS_UP_TELEMETRY")
+	if got := mode(r, "FLEETS_UP_TELEMETRY"); got != jetstream.AsyncPersistMode {
+		t.Errorf("a stream with messages: %v", got)
+	}
+	if err := r.store.up[mapping.Telemetry].Purge(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+	if got := mode(r, "FLEETS_UP_TELEMETRY"); got != jetstream.DefaultPersistMode {
+		t.Errorf("an empty stream: %v", got)
+	}
+}

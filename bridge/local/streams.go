@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -55,6 +56,9 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 			MaxBytes: unlimited(c.Up.MaxBytes), MaxAge: c.Up.MaxAge,
 			// The rest of what the server takes is for the headers of the dead letter.
 			MaxMsgSize: int32(max(maxPayload-headroom, maxPayload/2)),
+		}
+		if class == mapping.Telemetry && c.Relaxed {
+			s.PersistMode = jetstream.AsyncPersistMode
 		}
 		for _, t := range c.Things {
 			s.Subjects = append(s.Subjects, c.Subjects.Class(t, class)...)
@@ -112,8 +116,11 @@ func unlimited(n int64) int64 {
 
 // ensureStream creates the stream or brings it up to date. What a stream holds is never given up for
 // that: one that can't be updated is an error that says what to do.
-func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, log *slog.Logger) (jetstream.Stream, error) {
 	have, err := js.Stream(ctx, want.Name)
+	if err == nil && have.CachedInfo().Config.PersistMode != want.PersistMode {
+		have, err = changeMode(ctx, js, have, &want, log)
+	}
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		have, err = js.CreateStream(ctx, want)
@@ -129,6 +136,21 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		return nil, explain(ctx, js, want, err)
 	}
 	return have, kept(have.CachedInfo().Config, want)
+}
+
+// changeMode makes a stream anew whose persist mode, which no update changes, is another than wanted:
+// when it is empty. Else it stays as it is, and want becomes that.
+func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stream, want *jetstream.StreamConfig, log *slog.Logger) (jetstream.Stream, error) {
+	if n := have.CachedInfo().State.Msgs; n > 0 {
+		log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
+			"stream", want.Name, "messages", n, "persist_mode", have.CachedInfo().Config.PersistMode.String())
+		want.PersistMode = have.CachedInfo().Config.PersistMode
+		return have, nil
+	}
+	if err := js.DeleteStream(ctx, want.Name); err != nil {
+		return nil, err
+	}
+	return nil, jetstream.ErrStreamNotFound
 }
 
 // ensureBucket is ensureStream for a KV bucket.
