@@ -10,9 +10,10 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
+	"github.com/spf13/pflag"
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/mapping"
@@ -20,126 +21,163 @@ import (
 
 // flags are the command line.
 type flags struct {
-	Broker   string `placeholder:"URL" xor:"broker" help:"Use this MQTT 5 broker (mqtt, mqtts, ws, wss; user:password@ before the host)."`
-	MQTT     string `name:"mqtt" placeholder:"HOST:PORT" xor:"broker" help:"Listen here with a broker of its own (default: 127.0.0.1:1883)."`
-	CAFile   string `name:"ca-file" placeholder:"FILE" help:"CA certificates for mqtts and wss (default: the system's)."`
-	ClientID string `name:"client-id" default:"fleets-simulator" help:"Client id at the broker of --broker."`
-	HTTP     string `name:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Listen here for the HTTP API (default: ${default})."`
+	broker, mqtt, caFile, clientID, http string
+	apiKey, apiSecret                    string
+	things                               []string
+	autoCreate                           bool
+	logLevel                             string
 
-	APIKey    string `name:"api-key" env:"FLEETSIM_API_KEY" help:"Key that HTTP clients must present; with neither key nor secret all may come in."`
-	APISecret string `name:"api-secret" env:"FLEETSIM_API_SECRET" help:"Secret that HTTP clients must present."`
+	replaceReported, republishDelta, wholeDesired, startBumps, terseUpdates bool
 
-	Thing      []string `placeholder:"NAME" sep:"none" help:"Register a Thing; may be repeated."`
-	AutoCreate bool     `help:"Register Things when they are first heard of."`
-
-	ReplaceReported bool `group:"What the protocol leaves open" help:"A report replaces the reported state instead of being merged into it."`
-	RepublishDelta  bool `group:"What the protocol leaves open" help:"Publish a delta that is left after a report again."`
-	WholeDesired    bool `group:"What the protocol leaves open" help:"Push the whole desired state instead of the patch."`
-	StartBumps      bool `group:"What the protocol leaves open" help:"Raise a job's versionNumber when it starts."`
-	TerseUpdates    bool `group:"What the protocol leaves open" help:"Leave executionState out of accepted job updates unless asked for."`
-
-	Seed        uint64        `group:"Misbehaviour" help:"Seed of the random faults."`
-	LateAnswers time.Duration `group:"Misbehaviour" help:"Answer jobs questions up to this late."`
-	DropAnswers float64       `group:"Misbehaviour" help:"Probability that an answer is not sent."`
-	DropToken   float64       `group:"Misbehaviour" help:"Probability that an answer lacks its clientToken."`
-	RejectRate  float64       `group:"Misbehaviour" help:"Probability that a jobs question is rejected."`
-	Duplicate   float64       `group:"Misbehaviour" help:"Probability that a message is sent twice."`
-	Reorder     float64       `group:"Misbehaviour" help:"Probability that a message is overtaken by the next."`
-	ReorderWait time.Duration `group:"Misbehaviour" default:"100ms" help:"How long such a message waits for the next (default: ${default})."`
+	misbehaviour fleetstest.Misbehaviour
 
 	trust *tls.Config
-
-	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"Least level to print: debug (with payloads), info, warn or error (default: ${default})."`
 }
 
 // keep is how much a simulator that may run for days remembers of what it was told.
 const keep = 1000
 
-var errHelp = errors.New("help was asked for")
+// levels are what --log-level takes.
+var levels = []string{"debug", "info", "warn", "error"}
 
-// parse reads and checks the command line. With --help it prints the help and returns errHelp.
-func parse(args []string, out io.Writer) (*flags, error) {
-	f, helped := &flags{}, false
-	parser, err := kong.New(f, kong.Name("fleetsim"), kong.Writers(out, out), kong.Exit(func(int) { helped = true }),
-		kong.Description("The EMQX Fleets cloud, simulated: MQTT 5 and HTTP, with every flow printed as it happens."))
-	if err != nil {
-		return nil, err
+// section is a group of flags under a heading of its own in the help.
+type section struct {
+	title string
+	*pflag.FlagSet
+}
+
+// sections declare every flag, in the order of the help.
+func (f *flags) sections() []section {
+	return []section{f.connection(), f.open(), f.faults()}
+}
+
+func (f *flags) connection() section {
+	s := newSection("Flags")
+	s.StringVar(&f.broker, "broker", "", "use this MQTT 5 broker: mqtt, mqtts, ws or wss `URL`, user:password@ before the host")
+	s.StringVar(&f.mqtt, "mqtt", "", "listen on this `HOST:PORT` with a broker of its own (default 127.0.0.1:1883)")
+	s.StringVar(&f.caFile, "ca-file", "", "`FILE` of CA certificates for mqtts and wss (default the system's)")
+	s.StringVar(&f.clientID, "client-id", "fleets-simulator", "client `ID` at the broker of --broker")
+	s.StringVar(&f.http, "http", "127.0.0.1:8080", "listen on this `HOST:PORT` for the HTTP API")
+	s.StringVar(&f.apiKey, "api-key", "", "`KEY` that HTTP clients must present; with neither key nor secret all may come in (default $"+keyVariable+")")
+	s.StringVar(&f.apiSecret, "api-secret", "", "`SECRET` that HTTP clients must present (default $"+secretVariable+")")
+	s.StringArrayVar(&f.things, "thing", nil, "register the Thing with this `NAME`; may be repeated")
+	s.BoolVar(&f.autoCreate, "auto-create", false, "register Things when they are first heard of")
+	s.StringVar(&f.logLevel, "log-level", "info", "least `LEVEL` to print: debug (with payloads), info, warn or error")
+	s.BoolP("version", "v", false, "print version, commit and Go version")
+	s.BoolP("help", "h", false, "print this")
+	return s
+}
+
+func (f *flags) open() section {
+	s := newSection("What the protocol leaves open")
+	s.BoolVar(&f.replaceReported, "replace-reported", false, "a report replaces the reported state instead of being merged into it")
+	s.BoolVar(&f.republishDelta, "republish-delta", false, "publish a delta that is left after a report again")
+	s.BoolVar(&f.wholeDesired, "whole-desired", false, "push the whole desired state instead of the patch")
+	s.BoolVar(&f.startBumps, "start-bumps", false, "raise a job's versionNumber when it starts")
+	s.BoolVar(&f.terseUpdates, "terse-updates", false, "leave executionState out of accepted job updates unless asked for")
+	return s
+}
+
+func (f *flags) faults() section {
+	s, m := newSection("Misbehaviour"), &f.misbehaviour
+	s.Uint64Var(&m.Seed, "seed", 0, "seed of the random faults")
+	s.DurationVar(&m.LateAnswers, "late-answers", 0, "answer jobs questions up to this late")
+	s.Float64Var(&m.DropAnswers, "drop-answers", 0, "probability that an answer is not sent")
+	s.Float64Var(&m.DropToken, "drop-token", 0, "probability that an answer lacks its clientToken")
+	s.Float64Var(&m.RejectRate, "reject-rate", 0, "probability that a jobs question is rejected")
+	s.Float64Var(&m.Duplicate, "duplicate", 0, "probability that a message is sent twice")
+	s.Float64Var(&m.Reorder, "reorder", 0, "probability that a message is overtaken by the next")
+	s.DurationVar(&m.ReorderWait, "reorder-wait", 100*time.Millisecond, "how long such a message waits for the next")
+	return s
+}
+
+func newSection(title string) section {
+	s := section{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
+	s.SortFlags = false
+	return s
+}
+
+// The environment variables that stand in for --api-key and --api-secret, so that neither is in the
+// list of processes.
+const (
+	keyVariable    = "FLEETSIM_API_KEY"
+	secretVariable = "FLEETSIM_API_SECRET"
+)
+
+// complete fills what the command line, as changed tells, leaves to the environment.
+func (f *flags) complete(changed func(name string) bool, env func(string) string) {
+	if !changed("api-key") {
+		f.apiKey = env(keyVariable)
 	}
-	_, err = parser.Parse(args)
-	if helped {
-		return nil, errHelp
+	if !changed("api-secret") {
+		f.apiSecret = env(secretVariable)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return f, f.check()
 }
 
 // check finds what the flags' types let through.
 func (f *flags) check() error {
 	var problems []error
-	if f.Broker != "" {
-		if _, err := fleetstest.ParseBroker(f.Broker); err != nil {
+	if f.broker != "" {
+		if _, err := fleetstest.ParseBroker(f.broker); err != nil {
 			problems = append(problems, fmt.Errorf("--broker: %w", err))
 		}
 	}
 	if err := f.loadCA(); err != nil {
 		problems = append(problems, err)
 	}
-	for name, address := range map[string]string{"--mqtt": f.MQTT, "--http": f.HTTP} {
-		if _, _, err := net.SplitHostPort(address); address != "" && err != nil {
-			problems = append(problems, fmt.Errorf("%s %q: write host:port", name, address))
+	if f.broker != "" && f.mqtt != "" {
+		problems = append(problems, errors.New("--broker and --mqtt: leave one out, the broker is either yours or the simulator's own"))
+	}
+	for _, a := range []struct{ name, address string }{{"--mqtt", f.mqtt}, {"--http", f.http}} {
+		if _, _, err := net.SplitHostPort(a.address); a.address != "" && err != nil {
+			problems = append(problems, fmt.Errorf("%s %q: write host:port", a.name, a.address))
 		}
 	}
-	for i, name := range f.Thing {
+	if !slices.Contains(levels, f.logLevel) {
+		problems = append(problems, fmt.Errorf("--log-level %q: use %s", f.logLevel, strings.Join(levels, ", ")))
+	}
+	for i, name := range f.things {
 		if _, err := mapping.ParseThing(name); err != nil {
 			problems = append(problems, fmt.Errorf("--thing: %w", err))
 		}
-		if slices.Contains(f.Thing[:i], name) {
-			problems = append(problems, fmt.Errorf("--thing %q: is there twice", name))
+		if slices.Contains(f.things[:i], name) {
+			problems = append(problems, fmt.Errorf("--thing %q: is there twice, leave one out", name))
 		}
 	}
-	if err := f.misbehaviour().Check(); err != nil {
+	if err := f.misbehaviour.Check(); err != nil {
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
 
 func (f *flags) loadCA() error {
-	if f.CAFile == "" {
+	if f.caFile == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(f.CAFile)
+	pem, err := os.ReadFile(f.caFile)
 	if err != nil {
 		return fmt.Errorf("--ca-file: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("--ca-file %s: holds no certificate in PEM", f.CAFile)
+		return fmt.Errorf("--ca-file %s: holds no certificate in PEM", f.caFile)
 	}
 	f.trust = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	return nil
 }
 
-func (f *flags) misbehaviour() fleetstest.Misbehaviour {
-	return fleetstest.Misbehaviour{
-		Seed: f.Seed, LateAnswers: f.LateAnswers, DropAnswers: f.DropAnswers, DropToken: f.DropToken,
-		RejectRate: f.RejectRate, Duplicate: f.Duplicate, Reorder: f.Reorder, ReorderWait: f.ReorderWait,
-	}
-}
-
 func (f *flags) options(out io.Writer) fleetstest.Options {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the enum
+	_ = level.UnmarshalText([]byte(f.logLevel)) // one of slog's own words: the flags are checked
 	o := fleetstest.Options{
 		Log:    slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})),
-		Broker: f.Broker, TLSConfig: f.trust, ClientID: f.ClientID, HTTPListen: f.HTTP, APIKey: f.APIKey, APISecret: f.APISecret,
-		Things: f.Thing, AutoCreate: f.AutoCreate, ReplaceReported: f.ReplaceReported, RepublishDelta: f.RepublishDelta,
-		WholeDesired: f.WholeDesired, StartBumps: f.StartBumps, TerseUpdates: f.TerseUpdates,
-		Misbehaviour: f.misbehaviour(), Keep: keep,
+		Broker: f.broker, TLSConfig: f.trust, ClientID: f.clientID, HTTPListen: f.http, APIKey: f.apiKey, APISecret: f.apiSecret,
+		Things: f.things, AutoCreate: f.autoCreate, ReplaceReported: f.replaceReported, RepublishDelta: f.republishDelta,
+		WholeDesired: f.wholeDesired, StartBumps: f.startBumps, TerseUpdates: f.terseUpdates,
+		Misbehaviour: f.misbehaviour, Keep: keep,
 	}
-	if f.Broker == "" {
-		o.Embedded.Listen = f.MQTT
+	if f.broker == "" {
+		o.Embedded.Listen = f.mqtt
 		if o.Embedded.Listen == "" {
 			o.Embedded.Listen = "127.0.0.1:1883"
 		}

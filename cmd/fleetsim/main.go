@@ -11,8 +11,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-
-	"fleetbridge/bridge/fleetstest"
 )
 
 // Exit codes.
@@ -26,37 +24,33 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}))
 }
 
-// run carries out one command line and returns its exit code. The flows go to out, errors to the
-// error stream, one line each.
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	f, err := parse(args, out)
-	switch {
-	case errors.Is(err, errHelp):
+// streams are what the command writes: the flows go to out, errors and nothing else to err.
+type streams struct{ out, err io.Writer }
+
+// run carries out one command line and returns its exit code. Errors go to the error stream, one line
+// each.
+func run(ctx context.Context, args []string, s streams) int {
+	root := newRoot(s)
+	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
+	err := root.ExecuteContext(ctx)
+	if err == nil {
 		return done
-	case err != nil:
-		complain(errs, err)
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(s.err, "fleetsim: %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	if wrong := (*usageError)(nil); errors.As(err, &wrong) {
 		return usage
 	}
-	if err := simulate(ctx, f.options(out)); err != nil {
-		complain(errs, err)
-		return failed
-	}
-	return done
+	return failed
 }
 
-func simulate(ctx context.Context, o fleetstest.Options) error {
-	sim, err := fleetstest.New(o)
-	if err != nil {
-		return err
-	}
-	return sim.Run(ctx)
-}
+// usageError is a command line that can't be carried out, for one reason a line.
+type usageError struct{ error }
 
-func complain(w io.Writer, err error) {
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "fleetsim: %s\n", strings.TrimSuffix(line, "\n"))
-	}
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
 }

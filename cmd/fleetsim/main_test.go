@@ -6,9 +6,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
+
+	"fleetbridge/bridge/fleetstest"
 )
 
 func TestUsage(t *testing.T) {
@@ -28,9 +34,11 @@ func TestUsage(t *testing.T) {
 		{[]string{"--broker", "mqtts://h", "--ca-file", "nowhere.pem"}, "nowhere.pem"},
 		{[]string{"--broker", "mqtts://h", "--ca-file", "main.go"}, "no certificate"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
+		{[]string{"--seed", "x"}, "--seed"},
+		{[]string{"version", "stray"}, "stray"},
 	} {
 		var out, errs strings.Builder
-		if code := run(t.Context(), c.args, &out, &errs); code != usage {
+		if code := run(t.Context(), c.args, streams{&out, &errs}); code != usage {
 			t.Errorf("%q: exit code %d, want %d", c.args, code, usage)
 		}
 		if !strings.HasPrefix(errs.String(), "fleetsim: ") || !strings.Contains(errs.String(), c.want) || strings.Count(errs.String(), "\n") != 1 {
@@ -41,10 +49,10 @@ func TestUsage(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var out, errs strings.Builder
-	if code := run(t.Context(), []string{"--help"}, &out, &errs); code != done || errs.Len() > 0 {
+	if code := run(t.Context(), []string{"--help"}, streams{&out, &errs}); code != done || errs.Len() > 0 {
 		t.Errorf("exit code %d, %q", code, errs.String())
 	}
-	for _, flag := range []string{"--broker", "--mqtt", "--http", "--api-key", "--api-secret", "--thing", "--auto-create", "--seed", "--log-level"} {
+	for _, flag := range []string{"--broker", "--mqtt", "--http", "--api-key", "--api-secret", "--thing", "--auto-create", "--seed", "--log-level", "--version", "completion", "What the protocol leaves open", "Misbehaviour"} {
 		if !strings.Contains(out.String(), flag) {
 			t.Errorf("the help lacks %s", flag)
 		}
@@ -59,8 +67,86 @@ func TestFails(t *testing.T) {
 	defer l.Close()
 	for _, args := range [][]string{{"--mqtt", "127.0.0.1:0", "--http", l.Addr().String()}, {"--http", "127.0.0.1:0", "--mqtt", l.Addr().String()}} {
 		var out, errs strings.Builder
-		if code := run(t.Context(), args, &out, &errs); code != failed || !strings.Contains(errs.String(), "in use") {
+		if code := run(t.Context(), args, streams{&out, &errs}); code != failed || !strings.Contains(errs.String(), "in use") {
 			t.Errorf("%q: exit code %d, %q", args, code, errs.String())
+		}
+	}
+}
+
+// Every problem has a line.
+func TestProblems(t *testing.T) {
+	var out, errs strings.Builder
+	code := run(t.Context(), []string{"--mqtt", "1883", "--http", "8080", "--thing", "a/b", "--log-level", "loud"}, streams{&out, &errs})
+	if code != usage || strings.Count(errs.String(), "fleetsim: ") != 4 || strings.Count(errs.String(), "\n") != 4 {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
+// The key and the secret come from the environment unless they are on the command line, and neither
+// is in the help.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("FLEETSIM_API_KEY", "key-of-environment")
+	t.Setenv("FLEETSIM_API_SECRET", "secret-of-environment")
+	for _, c := range []struct {
+		args        []string
+		key, secret string
+	}{
+		{nil, "key-of-environment", "secret-of-environment"},
+		{[]string{"--api-key", "k"}, "k", "secret-of-environment"},
+		{[]string{"--api-key", "", "--api-secret", ""}, "", ""},
+	} {
+		f := &flags{}
+		all := pflag.NewFlagSet("", pflag.ContinueOnError)
+		for _, s := range f.sections() {
+			all.AddFlagSet(s.FlagSet)
+		}
+		if err := all.Parse(c.args); err != nil {
+			t.Fatal(err)
+		}
+		f.complete(all.Changed, os.Getenv)
+		if o := f.options(io.Discard); o.APIKey != c.key || o.APISecret != c.secret {
+			t.Errorf("%q: %q, %q", c.args, o.APIKey, o.APISecret)
+		}
+	}
+	var out, errs strings.Builder
+	if run(t.Context(), []string{"--help"}, streams{&out, &errs}); strings.Contains(out.String(), "of-environment") {
+		t.Error(out.String())
+	}
+}
+
+// Without flags the options are the documented defaults.
+func TestDefaults(t *testing.T) {
+	f := &flags{}
+	f.sections()
+	o := f.options(io.Discard)
+	if o.Embedded.Listen != "127.0.0.1:1883" || o.HTTPListen != "127.0.0.1:8080" || o.ClientID != "fleets-simulator" ||
+		o.Misbehaviour != (fleetstest.Misbehaviour{ReorderWait: 100 * time.Millisecond}) || f.logLevel != "info" || f.check() != nil {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	version, commit = "v1.2.3", "abc123"
+	defer func() { version, commit = "", "" }()
+	for _, args := range [][]string{{"version"}, {"--version"}} {
+		var out, errs strings.Builder
+		if code := run(t.Context(), args, streams{&out, &errs}); code != done || errs.Len() > 0 ||
+			!regexp.MustCompile(`^fleetsim v1\.2\.3, commit abc123, go1\.\d+\S* \w+/\w+\n$`).MatchString(out.String()) {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, out.String(), errs.String())
+		}
+	}
+}
+
+// Every shell gets a completion script, and levels are completed.
+func TestCompletion(t *testing.T) {
+	for want, args := range map[string][]string{
+		"# bash completion": {"completion", "bash"}, "#compdef fleetsim": {"completion", "zsh"},
+		"# fish completion": {"completion", "fish"}, "# powershell completion": {"completion", "powershell"},
+		"debug\ninfo\n": {"__complete", "--log-level", ""}, "--thing": {"__complete", "--th"},
+	} {
+		var out, errs strings.Builder
+		if code := run(t.Context(), args, streams{&out, &errs}); code != done || !strings.Contains(out.String(), want) {
+			t.Errorf("%q: exit code %d, %q", args, code, out.String())
 		}
 	}
 }
@@ -75,7 +161,7 @@ func TestRuns(t *testing.T) {
 	code := make(chan int, 1)
 	var errs strings.Builder
 	go func() {
-		code <- run(ctx, []string{"--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--thing", "pump-07", "--thing", "a,b"}, out, &errs)
+		code <- run(ctx, []string{"--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--thing", "pump-07", "--thing", "a,b"}, streams{out, &errs})
 		_ = out.Close()
 	}()
 	printed := bufio.NewScanner(lines)

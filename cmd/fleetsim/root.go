@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fleetbridge/bridge/fleetstest"
+)
+
+// newRoot makes the command, which simulates, and version; cobra adds help and completion.
+func newRoot(s streams) *cobra.Command {
+	f := &flags{}
+	root := &cobra.Command{
+		Use:   "fleetsim",
+		Short: "The EMQX Fleets cloud, simulated",
+		Long: "The EMQX Fleets cloud, simulated: MQTT 5 and HTTP, with every flow printed as it happens, until SIGINT\n" +
+			"or SIGTERM. A second signal ends it at once.",
+		Args:              noArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f.complete(c.Flags().Changed, os.Getenv)
+			if err := f.check(); err != nil {
+				return &usageError{err}
+			}
+			return simulate(c.Context(), f.options(s.out))
+		},
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w, see %s --help", err, c.CommandPath())
+	})
+	declare(root, f.sections())
+	root.AddCommand(newVersion(s))
+	return root
+}
+
+func simulate(ctx context.Context, o fleetstest.Options) error {
+	sim, err := fleetstest.New(o)
+	if err != nil {
+		return err
+	}
+	return sim.Run(ctx)
+}
+
+// declare adds the flags and shows them by sections in the help.
+func declare(root *cobra.Command, sections []section) {
+	for _, s := range sections {
+		root.Flags().AddFlagSet(s.FlagSet)
+	}
+	_ = root.MarkFlagFilename("ca-file", "pem", "crt", "cer")
+	_ = root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
+	whole := root.UsageFunc()
+	root.SetUsageFunc(func(c *cobra.Command) error {
+		if c != root {
+			return whole(c)
+		}
+		var out strings.Builder
+		fmt.Fprintf(&out, "Usage:\n  %s [flags]\n  %s COMMAND\n\nCommands:\n", c.Name(), c.Name())
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&out, "  %-*s %s\n", c.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+		for _, s := range sections {
+			fmt.Fprintf(&out, "\n%s:\n%s", s.title, s.FlagUsages())
+		}
+		_, err := fmt.Fprint(c.OutOrStdout(), out.String())
+		return err
+	})
+}
+
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("takes no arguments, %q is one, see %s --help", args[0], c.CommandPath())
+	}
+	return nil
+}
