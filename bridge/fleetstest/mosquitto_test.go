@@ -1,3 +1,5 @@
+//go:build realbroker
+
 package fleetstest_test
 
 import (
@@ -56,4 +58,27 @@ func TestMosquittoErrors(t *testing.T) {
 	if _, err := fleetstest.NewMosquitto(deadline(t), fleetstest.MosquittoOptions{}); err != nil && !errors.Is(err, fleetstest.ErrNoMosquitto) {
 		t.Error(err)
 	}
+}
+
+const withMosquitto = true
+
+// The simulator reaches an external broker again after its restart, and takes what came meanwhile.
+func TestExternalBrokerRestarts(t *testing.T) {
+	m := fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
+	link := newLink(t, m.URL())
+	sim := start(t, fleetstest.Options{Broker: link.URL()})
+	link.Cut()
+	d := newDevice(t, m.URL())
+	d.send(prefix+"events/a", `{"eventType":"a","severity":"info"}`)
+	if err := m.Restart(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	id := must(sim.SendCommand(fleetstest.Command{Thing: name, Action: "x"}))(t)
+	link.Restore()
+	must(sim.WaitEvents(deadline(t), name, 1))(t)
+	d2, ack, err := connect(t, m.URL(), login{})
+	if err != nil || !ack.SessionPresent {
+		t.Fatal(ack, err)
+	}
+	d2.receive(id + "/request")
 }

@@ -14,12 +14,15 @@ import (
 	"fleetbridge/bridge/fleetstest"
 )
 
-// brokers runs a test against the embedded broker and against mosquitto.
+// brokers runs a test against the embedded broker and, with the build tag realbroker, against
+// mosquitto.
 func brokers(t *testing.T, f func(t *testing.T, o fleetstest.Options)) {
 	t.Run("embedded", func(t *testing.T) { f(t, fleetstest.Options{}) })
-	t.Run("mosquitto", func(t *testing.T) {
-		f(t, fleetstest.Options{Broker: fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{}).URL()})
-	})
+	if withMosquitto {
+		t.Run("mosquitto", func(t *testing.T) {
+			f(t, fleetstest.Options{Broker: fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{}).URL()})
+		})
+	}
 }
 
 func TestShadow(t *testing.T) {
@@ -324,25 +327,4 @@ func TestRunEnds(t *testing.T) {
 	if _, err := fleetstest.New(fleetstest.Options{Broker: "localhost:1883"}); err == nil || !strings.Contains(err.Error(), "mqtt://host:port") {
 		t.Errorf("a broker without scheme: %v", err)
 	}
-}
-
-// The simulator reaches an external broker again after its restart, and takes what came meanwhile.
-func TestExternalBrokerRestarts(t *testing.T) {
-	m := fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
-	link := newLink(t, m.URL())
-	sim := start(t, fleetstest.Options{Broker: link.URL()})
-	link.Cut()
-	d := newDevice(t, m.URL())
-	d.send(prefix+"events/a", `{"eventType":"a","severity":"info"}`)
-	if err := m.Restart(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	id := must(sim.SendCommand(fleetstest.Command{Thing: name, Action: "x"}))(t)
-	link.Restore()
-	must(sim.WaitEvents(deadline(t), name, 1))(t)
-	d2, ack, err := connect(t, m.URL(), login{})
-	if err != nil || !ack.SessionPresent {
-		t.Fatal(ack, err)
-	}
-	d2.receive(id + "/request")
 }
