@@ -164,7 +164,8 @@ func (j *journal) dead(m *nats.Msg, a mapping.Address, tail string) {
 	if r == nil {
 		r = j.add(&row{up: up, address: a, tail: tail, payload: m.Data})
 	}
-	if r.dead = true; !up {
+	r.dead = true
+	if !up {
 		r.who, r.subject, r.over = "bridge", "dead letter", true
 	}
 	r.notes = append(r.notes, note{"dead letter", m.Subject}, note{m.Header.Get("Fleets-Error-Code"), m.Header.Get("Fleets-Error")})
@@ -252,7 +253,9 @@ func (j *journal) sawMQTT(up bool, topic string, payload []byte) {
 		j.add(&row{address: a, tail: tail, topic: topic, payload: payload})
 		return
 	}
-	r := j.find(func(r *row) bool { return r.up && r.topic == "" && !r.dead && r.tail == tail && fits(r.payload, payload) })
+	r := j.find(func(r *row) bool {
+		return r.up && r.topic == "" && !r.dead && r.tail == tail && fits(r.payload, payload)
+	})
 	switch {
 	case r == nil:
 		j.add(&row{up: true, address: a, tail: tail, who: "bridge", topic: topic, payload: payload, wire: payload})

@@ -83,7 +83,8 @@ func TestPoisonInTheBacklog(t *testing.T) {
 		t.Errorf("%s %v", m.Data(), m.Headers())
 	}
 	body := s.get("/metrics")
-	if !strings.Contains(body, `fleetbridge_dead_letters_total{code="json",direction="up"} 50`) ||
+	if !strings.Contains(body, "fleetbridge_accepted_messages_total 100") || // delivered, duplicate, dead and queued
+		!strings.Contains(body, `fleetbridge_dead_letters_total{code="json",direction="up"} 50`) ||
 		!strings.Contains(body, `fleetbridge_messages_total{channel="event",direction="up",outcome="delivered"} 50`) ||
 		!strings.Contains(body, `fleetbridge_messages_total{channel="event",direction="up",outcome="dead"} 50`) {
 		t.Error(grep(body, "total"))

@@ -56,6 +56,8 @@ var (
 // answers before ctx ends; Things that it leaves out have none.
 type Queues interface {
 	Queued(ctx context.Context) (map[mapping.Thing]uint64, error)
+	// Accepted counts what programs handed over since the start, and what was waiting then.
+	Accepted(ctx context.Context) (uint64, error)
 }
 
 // NewMetrics makes the metrics of a gateway with these Things, all of them not connected.
@@ -91,8 +93,11 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 
 // Collect adds the queues to what is scraped. It is called once.
 func (m *Metrics) Collect(q Queues) {
-	m.registry.MustRegister(&queueCollector{m.things, q, prometheus.NewDesc("fleetbridge_queued_messages",
-		"Messages of the Thing that are stored and not yet acknowledged by the broker.", []string{"thing"}, nil)})
+	m.registry.MustRegister(&queueCollector{m.things, q,
+		prometheus.NewDesc("fleetbridge_queued_messages",
+			"Messages of the Thing that are stored and not yet acknowledged by the broker.", []string{"thing"}, nil),
+		prometheus.NewDesc("fleetbridge_accepted_messages_total",
+			"Messages that programs handed over since the start, and those that waited then: delivered, duplicate, dead or queued.", nil, nil)})
 }
 
 func (m *Metrics) countMessages() {
@@ -168,13 +173,17 @@ func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type queueCollector struct {
 	things []mapping.Thing
 	queues Queues
-	desc   *prometheus.Desc
+	queued *prometheus.Desc
+	taken  *prometheus.Desc
 }
 
 // queuedTimeout keeps a scrape from waiting for a store that does not answer.
 const queuedTimeout = 2 * time.Second
 
-func (q *queueCollector) Describe(out chan<- *prometheus.Desc) { out <- q.desc }
+func (q *queueCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- q.queued
+	out <- q.taken
+}
 
 // Collect leaves the queues out of a scrape while nobody can tell; a 0 would be a lie.
 func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
@@ -185,6 +194,9 @@ func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	for _, t := range q.things {
-		out <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(queued[t]), string(t))
+		out <- prometheus.MustNewConstMetric(q.queued, prometheus.GaugeValue, float64(queued[t]), string(t))
+	}
+	if n, err := q.queues.Accepted(ctx); err == nil {
+		out <- prometheus.MustNewConstMetric(q.taken, prometheus.CounterValue, float64(n))
 	}
 }

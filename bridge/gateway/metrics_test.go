@@ -23,6 +23,8 @@ type queues struct {
 	err error
 }
 
+func (q *queues) Accepted(context.Context) (uint64, error) { return 1234, q.err }
+
 func (q *queues) Queued(context.Context) (map[mapping.Thing]uint64, error) { return q.n, q.err }
 
 // get asks a handler for a page.

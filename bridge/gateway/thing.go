@@ -152,6 +152,9 @@ func (g *Gateway) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) 
 	return g.store.Queued(ctx)
 }
 
+// Accepted implements Queues.
+func (g *Gateway) Accepted(ctx context.Context) (uint64, error) { return g.store.Accepted(ctx) }
+
 // Ready implements Readiness: NATS is up and every Thing is connected and subscribed.
 func (g *Gateway) Ready(context.Context) []NotReady {
 	var out []NotReady

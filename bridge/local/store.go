@@ -55,6 +55,8 @@ type Store struct {
 	buckets map[string]*bucket
 
 	toDown, toDead *publisher
+	// before is how many messages of each class had come and gone when the store was opened.
+	before [len(mapping.Classes)]uint64
 }
 
 // Open creates what is missing, brings up to date what can be, and fails with the mend when something
@@ -81,8 +83,10 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			dead = stream
 		case cfg.Subjects.Name(streamUpControl):
 			s.up[mapping.Control] = stream
+			s.before[mapping.Control] = gone(stream)
 		case cfg.Subjects.Name(streamUpTelemetry):
 			s.up[mapping.Telemetry] = stream
+			s.before[mapping.Telemetry] = gone(stream)
 		}
 	}
 	for _, want := range cfg.buckets() {
@@ -98,6 +102,11 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
 	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
 	return s, nil
+}
+
+func gone(s jetstream.Stream) uint64 {
+	state := s.CachedInfo().State
+	return state.LastSeq - state.Msgs
 }
 
 // takesBatches tells whether the server knows atomic batches (2.12 and later).
@@ -161,6 +170,20 @@ func (s *Store) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
 		out[t] = queued[mapping.Token(string(t))]
 	}
 	return out, nil
+}
+
+// Accepted counts the messages that programs handed over since Open, and those that were waiting then.
+// It is what has been delivered, was a duplicate, is dead or waits.
+func (s *Store) Accepted(ctx context.Context) (uint64, error) {
+	var n uint64
+	for class, up := range s.up {
+		own, err := s.js.Stream(ctx, up.CachedInfo().Config.Name)
+		if err != nil {
+			return 0, fmt.Errorf("stream %s: %w", up.CachedInfo().Config.Name, err)
+		}
+		n += own.CachedInfo().State.LastSeq - s.before[class]
+	}
+	return n, nil
 }
 
 // queued counts by the Thing's token.
