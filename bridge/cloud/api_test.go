@@ -102,7 +102,9 @@ func TestRedirects(t *testing.T) {
 		t.Error("the key was carried to another host")
 	}))
 	defer elsewhere.Close()
-	a := api(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+"/x", http.StatusTemporaryRedirect) }, "")
+	a := api(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/x", http.StatusTemporaryRedirect)
+	}, "")
 	_, err := a.Shadow(t.Context(), thing)
 	if err == nil || !strings.Contains(err.Error(), "set fleets.url to it if that is right") {
 		t.Errorf("error %v", err)
@@ -117,7 +119,9 @@ func TestRedirects(t *testing.T) {
 	if _, err := a.Shadow(t.Context(), thing); err != nil {
 		t.Errorf("within the host: %v", err)
 	}
-	a = api(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", http.StatusTemporaryRedirect) }, "")
+	a = api(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/loop", http.StatusTemporaryRedirect)
+	}, "")
 	if _, err := a.Shadow(t.Context(), thing); err == nil || !strings.Contains(err.Error(), "loop") {
 		t.Errorf("in a loop: %v", err)
 	}

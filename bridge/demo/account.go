@@ -65,7 +65,8 @@ func (a *account) printf(format string, args ...any) {
 type addresses struct{ nats, mqtt, fleets, health string }
 
 func (a *account) header(x addresses) {
-	a.printf("%s\n\n", a.paint(bold, "fleetbridge demo: a gateway with one Thing, and a cloud, all in this process"))
+	a.printf("%s\n\n", a.paint(bold, "fleetbridge demo: a gateway with one Thing, and its cloud, all in this process"))
+	a.printf("    Programs speak NATS on behalf of the Thing %s; fleetbridge holds its one MQTT session.\n\n", Thing)
 	a.printf("    programs ── NATS ──▶ fleetbridge ── the Thing's one MQTT session ──▶ broker ──▶ Fleets (simulated)\n")
 	a.printf("             ◀──────────             ◀──────────────────────────────────        ◀──\n\n")
 	for _, l := range []struct{ name, url, about string }{
@@ -104,21 +105,21 @@ func (a *account) rows(rows []row) {
 
 func (a *account) row(r *row) {
 	if r.kind == warning {
-		a.printf("%s%s  %s  %s\n", margin, a.paint(cyan, pad(r.who, whoWidth)), a.paint(yellow, "!"), a.paint(dim, cut("logs: "+string(r.payload), width-len(margin)-whoWidth-5)))
+		a.printf("%s%s  %s  %s\n", margin, a.paint(cyan, pad(r.who, whoWidth)), a.paint(yellow, "!"), a.paint(dim, cut("logs: "+shorten(string(r.payload)), width-len(margin)-whoWidth-5)))
 		return
 	}
 	arrow := a.paint(blue, "←")
 	if r.up {
 		arrow = a.paint(green, "→")
 	}
-	topic := cut(shortTopic(r.topic), topicWidth)
+	topic := cut(shorten(shortTopic(r.topic)), topicWidth)
 	switch {
 	case r.up && r.dead:
 		topic = a.paint(red, "✗") + " goes no further"
 	case r.up && topic == "" && r.stored:
 		topic = a.paint(yellow, "stored")
 	}
-	first := pad(r.subject, subjectWidth)
+	first := pad(shorten(r.subject), subjectWidth)
 	switch {
 	case !r.up && r.over:
 		first = a.paint(red, "✗") + " " + pad(r.subject, subjectWidth-2)
@@ -129,7 +130,7 @@ func (a *account) row(r *row) {
 	case r.subject == "":
 		first = pad("not passed on", subjectWidth)
 	}
-	way := a.paint(cyan, pad(r.who, whoWidth)) + "  " + arrow + "  " + first
+	way := a.paint(cyan, pad(shorten(r.who), whoWidth)) + "  " + arrow + "  " + first
 	if topic != "" {
 		way += "  " + arrow + "  " + topic
 	}
@@ -148,7 +149,7 @@ func (a *account) line(label, text string) {
 	if text == "" {
 		text = "(empty)"
 	}
-	a.printf("%s  %s %s\n", margin, pad(label, labelWidth), a.paint(dim, cut(shorten(text), payloadWidth)))
+	a.printf("%s  %s %s\n", margin, pad(shorten(label), labelWidth), a.paint(dim, cut(shorten(text), payloadWidth)))
 }
 
 func (a *account) tick(text string) {
@@ -236,6 +237,7 @@ func (a *account) counts(up, down outcomes, questions int) {
 		o    outcomes
 		note string
 	}{{"up", up, fmt.Sprintf("and %d questions to the cloud, which are answered or fail", questions)}, {"down", down, ""}} {
-		a.printf("%s%-9s %11d %11d %6d   %s\n", margin, d.name, d.o.delivered, d.o.duplicate, d.o.dead, a.paint(dim, d.note))
+		line := fmt.Sprintf("%-9s %11d %11d %6d   %s", d.name, d.o.delivered, d.o.duplicate, d.o.dead, a.paint(dim, d.note))
+		a.printf("%s%s\n", margin, strings.TrimRight(line, " "))
 	}
 }

@@ -29,10 +29,12 @@ func newDemo(s streams) *cobra.Command {
 	return c
 }
 
-// runDemo outlives the reader of its output, as in a pipe to head, long enough to clean up.
+// runDemo cleans up, too, when its terminal is closed, or the pipe that reads it.
 func runDemo(ctx context.Context, s streams, once bool) error {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
 	return demo.Run(ctx, demo.Options{Out: s.out, Color: coloured(s.out, os.Getenv), Once: once})
 }
 
