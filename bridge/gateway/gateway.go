@@ -158,6 +158,11 @@ func (g *Gateway) work(ctx, work context.Context, stopWork func(), services *loc
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
 	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := g.store.Note(last); err != nil {
+		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
+	}
 	g.log.Info("stopped")
 	return nil
 }

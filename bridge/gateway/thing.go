@@ -127,7 +127,8 @@ func (g *Gateway) anyConnected() bool {
 // queueInterval is how often the number of waiting messages in the status is brought up to date.
 const queueInterval = 2 * time.Second
 
-// watchQueues keeps the status's queued true, with one question to the store for all Things.
+// watchQueues keeps the status's queued true, with one question to the store for all Things, and notes
+// for the next start how far the streams have come.
 func (g *Gateway) watchQueues(ctx context.Context) {
 	ticker := time.NewTicker(queueInterval)
 	defer ticker.Stop()
@@ -136,6 +137,9 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if err := g.store.Note(ctx); err != nil && ctx.Err() == nil {
+			g.log.Debug("cannot note what the streams hold", "error", err)
 		}
 		queued, err := g.store.Queued(ctx)
 		if err != nil {

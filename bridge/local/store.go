@@ -55,6 +55,7 @@ type Store struct {
 	buckets map[string]*bucket
 
 	toDown, toDead *publisher
+	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
 }
@@ -70,9 +71,15 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
+		return nil, err
+	}
 	var dead jetstream.Stream
 	for _, want := range cfg.streams(nc.MaxPayload()) {
-		stream, err := ensureStream(ctx, js, want, log)
+		stream, err := ensureStream(ctx, js, want, s.custody)
+		if err == nil {
+			err = s.custody.compare(ctx, stream)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -95,6 +102,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			return nil, err
 		}
 		s.buckets[want.Bucket] = &bucket{kv: kv, js: js, config: want}
+		if want.Bucket == cfg.Subjects.Name(bucketMarks) {
+			s.custody.kv = kv
+		}
 	}
 	if err := s.leftovers(ctx); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -116,10 +115,10 @@ func unlimited(n int64) int64 {
 
 // ensureStream creates the stream or brings it up to date. What a stream holds is never given up for
 // that: one that can't be updated is an error that says what to do.
-func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, log *slog.Logger) (jetstream.Stream, error) {
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, c *custody) (jetstream.Stream, error) {
 	have, err := js.Stream(ctx, want.Name)
 	if err == nil && have.CachedInfo().Config.PersistMode != want.PersistMode {
-		have, err = changeMode(ctx, js, have, &want, log)
+		have, err = changeMode(ctx, js, have, &want, c)
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -140,9 +139,9 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 
 // changeMode makes a stream anew whose persist mode, which no update changes, is another than wanted:
 // when it is empty. Else it stays as it is, and want becomes that.
-func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stream, want *jetstream.StreamConfig, log *slog.Logger) (jetstream.Stream, error) {
+func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stream, want *jetstream.StreamConfig, c *custody) (jetstream.Stream, error) {
 	if n := have.CachedInfo().State.Msgs; n > 0 {
-		log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
+		c.log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
 			"stream", want.Name, "messages", n, "persist_mode", have.CachedInfo().Config.PersistMode.String())
 		want.PersistMode = have.CachedInfo().Config.PersistMode
 		return have, nil
@@ -150,6 +149,7 @@ func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stre
 	if err := js.DeleteStream(ctx, want.Name); err != nil {
 		return nil, err
 	}
+	c.forget(want.Name)
 	return nil, jetstream.ErrStreamNotFound
 }
 

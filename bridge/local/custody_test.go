@@ -1,0 +1,62 @@
+package local
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// A store must not start silently with less than it had.
+func TestDamagedStoreIsReported(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(t *testing.T, block string)
+		want   string
+	}{
+		"emptied": {func(t *testing.T, block string) { truncate(t, block, 0) }, "ERROR the end of a stream is missing"},
+		"cut":     {func(t *testing.T, block string) { truncate(t, block, 700) }, "ERROR the end of a stream is missing"},
+		"removed": {func(t *testing.T, block string) {
+			if err := os.Remove(block); err != nil {
+				t.Fatal(err)
+			}
+		}, "ERROR the end of a stream is missing"},
+		"untouched": {func(*testing.T, string) {}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+			for range 10 {
+				if _, err := r.store.Enqueue(testContext(t), mapping.Address{Thing: "pump", Channel: mapping.Event, ID: "x"}, make([]byte, 100), bridge.Trace{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the second finds nothing to write
+				if err := r.store.Note(testContext(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.stop()
+			blocks, err := filepath.Glob(filepath.Join(r.dir, "jetstream", "*", "streams", "FLEETS_UP_TELEMETRY", "msgs", "*.blk"))
+			if err != nil || len(blocks) != 1 {
+				t.Fatal(blocks, err)
+			}
+			_ = os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")) // as after a crash
+			c.damage(t, blocks[0])
+			r.journal.forgive("nats: ", "the end of a stream is missing")
+			r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+			if c.want != "" {
+				r.journal.expect(t, c.want, "FLEETS_UP_TELEMETRY", "ended_at=10")
+			} else if n := r.journal.count("ERROR"); n > 0 {
+				t.Errorf("%d errors about a whole store", n)
+			}
+		})
+	}
+}
+
+func truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
