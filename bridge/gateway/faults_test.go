@@ -82,12 +82,32 @@ func TestPoisonInTheBacklog(t *testing.T) {
 	if string(m.Data()) != `{"poison":` || m.Headers().Get("Fleets-Error-Code") != "json" || m.Headers().Get("Fleets-Error") == "" {
 		t.Errorf("%s %v", m.Data(), m.Headers())
 	}
-	body := s.get("/metrics")
-	if !strings.Contains(body, "fleetbridge_accepted_messages_total 100") || // delivered, duplicate, dead and queued
-		!strings.Contains(body, `fleetbridge_dead_letters_total{code="json",direction="up"} 50`) ||
-		!strings.Contains(body, `fleetbridge_messages_total{channel="event",direction="up",outcome="delivered"} 50`) ||
-		!strings.Contains(body, `fleetbridge_messages_total{channel="event",direction="up",outcome="dead"} 50`) {
-		t.Error(grep(body, "total"))
+	s.metrics( // accepted = delivered + duplicate + dead + queued
+		"fleetbridge_accepted_messages_total 100",
+		`fleetbridge_dead_letters_total{code="json",direction="up"} 50`,
+		`fleetbridge_messages_total{channel="event",direction="up",outcome="delivered"} 50`,
+		`fleetbridge_messages_total{channel="event",direction="up",outcome="dead"} 50`,
+		`fleetbridge_queued_messages{thing="pump-07"} 0`)
+}
+
+// metrics scrapes until every line is there.
+func (s *site) metrics(want ...string) {
+	s.t.Helper()
+	for ctx := s.context(); ; {
+		body, missing := s.get("/metrics"), ""
+		for _, line := range want {
+			if !strings.Contains(body, line+"\n") {
+				missing = line
+			}
+		}
+		if missing == "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("%s is not among\n%s", missing, grep(body, "fleetbridge"))
+		case <-time.After(20 * time.Millisecond): // a scraper has to ask again
+		}
 	}
 }
 

@@ -156,12 +156,13 @@ func TestNames(t *testing.T) {
 		got[f.GetName()] = strings.Join(labels, ",")
 	}
 	want := map[string]string{
-		"fleetbridge_messages_total":     "channel,direction,outcome",
-		"fleetbridge_mqtt_connected":     "thing",
-		"fleetbridge_queued_messages":    "thing",
-		"fleetbridge_dead_letters_total": "code,direction",
-		"fleetbridge_forward_seconds":    "direction",
-		"fleetbridge_build_info":         "commit,goversion,version",
+		"fleetbridge_messages_total":          "channel,direction,outcome",
+		"fleetbridge_mqtt_connected":          "thing",
+		"fleetbridge_queued_messages":         "thing",
+		"fleetbridge_dead_letters_total":      "code,direction",
+		"fleetbridge_forward_seconds":         "direction",
+		"fleetbridge_accepted_messages_total": "",
+		"fleetbridge_build_info":              "commit,goversion,version",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/fleetstest"
@@ -221,17 +221,20 @@ func TestLeaseAcrossARestart(t *testing.T) {
 
 // A stop under load leaves nothing behind: what was accepted is in the store, and goes on.
 func TestStopUnderLoad(t *testing.T) {
+	const n = 400
 	s := open(t)
-	accepted := 0
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	for ctx.Err() == nil {
-		if _, err := s.js.Publish(ctx, "fleets.up.pump-07.events.n", []byte(event(accepted))); err != nil {
-			break
+	futures := make([]jetstream.PubAckFuture, n)
+	for i := range futures {
+		var err error
+		if futures[i], err = s.js.PublishAsync("fleets.up.pump-07.events.n", []byte(event(i)), jetstream.WithStallWait(10*time.Second)); err != nil {
+			t.Fatal(err)
 		}
-		accepted++
-		if accepted == 200 {
-			break
+	}
+	for _, f := range futures {
+		select {
+		case <-f.Ok():
+		case err := <-f.Err():
+			t.Fatal(err)
 		}
 	}
 	start := time.Now()
@@ -239,7 +242,7 @@ func TestStopUnderLoad(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	s.inOrder(accepted)
+	s.inOrder(n)
 }
 
 // A stop finishes what programs and the cloud wait for.
