@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,10 +70,18 @@ func (c *conn) Read(p []byte) (int, error) {
 		err = c.frame.check(p[:n])
 	}
 	if err != nil {
-		c.fail(fmt.Errorf("read: %w", plain(err)))
+		c.fail(reading(plain(err)))
 		return 0, err
 	}
 	return n, nil
+}
+
+// reading says that an error came from reading, unless it says so itself.
+func reading(err error) error {
+	if strings.HasPrefix(err.Error(), "read: ") || strings.HasPrefix(err.Error(), "read ") {
+		return err
+	}
+	return fmt.Errorf("read: %w", err)
 }
 
 // Lock begins a packet.

@@ -130,8 +130,13 @@ func (s *stage) poll(ctx context.Context, done func() bool) bool {
 	}
 }
 
-// ready asks /readyz for its status code.
-func (s *stage) ready(ctx context.Context) (int, error) {
+// ready tells that the start procedure is done.
+func ready(v bridge.Status) bool {
+	return v.Connected && v.Subscribed && v.Shadow == bridge.ShadowKnown
+}
+
+// readyz asks /readyz for its status code.
+func (s *stage) readyz(ctx context.Context) (int, error) {
 	code, _, err := s.get(ctx, "/readyz")
 	return code, err
 }
@@ -142,6 +147,7 @@ func (s *stage) metric(ctx context.Context, metric string, labels ...string) (su
 	if err != nil {
 		return 0, err
 	}
+	found := false
 next:
 	for line := range strings.Lines(page) {
 		rest, ok := strings.CutPrefix(strings.TrimSpace(line), metric+"{")
@@ -157,7 +163,10 @@ next:
 		if err != nil {
 			return 0, fmt.Errorf("metric %s: %w", metric, err)
 		}
-		sum += int(value)
+		found, sum = true, sum+int(value)
+	}
+	if !found {
+		return 0, fmt.Errorf("metric %s: not on the page", metric)
 	}
 	return sum, nil
 }

@@ -24,7 +24,7 @@ func (s *stage) job(ctx context.Context) error {
 		return missing("hints that the thermostat got", "1", 0)
 	}
 	s.startWorker()
-	if err := s.arrives(ctx, "jobs/"+jobID+"/update", statusIs(fleetstest.InProgress)); err != nil {
+	if err := s.arrives(ctx, "jobs/"+jobID+"/update", progress("50 %")); err != nil {
 		return err
 	}
 	answer, code, err := s.request(ctx, updaterName, "jobs.start-next", "")
@@ -85,6 +85,9 @@ func nth(n int) func([]byte) bool {
 	return func([]byte) bool { n--; return n == 0 }
 }
 
-func statusIs(status string) func([]byte) bool {
-	return func(payload []byte) bool { return gjson.GetBytes(payload, "status").String() == status }
+// progress matches an update of a job under way.
+func progress(details string) func([]byte) bool {
+	return func(payload []byte) bool {
+		return gjson.GetBytes(payload, "status").String() == fleetstest.InProgress && gjson.GetBytes(payload, "statusDetails.progress").String() == details
+	}
 }

@@ -7,12 +7,14 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge"
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/mapping"
 )
 
 // Flows of the connection, the shadow and events.
+
+// clock is how times are printed.
+const clock = "15:04:05.000"
 
 func (s *stage) connect(ctx context.Context) error {
 	filters := mapping.Filters(Thing, false)
@@ -25,15 +27,13 @@ func (s *stage) connect(ctx context.Context) error {
 	if _, err := s.sim.WaitRequests(ctx, "GET", get, 1); err != nil {
 		return missing("the startup procedure", "GET "+get, "no request")
 	}
-	if _, err := s.status(ctx, "connected, subscribed, shadow known", func(v bridge.Status) bool {
-		return v.Connected && v.Subscribed && v.Shadow == bridge.ShadowKnown
-	}); err != nil {
+	if _, err := s.status(ctx, "connected, subscribed, shadow known", ready); err != nil {
 		return err
 	}
 	if err := s.arrives(ctx, "jobs/get", nil); err != nil {
 		return err
 	}
-	code, err := s.ready(ctx)
+	code, err := s.readyz(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *stage) event(ctx context.Context) error {
 		return err
 	}
 	if at.Before(before.Truncate(time.Millisecond)) || at.After(time.Now()) {
-		return expect("the event's time", "the time of publishing, "+before.Format(time.TimeOnly), at.Format(time.TimeOnly))
+		return expect("the event's time", "the time of publishing, "+before.Format(clock), at.Format(clock))
 	}
 	if err := s.reported(ctx, `{"temperature":45.2}`); err != nil {
 		return err

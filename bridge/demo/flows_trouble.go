@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -15,11 +16,22 @@ import (
 
 func (s *stage) badPayload(ctx context.Context) error {
 	const tail, bad, good = "events.dampness", `{"eventType":"dampness","severity":"warning"}`, `{"eventType":"dry","severity":"info"}`
+	before, err := s.held(ctx)
+	if err != nil {
+		return err
+	}
 	answer, code, err := s.request(ctx, hygrometerName, tail, bad)
 	if err != nil {
 		return err
 	}
 	if err := expect("the answer to the request", "error 400 at /severity", fmt.Sprintf("error %s at %s", code, gjson.GetBytes(answer.Data, "details.0.pointer"))); err != nil {
+		return err
+	}
+	after, err := s.held(ctx)
+	if err != nil {
+		return err
+	}
+	if err := expect("what the streams have ever held", before, after); err != nil {
 		return err
 	}
 	s.tick(ctx, "asked on req, the bridge refuses it with 400 and the place of the fault, /severity; it stores nothing")
@@ -83,7 +95,7 @@ func (s *stage) linkLost(ctx context.Context) error {
 	if err := expect("messages in the queue", ticks, queued); err != nil {
 		return err
 	}
-	code, err := s.ready(ctx)
+	code, err := s.readyz(ctx)
 	if err != nil {
 		return err
 	}
@@ -92,6 +104,13 @@ func (s *stage) linkLost(ctx context.Context) error {
 	}
 	s.showStored(ctx)
 	s.account.tick(fmt.Sprintf("not connected, says the status; /readyz says 503; %d messages accepted and stored", ticks))
+	return s.linkBack(ctx, events, asked)
+}
+
+// linkBack restores the link; events and asked are how many events and questions for jobs the cloud had
+// before.
+func (s *stage) linkBack(ctx context.Context, events, asked int) error {
+	restored := time.Now()
 	s.link.Restore()
 	list, err := s.sim.WaitEvents(ctx, Thing, events+ticks)
 	if err != nil {
@@ -100,13 +119,14 @@ func (s *stage) linkLost(ctx context.Context) error {
 	var order []string
 	for _, e := range list[events:] {
 		order = append(order, gjson.GetBytes(e.Data, "n").Raw)
+		if at := time.UnixMilli(e.Timestamp); at.After(restored) {
+			return expect("the time of event "+order[len(order)-1], "before the link was back, "+restored.Format(clock), at.Format(clock))
+		}
 	}
 	if err := expect("their order in the cloud", "1 2 3", strings.Join(order, " ")); err != nil {
 		return err
 	}
-	if _, err := s.status(ctx, "connected, subscribed, shadow known", func(v bridge.Status) bool {
-		return v.Connected && v.Subscribed && v.Shadow == bridge.ShadowKnown
-	}); err != nil {
+	if _, err := s.status(ctx, "connected, subscribed, shadow known", ready); err != nil {
 		return err
 	}
 	if err := s.arrives(ctx, "jobs/get", nth(asked+1)); err != nil {
@@ -193,9 +213,16 @@ func (s *stage) outcomes(ctx context.Context) (up, down outcomes, err error) {
 
 // quiet waits until the queue is empty.
 func (s *stage) quiet(ctx context.Context) error {
-	n, err := 0, error(nil)
-	if !s.poll(ctx, func() bool { n, err = s.queued(ctx); return err == nil && n == 0 }) {
-		return missing("messages in the queue", "0", n)
+	var last any
+	empty := func() bool {
+		n, err := s.queued(ctx)
+		if last = n; err != nil {
+			last = err
+		}
+		return err == nil && n == 0
+	}
+	if !s.poll(ctx, empty) {
+		return missing("messages in the queue", "0", last)
 	}
 	return nil
 }
@@ -203,6 +230,19 @@ func (s *stage) quiet(ctx context.Context) error {
 // queued counts the messages that wait for the broker.
 func (s *stage) queued(ctx context.Context) (int, error) {
 	return s.metric(ctx, "fleetbridge_queued_messages")
+}
+
+// held tells how many events and dead letters were ever stored.
+func (s *stage) held(ctx context.Context) (string, error) {
+	var out []string
+	for _, name := range []string{"FLEETS_UP_TELEMETRY", "FLEETS_DEAD"} {
+		stream, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		out = append(out, fmt.Sprintf("%d in %s", stream.CachedInfo().State.LastSeq, name))
+	}
+	return strings.Join(out, ", "), nil
 }
 
 // deadLetters counts what the stream FLEETS_DEAD holds.

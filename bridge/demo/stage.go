@@ -186,7 +186,7 @@ func (s *stage) openPrograms(ctx context.Context, _ context.CancelCauseFunc, _ O
 
 // identity are the options by which the account knows a program.
 func (s *stage) identity(program string) ([]nats.Option, error) {
-	return []nats.Option{nats.Name(program), nats.CustomInboxPrefix(inboxPrefix + program)}, s.tap.listen(inboxPrefix + program + ".>")
+	return []nats.Option{nats.Name(program), nats.Timeout(connectTime), nats.CustomInboxPrefix(inboxPrefix + program)}, s.tap.listen(inboxPrefix + program + ".>")
 }
 
 // install is what the thermostat's job does: it takes until the tour has looked at it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,6 +27,9 @@ type tap struct {
 	journal *journal
 }
 
+// connectTime is how long the server may take to let somebody in, on a machine that has much to do.
+const connectTime = 10 * time.Second
+
 // tapBuffer is far more than the demo ever has on its way.
 const tapBuffer = 8192
 
@@ -33,12 +37,11 @@ const tapBuffer = 8192
 // It listens only where somebody answers anyway: a listener must not make the server believe that a
 // subject is served. That's why commands are added with their handler, one by one.
 func openTap(ctx context.Context, url string, j *journal) (*tap, error) {
-	nc, err := nats.Connect(url, nats.Name("account"))
+	nc, err := nats.Connect(url, nats.Name("account"), nats.Timeout(connectTime))
 	if err != nil {
 		return nil, err
 	}
 	t := &tap{nc: nc, heard: make(chan *nats.Msg, tapBuffer), synced: make(chan struct{}, 1), done: make(chan struct{}), journal: j}
-	go t.run()
 	subjects := []string{j.subjects.Thing(mapping.SpaceDown, Thing), j.subjects.Space("dead"), "_INBOX.>",
 		j.subjects.Prefix() + ".req.*." + mapping.ShadowGet}
 	for _, r := range mapping.Routes() {
@@ -57,6 +60,7 @@ func openTap(ctx context.Context, url string, j *journal) (*tap, error) {
 		t.close()
 		return nil, err
 	}
+	go t.run() // what was heard meanwhile comes after the replay
 	return t, nil
 }
 

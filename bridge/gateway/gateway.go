@@ -41,12 +41,13 @@ type Gateway struct {
 	httpAddr  string
 }
 
-// How long a stop may take, in its three parts: requests and commands that programs wait for, what is
-// in flight to the broker, and everything else. The contract allows 10 s.
+// How long a stop may take, in its parts: requests and commands that programs wait for, what is in
+// flight to the broker, everything else, and what the store has to write down. The contract allows 10 s.
 const (
 	finishTime = 4 * time.Second
 	drainTime  = 2 * time.Second
-	stopTime   = 3 * time.Second
+	stopTime   = 2 * time.Second
+	closeTime  = time.Second
 )
 
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
@@ -158,13 +159,29 @@ func (g *Gateway) work(ctx, work context.Context, stopWork func(), services *loc
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if err := g.store.Note(last); err != nil {
-		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
-	}
+	g.closeBooks(context.WithoutCancel(ctx))
 	g.log.Info("stopped")
 	return nil
+}
+
+// closeBooks makes sure that the store knows what was settled, and what it holds.
+func (g *Gateway) closeBooks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, t := range g.things {
+		for _, q := range t.queues {
+			all.Go(func() {
+				if err := q.Flush(ctx); err != nil {
+					g.log.Warn("some messages that the broker has may be sent again after the next start", "thing", string(t.bridge.Name), "error", err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if err := g.store.Note(ctx); err != nil {
+		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
+	}
 }
 
 // finish lets requests and commands end that programs or the cloud wait for.

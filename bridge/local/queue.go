@@ -48,6 +48,7 @@ type Queue struct {
 
 	mu        sync.Mutex
 	unsettled map[uint64]time.Time // stream sequence to the time it was stored
+	settled   string               // where the last acknowledgement went
 }
 
 const (
@@ -256,6 +257,7 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 	d.Settle = func() {
 		q.mu.Lock()
 		delete(q.unsettled, seq)
+		q.settled = reply
 		q.mu.Unlock()
 		q.acknowledge(reply)
 	}
@@ -268,6 +270,21 @@ func (q *Queue) acknowledge(reply string) {
 	if err := q.store.nc.Publish(reply, []byte("+ACK")); err != nil {
 		q.log.Debug("acknowledgement not sent, it follows after the reconnection", "error", err)
 	}
+}
+
+// Flush returns when the stream has forgotten everything that was settled before, or when ctx ends.
+// Acknowledgements are not waited for one by one, and a server that stops drops those that it has read
+// and not carried out: without Flush their messages would be sent once more after the next start.
+func (q *Queue) Flush(ctx context.Context) error {
+	q.mu.Lock()
+	reply := q.settled
+	q.mu.Unlock()
+	if reply == "" {
+		return nil
+	}
+	// Acknowledging the last one again changes nothing, but the answer comes behind all the others.
+	_, err := q.store.nc.RequestWithContext(ctx, reply, []byte("+ACK"))
+	return err
 }
 
 // ended handles the word that ends a question.
