@@ -288,7 +288,8 @@ func TestStaleQuestionsExpire(t *testing.T) {
 		{mapping.JobsStartNext, "", 31 * time.Second, true},
 		{mapping.JobGet, "j", 31 * time.Second, true},
 		{mapping.Event, "boot", 100 * time.Hour, false},
-		{mapping.Event, "boot", 169 * time.Hour, true}, // nats.up.max_age
+		{mapping.Event, "boot", 169 * time.Hour, true},                 // nats.up.max_age
+		{mapping.Event, "boot", time.Since(time.Unix(1000, 0)), false}, // stored before the clock was set
 	} {
 		d := newDeciders(t)
 		m := arriving(c.channel, c.id, `{}`)

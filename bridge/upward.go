@@ -38,7 +38,7 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	if limit == 0 {
 		limit = u.MaxAge
 	}
-	if age := u.Now().Sub(m.Received); limit > 0 && age > limit {
+	if age := u.Now().Sub(m.Received); limit > 0 && age > limit && m.Received.After(clockFloor) {
 		return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
 	}
 	switch m.Address.Channel {
@@ -54,6 +54,10 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 		return forward(m), nil
 	}
 }
+
+// clockFloor is before any release of this program. A message that is older was stored before the
+// gateway's clock was set, as at the boot of one without a battery, and nobody knows how long ago.
+var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // report publishes the whole reported state, and forgets the message only when that state is durable:
 // the next report builds on it.

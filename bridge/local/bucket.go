@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +24,7 @@ var _ bridge.Bucket = (*bucket)(nil)
 
 func (b *bucket) Get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := b.do(ctx, func() error {
+	err := b.do(ctx, func(ctx context.Context) error {
 		entry, err := b.kv.Get(ctx, key)
 		if err == nil {
 			value = entry.Value()
@@ -34,15 +35,17 @@ func (b *bucket) Get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (b *bucket) Put(ctx context.Context, key string, value []byte) error {
-	return b.wrap(key, b.do(ctx, func() error { _, err := b.kv.Put(ctx, key, value); return err }))
+	return b.wrap(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Put(ctx, key, value); return err }))
 }
 
 func (b *bucket) Create(ctx context.Context, key string, value []byte) error {
-	return b.wrap(key, b.do(ctx, func() error { _, err := b.kv.Create(ctx, key, value); return err }))
+	return b.wrap(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Create(ctx, key, value); return err }))
 }
 
 // Delete leaves a mark where marks expire, and nothing where they would pile up.
 func (b *bucket) Delete(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	if b.config.TTL > 0 { // and so the marks of deleted keys go by themselves
 		return b.wrap(key, b.kv.Delete(ctx, key))
 	}
@@ -54,9 +57,15 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 	return b.wrap(key, stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+name+"."+key)))
 }
 
+// answerTime is how long an answer may take before the try counts as failed: the answer may have gone
+// down with a connection. Whoever asked asks again, and every change may be made twice.
+const answerTime = 5 * time.Second
+
 // do tries once more when the bucket was lost.
-func (b *bucket) do(ctx context.Context, f func() error) error {
-	err := f()
+func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := f(ctx)
 	lost := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound)
 	if b.config.Storage != jetstream.MemoryStorage || !lost {
 		return err
@@ -64,7 +73,7 @@ func (b *bucket) do(ctx context.Context, f func() error) error {
 	if _, made := b.js.CreateOrUpdateKeyValue(ctx, b.config); made != nil {
 		return errors.Join(err, made)
 	}
-	return f()
+	return f(ctx)
 }
 
 func (b *bucket) List(ctx context.Context, prefix string, f func(key string, value []byte) error) error {

@@ -250,6 +250,8 @@ func (s *Store) Marks() bridge.Bucket { return s.bucket(bucketMarks) }
 
 // Last is bridge.Archive on the down stream.
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	subject := s.cfg.Subjects.Print(mapping.SpaceDown, a)
 	raw, err := s.down.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
