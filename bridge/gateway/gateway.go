@@ -179,7 +179,7 @@ func (g *Gateway) closeBooks(ctx context.Context) {
 		}
 	}
 	all.Wait()
-	if err := g.store.Note(ctx); err != nil {
+	if err := g.store.Note(ctx, true); err != nil {
 		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
 	}
 }

@@ -138,7 +138,7 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := g.store.Note(ctx); err != nil && ctx.Err() == nil {
+		if err := g.store.Note(ctx, false); err != nil && ctx.Err() == nil {
 			g.log.Debug("cannot note what the streams hold", "error", err)
 		}
 		queued, err := g.store.Queued(ctx)

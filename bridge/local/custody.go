@@ -15,9 +15,18 @@ import (
 // or put back from an old copy does not start silently with less than it had. The server itself cuts a
 // damaged file at its first bad record and says nothing.
 type custody struct {
-	kv   jetstream.KeyValue
-	log  *slog.Logger
-	last map[string]uint64 // by stream, as it is in the bucket
+	kv    jetstream.KeyValue
+	log   *slog.Logger
+	last  map[string]mark // by stream: the last run's until it is compared, then this run's at its start
+	noted map[string]mark // as it is in the bucket; nil: not written in this run
+}
+
+// mark is how far a stream had come.
+type mark struct {
+	Last uint64 `json:"last"` // sequence of its last message
+	// Clean tells that nothing was stored or removed after the mark was made: the bridge had stopped in
+	// order.
+	Clean bool `json:"clean"`
 }
 
 // custodyKey is no token of a Thing: "=" begins an escape there.
@@ -25,7 +34,7 @@ const custodyKey = "=custody"
 
 // loadCustody reads what the last run noted. The streams are opened after it.
 func loadCustody(ctx context.Context, js jetstream.JetStream, bucket string, log *slog.Logger) (*custody, error) {
-	c := &custody{log: log, last: map[string]uint64{}}
+	c := &custody{log: log, last: map[string]mark{}}
 	kv, err := js.KeyValue(ctx, bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return c, nil
@@ -58,9 +67,13 @@ func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
 	}
 	name := info.Config.Name
 	switch was := c.last[name]; {
-	case info.State.LastSeq < was:
+	case info.State.LastSeq < was.Last:
 		c.log.Error("the end of a stream is missing: its files were damaged, removed, or come from an older copy; what they held is lost",
-			"stream", name, "ends_at", info.State.LastSeq, "ended_at", was, "messages_lost", was-info.State.LastSeq)
+			"stream", name, "ends_at", info.State.LastSeq, "ended_at", was.Last, "messages_lost", was.Last-info.State.LastSeq)
+	case info.State.Lost != nil && len(info.State.Lost.Msgs) > 0 && !was.Clean:
+		// After a kill the server also counts what was delivered, and removed with its file, just before.
+		c.log.Info("the server misses messages of a stream; after a kill these are commonly ones that had been delivered",
+			"stream", name, "messages", len(info.State.Lost.Msgs), "bytes", info.State.Lost.Bytes)
 	case info.State.Lost != nil && len(info.State.Lost.Msgs) > 0:
 		c.log.Error("part of a stream's files was damaged; the messages in it are lost",
 			"stream", name, "messages_lost", len(info.State.Lost.Msgs), "bytes_lost", info.State.Lost.Bytes)
@@ -68,13 +81,13 @@ func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
 		c.log.Warn("the last record of a stream was torn, as by a power cut, and is dropped; nobody had been told that it is stored",
 			"stream", name, "bytes_lost", info.State.Lost.Bytes)
 	}
-	c.last[name] = info.State.LastSeq
+	c.last[name] = mark{Last: info.State.LastSeq}
 	return nil
 }
 
 // note writes how far the streams have come, if anything has changed.
-func (c *custody) note(ctx context.Context, now map[string]uint64) error {
-	if maps.Equal(c.last, now) {
+func (c *custody) note(ctx context.Context, now map[string]mark) error {
+	if maps.Equal(c.noted, now) {
 		return nil
 	}
 	value, err := json.Marshal(now)
@@ -84,22 +97,22 @@ func (c *custody) note(ctx context.Context, now map[string]uint64) error {
 	if _, err := c.kv.Put(ctx, custodyKey, value); err != nil {
 		return fmt.Errorf("noting what the streams hold: %w", err)
 	}
-	c.last = now
+	c.noted = now
 	return nil
 }
 
-// Note writes down how far every stream has come, for the next start. It is called every few seconds
-// and at the end; nothing is written while nothing changes.
-func (s *Store) Note(ctx context.Context) error {
+// Note writes down how far every stream has come, for the next start. It is called every few seconds,
+// and at the end with clean set, when nothing changes any more. It writes only what has changed.
+func (s *Store) Note(ctx context.Context, clean bool) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	now := map[string]uint64{}
+	now := map[string]mark{}
 	for name := range s.custody.last {
 		stream, err := s.js.Stream(ctx, name)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}
-		now[name] = stream.CachedInfo().State.LastSeq
+		now[name] = mark{stream.CachedInfo().State.LastSeq, clean}
 	}
 	return s.custody.note(ctx, now)
 }

@@ -32,7 +32,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 				}
 			}
 			for range 2 { // the second finds nothing to write
-				if err := r.store.Note(testContext(t)); err != nil {
+				if err := r.store.Note(testContext(t), true); err != nil {
 					t.Fatal(err)
 				}
 			}

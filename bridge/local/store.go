@@ -109,6 +109,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if err := s.leftovers(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.Note(ctx, false); err != nil { // from now on the last stop does not speak for what is there
+		return nil, err
+	}
 	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
 	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
 	return s, nil
