@@ -1,12 +1,12 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -18,15 +18,15 @@ type custody struct {
 	kv    jetstream.KeyValue
 	log   *slog.Logger
 	last  map[string]mark // by stream: the last run's until it is compared, then this run's at its start
-	noted map[string]mark // as it is in the bucket; nil: not written in this run
+	noted []byte          // the value in the bucket; nil: not written in this run
 }
 
 // mark is how far a stream had come.
 type mark struct {
 	Last uint64 `json:"last"` // sequence of its last message
-	// Clean tells that nothing was stored or removed after the mark was made: the bridge had stopped in
-	// order.
-	Clean bool `json:"clean"`
+	// Messages is how many it held, when the bridge had stopped in order; else they may have changed
+	// after the mark was made.
+	Messages *uint64 `json:"messages,omitempty"`
 }
 
 // custodyKey is no token of a Thing: "=" begins an escape there.
@@ -50,7 +50,7 @@ func loadCustody(ctx context.Context, js jetstream.JetStream, bucket string, log
 		return nil, fmt.Errorf("bucket %s: %s: %w", bucket, custodyKey, err)
 	}
 	if err := json.Unmarshal(entry.Value(), &c.last); err != nil {
-		log.Error("the record of what the streams held is damaged; whether something is missing can't be told", "bucket", bucket, "error", err)
+		c.log.Error("the record of what the streams held is damaged; whether something is missing can't be told", "bucket", bucket, "error", err)
 		clear(c.last)
 	}
 	return c, nil
@@ -66,38 +66,48 @@ func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
 		return fmt.Errorf("stream %s: %w", stream.CachedInfo().Config.Name, err)
 	}
 	name := info.Config.Name
-	switch was := c.last[name]; {
-	case info.State.LastSeq < was.Last:
-		c.log.Error("the end of a stream is missing: its files were damaged, removed, or come from an older copy; what they held is lost",
-			"stream", name, "ends_at", info.State.LastSeq, "ended_at", was.Last, "messages_lost", was.Last-info.State.LastSeq)
-	case info.State.Lost != nil && len(info.State.Lost.Msgs) > 0 && !was.Clean:
-		// After a kill the server also counts what was delivered, and removed with its file, just before.
-		c.log.Info("the server misses messages of a stream; after a kill these are commonly ones that had been delivered",
-			"stream", name, "messages", len(info.State.Lost.Msgs), "bytes", info.State.Lost.Bytes)
-	case info.State.Lost != nil && len(info.State.Lost.Msgs) > 0:
-		c.log.Error("part of a stream's files was damaged; the messages in it are lost",
-			"stream", name, "messages_lost", len(info.State.Lost.Msgs), "bytes_lost", info.State.Lost.Bytes)
-	case info.State.Lost != nil:
-		c.log.Warn("the last record of a stream was torn, as by a power cut, and is dropped; nobody had been told that it is stored",
-			"stream", name, "bytes_lost", info.State.Lost.Bytes)
-	}
+	c.judge(c.last[name], info)
 	c.last[name] = mark{Last: info.State.LastSeq}
 	return nil
 }
 
+// judge says what is missing, as far as it can be told.
+func (c *custody) judge(was mark, info *jetstream.StreamInfo) {
+	state, clean := info.State, was.Messages != nil
+	name := info.Config.Name
+	lost := 0
+	if state.Lost != nil {
+		lost = len(state.Lost.Msgs)
+	}
+	switch {
+	case state.LastSeq < was.Last:
+		c.log.Error("the end of a stream is missing: its files were damaged, removed, or come from an older copy; what they held is lost",
+			"stream", name, "ends_at", state.LastSeq, "ended_at", was.Last, "messages_lost", was.Last-state.LastSeq)
+	case clean && info.Config.MaxAge == 0 && state.Msgs < *was.Messages:
+		c.log.Error("messages are missing from a stream: its files were damaged or removed; what they held is lost",
+			"stream", name, "messages", state.Msgs, "messages_before", *was.Messages, "messages_lost", *was.Messages-state.Msgs)
+	case clean && lost > 0:
+		c.log.Error("part of a stream's files was damaged; the messages in it are lost", "stream", name, "messages_lost", lost, "bytes_lost", state.Lost.Bytes)
+	case lost > 0:
+		// The server also counts what was delivered, and removed with its file, just before a kill.
+		c.log.Info("the server misses messages of a stream; after a kill these are commonly ones that had been delivered",
+			"stream", name, "messages", lost, "bytes", state.Lost.Bytes)
+	case state.Lost != nil && !clean:
+		c.log.Warn("the last record of a stream was torn, as by a power cut, and is dropped; nobody had been told that it is stored",
+			"stream", name, "bytes_lost", state.Lost.Bytes)
+	}
+}
+
 // note writes how far the streams have come, if anything has changed.
 func (c *custody) note(ctx context.Context, now map[string]mark) error {
-	if maps.Equal(c.noted, now) {
-		return nil
-	}
 	value, err := json.Marshal(now)
-	if err != nil {
+	if err != nil || bytes.Equal(value, c.noted) {
 		return err
 	}
 	if _, err := c.kv.Put(ctx, custodyKey, value); err != nil {
 		return fmt.Errorf("noting what the streams hold: %w", err)
 	}
-	c.noted = now
+	c.noted = value
 	return nil
 }
 
@@ -112,7 +122,12 @@ func (s *Store) Note(ctx context.Context, clean bool) error {
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}
-		now[name] = mark{stream.CachedInfo().State.LastSeq, clean}
+		state := stream.CachedInfo().State
+		m := mark{Last: state.LastSeq}
+		if clean {
+			m.Messages = &state.Msgs
+		}
+		now[name] = m
 	}
 	return s.custody.note(ctx, now)
 }

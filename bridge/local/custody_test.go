@@ -14,15 +14,19 @@ func TestDamagedStoreIsReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, block string)
 		want   string
+		clean  bool // the index is there, as after an orderly stop
 	}{
-		"emptied": {func(t *testing.T, block string) { truncate(t, block, 0) }, "ERROR the end of a stream is missing"},
-		"cut":     {func(t *testing.T, block string) { truncate(t, block, 700) }, "ERROR the end of a stream is missing"},
+		"emptied": {func(t *testing.T, block string) { truncate(t, block, 0) }, "ERROR the end of a stream is missing", false},
+		"cut":     {func(t *testing.T, block string) { truncate(t, block, 700) }, "ERROR the end of a stream is missing", false},
 		"removed": {func(t *testing.T, block string) {
 			if err := os.Remove(block); err != nil {
 				t.Fatal(err)
 			}
-		}, "ERROR the end of a stream is missing"},
-		"untouched": {func(*testing.T, string) {}, ""},
+		}, "ERROR the end of a stream is missing", false},
+		"untouched":                 {func(*testing.T, string) {}, "", false},
+		"emptied, with its index":   {func(t *testing.T, block string) { truncate(t, block, 0) }, "ERROR messages are missing from a stream", true},
+		"cut, with its index":       {func(t *testing.T, block string) { truncate(t, block, 700) }, "ERROR messages are missing from a stream", true},
+		"untouched, with its index": {func(*testing.T, string) {}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
@@ -41,12 +45,14 @@ func TestDamagedStoreIsReported(t *testing.T) {
 			if err != nil || len(blocks) != 1 {
 				t.Fatal(blocks, err)
 			}
-			_ = os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")) // as after a crash
+			if !c.clean {
+				_ = os.Remove(filepath.Join(filepath.Dir(blocks[0]), "index.db")) // as after a crash
+			}
 			c.damage(t, blocks[0])
-			r.journal.forgive("nats: ", "the end of a stream is missing")
+			r.journal.forgive("nats: ", "the end of a stream is missing", "messages are missing")
 			r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
 			if c.want != "" {
-				r.journal.expect(t, c.want, "FLEETS_UP_TELEMETRY", "ended_at=10")
+				r.journal.expect(t, c.want, "FLEETS_UP_TELEMETRY", "messages_lost=")
 			} else if n := r.journal.count("ERROR"); n > 0 {
 				t.Errorf("%d errors about a whole store", n)
 			}
