@@ -308,6 +308,9 @@ func (g *Gateway) closeNATS() {
 func (g *Gateway) listen() error {
 	g.natsURL = string(g.cfg.NATS.URL)
 	if g.server != nil {
+		if err := g.server.SyncTree(); err != nil {
+			return err
+		}
 		if err := g.server.Listen(); err != nil {
 			return err
 		}
