@@ -25,7 +25,7 @@ type pauses struct {
 
 const (
 	// Some brokers close the connection without a word when another client takes the session over. From
-	// the fourth connection on that lived shorter than quickLife, the pauses grow, up to Takeover; one that lived longer
+	// the fourth connection on that lived shorter than quickLife, the pauses grow; one that lived longer
 	// than that and than the pause before it takes back a step, and stableLife takes back all.
 	quickLife  = 5 * time.Second
 	stableLife = time.Minute
@@ -57,7 +57,7 @@ func (p *pauses) lost(lived time.Duration, takenOver bool) time.Duration {
 	default:
 		p.flaps++
 	}
-	return p.keep(p.rules.upTo(max(1, p.flaps-quickFlaps+1), max(p.rules.Max, p.rules.Takeover)))
+	return p.keep(p.rules.pause(max(1, p.flaps-quickFlaps+1)))
 }
 
 func (p *pauses) keep(d time.Duration) time.Duration {
@@ -66,10 +66,8 @@ func (p *pauses) keep(d time.Duration) time.Duration {
 }
 
 // pause is the n-th of a row, n from 1.
-func (b Backoff) pause(n int) time.Duration { return b.upTo(n, b.Max) }
-
-func (b Backoff) upTo(n int, most time.Duration) time.Duration {
-	d := doubled(b.Min, n-1, most)
+func (b Backoff) pause(n int) time.Duration {
+	d := doubled(b.Min, n-1, b.Max)
 	return d/2 + jitter(d/2)
 }
 
