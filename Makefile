@@ -71,6 +71,16 @@ cross: ## builds for the other platforms
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/fleetbridge
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/fleetbridge
 
+SOAK ?= 30m
+
+.PHONY: soak
+soak: ## every fault again and again for SOAK (needs root, FUSE and mosquitto); the table goes into docs/reliability.md
+	$(GO) test -tags soakroot -count=1 -timeout 24h ./test/soak -run '^TestSoak$$' -v -soak $(SOAK) -broker mosquitto -table docs/reliability.md
+
+.PHONY: soak-short
+soak-short: ## every fault once (needs root, FUSE and mosquitto)
+	$(GO) test -tags soakroot -count=1 -timeout 10m ./test/soak -broker mosquitto
+
 .PHONY: bench
 bench: ## benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -1,0 +1,250 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// clockJumps runs the core of one Thing with a clock that jumps between any two messages, and between
+// the publishing of a message and its turn. The edges are lists in memory: the clock of the NATS server
+// in the process cannot be set.
+func clockJumps(w *World) {
+	w.MayDie()
+	c := newClockSite(w)
+	jumps := []time.Duration{0, time.Second, 20 * time.Second, time.Minute, time.Hour, 100 * time.Hour, 200 * time.Hour, 24 * 365 * time.Hour}
+	for range w.Pick(100, 2000) {
+		c.jump(jumps[w.Random.IntN(len(jumps))] * time.Duration(1-2*w.Random.IntN(2)))
+		published := c.now()
+		if w.Random.IntN(2) == 0 { // it waits in the queue over a jump
+			c.jump(jumps[w.Random.IntN(len(jumps))] * time.Duration(1-2*w.Random.IntN(2)))
+		}
+		w.Fault()
+		c.event(published)
+		c.question(published)
+		c.command(time.Now())
+	}
+	if err := w.Ledger.Settled(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+	c.stop()
+	c.judge()
+}
+
+const (
+	clockThing  = "pump-01"
+	maxAge      = 168 * time.Hour
+	questionAge = 30 * time.Second
+	skew        = 5 * time.Second
+)
+
+// clockSite is a Thing's core between lists.
+type clockSite struct {
+	*World
+	offset atomic.Int64 // of its clock
+	stop   func()
+	up     map[mapping.Class]feed
+	down   feed
+
+	mu        sync.Mutex
+	expired   map[string]bool // by lane and number: what the clock says must become of it
+	dead      map[string]bool
+	responses map[string]int
+	last      int64 // timestamp of the last event
+}
+
+type feed chan bridge.Delivery
+
+func (f feed) Deliveries() <-chan bridge.Delivery { return f }
+
+func newClockSite(w *World) *clockSite {
+	c := &clockSite{
+		World: w, up: map[mapping.Class]feed{}, down: make(feed, 1),
+		expired: map[string]bool{}, dead: map[string]bool{}, responses: map[string]int{},
+	}
+	queues := map[mapping.Class]bridge.Source{}
+	for _, class := range mapping.Classes {
+		c.up[class] = make(feed, 1)
+		queues[class] = c.up[class]
+	}
+	catalog, err := schemas.New(schemas.Options{MaxBytes: 128 << 10, MaxDepth: 64})
+	if err != nil {
+		w.Fatal(err)
+	}
+	thing, err := bridge.NewThing(w.Context(), bridge.ThingConfig{
+		Thing: clockThing, MaxBytes: 128 << 10, MaxAge: maxAge, Instance: "clock",
+		Commands: bridge.CommandPolicy{Reject: true, HandlerWait: time.Second, DefaultTTL: time.Minute, ClockSkew: skew},
+	}, bridge.Ports{
+		Cloud: clockCloud{c}, Queues: queues, Down: clockDown{c}, Graveyard: c, Archive: c, Outbox: c, Handlers: c,
+		Shadows: newMemory(), Statuses: newMemory(), Executions: newMemory(), Leases: newMemory(), Marks: newMemory(),
+		Catalog: catalog, Observer: c, Now: c.now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.Context())
+	ended := make(chan struct{})
+	go func() { _ = thing.Run(ctx, ctx); close(ended) }()
+	c.stop = sync.OnceFunc(func() { thing.Finish(); cancel(); <-ended })
+	w.Cleanup(c.stop)
+	return c
+}
+
+func (c *clockSite) now() time.Time { return time.Now().Round(0).Add(time.Duration(c.offset.Load())) }
+
+func (c *clockSite) jump(d time.Duration) { c.offset.Add(int64(d)) }
+
+// deliver hands a message in and waits until it is settled. expired is what the clock says of it.
+func (c *clockSite) deliver(f feed, lane string, n uint64, expired bool, m bridge.Message) {
+	c.Helper()
+	key := fmt.Sprintf("%s %d", lane, n)
+	c.mu.Lock()
+	c.expired[key] = expired
+	c.mu.Unlock()
+	c.Ledger.Accepted(lane, n)
+	settled := make(chan struct{})
+	f <- bridge.Delivery{Message: m, Settle: func() { close(settled) }}
+	select {
+	case <-settled:
+	case <-c.Context().Done():
+		c.Fatalf("%s is never settled", key)
+	}
+}
+
+func (c *clockSite) event(published time.Time) {
+	lane := telemetryLane(clockThing)
+	n := c.Ledger.Next(lane)
+	c.deliver(c.up[mapping.Telemetry], lane, n, c.now().Sub(published) > maxAge, bridge.Message{
+		Address: mapping.Address{Thing: clockThing, Channel: mapping.Event, ID: "n"}, Received: published, Sequence: n,
+		Payload: fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d}}`, n),
+	})
+}
+
+func (c *clockSite) question(published time.Time) {
+	lane := "question/" + clockThing
+	n := c.Ledger.Next(lane)
+	c.deliver(c.up[mapping.Control], lane, n, c.now().Sub(published) > questionAge, bridge.Message{
+		Address: mapping.Address{Thing: clockThing, Channel: mapping.JobsGet}, Received: published, Sequence: n,
+		Payload: fmt.Appendf(nil, `{"clientToken":"%d"}`, n),
+	})
+}
+
+// command is issued by a cloud whose clock is right.
+func (c *clockSite) command(issued time.Time) {
+	const ttl = time.Minute
+	lane := commandLane(clockThing)
+	n := c.Ledger.Next(lane)
+	c.deliver(c.down, lane, n, c.now().Sub(issued.Truncate(time.Second).Add(ttl)) > skew, bridge.Message{
+		Address:  mapping.Address{Thing: clockThing, Channel: mapping.CommandRequest, ID: fmt.Sprintf("%s%d", realCommand, n)},
+		Received: c.now(), Payload: fmt.Appendf(nil, `{"action":"run","timestamp":%d,"ttl":%d}`, issued.Unix(), int(ttl.Seconds())),
+	})
+}
+
+// came notes where a message ended.
+func (c *clockSite) came(m bridge.Message, dead bool) {
+	lane, n, ok := number(m.Address, m.Payload)
+	switch m.Address.Channel {
+	case mapping.JobsGet:
+		lane, n, ok = "question/"+clockThing, gjson.GetBytes(m.Payload, "clientToken").Uint(), true
+	case mapping.CommandRequest:
+		lane = commandLane(clockThing)
+		_, err := fmt.Sscanf(m.Address.ID, realCommand+"%d", &n)
+		ok = err == nil
+	}
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	c.dead[fmt.Sprintf("%s %d", lane, n)] = dead
+	if at := gjson.GetBytes(m.Payload, "timestamp").Int(); m.Address.Channel == mapping.Event && !dead {
+		if at <= c.last {
+			c.Errorf("event %d has the timestamp %d after %d", n, at, c.last)
+		}
+		c.last = at
+	}
+	c.mu.Unlock()
+	if dead {
+		c.Ledger.Died(lane, n)
+	} else {
+		c.Ledger.Arrived(lane, n)
+	}
+}
+
+// judge compares what became of each message with what the clock says.
+func (c *clockSite) judge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, expired := range c.expired {
+		if c.dead[key] != expired {
+			c.Errorf("%s: expired by the clock: %t, in the dead letters: %t", key, expired, c.dead[key])
+		}
+		if n, ok := strings.CutPrefix(key, commandLane(clockThing)+" "); ok && c.responses[realCommand+n] != 1 {
+			c.Errorf("command %s has %d responses", n, c.responses[realCommand+n])
+		}
+	}
+}
+
+// Bury is bridge.Graveyard.
+func (c *clockSite) Bury(_ context.Context, l bridge.Letter, done func(error)) error {
+	c.came(l.Message, true)
+	done(nil)
+	return nil
+}
+
+// Last is bridge.Archive: nothing is stored twice here.
+func (c *clockSite) Last(context.Context, mapping.Address) (bridge.Message, error) {
+	return bridge.Message{}, bridge.ErrNotFound
+}
+
+// Enqueue is bridge.Outbox: responses.
+func (c *clockSite) Enqueue(_ context.Context, a mapping.Address, _ []byte, _ bridge.Trace) (bridge.Receipt, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.responses[a.ID]++
+	return bridge.Receipt{}, nil
+}
+
+// Pending is bridge.Outbox.
+func (c *clockSite) Pending(context.Context, mapping.Address) (bool, error) { return false, nil }
+
+// Call is bridge.Handlers.
+func (c *clockSite) Call(context.Context, bridge.Call) (bridge.Reply, error) {
+	return bridge.Reply{}, nil
+}
+
+// Outcome is bridge.Observer.
+func (c *clockSite) Outcome(bridge.Fate) {}
+
+// clockCloud is the broker, clockDown the stream.
+type clockCloud struct{ *clockSite }
+
+func (c clockCloud) Deliveries() <-chan bridge.Delivery { return c.down }
+
+func (c clockCloud) Send(_ context.Context, m bridge.Message, done func(error)) error {
+	c.came(m, false)
+	done(nil)
+	return nil
+}
+
+func (c clockCloud) Ask(_ context.Context, _ bridge.Message, done func(error)) error {
+	done(nil)
+	return nil
+}
+
+type clockDown struct{ *clockSite }
+
+func (c clockDown) Send(_ context.Context, m bridge.Message, done func(error)) error {
+	c.came(m, false)
+	done(nil)
+	return nil
+}

@@ -1,0 +1,174 @@
+package soak
+
+import (
+	"time"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+)
+
+// After the third connection in a row that lived short the bridge waits longer and longer, as it
+// should; so a round breaks the link three times and the next one has a new bridge.
+const breaks = 3
+
+func linkScenarios() []Scenario {
+	return []Scenario{
+		{"link cut", "the link is reset, and refuses connections for up to 0.3 s", linkCut},
+		{"link cut in handshake", "the link is cut before or after CONNECT, CONNACK, SUBSCRIBE, SUBACK", linkCutHandshake},
+		{"link cut upwards", "the link is cut before or after the n-th PUBLISH up, or its PUBACK", linkCutUp},
+		{"link cut downwards", "the link is cut before or after the n-th PUBLISH down, or its PUBACK", linkCutDown},
+		{"link half open", "the link stays up and nothing passes, with messages in flight; ack_timeout 1 s", linkHalfOpen},
+		{"link half open idle", "the same with nothing to send; keep_alive 1 s", linkHalfOpenIdle},
+		{"link slow", "100 ms each way and 12 kB/s for a second or two, less than what is published", linkSlow},
+		{"link torn", "the link is reset in the middle of a packet, in either direction", linkTorn},
+	}
+}
+
+func linkCut(w *World) {
+	s := w.Open(SiteOptions{Things: 2})
+	s.Load(Usual)
+	for range breaks {
+		s.Pause(s.Between(50*time.Millisecond, 200*time.Millisecond))
+		s.Fault()
+		s.Link.Cut()
+		s.Pause(s.Between(0, 300*time.Millisecond))
+		s.Link.Restore()
+		s.Recovered()
+	}
+}
+
+// point is a place in the protocol.
+type point struct {
+	flow   fleetstest.Flow
+	packet fleetstest.Packet
+	after  bool
+}
+
+// cutAt arms the link.
+func (s *Site) cutAt(p point, n int) <-chan struct{} {
+	if p.after {
+		return s.Link.CutAfter(p.flow, p.packet, n)
+	}
+	return s.Link.CutBefore(p.flow, p.packet, n)
+}
+
+// reach waits until the fault has happened.
+func (s *Site) reach(happened <-chan struct{}, what any) {
+	s.Helper()
+	select {
+	case <-happened:
+	case <-s.Context().Done():
+		s.Fatalf("%v was never reached", what)
+	}
+}
+
+func linkCutHandshake(w *World) {
+	points := []point{
+		{fleetstest.FromClient, fleetstest.CONNECT, false},
+		{fleetstest.FromClient, fleetstest.CONNECT, true},
+		{fleetstest.FromBroker, fleetstest.CONNACK, false},
+		{fleetstest.FromBroker, fleetstest.CONNACK, true},
+		{fleetstest.FromClient, fleetstest.SUBSCRIBE, false},
+		{fleetstest.FromClient, fleetstest.SUBSCRIBE, true},
+		{fleetstest.FromBroker, fleetstest.SUBACK, false},
+		{fleetstest.FromBroker, fleetstest.SUBACK, true},
+	}
+	s := w.Open(SiteOptions{})
+	s.Load(Usual)
+	for _, i := range s.Random.Perm(len(points))[:breaks-1] {
+		s.Pause(s.Between(50*time.Millisecond, 150*time.Millisecond))
+		s.Fault()
+		happened := s.cutAt(points[i], 1)
+		s.Link.Drop()
+		s.reach(happened, points[i])
+		s.Link.Restore()
+		s.Recovered()
+	}
+}
+
+func linkCutUp(w *World) {
+	cutUnderLoad(w, []point{
+		{fleetstest.FromClient, fleetstest.PUBLISH, false},
+		{fleetstest.FromClient, fleetstest.PUBLISH, true},
+		{fleetstest.FromBroker, fleetstest.PUBACK, false},
+		{fleetstest.FromBroker, fleetstest.PUBACK, true},
+	})
+}
+
+func linkCutDown(w *World) {
+	cutUnderLoad(w, []point{
+		{fleetstest.FromBroker, fleetstest.PUBLISH, false},
+		{fleetstest.FromBroker, fleetstest.PUBLISH, true},
+		{fleetstest.FromClient, fleetstest.PUBACK, false},
+		{fleetstest.FromClient, fleetstest.PUBACK, true},
+	})
+}
+
+func cutUnderLoad(w *World, points []point) {
+	s := w.Open(SiteOptions{})
+	s.Load(Usual)
+	for _, i := range s.Random.Perm(len(points))[:breaks] {
+		s.Fault()
+		s.reach(s.cutAt(points[i], 1+s.Random.IntN(40)), points[i])
+		s.Link.Restore()
+		s.Recovered()
+	}
+}
+
+// quick makes the bridge notice silence soon.
+func quick(c *gateway.Config) { c.MQTT.KeepAlive, c.MQTT.AckTimeout = time.Second, time.Second }
+
+func linkHalfOpen(w *World) {
+	s := w.Open(SiteOptions{Edit: func(c *gateway.Config) { quick(c); c.MQTT.KeepAlive = time.Minute }})
+	s.Load(Usual)
+	s.Pause(200 * time.Millisecond)
+	s.Fault()
+	began := time.Now()
+	s.Link.BlackHole(true)
+	s.NotReady(began, s.Config.MQTT.AckTimeout+slack)
+	s.Link.BlackHole(false)
+	s.Recovered()
+}
+
+// The broker's silence is noticed a keep-alive after a PINGREQ, which goes out after three quarters of
+// one.
+func linkHalfOpenIdle(w *World) {
+	s := w.Open(SiteOptions{Edit: quick})
+	s.Load(Load{Down: 50})
+	s.Fault()
+	began := time.Now()
+	s.Link.BlackHole(true)
+	s.NotReady(began, 2*s.Config.MQTT.KeepAlive+slack)
+	s.Link.BlackHole(false)
+	s.Recovered()
+}
+
+// slack is what a busy machine may be late.
+const slack = 1500 * time.Millisecond
+
+func linkSlow(w *World) {
+	s := w.Open(SiteOptions{})
+	s.Load(Usual)
+	s.Fault()
+	s.Link.Delay(100 * time.Millisecond)
+	s.Link.Throttle(12_000)
+	s.Pause(s.Between(time.Second, time.Duration(s.Pick(1200, 3000))*time.Millisecond))
+	s.Link.Delay(0)
+	s.Link.Throttle(0)
+	s.Recovered()
+}
+
+func linkTorn(w *World) {
+	s := w.Open(SiteOptions{})
+	s.Load(Usual)
+	for i := range breaks {
+		s.Pause(s.Between(20*time.Millisecond, 200*time.Millisecond))
+		s.Fault()
+		before := s.Link.Accepted()
+		s.Link.ResetMidPacket([]fleetstest.Flow{fleetstest.FromClient, fleetstest.FromBroker}[(i+int(s.Seed))%2])
+		for s.Link.Accepted() == before {
+			s.Pause(10 * time.Millisecond)
+		}
+		s.Recovered()
+	}
+}

@@ -1,0 +1,469 @@
+package soak
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/mapping"
+)
+
+// procSite is a cloud with its broker, the bridge in a process, programs that publish and serve, and the
+// ledger that hears of everything.
+type procSite struct {
+	*World
+	ctx    context.Context // of the whole scenario
+	sim    *fleetstest.Sim
+	link   *fleetstest.Link
+	bridge *process
+	things []string
+	silent bool // the cloud sends nothing
+
+	load     sync.WaitGroup
+	stopLoad context.CancelFunc
+
+	books *fleetstest.Ledger // the world's, unless a scenario expects losses
+
+	mu       sync.Mutex
+	journal  map[string]map[uint64]time.Time // if set: when was accepted what, by lane and number
+	seen     map[string]map[uint64]bool      // and what has arrived
+	commands []string                        // execution ids
+	runs     map[string]int
+	last     map[string]uint64          // by lane: the highest number accepted
+	refused  int                        // publishes that got an error
+	unsure   map[string]map[uint64]bool // by lane: the numbers that were handed in more than once
+	repeated map[string]int             // by lane: arrivals beyond the first of the others
+}
+
+// procOptions change a site; the zero value has two Things.
+type procOptions struct {
+	setup    processSetup
+	silent   bool          // the cloud sends nothing
+	fast     bool          // the broker keeps nothing on disk
+	patience time.Duration // of the whole scenario; 0: a minute
+}
+
+func newProcSite(w *World, o procOptions) *procSite {
+	t := w.T
+	t.Helper()
+	if o.patience == 0 {
+		o.patience = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), o.patience)
+	t.Cleanup(cancel)
+	s := &procSite{World: w, ctx: ctx, books: w.Ledger, silent: o.silent, runs: map[string]int{}, last: map[string]uint64{}, seen: map[string]map[uint64]bool{}, unsure: map[string]map[uint64]bool{}, repeated: map[string]int{}}
+	s.things = o.setup.things
+	if len(s.things) == 0 {
+		s.things = []string{"pump-07", "valve-3"}
+	}
+	sim := fleetstest.Options{Things: s.things, Keep: 2_000_000}
+	if s.realBroker() {
+		sim.Broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: !o.fast}).URL()
+	}
+	s.sim = fleetstest.Start(t, sim)
+	link, err := fleetstest.NewLink(s.sim.BrokerURL())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	s.link = link
+	o.setup.broker, o.setup.things = link.URL(), s.things
+	s.bridge = newProcess(t, o.setup)
+	t.Cleanup(func() {
+		s.endLoad()
+		s.bridge.kill()
+		_ = link.Close()
+	})
+	s.tap()
+	return s
+}
+
+// brokerFlag chooses between the simulator's own broker and a real one.
+var brokerFlag = flag.String("broker", "sim", "the MQTT broker: sim, the simulator's own, or mosquitto, which has to be installed")
+
+const realBroker = "mosquitto"
+
+// tap tells the ledger what reaches the cloud, as it does.
+func (s *procSite) tap() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() {
+		_, _ = s.sim.WaitPublish(ctx, func(p fleetstest.Publish) bool {
+			a, err := mapping.ParseTopic(mapping.Up, p.Topic)
+			if err != nil {
+				return false
+			}
+			switch a.Channel {
+			case mapping.Event:
+				s.arrived(telemetryLane(string(a.Thing)), gjson.GetBytes(p.Payload, "data.n").Uint())
+			case mapping.JobUpdate:
+				s.arrived(controlLane(string(a.Thing)), gjson.GetBytes(p.Payload, "statusDetails.n").Uint())
+			}
+			return false
+		})
+	})
+	s.Cleanup(func() { cancel(); work.Wait() })
+}
+
+// connect is a program's connection; it finds its way back to the bridge by itself.
+func (s *procSite) connect(name string) *nats.Conn {
+	s.Helper()
+	nc, err := nats.Connect(s.bridge.nats, nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+		nats.ReconnectJitter(0, 0), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1), nats.Timeout(time.Second),
+		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(5))
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+	s.Cleanup(nc.Close)
+	return nc
+}
+
+// upSubject is an up subject of a Thing.
+func upSubject(thing, tail string) string { return "fleets.up." + mapping.Token(thing) + "." + tail }
+
+// numbered makes message n of a Thing and class.
+func numbered(thing string, class mapping.Class, n uint64) *nats.Msg {
+	if class == mapping.Control {
+		m := nats.NewMsg(upSubject(thing, "jobs.j.update"))
+		m.Data = fmt.Appendf(nil, `{"status":"IN_PROGRESS","statusDetails":{"n":"%d"}}`, n)
+		return m
+	}
+	m := nats.NewMsg(upSubject(thing, "events.n"))
+	m.Data = fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d},"timestamp":%d}`, n, 1780000000000+n)
+	return m
+}
+
+func upLane(thing string, class mapping.Class) string {
+	if class == mapping.Control {
+		return controlLane(thing)
+	}
+	return telemetryLane(thing)
+}
+
+// accepted notes a message that somebody has taken charge of.
+func (s *procSite) accepted(lane string, n uint64) {
+	s.books.Accepted(lane, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last[lane] = max(s.last[lane], n)
+	if s.journal != nil {
+		if s.journal[lane] == nil {
+			s.journal[lane] = map[uint64]time.Time{}
+		}
+		s.journal[lane][n] = time.Now()
+	}
+}
+
+// arrived notes a message that has reached the cloud.
+func (s *procSite) arrived(lane string, n uint64) {
+	s.books.Arrived(lane, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[lane] == nil {
+		s.seen[lane] = map[uint64]bool{}
+	}
+	if s.seen[lane][n] && !s.unsure[lane][n] {
+		s.repeated[lane]++
+	}
+	s.seen[lane][n] = true
+}
+
+// arrivedUp waits for the last message of each lane; what came before it has arrived, or is lost.
+func (s *procSite) arrivedUp() {
+	s.Helper()
+	for _, thing := range s.things {
+		for _, class := range mapping.Classes {
+			name := upLane(thing, class)
+			for {
+				s.mu.Lock()
+				last := s.last[name]
+				done := last == 0 || s.seen[name][last]
+				s.mu.Unlock()
+				if done {
+					break
+				}
+				if rest(s.ctx, 10*time.Millisecond) != nil {
+					s.Fatalf("%s: number %d did not arrive\n%s", name, last, s.bridge.tail())
+				}
+			}
+		}
+	}
+}
+
+// begin starts the load: for each Thing a program that publishes in both classes, one that serves
+// commands, and the cloud that sends notifications and commands. every is the pause between two
+// messages of a lane.
+func (s *procSite) begin(every time.Duration) {
+	s.Helper()
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.stopLoad = cancel
+	for _, thing := range s.things {
+		nc := s.connect("program of " + thing)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			s.Fatalf("%v", err)
+		}
+		s.serve(nc, thing)
+		for _, class := range mapping.Classes {
+			s.load.Go(func() { s.publish(ctx, js, thing, class, every) })
+		}
+		if s.realBroker() && !s.silent {
+			s.load.Go(func() { s.send(ctx, thing, every) })
+		}
+	}
+}
+
+// endLoad stops the load and returns when every publisher knows what became of its last message.
+func (s *procSite) endLoad() {
+	if s.stopLoad != nil {
+		s.stopLoad()
+		s.load.Wait()
+	}
+}
+
+// publish hands message after message in. One that was refused or not answered is handed in again, with
+// the same id, until it is accepted.
+func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing string, class mapping.Class, every time.Duration) {
+	name := upLane(thing, class)
+	for rest(ctx, every) == nil {
+		n := s.books.Next(name)
+		m := numbered(thing, class, n)
+		for ctx.Err() == nil {
+			one, cancel := context.WithTimeout(s.ctx, 500*time.Millisecond) // goes on when the load ends
+			_, err := js.PublishMsg(one, m, jetstream.WithMsgID(fmt.Sprintf("%s-%d", name, n)), jetstream.WithRetryAttempts(0))
+			cancel()
+			if err == nil {
+				s.accepted(name, n)
+				break
+			}
+			s.mu.Lock()
+			s.refused++
+			if s.unsure[name] == nil {
+				s.unsure[name] = map[uint64]bool{}
+			}
+			s.unsure[name][n] = true
+			s.mu.Unlock()
+			_ = rest(ctx, 5*time.Millisecond)
+		}
+	}
+}
+
+// send is the cloud: numbered notifications, and a command for every tenth of them.
+func (s *procSite) send(ctx context.Context, thing string, every time.Duration) {
+	name := downLane(thing)
+	for i := 1; rest(ctx, every) == nil; i++ {
+		n := s.books.Next(name)
+		topic := "$emqx/things/" + thing + "/jobs/notify"
+		if err := s.sim.Publish(topic, fmt.Appendf(nil, `{"jobs":{},"timestamp":%d}`, n), fleetstest.PublishOptions{}); err != nil {
+			continue // number n is never accepted
+		}
+		s.accepted(name, n)
+		if i%10 != 0 {
+			continue
+		}
+		id, err := s.sim.SendCommand(fleetstest.Command{Thing: thing, Action: "work"})
+		if err != nil {
+			s.Errorf("command: %v", err)
+			continue
+		}
+		s.mu.Lock()
+		s.commands = append(s.commands, id)
+		s.mu.Unlock()
+	}
+}
+
+// serve runs commands. Each run has a number of its own, so that two responses of one execution differ.
+func (s *procSite) serve(nc *nats.Conn, thing string) {
+	s.Helper()
+	run := 0
+	_, err := nc.QueueSubscribe("fleets.cmd."+mapping.Token(thing)+".work", "workers", func(m *nats.Msg) {
+		run++
+		s.mu.Lock()
+		s.runs[m.Header.Get("Fleets-Execution")]++
+		s.mu.Unlock()
+		_ = m.Respond(fmt.Appendf(nil, `{"status":"SUCCEEDED","result":{"run":%d}}`, run)) // if it asked and was killed, it asks again
+	})
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+}
+
+// finish waits until everything accepted has arrived and every execution has its one response.
+func (s *procSite) finish() {
+	s.Helper()
+	s.endLoad()
+	s.arrivedDown()
+	if err := s.books.Settled(s.ctx); err != nil {
+		s.Errorf("%v", err)
+	}
+	s.checkCommands()
+	s.Logf("publishes refused %d; %+v", s.refused, s.books.Report().Total)
+}
+
+// arrivedDown waits for the last message of each Thing in FLEETS_DOWN and then tells the ledger what
+// that stream holds.
+func (s *procSite) arrivedDown() {
+	s.Helper()
+	js, err := jetstream.New(s.connect("auditor"))
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+	for _, thing := range s.things {
+		s.mu.Lock()
+		want := s.last[downLane(thing)]
+		s.mu.Unlock()
+		for want > 0 {
+			m, err := s.lastDown(js, "fleets.down."+mapping.Token(thing)+".jobs.notify")
+			if err == nil && gjson.GetBytes(m.Data, "timestamp").Uint() >= want {
+				break
+			}
+			if rest(s.ctx, 20*time.Millisecond) != nil {
+				s.Errorf("down/%s: number %d did not arrive: %v\n%s", thing, want, err, s.bridge.tail())
+				break
+			}
+		}
+	}
+	s.readDown(js)
+}
+
+func (s *procSite) lastDown(js jetstream.JetStream, subject string) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+	defer cancel()
+	stream, err := js.Stream(ctx, "FLEETS_DOWN")
+	if err != nil {
+		return nil, err
+	}
+	return stream.GetLastMsgForSubject(ctx, subject)
+}
+
+// readDown tells the ledger of every notification in the stream, in its order.
+func (s *procSite) readDown(js jetstream.JetStream) {
+	s.Helper()
+	things := map[string]string{}
+	for _, thing := range s.things {
+		things["fleets.down."+mapping.Token(thing)+".jobs.notify"] = thing
+	}
+	c, err := js.OrderedConsumer(s.ctx, "FLEETS_DOWN", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"fleets.down.*.jobs.notify"}})
+	if err != nil {
+		s.Errorf("FLEETS_DOWN: %v", err)
+		return
+	}
+	info, err := c.Info(s.ctx)
+	if err != nil || info.NumPending == 0 {
+		return
+	}
+	it, err := c.Messages()
+	if err != nil {
+		s.Errorf("FLEETS_DOWN: %v", err)
+		return
+	}
+	defer it.Stop()
+	for range info.NumPending {
+		m, err := it.Next(jetstream.NextContext(s.ctx))
+		if err != nil {
+			s.Errorf("FLEETS_DOWN: %v", err)
+			return
+		}
+		s.books.Arrived(downLane(things[m.Subject()]), gjson.GetBytes(m.Data(), "timestamp").Uint())
+	}
+}
+
+// checkCommands waits until every execution has its response, and looks for a second one.
+func (s *procSite) checkCommands() {
+	s.Helper()
+	s.mu.Lock()
+	commands := s.commands
+	s.mu.Unlock()
+	again, copies := 0, 0
+	for _, id := range commands {
+		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
+		c, err := s.sim.WaitCommand(ctx, id)
+		cancel()
+		if err != nil {
+			s.Errorf("execution %s got no response: %v; %s", id, err, s.traces(id))
+			continue
+		}
+		different := map[string]bool{}
+		for _, r := range c.Responses {
+			different[string(r)] = true
+		}
+		if len(different) != 1 || c.Status != fleetstest.Succeeded {
+			s.Errorf("execution %s is %s with the responses %s", id, c.Status, c.Responses)
+		}
+		copies += max(len(c.Responses)-1, 0)
+		again += max(s.ran(id)-1, 0)
+	}
+	s.Logf("commands %d, handlers run again %d, responses sent again %d", len(commands), again, copies)
+}
+
+// ran is how often the handler was called for an execution.
+func (s *procSite) ran(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs[id]
+}
+
+// traces is what the bridge's store knows of an execution.
+func (s *procSite) traces(id string) string {
+	nc := s.connect("tracer")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out := fmt.Sprintf("handler ran %d times", s.ran(id))
+	for _, name := range []string{"FLEETS_DOWN", "FLEETS_UP_CONTROL", "FLEETS_DEAD", "KV_FLEETS_EXECUTIONS"} {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return out + ", " + err.Error()
+		}
+		for _, filter := range []string{"fleets.*.*.commands." + id + ".*", "fleets.dead.*.*.commands." + id + ".*", "$KV.FLEETS_EXECUTIONS.*.*." + id} {
+			info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+			if err != nil {
+				return out + ", " + err.Error()
+			}
+			for subject := range info.State.Subjects {
+				m, err := stream.GetLastMsgForSubject(ctx, subject)
+				if err != nil {
+					out += fmt.Sprintf("; %s %v", subject, err)
+					continue
+				}
+				out += fmt.Sprintf("; %s number %d at %v: %.200s", subject, m.Sequence, m.Time.Format("05.000"), m.Data)
+			}
+		}
+	}
+	return out
+}
+
+// expectOnly fails on lines at WARN and above that contain none of the texts.
+func (s *procSite) expectOnly(from int, expected ...string) {
+	s.Helper()
+next:
+	for _, l := range s.bridge.log(from, "WARN", "ERROR") {
+		for _, e := range expected {
+			if strings.Contains(l.Text, e) {
+				continue next
+			}
+		}
+		s.Errorf("unexpected: %s", l.Text)
+	}
+}
+
+// realBroker tells that the cloud can send while the bridge is killed: the simulator's own broker loses
+// messages while a session moves from one connection to the next.
+func (s *procSite) realBroker() bool { return *brokerFlag == "mosquitto" }
+
+// nap lets the load flow.
+func (s *procSite) nap(d time.Duration) {
+	if rest(s.ctx, d) != nil {
+		s.Fatalf("the scenario takes too long:\n%s", s.bridge.tail())
+	}
+}
