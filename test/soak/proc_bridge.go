@@ -235,16 +235,6 @@ func (p *process) stop() time.Duration {
 	return took
 }
 
-// running tells whether the process is there.
-func (p *process) running() bool {
-	select {
-	case <-p.ended:
-		return false
-	default:
-		return true
-	}
-}
-
 // log returns what was logged from a mark on, at the levels given; none: all.
 func (p *process) log(from int, levels ...string) []processLine {
 	p.mu.Lock()
@@ -263,21 +253,6 @@ func (p *process) mark() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.lines)
-}
-
-// logged waits for a line that contains the text.
-func (p *process) logged(ctx context.Context, from int, text string) {
-	p.t.Helper()
-	for {
-		for _, l := range p.log(from) {
-			if strings.Contains(l.Text, text) {
-				return
-			}
-		}
-		if rest(ctx, 10*time.Millisecond) != nil {
-			p.t.Fatalf("the bridge did not log %q:\n%s", text, p.tail())
-		}
-	}
 }
 
 func (p *process) tail() string {

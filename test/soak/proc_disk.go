@@ -35,12 +35,22 @@ func mountTmpfs(w *World, options string) string {
 	return dir
 }
 
+// running tells whether the process is there.
+func (p *process) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // errorTime is how long a publisher may wait for the word that its message is not stored.
 const errorTime = time.Second
 
 // fill publishes until a publish is refused, or not answered, and returns how many went before and how
 // long the last one took.
-func (s *procSite) fill(js jetstream.JetStream, most int) (refused error, took time.Duration) {
+func (s *procSite) fill(js jetstream.JetStream, most int) (took time.Duration, refused error) {
 	s.Helper()
 	name := telemetryLane(s.things[0])
 	for range most {
@@ -52,11 +62,11 @@ func (s *procSite) fill(js jetstream.JetStream, most int) (refused error, took t
 		_, err := js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err != nil {
-			return err, time.Since(began)
+			return time.Since(began), err
 		}
 		s.accepted(name, n)
 	}
-	return nil, 0
+	return 0, nil
 }
 
 // fullDisk has the queue fill the disk, then something else fill it at once; each time publishers get
@@ -99,7 +109,7 @@ func (s *procSite) refusedInTime(js jetstream.JetStream, what string) {
 	s.Helper()
 	s.Fault()
 	for i := range 3 {
-		err, took := s.fill(js, 20000)
+		took, err := s.fill(js, 20000)
 		if err == nil {
 			s.Fatalf("%s: every publish is accepted", what)
 		}
@@ -115,7 +125,7 @@ func (s *procSite) takesMore(js jetstream.JetStream) {
 	s.Helper()
 	began := time.Now()
 	for {
-		if err, _ := s.fill(js, 1); err == nil {
+		if _, err := s.fill(js, 1); err == nil {
 			break
 		}
 		s.nap(20 * time.Millisecond)
@@ -135,7 +145,7 @@ func readOnlyDisk(w *World) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if err, _ := s.fill(js, 20); err != nil {
+		if _, err := s.fill(js, 20); err != nil {
 			w.Fatal(err)
 		}
 		disk.refuse(errno)
