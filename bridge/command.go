@@ -166,7 +166,7 @@ func (c *Commands) call(ctx context.Context, e *Execution) []byte {
 				pause = min(pause, left)
 			}
 		default:
-			c.Log.Debug("command call failed", "thing", c.Thing, "execution", e.ID, "error", err)
+			c.Log.Debug("command call failed", "execution", e.ID, "error", err)
 		}
 		if sleep(ctx, pause) != nil {
 			return nil

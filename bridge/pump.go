@@ -119,7 +119,7 @@ func (p *Pump) decide(ctx context.Context, d Delivery) (Decision, error) {
 			return decision, err
 		}
 		if pause == pauseMin {
-			p.Log.Warn("message waits", "thing", d.Address.Thing, "channel", d.Address.Channel, "error", err)
+			p.Log.Warn("message waits", "channel", d.Address.Channel, "error", err)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return Decision{}, err
@@ -128,7 +128,7 @@ func (p *Pump) decide(ctx context.Context, d Delivery) (Decision, error) {
 }
 
 func (p *Pump) bury(ctx context.Context, m Message, r *Rejection, taken time.Time, settled func()) error {
-	p.Log.Debug("dead letter", "thing", m.Address.Thing, "channel", m.Address.Channel, "code", r.Code, "error", r.Reason)
+	p.Log.Debug("dead letter", "channel", m.Address.Channel, "code", r.Code, "error", r.Reason)
 	return p.Graveyard.Bury(ctx, Letter{Message: m, Direction: p.Direction, Rejection: r}, func(error) {
 		p.Observer.Outcome(Fate{p.Direction, m.Address.Channel, Dead, r.Code, taken})
 		settled()

@@ -43,7 +43,8 @@ type Session struct {
 	readyMu sync.Mutex // held by the Ready hook
 	work    sync.WaitGroup
 	// What was last logged of an outage and of refused filters; only for Run's goroutine.
-	outage, refused string
+	told    map[string]bool // reasons why it can't connect, of this outage
+	refused string
 }
 
 // NewSession prepares a session. Nothing is opened before Run.
@@ -52,7 +53,7 @@ func NewSession(thing mapping.Thing, cfg Config, hooks Hooks, log *slog.Logger) 
 	s := &Session{
 		thing: thing, cfg: cfg, hooks: hooks, log: log.With("thing", string(thing)), dial: dial,
 		inbox: newInbox(int(cfg.ReceiveMaximum)), questions: make(chan struct{}, cfg.Window),
-		state: State{Since: time.Now()},
+		state: State{Since: time.Now()}, told: map[string]bool{},
 	}
 	for i := range s.places {
 		s.places[i] = make(chan struct{}, cfg.Window)
@@ -156,12 +157,15 @@ func (s *Session) connect(ctx context.Context) (*link, error) {
 	return nil, errors.Join(failed...)
 }
 
-// unreachable tells of an attempt that failed: once an outage, and again when the reason changes.
+// toldMax bounds what an outage logs: reasons may alternate, as with several addresses.
+const toldMax = 8
+
+// unreachable tells of an attempt that failed: each reason once in an outage.
 func (s *Session) unreachable(err error) {
 	text := oneLine(err)
 	s.change(func(st *State) { st.LastError = "cannot connect: " + text })
-	if s.outage != text {
-		s.outage = text
+	if !s.told[text] && len(s.told) < toldMax {
+		s.told[text] = true
 		s.log.Warn("cannot connect", "error", text)
 	}
 }
@@ -169,7 +173,7 @@ func (s *Session) unreachable(err error) {
 // dropped tells of a lost connection. The log is told less of a link that flaps.
 func (s *Session) dropped(err error, over bool, flaps int, pause time.Duration) {
 	text := oneLine(err)
-	s.outage = ""
+	clear(s.told)
 	switch {
 	case over:
 		text = fmt.Sprintf("another client connected with the client id %q and took the session over: "+

@@ -24,7 +24,7 @@ func (s *Session) serve(ctx context.Context, l *link) error {
 		st.Connected, st.Subscribed, st.SessionPresent, st.Refused = true, false, l.present, nil
 	})
 	s.log.Info("connected", "server", l.server.Redacted(), "session_present", l.present)
-	s.outage = ""
+	clear(s.told)
 	missing, err := l.subscribe(ctx, mapping.Filters(s.thing, s.cfg.Compact))
 	switch {
 	case err == nil:
