@@ -22,8 +22,9 @@ import (
 func clockJumps(w *World) {
 	w.MayDie()
 	c := newClockSite(w)
-	jumps := []time.Duration{0, time.Second, 20 * time.Second, time.Minute, time.Hour, 100 * time.Hour, 200 * time.Hour, 24 * 365 * time.Hour}
-	for range w.Pick(100, 2000) {
+	jumps := []time.Duration{0, time.Second, 20 * time.Second, time.Minute, time.Hour, 100 * time.Hour, 200 * time.Hour, 24 * 365 * time.Hour, 55 * 24 * 365 * time.Hour}
+	rounds := w.Pick(100, 2000)
+	for range rounds {
 		c.jump(jumps[w.Random.IntN(len(jumps))] * time.Duration(1-2*w.Random.IntN(2)))
 		published := c.now()
 		if w.Random.IntN(2) == 0 { // it waits in the queue over a jump
@@ -33,9 +34,13 @@ func clockJumps(w *World) {
 		c.event(published)
 		c.question(published)
 		c.command(time.Now())
+		w.Pause(time.Duration(w.Pick(0, 5)) * time.Millisecond) // lest it outnumbers everything else in the sums
 	}
 	if err := w.Ledger.Settled(w.Context()); err != nil {
 		w.Fatal(err)
+	}
+	if err := c.wait(w.Context(), func() bool { return len(c.responses) == rounds }); err != nil {
+		w.Error("some commands are not answered")
 	}
 	c.stop()
 	c.judge()
@@ -51,12 +56,12 @@ const (
 // clockSite is a Thing's core between lists.
 type clockSite struct {
 	*World
-	offset atomic.Int64 // of its clock
+	offset atomic.Int64 // of its clock from the right time
 	stop   func()
 	up     map[mapping.Class]feed
 	down   feed
 
-	mu        sync.Mutex
+	signal
 	expired   map[string]bool // by lane and number: what the clock says must become of it
 	dead      map[string]bool
 	responses map[string]int
@@ -102,15 +107,15 @@ func newClockSite(w *World) *clockSite {
 
 func (c *clockSite) now() time.Time { return time.Now().Round(0).Add(time.Duration(c.offset.Load())) }
 
-func (c *clockSite) jump(d time.Duration) { c.offset.Add(int64(d)) }
+func (c *clockSite) jump(d time.Duration) { c.offset.Store(int64(d)) }
 
 // deliver hands a message in and waits until it is settled. expired is what the clock says of it.
 func (c *clockSite) deliver(f feed, lane string, n uint64, expired bool, m bridge.Message) {
 	c.Helper()
 	key := fmt.Sprintf("%s %d", lane, n)
-	c.mu.Lock()
+	c.Lock()
 	c.expired[key] = expired
-	c.mu.Unlock()
+	c.Unlock()
 	c.Ledger.Accepted(lane, n)
 	settled := make(chan struct{})
 	f <- bridge.Delivery{Message: m, Settle: func() { close(settled) }}
@@ -121,10 +126,16 @@ func (c *clockSite) deliver(f feed, lane string, n uint64, expired bool, m bridg
 	}
 }
 
+// expires tells whether a message is too old by the clock. What was published before a clock was set, as
+// one without a battery says at first, is not judged by it.
+func (c *clockSite) expires(published time.Time, limit time.Duration) bool {
+	return c.now().Sub(published) > limit && published.Year() >= 2025
+}
+
 func (c *clockSite) event(published time.Time) {
 	lane := telemetryLane(clockThing)
 	n := c.Ledger.Next(lane)
-	c.deliver(c.up[mapping.Telemetry], lane, n, c.now().Sub(published) > maxAge, bridge.Message{
+	c.deliver(c.up[mapping.Telemetry], lane, n, c.expires(published, maxAge), bridge.Message{
 		Address: mapping.Address{Thing: clockThing, Channel: mapping.Event, ID: "n"}, Received: published, Sequence: n,
 		Payload: fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d}}`, n),
 	})
@@ -133,7 +144,7 @@ func (c *clockSite) event(published time.Time) {
 func (c *clockSite) question(published time.Time) {
 	lane := "question/" + clockThing
 	n := c.Ledger.Next(lane)
-	c.deliver(c.up[mapping.Control], lane, n, c.now().Sub(published) > questionAge, bridge.Message{
+	c.deliver(c.up[mapping.Control], lane, n, c.expires(published, questionAge), bridge.Message{
 		Address: mapping.Address{Thing: clockThing, Channel: mapping.JobsGet}, Received: published, Sequence: n,
 		Payload: fmt.Appendf(nil, `{"clientToken":"%d"}`, n),
 	})
@@ -164,7 +175,7 @@ func (c *clockSite) came(m bridge.Message, dead bool) {
 	if !ok {
 		return
 	}
-	c.mu.Lock()
+	c.Lock()
 	c.dead[fmt.Sprintf("%s %d", lane, n)] = dead
 	if at := gjson.GetBytes(m.Payload, "timestamp").Int(); m.Address.Channel == mapping.Event && !dead {
 		if at <= c.last {
@@ -172,7 +183,7 @@ func (c *clockSite) came(m bridge.Message, dead bool) {
 		}
 		c.last = at
 	}
-	c.mu.Unlock()
+	c.Unlock()
 	if dead {
 		c.Ledger.Died(lane, n)
 	} else {
@@ -182,8 +193,8 @@ func (c *clockSite) came(m bridge.Message, dead bool) {
 
 // judge compares what became of each message with what the clock says.
 func (c *clockSite) judge() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Lock()
+	defer c.Unlock()
 	for key, expired := range c.expired {
 		if c.dead[key] != expired {
 			c.Errorf("%s: expired by the clock: %t, in the dead letters: %t", key, expired, c.dead[key])
@@ -208,9 +219,10 @@ func (c *clockSite) Last(context.Context, mapping.Address) (bridge.Message, erro
 
 // Enqueue is bridge.Outbox: responses.
 func (c *clockSite) Enqueue(_ context.Context, a mapping.Address, _ []byte, _ bridge.Trace) (bridge.Receipt, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Lock()
+	defer c.Unlock()
 	c.responses[a.ID]++
+	c.notify()
 	return bridge.Receipt{}, nil
 }
 

@@ -164,11 +164,11 @@ func linkTorn(w *World) {
 	for i := range breaks {
 		s.Pause(s.Between(20*time.Millisecond, 200*time.Millisecond))
 		s.Fault()
-		before := s.Link.Accepted()
+		before, began := s.Link.Accepted(), time.Now()
 		s.Link.ResetMidPacket([]fleetstest.Flow{fleetstest.FromClient, fleetstest.FromBroker}[(i+int(s.Seed))%2])
 		for s.Link.Accepted() == before {
 			s.Pause(10 * time.Millisecond)
 		}
-		s.Recovered()
+		s.recovered(began)
 	}
 }

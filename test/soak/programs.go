@@ -241,6 +241,10 @@ func (s *Site) serveCommands() {
 // command sends one command after the other, the next when the last is answered.
 func (s *Site) command(thing string) {
 	lane := commandLane(thing)
+	ttl := 120
+	if s.o.NATS { // a reply that goes down with the connection is not asked for again: TIMED_OUT at the end
+		ttl = 5
+	}
 	for {
 		select {
 		case <-s.load.stop:
@@ -251,7 +255,7 @@ func (s *Site) command(thing string) {
 		}
 		n := s.Ledger.Next(lane)
 		topic := fmt.Sprintf("$emqx/commands/things/%s/executions/%s%d/request", thing, realCommand, n)
-		if s.Cloud.Publish(s.Context(), topic, fmt.Appendf(nil, `{"action":"run","params":{},"timestamp":%d,"ttl":120}`, time.Now().Unix())) != nil {
+		if s.Cloud.Publish(s.Context(), topic, fmt.Appendf(nil, `{"action":"run","params":{},"timestamp":%d,"ttl":%d}`, time.Now().Unix(), ttl)) != nil {
 			continue
 		}
 		s.Ledger.Accepted(lane, n)

@@ -216,7 +216,9 @@ func (s *Site) listen() {
 		config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *last + 1}
 		var messages jetstream.MessagesContext
 		for { // programs may still be connecting
-			c, err := s.js.OrderedConsumer(ctx, stream, config)
+			short, cancel := context.WithTimeout(ctx, time.Second) // a question may go down with a connection
+			c, err := s.js.OrderedConsumer(short, stream, config)
+			cancel()
 			if err == nil {
 				messages, err = c.Messages()
 			}
