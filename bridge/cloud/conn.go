@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,16 @@ import (
 	"time"
 )
 
-const readBuffer = 16 << 10 // bytes: some hundred acknowledgements a system call
+const (
+	readBuffer = 16 << 10 // bytes: some hundred acknowledgements a system call
+	// lastWords is how long the reader goes on after a write failed: a broker that hangs up says why first.
+	lastWords = 500 * time.Millisecond
+)
 
 // conn is one network connection. Reads are buffered and checked packet by packet before anything is
 // allocated for them. Writers hold its lock, which paho takes around each packet; what was written is
-// flushed when the lock is given back. The first failure, of either side, is kept as the cause and
-// closes the connection.
+// flushed when the lock is given back. The first failure is kept as the cause and closes the connection;
+// after a failed write the reader may still find the broker's DISCONNECT, which is a better cause.
 type conn struct {
 	net.Conn
 	in    *bufio.Reader
@@ -29,9 +34,10 @@ type conn struct {
 	start      time.Time
 	read, sent atomic.Int64 // when bytes last came and went, nanoseconds since start
 
-	failed  func() // called at each failure
-	causeMu sync.Mutex
-	cause   error
+	failed    func() // called at each failure
+	causeMu   sync.Mutex
+	cause     error
+	unwritten error // the first write that failed
 }
 
 func newConn(c net.Conn, maxPacket int, patience time.Duration, failed func()) *conn {
@@ -52,6 +58,28 @@ func (c *conn) fail(err error) {
 	c.failed()
 }
 
+// hushed notes that writing failed. Nothing more is written; the connection is closed when the reader
+// has read what the broker had sent, or after lastWords.
+func (c *conn) hushed(err error) {
+	c.causeMu.Lock()
+	first := c.unwritten == nil
+	if first {
+		c.unwritten = err
+	}
+	c.causeMu.Unlock()
+	if first {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lastWords))
+		time.AfterFunc(lastWords, func() { c.fail(err) }) // the reader may be waiting for room
+	}
+}
+
+// hush returns the write that failed.
+func (c *conn) hush() error {
+	c.causeMu.Lock()
+	defer c.causeMu.Unlock()
+	return c.unwritten
+}
+
 // lost returns the first failure.
 func (c *conn) lost() error {
 	c.causeMu.Lock()
@@ -70,7 +98,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		err = c.frame.check(p[:n])
 	}
 	if err != nil {
-		c.fail(reading(plain(err)))
+		c.fail(cmp.Or(c.hush(), reading(plain(err))))
 		return 0, err
 	}
 	return n, nil
@@ -89,7 +117,7 @@ func (c *conn) Lock() { c.mu.Lock() }
 
 // Write keeps a piece of a packet until Unlock; the caller holds the lock.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.lost(); err != nil {
+	if err := cmp.Or(c.lost(), c.hush()); err != nil {
 		return 0, err
 	}
 	c.out = append(c.out, p...)
@@ -114,10 +142,13 @@ func (c *conn) flush(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	if err := c.hush(); err != nil {
+		return err
+	}
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.patience))
 	if _, err := c.Conn.Write(b); err != nil {
 		err = fmt.Errorf("write: %w", plain(err))
-		c.fail(err)
+		c.hushed(err)
 		return err
 	}
 	c.sent.Store(int64(time.Since(c.start)))

@@ -29,6 +29,7 @@ type stage struct {
 	t     *testing.T
 	s     *Session
 	calls chan net.Conn
+	wrap  func(net.Conn) net.Conn // of the session's end of a connection; nil: as it is
 	log   *records
 	stop  context.CancelFunc
 	ended chan struct{}
@@ -80,6 +81,9 @@ func (st *stage) dial(ctx context.Context, u *url.URL, _ *tls.Config) (net.Conn,
 	ours, theirs := net.Pipe()
 	select {
 	case st.calls <- theirs:
+		if st.wrap != nil {
+			return st.wrap(ours), nil
+		}
 		return ours, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -172,6 +172,7 @@ type inbox struct {
 	more  chan struct{} // items is not empty any more
 	room  chan struct{} // items is not full any more
 	moved bool          // items[0] is being handed over
+	over  bool          // nobody takes any more
 }
 
 type item struct {
@@ -204,6 +205,9 @@ func (b *inbox) put(ctx context.Context, it item) bool {
 func (b *inbox) offer(it item) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.over {
+		return true
+	}
 	if len(b.items) == 0 {
 		select {
 		case b.out <- it.delivery:
@@ -219,6 +223,15 @@ func (b *inbox) offer(it item) bool {
 		signal(b.more)
 	}
 	return true
+}
+
+// close lets what comes from now on go by: unacknowledged, so that the broker brings it again to the
+// next connection. A reader that waits for room goes on, and finds the PUBACKs behind the message.
+func (b *inbox) close() {
+	b.mu.Lock()
+	b.over = true
+	b.mu.Unlock()
+	signal(b.room)
 }
 
 // run moves what did not fit into the channel, until ctx ends.

@@ -217,6 +217,32 @@ func TestOverrun(t *testing.T) {
 	})
 }
 
+// TestStopTaking: with nobody to take deliveries, and more of them than there is room for, what is in
+// flight the other way is still acknowledged. What was let go by comes again to the next session.
+func TestStopTaking(t *testing.T) {
+	play(t, func(c *Config) { c.ReceiveMaximum = 4 }, func(st *stage) {
+		p := st.accept(false)
+		done := st.send(event("1"))[0]
+		ours := p.next().Content.(*packets.Publish).PacketID
+		go func() {
+			for id := range uint16(100) {
+				p.publish(id+1, notify, "a")
+			}
+			p.puback(ours, 0)
+		}()
+		synctest.Wait()
+		same(t, "before", done.String(), "[]")
+		st.s.StopTaking()
+		synctest.Wait()
+		same(t, "acknowledged", done.String(), "[<nil>]")
+		for packet := range drain(p.in) {
+			if packet.Type == packets.PUBACK {
+				t.Errorf("acknowledged what nobody took: %s", spell(packet))
+			}
+		}
+	})
+}
+
 func drain(in chan *packets.ControlPacket) func(func(*packets.ControlPacket) bool) {
 	return func(yield func(*packets.ControlPacket) bool) {
 		for {

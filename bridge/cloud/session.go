@@ -98,6 +98,10 @@ func (s *Session) change(f func(*State)) {
 	}
 }
 
+// StopTaking tells that nobody takes deliveries any more. What comes goes back to the broker, so that the
+// reader still sees the acknowledgements of what is in flight the other way.
+func (s *Session) StopTaking() { s.inbox.close() }
+
 // Run holds the session until ctx ends, over as many connections as it takes, and returns nil when
 // everything that it started has ended. It leaves with DISCONNECT 0x00; the broker keeps the session.
 // What is unacknowledged by then is never completed: its source still has it. Run is called once.

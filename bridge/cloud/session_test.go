@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +81,12 @@ func TestCannotConnect(t *testing.T) {
 		st.call().connack(0x9D, false, func(p *packets.Properties) { p.ServerReference = "other:1883" })
 		synctest.Wait()
 		same(t, "error", st.s.State().LastError, `cannot connect: mqtt://broker: CONNACK 0x9D server moved; it names "other:1883": set mqtt.server to it`)
+		same(t, "warnings", st.log.count("WARN"), 2)
+		for range 5 { // in turn, as with several servers
+			st.call().connack(0x87, false)
+			st.call().connack(0x9D, false, func(p *packets.Properties) { p.ServerReference = "other:1883" })
+		}
+		synctest.Wait()
 		same(t, "warnings", st.log.count("WARN"), 2)
 		if strings.Contains(st.log.String(), "secret") {
 			t.Error("the password is in the log")
@@ -292,6 +301,81 @@ func TestTakeover(t *testing.T) {
 			}
 		}
 	})
+}
+
+// mute is a connection that takes nothing more from some moment on, as after the other side has closed.
+type mute struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.closed.Load() {
+		return 0, syscall.EPIPE
+	}
+	return m.Conn.Write(b)
+}
+
+// TestLastWords: a write fails before the broker's DISCONNECT is read, which says why.
+func TestLastWords(t *testing.T) {
+	hangUp := func(st *stage) (p *peer) {
+		var m mute
+		st.wrap = func(c net.Conn) net.Conn { m.Conn = c; return &m }
+		p = st.accept(false)
+		st.wrap = nil
+		m.closed.Store(true)
+		st.send(event("1"))
+		synctest.Wait()
+		return p
+	}
+	t.Run("said", func(t *testing.T) {
+		play(t, nil, func(st *stage) {
+			hangUp(st).send(&packets.Disconnect{ReasonCode: 0x8E, Properties: &packets.Properties{}})
+			start := time.Now()
+			p := st.accept(true)
+			if d := time.Since(start); d < 30*time.Second {
+				t.Errorf("back after %v: the takeover was not noticed", d)
+			}
+			same(t, "warning", st.log.count("WARN session taken over"), 1)
+			same(t, "sent again", p.come(), "D2:1")
+		})
+	})
+	t.Run("silent", func(t *testing.T) {
+		play(t, nil, func(st *stage) {
+			p := hangUp(st)
+			start := time.Now()
+			p.closed()
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("closed after %v", d)
+			}
+			synctest.Wait()
+			same(t, "error", st.s.State().LastError, "connection lost: write: broken pipe")
+		})
+	})
+	t.Run("nobody takes", func(t *testing.T) {
+		play(t, func(c *Config) { c.ReceiveMaximum = 1 }, func(st *stage) {
+			p := st.accept(false)
+			go func() {
+				for id := range uint16(10) {
+					p.publish(id+1, notify, "a")
+				}
+			}()
+			synctest.Wait() // the reader waits for room
+			st.s.conn().hushed(syscall.EPIPE)
+			start := time.Now()
+			p.closed()
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("closed after %v", d)
+			}
+		})
+	})
+}
+
+// conn is the connection of the moment.
+func (s *Session) conn() *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link.conn
 }
 
 // TestClosedRightAway: quick closes slow the session down, and the log stays short.

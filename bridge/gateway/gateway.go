@@ -147,6 +147,9 @@ func (g *Gateway) work(ctx, work context.Context, stopWork func(), services *loc
 		g.finish(services)
 	}
 	stopTaking()
+	for _, t := range g.things {
+		t.session.StopTaking()
+	}
 	wait := drainTime
 	if !g.anyConnected() {
 		wait = 0 // what is handed over waits for a link; the store has it
