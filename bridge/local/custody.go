@@ -80,6 +80,9 @@ func (c *custody) judge(was mark, info *jetstream.StreamInfo) {
 		lost = len(state.Lost.Msgs)
 	}
 	switch {
+	case state.LastSeq < was.Last && !clean && info.Config.PersistMode == jetstream.AsyncPersistMode:
+		c.log.Warn("the end of a stream was not on the disk yet when the bridge was killed or the power went, and is lost",
+			"stream", name, "messages_lost", was.Last-state.LastSeq, "mend", "nats.embedded.sync: always never loses anything")
 	case state.LastSeq < was.Last:
 		c.log.Error("the end of a stream is missing: its files were damaged, removed, or come from an older copy; what they held is lost",
 			"stream", name, "ends_at", state.LastSeq, "ended_at", was.Last, "messages_lost", was.Last-state.LastSeq)

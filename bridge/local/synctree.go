@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
-// SyncTree forces every directory of the store to the disk. The server syncs its files, but not the
-// directories that it makes for them, and a power cut in the first run could take a whole new store
-// along, though its messages were synced. It is called once, before programs come.
+// SyncTree forces every directory of the store to the disk, and the definitions of its streams. The server
+// syncs its messages, but not the directories that it makes for them, nor the definition of a stream that
+// is synced at intervals: a power cut in the first run could take a whole new store along. It is called
+// once, before programs come.
 func (s *Server) SyncTree() error {
 	if runtime.GOOS == "windows" {
 		return nil // directories can't be synced there; NTFS journals them
@@ -21,27 +24,32 @@ func (s *Server) SyncTree() error {
 		switch {
 		case os.IsNotExist(err): // the server removes what it does not need any more
 			return nil
-		case err != nil || !d.IsDir():
+		case err != nil:
 			return err
+		case d.IsDir() || definitions[d.Name()]:
+			return syncPath(path)
 		}
-		return syncDir(path)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("store directory: %w", err)
 	}
-	return syncDir(filepath.Dir(s.dir))
+	return syncPath(filepath.Dir(s.dir))
 }
 
-func syncDir(path string) error {
-	dir, err := os.Open(path)
+// definitions are the files in which the server keeps what a stream or a consumer is.
+var definitions = map[string]bool{server.JetStreamMetaFile: true, server.JetStreamMetaFileSum: true}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		if os.IsNotExist(err) {
 			return nil
 		}
 		return err
 	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems have no such thing
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems have no such thing
 		return err
 	}
 	return nil

@@ -157,10 +157,11 @@ func cutPowerInterval(w *World) {
 	s.bridge.start(s.ctx)
 	s.link.Restore()
 	w.Recovered(s.bridge.ready(s.ctx))
-	s.nap(200 * time.Millisecond)
+	s.acceptedAgain() // what was accepted last may be lost, and nobody could wait for it
 	s.endLoad()
 	s.arrivedUp()
 	s.judgeInterval(at)
+	s.expectOnly(0, "larger than the disk", "connection lost", "cannot connect", "was not on the disk yet", "nats: Filestore", "packet identifier in use")
 }
 
 // judgeInterval tells the world's ledger of everything but the telemetry of the last moment.

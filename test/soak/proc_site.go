@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -178,19 +179,36 @@ func (s *procSite) arrived(lane string, n uint64) {
 // arrivedUp waits for the last message of each lane; what came before it has arrived, or is lost.
 func (s *procSite) arrivedUp() {
 	s.Helper()
+	s.untilEachLane("the last one did not arrive", func(name string) bool {
+		last := s.last[name]
+		return last == 0 || s.seen[name][last]
+	})
+}
+
+// acceptedAgain returns when every lane upwards has had a message accepted since the call.
+func (s *procSite) acceptedAgain() {
+	s.Helper()
+	s.mu.Lock()
+	before := maps.Clone(s.last)
+	s.mu.Unlock()
+	s.untilEachLane("nothing was accepted any more", func(name string) bool { return s.last[name] > before[name] })
+}
+
+// untilEachLane waits until a condition holds for every lane upwards. It is called with the lock held.
+func (s *procSite) untilEachLane(complaint string, holds func(name string) bool) {
+	s.Helper()
 	for _, thing := range s.things {
 		for _, class := range mapping.Classes {
 			name := upLane(thing, class)
 			for {
 				s.mu.Lock()
-				last := s.last[name]
-				done := last == 0 || s.seen[name][last]
+				done, last := holds(name), s.last[name]
 				s.mu.Unlock()
 				if done {
 					break
 				}
 				if rest(s.ctx, 10*time.Millisecond) != nil {
-					s.Fatalf("%s: number %d did not arrive\n%s", name, last, s.bridge.tail())
+					s.Fatalf("%s: %s; number %d was accepted last\n%s", name, complaint, last, s.bridge.tail())
 				}
 			}
 		}
