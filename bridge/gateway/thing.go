@@ -127,8 +127,8 @@ func (g *Gateway) anyConnected() bool {
 // queueInterval is how often the number of waiting messages in the status is brought up to date.
 const queueInterval = 2 * time.Second
 
-// watchQueues keeps the status's queued true, with one question to the store for all Things, and notes
-// for the next start how far the streams have come.
+// watchQueues keeps the status's queued true, with one question to the store for all Things, notes for the
+// next start how far the streams have come, and finds messages that can't be read.
 func (g *Gateway) watchQueues(ctx context.Context) {
 	ticker := time.NewTicker(queueInterval)
 	defer ticker.Stop()
@@ -140,6 +140,9 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		}
 		if err := g.store.Note(ctx, false); err != nil && ctx.Err() == nil {
 			g.log.Debug("cannot note what the streams hold", "error", err)
+		}
+		if err := g.store.Sift(ctx); err != nil && ctx.Err() == nil {
+			g.log.Debug("cannot look for damaged messages", "error", err)
 		}
 		queued, err := g.store.Queued(ctx)
 		if err != nil {

@@ -58,6 +58,7 @@ type Store struct {
 	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
+	sieves [len(mapping.Classes)]sieve // only for Sift
 }
 
 // Open creates what is missing, brings up to date what can be, and fails with the mend when something
