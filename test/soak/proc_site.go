@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -40,6 +41,7 @@ type procSite struct {
 	runs     map[string]int
 	last     map[string]uint64          // by lane: the highest number accepted
 	refused  int                        // publishes that got an error
+	unheard  int                        // publishes that found no stream
 	unsure   map[string]map[uint64]bool // by lane: the numbers that were handed in more than once
 	repeated map[string]int             // by lane: arrivals beyond the first of the others
 }
@@ -263,6 +265,9 @@ func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing st
 			}
 			s.mu.Lock()
 			s.refused++
+			if errors.Is(err, jetstream.ErrNoStreamResponse) {
+				s.unheard++
+			}
 			if s.unsure[name] == nil {
 				s.unsure[name] = map[uint64]bool{}
 			}

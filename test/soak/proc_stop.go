@@ -106,6 +106,11 @@ func startUnderFire(w *World) {
 		w.Recovered(s.bridge.ready(s.ctx))
 		s.endLoad()
 		s.arrivedUp()
+		s.mu.Lock()
+		if s.unheard > 0 {
+			w.Errorf("%d publishes found no stream: programs could connect too early", s.unheard)
+		}
+		s.mu.Unlock()
 		s.bridge.stop()
 	}
 }
