@@ -31,6 +31,7 @@ type Options struct {
 // Catalog checks payloads against the schemas of the protocol's channels.
 type Catalog struct {
 	limits   Limits
+	scanners *scanners
 	names    []string
 	channels map[string]*channel
 }
@@ -38,13 +39,13 @@ type Catalog struct {
 type channel struct {
 	source   []byte
 	keywords keywords
-	checker  checker
+	checker  *checker
 	emptyOK  bool
 }
 
 // New compiles the embedded schemas. An error is a defect of this package.
 func New(opts Options) (*Catalog, error) {
-	c := &Catalog{limits: Limits(opts).orDefault(), channels: map[string]*channel{}}
+	c := &Catalog{limits: Limits(opts).orDefault(), scanners: &scanners{}, channels: map[string]*channel{}}
 	for _, r := range mapping.Routes() {
 		if err := c.add(string(r.Channel), r.EmptyOK); err != nil {
 			return nil, err
@@ -68,12 +69,12 @@ func (c *Catalog) add(name string, emptyOK bool) error {
 	object, _ := text.(map[string]any)
 	at, _ := object["$id"].(string)
 	loaded := texts{at: text}
-	d, err := compile(loaded, at, loaded)
+	checker, err := compile(loaded, at, loaded)
 	if err != nil {
 		return fmt.Errorf("schema of %s: %w", name, err)
 	}
 	c.names = append(c.names, name)
-	c.channels[name] = &channel{source, object, d, emptyOK}
+	c.channels[name] = &channel{source, object, checker, emptyOK}
 	return nil
 }
 
@@ -96,12 +97,17 @@ func (c *Catalog) Source(name string) []byte {
 	return nil
 }
 
-// Guard is the package's Guard with the catalog's limits.
-func (c *Catalog) Guard(payload []byte) error { return Guard(payload, c.limits) }
+// Guard is the package's Guard with the catalog's limits. A good payload of ordinary size costs no
+// allocation.
+func (c *Catalog) Guard(payload []byte) error {
+	s := c.scanners.get()
+	defer c.scanners.put(s)
+	return s.scan(payload, c.limits)
+}
 
 // Check guards a payload and holds it against a schema, by the name of its channel. It returns nil,
 // an *Error, or a plain error when there is no such schema. A payload of no bytes passes where the
-// channel allows it.
+// channel allows it. A good payload of ordinary size costs no allocation.
 func (c *Catalog) Check(name string, payload []byte) error {
 	ch, ok := c.channels[name]
 	if !ok {
@@ -110,8 +116,10 @@ func (c *Catalog) Check(name string, payload []byte) error {
 	if len(payload) == 0 && ch.emptyOK {
 		return nil
 	}
-	if err := Guard(payload, c.limits); err != nil {
+	s := c.scanners.get()
+	defer c.scanners.put(s)
+	if err := s.scan(payload, c.limits); err != nil {
 		return err
 	}
-	return ch.checker.check(payload)
+	return ch.checker.check(&s.tape, 0)
 }

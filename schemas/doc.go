@@ -8,5 +8,13 @@
 // which JSON Schema can't. A Thing's own schemas, [ThingSchemas], then look at the parts that the
 // protocol leaves to the Thing.
 //
+// A good payload is read once. The scanner that guards it also cuts it into a tape of tokens, in
+// which each container knows where it ends, and the schema, compiled at the start into a tree of
+// nodes, is held against the tape: nothing is decoded, nothing allocated, and what no keyword speaks
+// of is stepped over. Nodes only say yes or no. Whatever they refuse, the jsonschema library looks at,
+// too, and says why; and it checks alone what has a keyword that nodes lack. The library is the law:
+// nodes are made of what it compiled, so references, dialects and identifiers are its business, and
+// tests hold the two against each other.
+//
 // Nothing here reads the network, and everything may be used from several goroutines.
 package schemas

@@ -10,18 +10,13 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// checker is a compiled schema. What compiles it is nobody else's concern.
-type checker interface {
-	// check returns nil or an *Error. The payload has passed Guard.
-	check(payload []byte) error
-}
-
-// document is a checker that decodes the payload and asks the jsonschema library.
+// document asks the jsonschema library about a decoded payload.
 type document struct {
 	schema *jsonschema.Schema
 	texts  texts
 }
 
+// check returns nil or an *Error. The payload has passed Guard.
 func (d *document) check(payload []byte) error {
 	// Numbers stay as they were written: json.Number, not float64.
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
@@ -37,20 +32,6 @@ func (d *document) check(payload []byte) error {
 		return refuse(details)
 	}
 	return nil
-}
-
-// compile makes a checker of the schema at a URL. Every schema that it refers to comes from the
-// loader; texts is filled by whoever loads.
-func compile(loader jsonschema.URLLoader, at string, t texts) (*document, error) {
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft2020)
-	c.UseLoader(loader)
-	s, err := c.Compile(at)
-	if err != nil {
-		return nil, err
-	}
-	pinNames(s, map[*jsonschema.Schema]bool{})
-	return &document{s, t}, nil
 }
 
 // texts are decoded schema files by URL, for messages that say what was expected.

@@ -69,6 +69,9 @@ func (e *Error) Error() string {
 // Under puts the part of a payload that was checked back into its place: every pointer of an
 // *Error gets the prefix, PartReported for instance. Other errors, nil too, come back as they are.
 func Under(prefix string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *Error
 	if !errors.As(err, &e) {
 		return err

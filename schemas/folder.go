@@ -113,17 +113,17 @@ func (f *folder) take(name string, size int64) {
 }
 
 // compile makes a checker of a file, nil if it can't, its problems told.
-func (f *folder) compile(name string) checker {
+func (f *folder) compile(name string) *checker {
 	f.files[name].used = true
 	if f.files[name].bad {
 		return nil
 	}
-	d, err := compile(f, at(name), f.texts)
-	if err == nil {
-		return d
+	c, err := compile(f, at(name), f.texts)
+	if err != nil {
+		f.blame(name, err)
+		return nil
 	}
-	f.blame(name, err)
-	return nil
+	return c
 }
 
 // at is a file's URL.

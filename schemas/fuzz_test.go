@@ -1,15 +1,21 @@
 package schemas
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/mapping"
 )
 
 // Whatever comes in, Check answers: nil, or an error that can be shown and stored, and the same
-// answer again.
+// answer again. Nodes and library agree on it, and so they do on what a Thing adds.
 func FuzzCheck(f *testing.F) {
 	c := newCatalog(f)
 	names := c.Names()
@@ -37,7 +43,11 @@ func FuzzCheck(f *testing.F) {
 					t.Fatalf("%q: %v", payload, err)
 				}
 			}
+			if got, want := thing.Check(name, payload), thingByLibrary(thing, name, payload); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("%s %q: %v, by the library %v", name, payload, got, want)
+			}
 		}
+		agree(t, c.channels[name].checker, []byte(name), payload)
 		err := c.Check(name, payload)
 		if err == nil {
 			return
@@ -62,4 +72,27 @@ func FuzzCheck(f *testing.F) {
 			t.Fatalf("%s %q: first %s, then %v", name, payload, line, again)
 		}
 	})
+}
+
+// thingByLibrary is ThingSchemas.Check without scanner and nodes.
+func thingByLibrary(thing *ThingSchemas, channel string, payload []byte) error {
+	text := func(path string) string { return gjson.GetBytes(payload, path).String() }
+	var c *checker
+	var part, raw string
+	switch mapping.Channel(channel) {
+	case mapping.ShadowReport:
+		c, part = thing.reported, PartReported
+		raw = string(mapping.Merge(nil, []byte(gjson.GetBytes(payload, "state.reported").Raw)))
+	case mapping.Event:
+		c, part, raw = thing.events[text("eventType")], PartData, gjson.GetBytes(payload, "data").Raw
+	case mapping.CommandRequest:
+		c, part, raw = thing.commands[text("action")], PartParams, gjson.GetBytes(payload, "params").Raw
+	}
+	if c == nil {
+		return nil
+	}
+	if raw = string(bytes.TrimSpace([]byte(raw))); raw == "" || raw == "null" {
+		raw = "{}"
+	}
+	return Under(part, c.full.check([]byte(raw)))
 }

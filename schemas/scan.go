@@ -1,77 +1,101 @@
 package schemas
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// The scalars of the guard: strings, numbers and words.
+// The scalars: strings, numbers and words.
 
-// text reads the string at pos and reports whether it has escapes.
-func (g *guard) text() (escaped bool, e *Error) {
-	src, i := g.src, g.pos+1
-	for i < len(src) {
-		c := src[i]
-		switch {
+// text steps over the string at pos and reports whether it has escapes.
+func (s *scanner) text() (escaped bool, e *Error) {
+	i := s.pos + 1
+	for {
+		i += ordinary(s.src[i:])
+		if i == len(s.src) {
+			s.pos = i
+			return false, s.fault(`ends within a string, its closing '"' is missing`)
+		}
+		s.pos = i
+		switch c := s.src[i]; {
 		case c == '"':
-			g.pos = i + 1
+			s.pos++
 			return escaped, nil
 		case c == '\\':
-			escaped, g.pos = true, i
-			if e := g.escape(); e != nil {
+			escaped = true
+			if e := s.escape(); e != nil {
 				return true, e
 			}
-			i = g.pos
+			i = s.pos
 		case c < ' ':
-			g.pos = i
-			return false, g.fault(fmt.Sprintf("a control character in a string, write \\u%04x", c))
-		case c < utf8.RuneSelf:
-			i++
+			return false, s.fault(fmt.Sprintf("a control character in a string, write \\u%04x", c))
 		default:
-			_, n := utf8.DecodeRune(src[i:])
+			_, n := utf8.DecodeRune(s.src[i:])
 			if n == 1 {
-				g.pos = i
-				return false, g.fault(fmt.Sprintf("0x%02X is no UTF-8 here, encode strings as UTF-8", c))
+				return false, s.fault(fmt.Sprintf("0x%02X is no UTF-8 here, encode strings as UTF-8", c))
 			}
 			i += n
 		}
 	}
-	g.pos = len(src)
-	return false, g.fault(`ends within a string, its closing '"' is missing`)
+}
+
+// ordinary counts the bytes up to the first that ends a string or is more than itself: a quote, a
+// backslash, a control character, or a part of a character beyond ASCII. It looks at eight at once:
+// the highest bit of each byte of found is set where one of these is, and perhaps above.
+func ordinary(b []byte) int {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	n := 0
+	for ; n+8 <= len(b); n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		quote, backslash := x^(ones*'"'), x^(ones*'\\')
+		found := (x | (x - ones*' ') | (quote - ones) | (backslash - ones)) & highs
+		if found != 0 {
+			return n + bits.TrailingZeros64(found)/8
+		}
+	}
+	for n < len(b) && b[n] >= ' ' && b[n] < utf8.RuneSelf && b[n] != '"' && b[n] != '\\' {
+		n++
+	}
+	return n
 }
 
 // escape steps over the escape sequence at pos.
-func (g *guard) escape() *Error {
-	rest := g.src[g.pos:]
+func (s *scanner) escape() *Error {
+	rest := s.src[s.pos:]
 	if len(rest) < 2 {
-		g.pos = len(g.src)
-		return g.fault(`ends within a string, its closing '"' is missing`)
+		s.pos = len(s.src)
+		return s.fault(`ends within a string, its closing '"' is missing`)
 	}
 	switch rest[1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		g.pos += 2
+		s.pos += 2
 		return nil
 	case 'u':
 	default:
-		return g.fault(`no such escape, use one of \" \\ \/ \b \f \n \r \t \uXXXX`)
+		return s.fault(`no such escape, use one of \" \\ \/ \b \f \n \r \t \uXXXX`)
 	}
 	unit, ok := hex4(rest[2:])
 	switch {
 	case !ok:
-		return g.fault(`four hex digits must follow \u`)
+		return s.fault(`four hex digits must follow \u`)
 	case !utf16.IsSurrogate(unit):
-		g.pos += 6
+		s.pos += 6
 		return nil
 	}
 	if len(rest) >= 12 && rest[6] == '\\' && rest[7] == 'u' {
 		if low, ok := hex4(rest[8:]); ok && utf16.DecodeRune(unit, low) != utf8.RuneError {
-			g.pos += 12
+			s.pos += 12
 			return nil
 		}
 	}
-	return g.fault(fmt.Sprintf("%s is half of a surrogate pair, write both halves or the character itself", rest[:6]))
+	return s.fault(fmt.Sprintf("%s is half of a surrogate pair, write both halves or the character itself", rest[:6]))
 }
 
 // hex4 reads four hex digits.
@@ -131,69 +155,73 @@ func unescape(to, s []byte) []byte {
 	return to
 }
 
-// number reads the number at pos: -?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?
-func (g *guard) number() *Error {
-	start := g.pos
-	if g.src[g.pos] == '-' {
-		g.pos++
+// number steps over the number at pos, -?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?, and reports whether it
+// has a point or an exponent.
+func (s *scanner) number() (odd bool, e *Error) {
+	start := s.pos
+	if s.at('-') {
+		s.pos++
 	}
-	whole := g.pos
-	digits := g.digits()
+	whole := s.pos
+	digits := s.digits()
 	switch {
 	case digits == 0:
-		return g.unexpected("a digit")
-	case digits > 1 && g.src[whole] == '0':
-		g.pos = whole
-		return g.fault("a number begins with a needless 0, remove it")
+		return false, s.unexpected("a digit")
+	case digits > 1 && s.src[whole] == '0':
+		s.pos = whole
+		return false, s.fault("a number begins with a needless 0, remove it")
 	}
-	if g.at('.') {
-		g.pos++
-		fraction := g.digits()
+	if s.at('.') {
+		odd = true
+		s.pos++
+		fraction := s.digits()
 		if fraction == 0 {
-			return g.unexpected("a digit")
+			return odd, s.unexpected("a digit")
 		}
 		digits += fraction
 	}
 	if digits > maxDigits {
-		g.pos = start
-		return g.fault(fmt.Sprintf("a number with %d digits, at most %d are allowed", digits, maxDigits))
+		s.pos = start
+		return odd, s.fault(fmt.Sprintf("a number with %d digits, at most %d are allowed", digits, maxDigits))
 	}
-	if !g.at('e') && !g.at('E') {
-		return nil
+	if !s.at('e') && !s.at('E') {
+		return odd, nil
 	}
-	g.pos++
-	if g.at('+') || g.at('-') {
-		g.pos++
+	s.pos++
+	if s.at('+') || s.at('-') {
+		s.pos++
 	}
-	from := g.pos
-	if g.digits() == 0 {
-		return g.unexpected("a digit")
+	from := s.pos
+	if s.digits() == 0 {
+		return true, s.unexpected("a digit")
 	}
-	if n, err := strconv.Atoi(string(g.src[from:g.pos])); err != nil || n > maxExponent {
-		g.pos = start
-		return g.fault(fmt.Sprintf("a number with an exponent beyond ±%d, use a smaller one", maxExponent))
+	if n, err := strconv.Atoi(string(s.src[from:s.pos])); err != nil || n > maxExponent {
+		s.pos = start
+		return true, s.fault(fmt.Sprintf("a number with an exponent beyond ±%d, use a smaller one", maxExponent))
 	}
-	return nil
+	return true, nil
 }
-
-func (g *guard) at(c byte) bool { return g.pos < len(g.src) && g.src[g.pos] == c }
 
 // digits steps over digits and counts them.
-func (g *guard) digits() int {
-	from := g.pos
-	for g.pos < len(g.src) && g.src[g.pos]-'0' <= 9 {
-		g.pos++
+func (s *scanner) digits() int {
+	i := s.pos
+	for i < len(s.src) && s.src[i]-'0' <= 9 {
+		i++
 	}
-	return g.pos - from
+	n := i - s.pos
+	s.pos = i
+	return n
 }
 
-// word steps over one of true, false, null.
-func (g *guard) word(w string) *Error {
+// word reads one of true, false, null.
+func (s *scanner) word(w string, k jsonType) *Error {
+	start := s.pos
 	for i := range len(w) {
-		if !g.at(w[i]) {
-			return g.unexpected(fmt.Sprintf("%q of %q", w[i], w))
+		if !s.at(w[i]) {
+			return s.unexpected(fmt.Sprintf("%q of %q", w[i], w))
 		}
-		g.pos++
+		s.pos++
 	}
+	s.put(k, start, s.pos, false)
 	return nil
 }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tidwall/gjson"
-
 	"fleetbridge/mapping"
 )
 
@@ -24,34 +22,75 @@ const (
 // ThingSchemas are the schemas that a Thing brings. What has none passes, and everything passes a
 // nil *ThingSchemas.
 type ThingSchemas struct {
-	reported checker
-	events   map[string]checker
-	commands map[string]checker
+	scanners *scanners
+	reported *checker
+	events   map[string]*checker
+	commands map[string]*checker
 }
 
 // Check checks the part of a channel's payload that the Thing's own schemas speak of: state.reported,
 // data or params. The payload has passed Catalog.Check. Pointers begin at the payload. Channels without
 // such a part pass. The error is an *Error.
 func (t *ThingSchemas) Check(channel string, payload []byte) error {
+	if t == nil {
+		return nil
+	}
 	switch mapping.Channel(channel) {
 	case mapping.ShadowReport:
-		reported := mapping.Merge(nil, valueAt(payload, "state.reported")) // a null deletes, it is no value
-		return Under(PartReported, t.CheckReported(reported))
+		return t.checkReport(payload)
 	case mapping.Event:
-		return Under(PartData, t.CheckEvent(gjson.GetBytes(payload, "eventType").String(), valueAt(payload, "data")))
+		return t.checkNamed(t.events, payload, "eventType", PartData)
 	case mapping.CommandRequest:
-		return Under(PartParams, t.CheckCommand(gjson.GetBytes(payload, "action").String(), valueAt(payload, "params")))
+		return t.checkNamed(t.commands, payload, "action", PartParams)
 	}
 	return nil
 }
 
-// valueAt is nil for a value that is missing or null.
-func valueAt(payload []byte, path string) []byte {
-	v := gjson.GetBytes(payload, path)
-	if v.Type == gjson.Null {
+func (t *ThingSchemas) checkReport(payload []byte) error {
+	if t.reported == nil {
 		return nil
 	}
-	return []byte(v.Raw)
+	s := t.scanners.get()
+	defer t.scanners.put(s)
+	if err := s.scan(payload, boundless); err != nil {
+		return err
+	}
+	reported := uint32(0)
+	if state := s.member(0, "state"); state != 0 {
+		reported = s.member(state, "reported")
+	}
+	if reported == 0 || s.tokens[reported].is == typeNull {
+		return Under(PartReported, t.CheckReported(nil))
+	}
+	if s.nulls { // a null deletes, it is no value
+		return Under(PartReported, t.CheckReported(mapping.Merge(nil, s.rawAt(reported))))
+	}
+	return Under(PartReported, t.reported.check(&s.tape, reported))
+}
+
+// checkNamed checks the part of a payload with the schema that goes by the name in a member.
+func (t *ThingSchemas) checkNamed(schemas map[string]*checker, payload []byte, member, part string) error {
+	if len(schemas) == 0 {
+		return nil
+	}
+	s := t.scanners.get()
+	defer t.scanners.put(s)
+	if err := s.scan(payload, boundless); err != nil {
+		return err
+	}
+	name := s.member(0, member)
+	if name == 0 {
+		return nil
+	}
+	c := schemas[string(s.textAt(name))]
+	if c == nil {
+		return nil
+	}
+	i := s.member(0, part[1:])
+	if i == 0 || s.tokens[i].is == typeNull {
+		return Under(part, t.checkPart(c, nil))
+	}
+	return Under(part, c.check(&s.tape, i))
 }
 
 // CheckReported checks the value of a report's state.reported. The payload that it was cut from has
@@ -60,7 +99,7 @@ func (t *ThingSchemas) CheckReported(raw []byte) error {
 	if t == nil {
 		return nil
 	}
-	return checkPart(t.reported, raw)
+	return t.checkPart(t.reported, raw)
 }
 
 // CheckEvent checks an event's data, as CheckReported does. No data is checked as {}.
@@ -68,7 +107,7 @@ func (t *ThingSchemas) CheckEvent(eventType string, raw []byte) error {
 	if t == nil {
 		return nil
 	}
-	return checkPart(t.events[eventType], raw)
+	return t.checkPart(t.events[eventType], raw)
 }
 
 // CheckCommand checks a command's params, as CheckReported does. No params and null are checked as
@@ -80,17 +119,22 @@ func (t *ThingSchemas) CheckCommand(action string, raw []byte) error {
 	if string(bytes.TrimSpace(raw)) == "null" {
 		raw = nil
 	}
-	return checkPart(t.commands[action], raw)
+	return t.checkPart(t.commands[action], raw)
 }
 
-func checkPart(c checker, raw []byte) error {
+func (t *ThingSchemas) checkPart(c *checker, raw []byte) error {
 	if c == nil {
 		return nil
 	}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = []byte("{}")
 	}
-	return c.check(raw)
+	s := t.scanners.get()
+	defer t.scanners.put(s)
+	if err := s.scan(raw, boundless); err != nil {
+		return err
+	}
+	return c.check(&s.tape, 0)
 }
 
 // LoadThing reads a Thing's schemas from a directory: reported.schema.json, events/{type}.schema.json
@@ -108,7 +152,7 @@ func (c *Catalog) LoadThing(dir string) (*ThingSchemas, error) {
 	}
 	f := newFolder(dir)
 	f.read(".", 0)
-	t := &ThingSchemas{events: map[string]checker{}, commands: map[string]checker{}}
+	t := &ThingSchemas{scanners: c.scanners, events: map[string]*checker{}, commands: map[string]*checker{}}
 	for _, path := range f.paths() {
 		switch group, name, err := place(path); {
 		case err != nil:
