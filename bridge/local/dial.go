@@ -25,6 +25,19 @@ type DialConfig struct {
 // Dial connects and makes sure that JetStream is there. After that the connection comes back by itself
 // however long it is gone. The first connection is not retried: the caller decides.
 func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
+	nc, err := Reach(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := HasJetStream(ctx, nc); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("nats.url %s: %w", printed(cfg.URL), err)
+	}
+	return nc, nil
+}
+
+// Reach is Dial without a look at JetStream.
+func Reach(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 	options := append(connOptions("fleetbridge", cfg.Log), cfg.Options...)
 	if cfg.CredsFile != "" {
 		options = append(options, nats.UserCredentials(cfg.CredsFile))
@@ -39,14 +52,12 @@ func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nats.url %s: %w", printed(cfg.URL), err)
 	}
-	if err := hasJetStream(ctx, nc); err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("nats.url %s: %w", printed(cfg.URL), err)
-	}
 	return nc, nil
 }
 
-func hasJetStream(ctx context.Context, nc *nats.Conn) error {
+// HasJetStream is nil when the server has JetStream for this connection's account; else it says what to
+// do.
+func HasJetStream(ctx context.Context, nc *nats.Conn) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err

@@ -1,0 +1,147 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
+)
+
+// Options of an examination.
+type Options struct {
+	// Stay keeps the doctor from connecting as the Things: another gateway may hold their sessions, which
+	// can't be seen from here.
+	Stay bool
+	// Timeout bounds one step, such as a connection or an answer. Default 10 s.
+	Timeout time.Duration
+	// Now is the clock that certificates and the cloud's time are compared with. Default: time.Now.
+	Now func() time.Time
+}
+
+// Doctor examines what a configuration names.
+type Doctor struct {
+	cfg      *gateway.Config
+	options  Options
+	subjects mapping.Subjects
+	tell     func(Finding)
+
+	failed  bool
+	bridge  presence
+	nc      *nats.Conn // nil: not reached
+	ncErr   error
+	reached map[string]bool // targets whose TCP connection worked
+}
+
+// atOnce is how many Things are looked at beside each other.
+const atOnce = 8
+
+// New prepares an examination of a configuration that gateway.Load returned. tell gets each finding, in
+// order, from one goroutine at a time.
+func New(cfg *gateway.Config, o Options, tell func(Finding)) (*Doctor, error) {
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	subjects, err := mapping.NewSubjects(cfg.NATS.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("nats.prefix: %w", err)
+	}
+	return &Doctor{cfg: cfg, options: o, subjects: subjects, tell: tell, reached: map[string]bool{}}, nil
+}
+
+// Run makes every check in order and reports whether none failed. A check that needs another one's success
+// is skipped after its failure; the others go on. When ctx ends, what is left is skipped. The store
+// directory is locked meanwhile, so that a bridge that would be disturbed can't start.
+func (d *Doctor) Run(ctx context.Context) (healthy bool) {
+	d.secrets()
+	release := d.findBridge(ctx)
+	defer release()
+	defer func() {
+		if d.nc != nil {
+			d.nc.Close()
+		}
+	}()
+	targets := d.targets()
+	d.network(ctx, targets)
+	d.clock(ctx)
+	visits := d.sessions(ctx)
+	d.queues(ctx, visits)
+	d.api(ctx)
+	d.nats(ctx)
+	d.jetStream(ctx)
+	d.disk(ctx)
+	return !d.failed
+}
+
+func (d *Doctor) add(f Finding) {
+	d.failed = d.failed || f.Status == Fail
+	d.tell(f)
+}
+
+// Shorthands of add.
+
+func (d *Doctor) ok(check, subject, format string, args ...any) {
+	d.add(Finding{Status: OK, Check: check, Subject: subject, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (d *Doctor) skip(check, subject, why string) {
+	d.add(Finding{Status: Skip, Check: check, Subject: subject, Detail: why})
+}
+
+// over skips a check when there is no time left for it.
+func (d *Doctor) over(ctx context.Context, check string) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	d.skip(check, "", "no time left; give more with --timeout")
+	return true
+}
+
+// step bounds one step.
+func (d *Doctor) step(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, d.options.Timeout)
+}
+
+// each runs f for every Thing, some beside each other, and returns what it made in the Things' order.
+func each[T any](things []gateway.Thing, f func(gateway.Thing) T) []T {
+	out := make([]T, len(things))
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, t := range things {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			out[i] = f(t)
+		})
+	}
+	all.Wait()
+	return out
+}
+
+// storeConfig is what the bridge would open its store with, as far as it can be looked at.
+func (d *Doctor) storeConfig() local.StoreConfig {
+	n := d.cfg.NATS
+	out := local.StoreConfig{
+		Subjects: d.subjects, Replicas: n.Replicas,
+		Up:   local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
+		Down: local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
+	}
+	for _, t := range d.cfg.Things {
+		out.Things = append(out.Things, mapping.Thing(t.Name))
+	}
+	return out
+}
+
+func (d *Doctor) embedded() bool { return d.cfg.NATS.URL == "" }
+
+// quiet is a log for parts whose errors become findings.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,143 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"fleetbridge/mapping"
+)
+
+// What can be seen of a bridge from outside, without changing anything.
+
+// Hold locks a store directory as a running server does, so that none can start meanwhile, and returns
+// what gives it back. ErrInUse: a bridge has it. A directory that is not there is nobody's: then release
+// is nil. Nothing is created but the lock file.
+func Hold(dir string) (release func(), err error) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := tryLock(f); err != nil {
+		_ = f.Close()
+		if errors.Is(err, errLocked) {
+			err = ErrInUse
+		}
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// ErrInUse tells that a bridge runs on the store directory.
+var ErrInUse = errors.New("a fleetbridge is using the store directory")
+
+// Space tells how much of a directory's disk is free for us, how large it is, and below how much free
+// space the queues take no more. errors.ErrUnsupported where it can't be told.
+func Space(dir string) (free, total, reserve uint64, err error) {
+	free, total, err = space(dir)
+	return free, total, min(maxReserve, total/20), err
+}
+
+// Serving tells whether a bridge with this prefix answers on the connection.
+func Serving(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects) (bool, error) {
+	subject, err := micro.ControlSubject(micro.InfoVerb, ServiceName, "")
+	if err != nil {
+		return false, err
+	}
+	inbox := nc.NewInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	if err := nc.PublishRequest(subject, inbox, nil); err != nil {
+		return false, err
+	}
+	for { // one answer from each service of that name
+		m, err := answers.NextMsgWithContext(ctx)
+		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		var info micro.Info
+		if json.Unmarshal(m.Data, &info) == nil && info.Metadata["prefix"] == subjects.Prefix() {
+			return true, nil
+		}
+	}
+}
+
+// Fill is how full a stream is.
+type Fill struct {
+	Stream   string
+	Exists   bool
+	Messages uint64
+	Bytes    uint64
+	MaxBytes int64 // as configured; 0: no limit
+	Discards bool  // when full it forgets the oldest, else it refuses more
+}
+
+// Fills looks at the streams that a store with this configuration has. None is created.
+func Fills(ctx context.Context, nc *nats.Conn, cfg StoreConfig) ([]Fill, error) {
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	var out []Fill
+	for _, want := range cfg.streams(nc.MaxPayload()) {
+		f := Fill{Stream: want.Name, MaxBytes: max(want.MaxBytes, 0), Discards: want.Discard == jetstream.DiscardOld}
+		stream, err := js.Stream(ctx, want.Name)
+		switch {
+		case err == nil:
+			state := stream.CachedInfo().State
+			f.Exists, f.Messages, f.Bytes = true, state.Msgs, state.Bytes
+		case !errors.Is(err, jetstream.ErrStreamNotFound):
+			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// Wanted is how many bytes all streams of a store may hold together; 0: some have no limit.
+func Wanted(cfg StoreConfig) uint64 {
+	var all uint64
+	for _, want := range cfg.streams(1 << 20) {
+		if want.MaxBytes <= 0 {
+			return 0
+		}
+		all += uint64(want.MaxBytes)
+	}
+	return all
+}
+
+// StatusOf reads a Thing's entry of the status bucket, nil when there is none.
+func StatusOf(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects, t mapping.Thing) ([]byte, error) {
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.KeyValue(ctx, subjects.Name(bucketStatus))
+	if err != nil {
+		return nil, err
+	}
+	entry, err := kv.Get(ctx, mapping.Token(string(t)))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return entry.Value(), nil
+}
