@@ -266,18 +266,3 @@ func FuzzSubject(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkParseTopic(b *testing.B) {
-	for b.Loop() {
-		if _, err := ParseTopic(Down, "$emqx/things/pump-07/jobs/a3c1/update/accepted"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkPrintSubject(b *testing.B) {
-	s, a := subjects(b), Address{"pump-07", JobUpdateAccepted, "a3c1"}
-	for b.Loop() {
-		_ = s.Print(SpaceDown, a)
-	}
-}

@@ -1,0 +1,181 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func dial(t testing.TB, b *Broker, o Options) *Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "mqtt://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Connect(ctx, conn, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// peer waits until the client is subscribed.
+func peer(t testing.TB, b *Broker, id string) *Peer {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		p, changed := b.Peer(id)
+		if p != nil {
+			return p
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("%q did not subscribe", id)
+		}
+	}
+}
+
+func payload(i, size int) []byte {
+	return append(fmt.Appendf(nil, "%d:", i), bytes.Repeat([]byte("x"), size)...)
+}
+
+// What one end publishes arrives at the other whole, in order and once, whatever its size.
+func TestBothWays(t *testing.T) {
+	const n = 5000
+	size := func(i int) int {
+		if i%1000 == 999 {
+			return buffer + 100
+		}
+		return i % 300
+	}
+	arrived := make(chan error, 2*n)
+	check := func(what string) func(topic, got []byte) {
+		i := 0
+		return func(topic, got []byte) {
+			if want := payload(i, size(i)); string(topic) != what || !bytes.Equal(got, want) {
+				arrived <- fmt.Errorf("%s %d: %s with %d bytes, want %d", what, i, topic, len(got), len(want))
+			} else {
+				arrived <- nil
+			}
+			i++
+		}
+	}
+	up := check("up")
+	b, err := Listen(func(p *Peer, topic, payload []byte) { up(topic, payload) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	c := dial(t, b, Options{ClientID: "c", OnPublish: check("down")})
+	if err := c.Subscribe(t.Context(), "#"); err != nil {
+		t.Fatal(err)
+	}
+	p := peer(t, b, "c")
+	publish := func(topic string, f func(string, []byte) error) {
+		for i := range n {
+			if err := f(topic, payload(i, size(i))); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}
+	go publish("up", c.Publish)
+	go publish("down", p.Publish)
+	timeout := time.After(30 * time.Second)
+	for range 2 * n {
+		select {
+		case err := <-arrived:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-timeout:
+			t.Fatal("not everything arrived")
+		}
+	}
+}
+
+// The broker keeps to the client's Receive Maximum.
+func TestWindow(t *testing.T) {
+	b, err := Listen(func(*Peer, []byte, []byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	hold := make(chan struct{})
+	c := dial(t, b, Options{ClientID: "c", OnPublish: func(_, _ []byte) { <-hold }})
+	if err := c.Subscribe(t.Context(), "#"); err != nil {
+		t.Fatal(err)
+	}
+	p := peer(t, b, "c")
+	p.mu.Lock()
+	p.window = 3
+	p.mu.Unlock()
+	sent := make(chan error, 10)
+	go func() {
+		for range 4 {
+			sent <- p.Publish("t", []byte("x"))
+		}
+	}()
+	for range 3 {
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-sent:
+		t.Error("a fourth message went before an acknowledgement")
+	case hold <- struct{}{}: // the first is acknowledged, perhaps with the others
+	}
+	close(hold)
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever waits is told when the connection is lost.
+func TestLost(t *testing.T) {
+	b, err := Listen(func(*Peer, []byte, []byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, b, Options{ClientID: "c"})
+	b.Close()
+	<-c.written
+	if err := c.Publish("t", nil); err == nil {
+		t.Error("a publish on a lost connection is no error")
+	}
+	if err := c.Subscribe(t.Context(), "#"); err == nil {
+		t.Error("a subscribe on a lost connection is no error")
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	arrived, all := 0, make(chan struct{})
+	broker, err := Listen(func(*Peer, []byte, []byte) {
+		if arrived++; arrived == b.N {
+			close(all)
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer broker.Close()
+	c, body := dial(b, broker, Options{ClientID: "c"}), payload(0, 300)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if err := c.Publish("$emqx/things/pump-07/events/x", body); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-all
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
