@@ -10,8 +10,10 @@ import (
 	"fleetbridge/mapping"
 )
 
-// Readiness is asked on each request for /readyz.
+// Readiness is asked on each request for /healthz and /readyz.
 type Readiness interface {
+	// Alive is nil while the process works, whatever is away. It returns when ctx ends.
+	Alive(ctx context.Context) error
 	// Ready lists what is not ready; empty: NATS is up and every Thing is connected and subscribed. It
 	// must not block for longer than ctx.
 	Ready(ctx context.Context) []NotReady
@@ -28,23 +30,36 @@ type NotReady struct {
 // up after a second or more.
 const readyTimeout = 900 * time.Millisecond
 
+// aliveTimeout is how long /healthz waits; whoever probes may give up before.
+const aliveTimeout = 5 * time.Second
+
 // handler serves the three pages.
 type handler struct {
 	readiness Readiness
-	things    []mapping.Thing
+	things    func() []mapping.Thing
 }
 
 // NewHandler serves /healthz, /readyz and /metrics. /readyz lists the Things of the metrics.
 func NewHandler(r Readiness, m *Metrics) http.Handler {
-	h := handler{r, m.things}
+	h := handler{r, m.Things}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		noStore(w, "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, "ok\n")
-	})
+	mux.HandleFunc("GET /healthz", h.alive)
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET /metrics", m)
 	return mux
+}
+
+// alive answers 200 or 503.
+func (h handler) alive(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), aliveTimeout)
+	defer cancel()
+	body := "ok\n"
+	noStore(w, "text/plain; charset=utf-8")
+	if err := h.readiness.Alive(ctx); err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		body = err.Error() + "\n"
+	}
+	_, _ = io.WriteString(w, body)
 }
 
 func noStore(w http.ResponseWriter, contentType string) {
@@ -62,12 +77,13 @@ type readyBody struct {
 
 // ready answers 200 or 503. A Thing is ready when nothing is said against it.
 func (h handler) ready(w http.ResponseWriter, r *http.Request) {
-	body := readyBody{Things: make(map[string]bool, len(h.things)), Problems: h.ask(r.Context())}
-	for _, t := range h.things {
+	things := h.things()
+	body := readyBody{Things: make(map[string]bool, len(things)), Problems: h.ask(r.Context())}
+	for _, t := range things {
 		body.Things[string(t)] = true
 	}
 	for _, p := range body.Problems {
-		if p.Thing != "" {
+		if _, there := body.Things[p.Thing]; there {
 			body.Things[p.Thing] = false
 		}
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +14,19 @@ import (
 type readyFunc func(context.Context) []NotReady
 
 func (f readyFunc) Ready(ctx context.Context) []NotReady { return f(ctx) }
+func (f readyFunc) Alive(context.Context) error          { return nil }
+
+// hung is a gateway that does not answer.
+type hung struct{ readyFunc }
+
+func (hung) Alive(context.Context) error { return errors.New("did not answer") }
+
+func TestHealthOfAHungGateway(t *testing.T) {
+	h := NewHandler(hung{func(context.Context) []NotReady { return nil }}, testMetrics())
+	if code, body := get(t, h, "/healthz"); code != 503 || body != "did not answer\n" {
+		t.Errorf("got %d %q", code, body)
+	}
+}
 
 func TestHealthPages(t *testing.T) {
 	var problems []NotReady

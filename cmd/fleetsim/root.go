@@ -40,6 +40,7 @@ func newRoot(s streams) *cobra.Command {
 	})
 	declare(root, f.sections())
 	root.AddCommand(newVersion(s))
+	root.AddCommand(extraCommands()...)
 	return root
 }
 

@@ -1,0 +1,41 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"fleetbridge/bridge/local"
+)
+
+// Alive tells whether the process works: the state of every session can be had, and a request goes
+// through the NATS server to the bridge's own service and back. What is merely away is no fault of the
+// process: the broker, an external NATS server, a disk that is full. It returns when ctx ends; before
+// Listening it fails.
+func (g *Gateway) Alive(ctx context.Context) error {
+	services := g.services.Load()
+	if services == nil {
+		return errors.New("starting")
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- g.alive(ctx, services) }() // a lock that is held for good holds this one, not the probe
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the gateway did not answer in time: %w", context.Cause(ctx))
+	}
+}
+
+func (g *Gateway) alive(ctx context.Context, services *local.Service) error {
+	for _, t := range g.all() {
+		t.session.State()
+	}
+	if g.stopping.Load() || !g.nc.IsConnected() {
+		return nil
+	}
+	if err := services.Ping(ctx); err != nil && !g.stopping.Load() && g.nc.IsConnected() {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
+)
+
+// What is stuck inside shows; what is away, or ends as it should, does not.
+func TestAlive(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	subjects, err := mapping.NewSubjects("fleets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := local.StartServer(local.ServerConfig{Subjects: subjects, Listen: "127.0.0.1:0", StoreDir: t.TempDir(), MaxPayload: 1 << 20,
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	g := &Gateway{}
+	if err := g.Alive(ctx); err == nil {
+		t.Error("alive before it listens")
+	}
+	if g.nc, err = server.Connect("test"); err != nil {
+		t.Fatal(err)
+	}
+	services, err := local.Serve(g.nc, subjects, &bridge.Requests{}, "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.services.Store(services)
+	if err := g.Alive(ctx); err != nil {
+		t.Error(err)
+	}
+
+	if err := services.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Alive(ctx); err == nil {
+		t.Error("alive, and the request service does not answer")
+	}
+	g.stopping.Store(true)
+	if err := g.Alive(ctx); err != nil {
+		t.Errorf("while it stops: %v", err)
+	}
+	g.stopping.Store(false)
+	g.nc.Close()
+	if err := g.Alive(ctx); err != nil {
+		t.Errorf("without a connection to NATS: %v", err)
+	}
+}
