@@ -59,10 +59,17 @@ func (j *journal) find(match func(*row) bool) *row {
 	return nil
 }
 
+// handlerReplies is where the bridge has the handlers of commands answer.
+func (j *journal) handlerReplies() string { return "_" + j.subjects.Prefix() + ".reply." }
+
+func (j *journal) isReply(subject string) bool {
+	return strings.HasPrefix(subject, "_INBOX") || strings.HasPrefix(subject, j.handlerReplies())
+}
+
 // sawNATS takes a message that passed the NATS server.
 func (j *journal) sawNATS(m *nats.Msg) {
 	defer j.enter()()
-	if strings.HasPrefix(m.Subject, "_INBOX") {
+	if j.isReply(m.Subject) {
 		j.reply(m)
 		return
 	}

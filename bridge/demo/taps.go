@@ -42,7 +42,7 @@ func openTap(ctx context.Context, url string, j *journal) (*tap, error) {
 		return nil, err
 	}
 	t := &tap{nc: nc, heard: make(chan *nats.Msg, tapBuffer), synced: make(chan struct{}, 1), done: make(chan struct{}), journal: j}
-	subjects := []string{j.subjects.Thing(mapping.SpaceDown, Thing), j.subjects.Space("dead"), "_INBOX.>",
+	subjects := []string{j.subjects.Thing(mapping.SpaceDown, Thing), j.subjects.Space("dead"), "_INBOX.>", j.handlerReplies() + ">",
 		j.subjects.Prefix() + ".req.*." + mapping.ShadowGet}
 	for _, r := range mapping.Routes() {
 		if r.Direction == mapping.Up {
@@ -108,7 +108,7 @@ func (t *tap) run() {
 				t.synced <- struct{}{}
 				continue
 			}
-			if strings.HasPrefix(m.Sub.Subject, "_INBOX") != strings.HasPrefix(m.Subject, "_INBOX") {
+			if j := t.journal; j.isReply(m.Sub.Subject) != j.isReply(m.Subject) {
 				continue // a stream's delivery to a consumer
 			}
 			t.journal.sawNATS(m)

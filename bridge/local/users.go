@@ -3,14 +3,11 @@ package local
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 
@@ -29,10 +26,10 @@ const (
 // Allowances lists all that a User may be allowed.
 var Allowances = [...]string{AllowReport, AllowEvents, AllowCommands, AllowJobs, AllowRead}
 
-// User is the login of a local program on the embedded server.
+// User is the login of a local program.
 type User struct {
 	Name     string // A-Z a-z 0-9 _ -; also the end of the inbox prefix _INBOX_{name}
-	Password string // either this
+	Password string // either this, in clear or as a bcrypt hash ($2a$…)
 	NKey     string // or the public key of an NKey user, U…
 	Things   []mapping.Thing
 	Allow    []string // of Allowances; empty: all
@@ -52,6 +49,10 @@ func (u User) Check() error {
 		return fmt.Errorf("user %s: has neither password nor nkey, give one", u.Name)
 	case u.Password != "" && u.NKey != "":
 		return fmt.Errorf("user %s: has both password and nkey, give one", u.Name)
+	case isHash(u.Password):
+		if _, err := bcrypt.Cost([]byte(u.Password)); err != nil {
+			return fmt.Errorf("user %s: password looks like a bcrypt hash, but is none: %w", u.Name, err)
+		}
 	case len(u.Password) > 72:
 		return fmt.Errorf("user %s: password has %d bytes, at most 72 are allowed", u.Name, len(u.Password))
 	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
@@ -67,89 +68,42 @@ func (u User) Check() error {
 	return nil
 }
 
-// permissions spells what the user may do. What is not listed is refused by the server.
-func (u User) permissions(s mapping.Subjects) *server.Permissions {
-	p := permissions{subjects: s}
-	allow := u.Allow
-	if len(allow) == 0 {
-		allow = Allowances[:]
+// allowed lists what the user may do.
+func (u User) allowed() []string {
+	if len(u.Allow) == 0 {
+		return Allowances[:]
 	}
-	p.subscribe(u.InboxPrefix() + ".>")
-	for _, a := range allow {
-		if a == AllowRead {
-			for _, bucket := range []string{bucketShadow, bucketStatus} {
-				p.publish("$JS.API.STREAM.INFO.KV_" + s.Name(bucket)) // clients look at a bucket before they use it
-			}
-		}
-		if a == AllowCommands {
-			p.subscribe("$SRV.>") // a command handler may be a NATS service
-		}
-		for _, t := range u.Things {
-			p.allow(a, mapping.Token(string(t)))
-		}
-	}
-	out := &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: p.pub},
-		Subscribe: &server.SubjectPermission{Allow: p.sub},
-	}
-	if len(p.pub) == 0 {
-		out.Publish.Deny = []string{">"} // an empty list would allow everything
-	}
-	if slices.Contains(allow, AllowCommands) {
-		out.Response = &server.ResponsePermission{MaxMsgs: maxReplies, Expires: replyTime}
-	}
-	return out
+	return u.Allow
 }
 
-// A handler may reply for as long as commands commonly live, and from more than one subscription that
-// matches. The server remembers each request for that long.
-const (
-	maxReplies = 8
-	replyTime  = time.Hour
-)
+func (u User) may(what string) bool { return slices.Contains(u.allowed(), what) }
 
-type permissions struct {
-	subjects mapping.Subjects
-	pub, sub []string
-}
+// account is the name of the user's account on the server.
+func (u User) account() string { return "program-" + u.Name }
 
-func (p *permissions) publish(subjects ...string)   { p.pub = append(p.pub, subjects...) }
-func (p *permissions) subscribe(subjects ...string) { p.sub = append(p.sub, subjects...) }
+var hashPattern = regexp.MustCompile(`^\$2[abxy]\$\d{2}\$`)
 
-// allow grants one allowance on one Thing.
-func (p *permissions) allow(what, t string) {
-	prefix := p.subjects.Prefix()
-	up, req, down := prefix+".up."+t, prefix+".req."+t, prefix+".down."+t
-	switch what {
-	case AllowReport:
-		p.publish(up+".shadow.>", req+".shadow.>")
-	case AllowEvents:
-		p.publish(up+".events.>", req+".events.>")
-	case AllowCommands:
-		p.publish(up+".commands.>", req+".commands.>")
-		p.subscribe(prefix+".cmd."+t+".>", down+".commands.>")
-	case AllowJobs:
-		p.publish(up+".jobs.>", req+".jobs.>")
-		p.subscribe(down + ".jobs.>")
-	case AllowRead:
-		p.subscribe(down + ".>")
-		p.publish("$JS.API.DIRECT.GET." + p.subjects.Name(streamDown) + "." + down + ".>")
-		for _, bucket := range []string{bucketShadow, bucketStatus} {
-			name := p.subjects.Name(bucket)
-			p.publish("$JS.API.DIRECT.GET.KV_" + name + ".$KV." + name + "." + t)
-		}
+// isHash tells a bcrypt hash from a password, as the server does.
+func isHash(password string) bool { return hashPattern.MatchString(password) }
+
+// hash is the password as the server keeps it.
+func (u User) hash(cost int) (string, error) {
+	if isHash(u.Password) {
+		return u.Password, nil
 	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(u.Password), cost)
+	if err != nil {
+		return "", fmt.Errorf("user %s: password: %w", u.Name, err)
+	}
+	return string(hash), nil
 }
 
 const reservedUser = "_fleetbridge"
 
-// logins turns users into the server's, with two more: the bridge's own, whose key is new at each
-// start, and the operator's, whose key is kept in the store directory.
-func logins(users []User, s mapping.Subjects, own, operator nkeys.KeyPair) ([]*server.User, []*server.NkeyUser, error) {
-	var byPassword []*server.User
-	var byKey []*server.NkeyUser
-	seen := map[string]bool{}
+// checkUsers tells everything that is wrong with a list of users.
+func checkUsers(users []User) error {
 	var problems []error
+	seen := map[string]bool{}
 	for _, u := range users {
 		if err := u.Check(); err != nil {
 			problems = append(problems, err)
@@ -157,67 +111,39 @@ func logins(users []User, s mapping.Subjects, own, operator nkeys.KeyPair) ([]*s
 		}
 		if seen[u.Name] || u.NKey != "" && seen[u.NKey] {
 			problems = append(problems, fmt.Errorf("user %s: stands twice in the list, remove one", u.Name))
-			continue
 		}
-		seen[u.Name] = true
+		seen[u.Name], seen[u.NKey] = true, true
+	}
+	return errors.Join(problems...)
+}
+
+// logins turns users into the server's, each in an account of its own, with two more in the bridge's:
+// the bridge itself, whose key is new at each start, and the operator, whose key is kept in the store
+// directory.
+func logins(users []User, s mapping.Subjects, own, operator nkeys.KeyPair, opts *server.Options) error {
+	if err := checkUsers(users); err != nil {
+		return err
+	}
+	for _, u := range users {
+		account, permissions := server.NewAccount(u.account()), u.grants(s).permissions()
+		opts.Accounts = append(opts.Accounts, account)
 		if u.NKey != "" {
-			seen[u.NKey] = true
-			byKey = append(byKey, &server.NkeyUser{Nkey: u.NKey, Permissions: u.permissions(s)})
+			opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: u.NKey, Account: account, Permissions: permissions})
 			continue
 		}
 		// The clear text is in the configuration anyway; the cheapest hash keeps it out of the server.
-		hash, err := bcrypt.GenerateFromPassword([]byte(u.Password), bcrypt.MinCost)
+		hash, err := u.hash(bcrypt.MinCost)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("user %s: password: %w", u.Name, err))
-			continue
+			return err
 		}
-		byPassword = append(byPassword, &server.User{Username: u.Name, Password: string(hash), Permissions: u.permissions(s)})
+		opts.Users = append(opts.Users, &server.User{Username: u.Name, Password: hash, Account: account, Permissions: permissions})
 	}
 	for _, key := range []nkeys.KeyPair{own, operator} {
 		public, err := key.PublicKey()
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		byKey = append(byKey, &server.NkeyUser{Nkey: public})
+		opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: public}) // in the global account
 	}
-	return byPassword, byKey, errors.Join(problems...)
-}
-
-const operatorFile = "operator.nk"
-
-// operatorKey reads the operator's key from the store directory, or makes one. The file is readable by
-// its owner only.
-func operatorKey(dir string) (nkeys.KeyPair, error) {
-	path := filepath.Join(dir, operatorFile)
-	if seed, err := os.ReadFile(path); err == nil {
-		if key, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed)))); err == nil {
-			return key, nil
-		}
-	}
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		return nil, err
-	}
-	seed, err := key.Seed()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	return key, os.WriteFile(path, append(seed, '\n'), 0o600)
-}
-
-// OperatorLogin is the option with which `fleetbridge dead` connects to an embedded server whose store
-// directory it can read. Without such a file, the server has no users and needs no login.
-func OperatorLogin(storeDir string) (nats.Option, error) {
-	path := filepath.Join(storeDir, operatorFile)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return func(*nats.Options) error { return nil }, nil
-	}
-	option, err := nats.NkeyOptionFromSeed(path)
-	if err != nil {
-		return nil, fmt.Errorf("operator login %s: %w", path, err)
-	}
-	return option, nil
+	return nil
 }

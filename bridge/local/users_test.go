@@ -1,6 +1,7 @@
 package local
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nkeys"
+	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
@@ -30,6 +32,7 @@ func TestUserCheck(t *testing.T) {
 		{"the bridge's own", func(u *User) { u.Name = "_fleetbridge" }},
 		{"neither password nor nkey", func(u *User) { u.Password = "" }},
 		{"both password and nkey", func(u *User) { u.NKey = "U" }},
+		{"looks like a bcrypt hash", func(u *User) { u.Password = "$2a$10$short" }},
 		{"password has 73 bytes", func(u *User) { u.Password = strings.Repeat("p", 73) }},
 		{`nkey "SU" is no public user key`, func(u *User) { u.Password, u.NKey = "", "SU" }},
 		{"things is empty", func(u *User) { u.Things = nil }},
@@ -58,7 +61,13 @@ func withUsers(t *testing.T, users ...User) *rig {
 			users[i].Things = []mapping.Thing{"a"}
 		}
 	}
-	return newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	clerk, err := ServeUsers(r.nc, r.subjects, users, r.journal.log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(clerk.Close)
+	return r
 }
 
 func (r *rig) login(name string, options ...nats.Option) *nats.Conn {
@@ -81,7 +90,8 @@ func may(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 		t.Fatal(err)
 	}
 	last := nc.LastError()
-	return last == nil || !strings.Contains(last.Error(), `"`+subject+`"`)
+	kind := map[string]string{"pub": "publish to ", "sub": "subscription to "}[verb]
+	return last == nil || !strings.Contains(strings.ToLower(last.Error()), kind+`"`+strings.ToLower(subject)+`"`)
 }
 
 func TestPermissions(t *testing.T) {
@@ -90,7 +100,7 @@ func TestPermissions(t *testing.T) {
 		users = append(users, User{Name: a, Allow: []string{a}})
 	}
 	r := withUsers(t, append(users, User{Name: "all"}, User{Name: "other", Things: []mapping.Thing{"b"}})...)
-	r.journal.forgive("Violation")
+	r.journal.forgive("Violation", "more about clients")
 	owners := map[string]string{ // who but "all" may
 		"pub fleets.up.a.shadow.update":                                "report",
 		"pub fleets.req.a.shadow.update":                               "report",
@@ -103,6 +113,11 @@ func TestPermissions(t *testing.T) {
 		"sub fleets.cmd.a.>":                                           "commands",
 		"sub fleets.down.a.commands.>":                                 "commands read",
 		"sub $SRV.PING":                                                "commands",
+		"pub $SRV.PING":                                                "report events commands jobs",
+		"pub $SRV.INFO.fleetbridge":                                    "report events commands jobs",
+		"pub $SRV.STATS":                                               "commands", // its own services'
+		"pub _fleets.reply.a.x":                                        "commands",
+		"pub _INBOX_all.x":                                             "-",
 		"pub fleets.up.a.jobs.get":                                     "jobs",
 		"pub fleets.req.a.jobs.j.update":                               "jobs",
 		"sub fleets.down.a.jobs.>":                                     "jobs read",
@@ -126,9 +141,17 @@ func TestPermissions(t *testing.T) {
 		"sub >":                                                        "-",
 		"pub $KV.FLEETS_SHADOW.a":                                      "-",
 		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW.$KV.FLEETS_SHADOW.b":  "-",
-		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW":                      "-",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_SHADOW":                      "read",
+		"pub $JS.API.DIRECT.GET.KV_FLEETS_EXECUTIONS":                  "-",
 		"pub $JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.b.jobs.notify": "-",
-		"pub $JS.API.CONSUMER.CREATE.FLEETS_DOWN.x":                    "-",
+		"pub $JS.API.CONSUMER.CREATE.FLEETS_DOWN.x":                    "read",
+		"pub $JS.API.CONSUMER.MSG.NEXT.FLEETS_DOWN.x":                  "read",
+		"pub $JS.API.CONSUMER.CREATE.FLEETS_UP_CONTROL.x":              "-",
+		"pub $JS.API.CONSUMER.CREATE.FLEETS_DEAD.x":                    "-",
+		"pub $JS.API.CONSUMER.CREATE.KV_FLEETS_EXECUTIONS.x":           "-",
+		"pub _fleets.reply.b.x":                                        "-",
+		"pub _fleets.api.all.INFO":                                     "-",
+		"sub _fleets.deliver.all.>":                                    "-",
 		"pub $JS.API.CONSUMER.MSG.NEXT.FLEETS_UP_CONTROL.a":            "-",
 		"pub $JS.API.STREAM.PURGE.FLEETS_DOWN":                         "-",
 		"pub $JS.API.STREAM.MSG.GET.FLEETS_DOWN":                       "-",
@@ -139,7 +162,7 @@ func TestPermissions(t *testing.T) {
 		nc := r.login(user)
 		for what, owner := range owners {
 			verb, subject, _ := strings.Cut(what, " ")
-			want := strings.Contains(" "+owner+" ", " "+user+" ") || user == "all" && owner != "-"
+			want := strings.Contains(" "+owner+" ", " "+user+" ") || user == "all" && (owner != "-" || subject == "_INBOX_all.x")
 			if got := may(t, nc, verb, subject); got != want {
 				t.Errorf("%s: %s: %v", user, what, got)
 			}
@@ -270,4 +293,106 @@ func TestOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.program(login).Close()
+}
+
+// TestFirstUser: a store that was filled without users is the same store with them, and the other way
+// round.
+func TestFirstUser(t *testing.T) {
+	r := newRig(t, "a")
+	r.publish(r.program(), "fleets.up.a.events.x", "before")
+	for _, users := range [][]User{{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil} {
+		r.stop()
+		r.start(ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
+		q, stop := r.run("a", mapping.Telemetry)
+		if d := next(t, q); string(d.Payload) != "before" {
+			t.Errorf("with %d users: %s", len(users), d.Payload)
+		}
+		stop()
+	}
+}
+
+// TestUsersOutliveAFullDisk: JetStream is stopped and started in place, and users have what they had.
+func TestUsersOutliveAFullDisk(t *testing.T) {
+	r := withUsers(t, User{Name: "alice"})
+	r.journal.forgive("NATS connection lost")
+	nc := r.login("alice")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if ack, err := js.Publish(testContext(t), "fleets.up.a.events.x", []byte(`{}`)); err != nil || ack.Sequence != uint64(i+1) {
+			t.Fatalf("%+v, %v", ack, err)
+		}
+		if _, err := js.KeyValue(testContext(t), "FLEETS_SHADOW"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.server.stopJetStream(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.server.startJetStream(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if nc.LastError() != nil {
+		t.Error(nc.LastError())
+	}
+}
+
+// TestManyUsers: fifty users with a hundred Things each don't keep the bridge from starting.
+func TestManyUsers(t *testing.T) {
+	var things []mapping.Thing
+	for i := range 100 {
+		things = append(things, mapping.Thing(fmt.Sprintf("thing %d", i)))
+	}
+	var users []User
+	for i := range 50 {
+		users = append(users, User{Name: fmt.Sprintf("user-%d", i), Password: "secret", Things: things})
+	}
+	j, start := newJournal(t), time.Now()
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: users, Subjects: subjects(t), Log: j.log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown()
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("the start took %s", took)
+	} else {
+		t.Logf("the start took %s", took)
+	}
+}
+
+// TestHashedPassword: the configuration may hold a bcrypt hash instead of the password.
+func TestHashedPassword(t *testing.T) {
+	hash, err := User{Password: "secret"}.hash(bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := withUsers(t, User{Name: "alice", Password: hash})
+	r.journal.forgive("authentication error")
+	r.login("alice")
+	if nc, err := nats.Connect(r.server.URL(), nats.UserInfo("alice", hash)); err == nil {
+		nc.Close()
+		t.Error("the hash is taken for the password")
+	}
+}
+
+// TestClientLog: a client can't fill the log.
+func TestClientLog(t *testing.T) {
+	r := withUsers(t, User{Name: "alice"})
+	r.journal.forgive("Violation", "more about clients")
+	nc := r.login("alice")
+	for range 200 {
+		if err := nc.Publish("fleets.up.b.events.x", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush(t, nc)
+	eventually(t, "all refused", func() bool { return r.journal.count("Publish Violation") == 200 })
+	if n := r.journal.count("WARN nats: "); n != clientLines {
+		t.Errorf("%d warnings", n)
+	}
+	if r.journal.count("more about clients") != 1 {
+		t.Error("not told that there is more")
+	}
 }
