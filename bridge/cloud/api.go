@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -26,8 +27,10 @@ const maxDocument = 1 << 20
 type APIConfig struct {
 	URL         *url.URL // the API endpoint of the deployment; what follows the host is kept
 	Key, Secret string
-	TLS         *tls.Config   // nil: the system's roots
-	Timeout     time.Duration // of one request; default 10 s
+	// TLS is asked before each request; when it returns another configuration, connections are made anew.
+	// nil: the system's roots.
+	TLS     func() (*tls.Config, error)
+	Timeout time.Duration // of one request; default 10 s
 }
 
 // API is the Fleets HTTP API, as far as a gateway needs it.
@@ -35,27 +38,56 @@ type API struct {
 	base        string
 	key, secret string
 	timeout     time.Duration
-	client      *http.Client
+	tls         func() (*tls.Config, error)
+
+	mu     sync.Mutex
+	client *http.Client
+	config *tls.Config // that client has
 }
 
 // NewAPI prepares a client. Nothing is opened before the first request.
 func NewAPI(cfg APIConfig) *API {
 	or(&cfg.Timeout, 10*time.Second)
 	base := url.URL{Scheme: cfg.URL.Scheme, Host: cfg.URL.Host, Path: cfg.URL.Path, RawPath: cfg.URL.RawPath}
-	return &API{
-		base: strings.TrimRight(base.String(), "/"), key: cfg.Key, secret: cfg.Secret, timeout: cfg.Timeout,
-		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true,
-				MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-			},
-			CheckRedirect: stay,
+	a := &API{base: strings.TrimRight(base.String(), "/"), key: cfg.Key, secret: cfg.Secret, timeout: cfg.Timeout, tls: cfg.TLS}
+	if a.tls == nil || cfg.URL.Scheme != "https" {
+		a.tls = func() (*tls.Config, error) { return nil, nil }
+	}
+	a.client = newClient(nil)
+	return a
+}
+
+func newClient(config *tls.Config) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		},
+		CheckRedirect: stay,
 	}
 }
 
+// current is the client for the TLS files as they are now.
+func (a *API) current() (*http.Client, error) {
+	config, err := a.tls()
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if config != a.config {
+		a.client.CloseIdleConnections() // those in use end with their requests
+		a.client, a.config = newClient(config), config
+	}
+	return a.client, nil
+}
+
 // Close closes idle connections.
-func (a *API) Close() { a.client.CloseIdleConnections() }
+func (a *API) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.client.CloseIdleConnections()
+}
 
 // stay follows redirects within the host only: the key opens the whole deployment.
 func stay(next *http.Request, before []*http.Request) error {
@@ -80,12 +112,16 @@ func (a *API) Shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
 	}
 	request.SetBasicAuth(a.key, a.secret)
 	request.Header.Set("Accept", "application/json")
-	response, err := a.client.Do(request)
+	client, err := a.current()
+	if err != nil {
+		return nil, fmt.Errorf("fleets.tls.%w", err)
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return nil, fmt.Errorf("fleets.url: no answer within %v: %w", a.timeout, err)
 		}
-		return nil, fmt.Errorf("fleets.url: %w", err)
+		return nil, fmt.Errorf("fleets.url: %w", withMend(err, "fleets.tls"))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))

@@ -151,7 +151,7 @@ func TestShadowTLS(t *testing.T) {
 	u, _ := url.Parse(server.URL)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	a := NewAPI(APIConfig{URL: u, TLS: &tls.Config{RootCAs: roots}})
+	a := NewAPI(APIConfig{URL: u, TLS: func() (*tls.Config, error) { return &tls.Config{RootCAs: roots}, nil }})
 	defer a.Close()
 	if _, err := a.Shadow(t.Context(), thing); err != nil {
 		t.Error(err)

@@ -13,8 +13,9 @@ type Config struct {
 	// Servers are tried in turn by each connection attempt, beginning with the last good one. Schemes:
 	// mqtt, mqtts, ws, wss. At least one is needed.
 	Servers []*url.URL
-	// TLS is for mqtts and wss; nil: the system's roots. ServerName defaults to the URL's host.
-	TLS *tls.Config
+	// TLS is asked for the configuration of each connection to mqtts or wss, so that renewed files count
+	// from the next one on; nil: the system's roots. ServerName defaults to the URL's host.
+	TLS func() (*tls.Config, error)
 
 	// ClientID is sent exactly as it is: Fleets knows the Thing by it.
 	ClientID, Username, Password string

@@ -15,7 +15,7 @@ import (
 )
 
 // Certificate is a server certificate for 127.0.0.1 and localhost that signs itself. It lives in
-// memory and is valid for a day.
+// memory and is valid for a year.
 type Certificate struct {
 	certificate tls.Certificate
 	// PEM is what a client needs as its CA file.
@@ -31,7 +31,7 @@ func NewCertificate() (*Certificate, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "Fleets simulator"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, IsCA: true,
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},

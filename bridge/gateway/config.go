@@ -4,19 +4,20 @@ import "time"
 
 // Config is the whole configuration of a gateway. Its tags are the one declaration of the keys: yaml
 // names the key, default is spelled as in a file, doc and unit stand in the generated reference,
-// and so does else, in the place of a default; oneof lists the allowed words. Load returns it complete: defaults filled in, ${NAME} and _file
+// and so does else, in the place of a default; oneof lists the allowed words; fixed marks what a
+// running gateway can't change, a whole section or a key. Load returns it complete: defaults filled in, ${NAME} and _file
 // keys resolved, paths joined to the directory of the file.
 type Config struct {
 	MQTT     MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
 	Fleets   Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
 	Things   []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
-	NATS     NATS     `yaml:"nats" doc:"the NATS server that programs connect to"`
-	Local    Local    `yaml:"local" doc:"the programs on the gateway"`
+	NATS     NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
+	Local    Local    `yaml:"local" fixed:"yes" doc:"the programs on the gateway"`
 	Shadow   Shadow   `yaml:"shadow" doc:"device shadows"`
 	Requests Requests `yaml:"requests" doc:"questions to the cloud"`
 	Commands Commands `yaml:"commands" doc:"commands from the cloud"`
-	Limits   Limits   `yaml:"limits" doc:"what a payload may be, both ways"`
-	HTTP     HTTP     `yaml:"http" doc:"health and metrics"`
+	Limits   Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways"`
+	HTTP     HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
 	Log      Log      `yaml:"log" doc:"the log on standard error"`
 
 	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
@@ -28,7 +29,7 @@ type MQTT struct {
 	Server         []string      `yaml:"server" else:"required" unit:"URL or list" doc:"the broker: mqtt, mqtts, ws or wss, host and port; the members of a list are tried in turn"`
 	TLS            TLS           `yaml:"tls" doc:"for mqtts and wss"`
 	KeepAlive      time.Duration `yaml:"keep_alive" default:"30s" doc:"longest silence on a connection, whole seconds up to 65535s"`
-	SessionExpiry  time.Duration `yaml:"session_expiry" default:"168h" doc:"how long the broker keeps the session of a gateway that is away, whole seconds"`
+	SessionExpiry  time.Duration `yaml:"session_expiry" fixed:"yes" default:"168h" doc:"how long the broker keeps the session of a gateway that is away, whole seconds"`
 	ReceiveMaximum int           `yaml:"receive_maximum" default:"1024" unit:"messages" doc:"how many unacknowledged messages the broker may send, 1 to 65535"`
 	Subscriptions  string        `yaml:"subscriptions" default:"exact" oneof:"exact compact" doc:"the 13 filters of the protocol page (exact), or 8 wider ones for brokers with a quota (compact)"`
 	MaxPublishRate float64       `yaml:"max_publish_rate" default:"0" unit:"messages/s" doc:"per Thing; 0: no limit"`
@@ -43,22 +44,49 @@ type TLS struct {
 	ServerName string `yaml:"server_name" doc:"the name to expect in the server's certificate instead of the host"`
 }
 
+// KeyPair names the files of a client certificate.
+type KeyPair struct {
+	CertFile string `yaml:"cert_file" else:"that of mqtt.tls" unit:"path" doc:"PEM client certificate of this Thing, with key_file"`
+	KeyFile  string `yaml:"key_file" else:"that of mqtt.tls" unit:"path" doc:"PEM private key of cert_file"`
+}
+
+// withTLS is t with this pair in the place of its own, if there is one.
+func (p KeyPair) withTLS(t TLS) TLS {
+	if p != (KeyPair{}) {
+		t.CertFile, t.KeyFile = p.CertFile, p.KeyFile
+	}
+	return t
+}
+
+// ListenTLS names the files of a TLS listener. Without a certificate the listener speaks no TLS.
+type ListenTLS struct {
+	CertFile string `yaml:"cert_file" unit:"path" doc:"PEM certificate of the embedded server, with key_file; empty: no TLS"`
+	KeyFile  string `yaml:"key_file" unit:"path" doc:"PEM private key of cert_file"`
+	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates, of which each connection must then show one; empty: none is asked for"`
+}
+
+func (l ListenTLS) files() TLS {
+	return TLS{CAFile: l.CAFile, CertFile: l.CertFile, KeyFile: l.KeyFile}
+}
+
 // Fleets is the Fleets HTTP API. An empty URL: not used.
 type Fleets struct {
 	URL           string `yaml:"url" unit:"URL" doc:"base URL, https; empty: not used"`
 	APIKey        Secret `yaml:"api_key" else:"required with url" doc:"API key of the deployment"`
 	APISecret     Secret `yaml:"api_secret" else:"required with url" doc:"its secret; api_secret_file stands for it"`
 	APISecretFile string `yaml:"api_secret_file" unit:"path" doc:"file that holds the secret"`
+	TLS           TLS    `yaml:"tls" doc:"for https"`
 }
 
 // Thing is one Thing and its login at the broker.
 type Thing struct {
-	Name         string `yaml:"name" else:"required" doc:"the Thing's name in Fleets, unique"`
-	ClientID     string `yaml:"client_id" else:"the name" doc:"its MQTT client ID, unique"`
-	Username     string `yaml:"username" doc:"broker login"`
-	Password     Secret `yaml:"password" doc:"broker password"`
-	PasswordFile string `yaml:"password_file" unit:"path" doc:"file that holds the password"`
-	SchemaDir    string `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
+	Name         string  `yaml:"name" else:"required" doc:"the Thing's name in Fleets, unique"`
+	ClientID     string  `yaml:"client_id" else:"the name" doc:"its MQTT client ID, unique"`
+	Username     string  `yaml:"username" doc:"broker login"`
+	Password     Secret  `yaml:"password" doc:"broker password"`
+	PasswordFile string  `yaml:"password_file" unit:"path" doc:"file that holds the password"`
+	TLS          KeyPair `yaml:"tls" doc:"client certificate of this Thing"`
+	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
 }
 
 // NATS is the server that programs connect to.
@@ -75,9 +103,10 @@ type NATS struct {
 
 // Embedded is the NATS server in the gateway's own process.
 type Embedded struct {
-	Listen   string `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
-	StoreDir string `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored"`
-	Sync     Sync   `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are forced to disk: before they are acknowledged (always), or once in an interval, whose messages a power cut may lose"`
+	Listen   string    `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
+	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored"`
+	TLS      ListenTLS `yaml:"tls" doc:"of the listener"`
+	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are forced to disk: before they are acknowledged (always), or once in an interval, whose messages a power cut may lose"`
 }
 
 // Up bounds the streams of what programs publish. A full stream refuses more.
@@ -94,14 +123,14 @@ type Down struct {
 
 // Local lists the programs that may connect to the embedded server.
 type Local struct {
-	Users []User `yaml:"users" doc:"logins of programs; without any everybody on this machine may connect"`
+	Users []User `yaml:"users" doc:"logins of programs; without any everybody on this machine may connect; with nats.url, fleetbridge acl prints them as accounts of that server"`
 }
 
 // User is the login of a program and what it may do.
 type User struct {
 	Name         string   `yaml:"name" else:"required" doc:"login, of A-Z a-z 0-9 _ -, unique"`
-	Password     Secret   `yaml:"password" doc:"password; exactly one of password, password_file and nkey is needed"`
-	PasswordFile string   `yaml:"password_file" unit:"path" doc:"file that holds the password"`
+	Password     Secret   `yaml:"password" doc:"password or its bcrypt hash; exactly one of password, password_file and nkey is needed"`
+	PasswordFile string   `yaml:"password_file" unit:"path" doc:"file that holds the password or its bcrypt hash"`
 	NKey         string   `yaml:"nkey" doc:"public user key, U…"`
 	Things       []string `yaml:"things" else:"all" unit:"list" doc:"the Things it may act for"`
 	Allow        []string `yaml:"allow" default:"report events commands jobs read" oneof:"report events commands jobs read" unit:"list" doc:"what it may do for them"`
@@ -139,7 +168,7 @@ type HTTP struct {
 // Log is how the log is written.
 type Log struct {
 	Level  string `yaml:"level" default:"info" oneof:"debug info warn error" doc:"least level that is logged"`
-	Format string `yaml:"format" default:"text" oneof:"text json" doc:"how lines are written"`
+	Format string `yaml:"format" fixed:"yes" default:"text" oneof:"text json" doc:"how lines are written"`
 }
 
 // Words of the oneof keys that code decides by.

@@ -154,7 +154,7 @@ func TestFull(t *testing.T) {
 			TLS:       TLS{"files/cert.pem", "files/cert.pem", "files/cert.key", "broker"},
 			KeepAlive: 20 * time.Second, SessionExpiry: 24 * time.Hour, ReceiveMaximum: 10, Subscriptions: "compact",
 			MaxPublishRate: 2.5, AckTimeout: 10 * time.Second},
-		Fleets: Fleets{"https://fleets.example.com:8443", "hunter2-key", "hunter2-file", "files/password"},
+		Fleets: Fleets{URL: "https://fleets.example.com:8443", APIKey: "hunter2-key", APISecret: "hunter2-file", APISecretFile: "files/password"},
 		Things: []Thing{
 			{Name: "thermostat-001", ClientID: "0017", Username: "thermostat", Password: "crlf-secret", PasswordFile: "files/crlf", SchemaDir: "files/schemas"},
 			{Name: "pump 7", ClientID: "pump 7", Password: "hunter2-pump"},

@@ -19,6 +19,7 @@ type key struct {
 	unit      string
 	doc       string
 	kind      reflect.Type
+	fixed     bool // a running gateway can't change it
 }
 
 // keys reads the declaration of a struct.
@@ -34,6 +35,7 @@ func keys(t reflect.Type) []key {
 			name: name, index: i, kind: f.Type,
 			preset: f.Tag.Get("default"), oneOf: strings.Fields(f.Tag.Get("oneof")),
 			unit: f.Tag.Get("unit"), doc: f.Tag.Get("doc"), otherwise: f.Tag.Get("else"),
+			fixed: f.Tag.Get("fixed") != "",
 		})
 	}
 	return out

@@ -81,14 +81,20 @@ func configurationDoc() string {
 		"- Paths are relative to the directory of the configuration file.\n" +
 		"- A duration is a number with `ms`, `s`, `m` or `h`, as `30s` or `1h30m`. A size is a number of bytes, or a number with\n" +
 		"  `KiB`, `MiB`, `GiB` or `TiB`.\n" +
-		"- A key without a value, or with `null`, has its default.\n\n" +
+		"- A key without a value, or with `null`, has its default.\n" +
+		"- A running bridge follows this file and those that it names: [reload.md](reload.md). What is marked *restart* it can't\n" +
+		"  change, and refuses. TLS files: [tls.md](tls.md).\n\n" +
 		"The least that works:\n\n```yaml\nmqtt: {server: mqtts://broker.example.com}\nthings:\n  - {name: thermostat-001, username: thermostat-001, password_file: thermostat-001.password}\n```\n")
 	for _, k := range keys(reflect.TypeFor[Config]()) {
 		about := sentence(k.doc) + "."
 		if k.otherwise != "" {
 			about += " " + sentence(k.otherwise) + "."
 		}
+		if k.fixed {
+			about += " Changed by a *restart* only."
+		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Key | Type | Default | Meaning |\n|---|---|---|---|\n", k.name, about)
+		k.fixed = false // it is said above
 		configurationRows(&b, k, "")
 	}
 	return b.String()
@@ -113,7 +119,11 @@ func configurationRows(b *strings.Builder, k key, path string) {
 	case k.kind.Kind() == reflect.Slice:
 		value = "`[" + strings.Join(strings.Fields(k.preset), ", ") + "]`"
 	}
-	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, typeName(k), value, cell(sentence(k.doc)))
+	about := cell(sentence(k.doc))
+	if k.fixed {
+		about += "; *restart*"
+	}
+	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, typeName(k), value, about)
 }
 
 func typeName(k key) string {

@@ -4,17 +4,18 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge"
+	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -22,33 +23,37 @@ import (
 
 // Gateway is the whole bridge: the NATS side, one session per Thing, and what lies between.
 type Gateway struct {
-	cfg   *Config
-	build Build
-	log   *slog.Logger
+	// Level, when it is set before Run, follows log.level; without it a reload can't change that.
+	Level *slog.LevelVar
 
-	catalog *schemas.Catalog
-	own     map[mapping.Thing]*schemas.ThingSchemas
-	metrics *Metrics
+	build        Build
+	log          *slog.Logger
+	catalog      *schemas.Catalog
+	metrics      *Metrics
+	certificates *certificates
 
 	server *local.Server // nil with an external NATS
 	nc     *nats.Conn
 	store  *local.Store
-	api    bridge.ShadowAPI
-	things []*thing
+	desks  desks
 
+	// Of Run's goroutine, which alone changes what there is.
+	cfg        *Config
+	own        map[mapping.Thing]ownSchemas // of the first configuration
+	api        *cloud.API                   // nil: none is configured
+	files      map[TLS]*tlsFiles
+	edges      sync.WaitGroup // what belongs to no Thing
+	stopTaking context.CancelFunc
+	failed     func(error) // ends the run
+	changes    chan change
+
+	things    atomic.Pointer[[]*thing]
 	listening chan struct{}
+	services  atomic.Pointer[local.Service] // set when it listens
+	stopping  atomic.Bool
 	natsURL   string
 	httpAddr  string
 }
-
-// How long a stop may take, in its parts: requests and commands that programs wait for, what is in
-// flight to the broker, everything else, and what the store has to write down. The contract allows 10 s.
-const (
-	finishTime = 4 * time.Second
-	drainTime  = 2 * time.Second
-	stopTime   = 2 * time.Second
-	closeTime  = time.Second
-)
 
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
 // other effect.
@@ -57,19 +62,22 @@ func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, own: map[mapping.Thing]*schemas.ThingSchemas{}, listening: make(chan struct{})}
-	for _, t := range cfg.Things {
-		if t.SchemaDir == "" {
-			continue
-		}
-		own, err := catalog.LoadThing(t.SchemaDir)
-		if err != nil {
-			return nil, fmt.Errorf("schemas of thing %q: %w", t.Name, err)
-		}
-		g.own[mapping.Thing(t.Name)] = own
+	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, files: map[TLS]*tlsFiles{},
+		listening: make(chan struct{}), changes: make(chan change)}
+	if g.own, err = g.loadSchemas(cfg); err != nil {
+		return nil, err
 	}
-	g.metrics = NewMetrics(build, g.names())
+	g.metrics = NewMetrics(build, cfg.names())
+	g.certificates = newCertificates(g.metrics, log)
 	return g, nil
+}
+
+// all are the Things that there are now.
+func (g *Gateway) all() []*thing {
+	if ts := g.things.Load(); ts != nil {
+		return *ts
+	}
+	return nil
 }
 
 // Listening is closed when programs can connect: every stream and service is there.
@@ -87,140 +95,100 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	for _, w := range g.cfg.Warnings {
 		g.log.Warn(w.String())
 	}
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWork()
+	g.certificates.use(g.cfg.certificates())
 	if err := g.openNATS(ctx); err != nil {
 		return err
 	}
 	defer g.closeNATS()
-	if g.api, err = g.newAPI(); err != nil {
+	if g.api, err = g.newAPI(g.cfg.Fleets); err != nil {
 		return err
 	}
-	if err := g.makeThings(ctx); err != nil {
+	plans := make([]plan, len(g.cfg.Things))
+	for i, t := range g.cfg.Things {
+		plans[i] = newPlan(g.cfg, t, g.own[mapping.Thing(t.Name)])
+	}
+	made, err := g.maker(g.cfg, g.own, g.api).all(ctx, plans)
+	if err != nil {
 		return err
 	}
-	services, err := local.Serve(g.nc, g.subjects(), g.requests(), g.build.Version)
+	g.things.Store(&made)
+	g.desks.open(made, g.cfg.Requests.Timeout)
+	services, err := local.Serve(g.nc, g.subjects(), &g.desks, g.build.Version)
 	if err != nil {
 		return err
 	}
 	defer services.Close()
+	clerk, err := local.ServeUsers(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log)
+	if err != nil {
+		return err
+	}
+	defer clerk.Close()
 	http, err := g.serveHTTP()
 	if err != nil {
 		return err
 	}
 	defer http.Close()
+	g.services.Store(services)
 	if err := g.listen(); err != nil {
 		return err
 	}
-	return g.work(ctx, work, stopWork, services)
+	return g.work(ctx, services)
 }
 
-// work runs every part until ctx ends or one of them fails. Then it stops in this order: nothing new is
-// begun for programs and what they wait for is finished, while everything still flows; nothing is
-// taken from the sources any more and what is in flight is finished; the rest.
-func (g *Gateway) work(ctx, work context.Context, stopWork func(), services *local.Service) error {
+// work runs every part until ctx ends or one of them fails, and carries out reloads one after the other.
+// Then it stops everything, in order.
+func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	take, stopTaking := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTaking()
-	var edges, pumps sync.WaitGroup
-	failed := func(err error) {
+	g.failed = func(err error) {
 		if err != nil && run.Err() == nil {
 			fail(err)
 		}
 	}
-	for _, t := range g.things {
-		for _, q := range t.queues {
-			edges.Go(func() { failed(q.Run(take)) })
-		}
-		edges.Go(func() { failed(t.session.Run(work)) })
-		pumps.Go(func() { failed(t.bridge.Run(take, work)) })
-	}
-	edges.Go(func() { g.watchQueues(take) })
+	var take context.Context
+	take, g.stopTaking = context.WithCancel(context.WithoutCancel(ctx))
+	defer g.stopTaking()
+	g.edges.Go(func() { g.watchQueues(take) })
+	g.edges.Go(func() { g.certificates.follow(take) })
 	if g.server != nil {
-		edges.Go(func() { failed(g.store.Guard(take, g.cfg.NATS.Embedded.StoreDir)) })
+		dir := g.cfg.NATS.Embedded.StoreDir
+		g.edges.Go(func() { g.failed(g.store.Guard(take, dir)) })
 	}
-
-	<-run.Done()
-	g.log.Info("stopping")
-	if ctx.Err() != nil { // nothing is broken
-		g.finish(services)
+	for _, t := range g.all() {
+		t.start(g.failed)
 	}
-	stopTaking()
-	for _, t := range g.things {
-		t.session.StopTaking()
+	g.edges.Go(func() { giveBack(take) })
+	for run.Err() == nil {
+		select {
+		case <-run.Done():
+		case c := <-g.changes:
+			c.done <- g.reload(run, c.cfg)
+		}
 	}
-	wait := drainTime
-	if !g.anyConnected() {
-		wait = 0 // what is handed over waits for a link; the store has it
-	}
-	inTime(wait, pumps.Wait)
-	stopWork()
-	if !inTime(stopTime, func() { pumps.Wait(); edges.Wait(); g.finishCommands() }) {
-		return errors.New("some parts did not stop in time; nothing is lost, what was queued is stored")
+	g.stopping.Store(true)
+	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
+		return err
 	}
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
 	}
-	g.closeBooks(context.WithoutCancel(ctx))
+	last, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	g.closeBooks(last, g.all())
+	if err := g.store.Note(last, true); err != nil {
+		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
+	}
 	g.log.Info("stopped")
 	return nil
 }
 
-// closeBooks makes sure that the store knows what was settled, and what it holds.
-func (g *Gateway) closeBooks(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, closeTime)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, t := range g.things {
-		for _, q := range t.queues {
-			all.Go(func() {
-				if err := q.Flush(ctx); err != nil {
-					g.log.Warn("some messages that the broker has may be sent again after the next start", "thing", string(t.bridge.Name), "error", err)
-				}
-			})
-		}
-	}
-	all.Wait()
-	if err := g.store.Note(ctx, true); err != nil {
-		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
-	}
-}
-
-// finish lets requests and commands end that programs or the cloud wait for.
-func (g *Gateway) finish(services *local.Service) {
-	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
-	defer cancel()
-	inTime(finishTime, func() {
-		services.Drain(ctx)
-		g.finishCommands()
-	})
-}
-
-func (g *Gateway) finishCommands() {
-	var all sync.WaitGroup
-	for _, t := range g.things {
-		all.Go(t.bridge.Finish)
-	}
-	all.Wait()
-}
-
-// inTime tells whether f ended in this time; else f goes on by itself.
-func inTime(d time.Duration, f func()) bool {
-	done := make(chan struct{})
-	go func() { f(); close(done) }()
-	select {
-	case <-done:
-		return true
-	default:
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-done:
-		return true
-	case <-timer.C:
-		return false
+// run starts Things beside those that there are.
+func (g *Gateway) run(made []*thing) {
+	now := slices.Concat(g.all(), made)
+	g.things.Store(&now)
+	g.desks.open(now, g.cfg.Requests.Timeout)
+	for _, t := range made {
+		t.start(g.failed)
 	}
 }
 
@@ -232,14 +200,6 @@ func (g *Gateway) subjects() mapping.Subjects {
 	return s
 }
 
-func (g *Gateway) names() []mapping.Thing {
-	names := make([]mapping.Thing, len(g.cfg.Things))
-	for i, t := range g.cfg.Things {
-		names[i] = mapping.Thing(t.Name)
-	}
-	return names
-}
-
 // openNATS starts the embedded server or dials the external one, and opens the store on it.
 func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	defer func() {
@@ -248,6 +208,8 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		}
 	}()
 	n := g.cfg.NATS
+	var intake *nats.Conn // closed with the store
+	var restarting func() bool
 	if n.URL == "" {
 		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
 			return err
@@ -255,8 +217,12 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if g.nc, err = g.server.Connect("fleetbridge"); err != nil {
 			return err
 		}
+		if intake, err = g.server.Connect("fleetbridge intake"); err != nil {
+			return err
+		}
+		restarting = g.server.Restarting
 	} else {
-		dial, err := n.dial()
+		dial, err := n.dial(g.log)
 		if err != nil {
 			return err
 		}
@@ -266,7 +232,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		}
 	}
 	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
-		Subjects: g.subjects(), Things: g.names(), Replicas: n.Replicas, Window: window,
+		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Intake: intake, Restarting: restarting,
 		Relaxed:      g.server != nil && !n.Embedded.Sync.Always,
 		Up:           local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
@@ -282,15 +248,9 @@ func (g *Gateway) serverConfig() local.ServerConfig {
 		// An interval relaxes telemetry alone; see StoreConfig.Relaxed.
 		SyncAlways: true, SyncInterval: e.Sync.Interval,
 	}
-	for _, u := range g.cfg.Local.Users {
-		user := local.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow}
-		for _, t := range u.Things {
-			user.Things = append(user.Things, mapping.Thing(t))
-		}
-		if len(user.Things) == 0 {
-			user.Things = g.names()
-		}
-		c.Users = append(c.Users, user)
+	c.Users = g.cfg.LocalUsers()
+	if e.TLS != (ListenTLS{}) {
+		c.TLS = (&tlsFiles{names: e.TLS.files(), build: serverConfig, log: g.log}).server()
 	}
 	return c
 }
@@ -319,22 +279,14 @@ func (g *Gateway) listen() error {
 		}
 		g.natsURL = g.server.URL()
 	}
-	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.things))
+	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
 	close(g.listening)
 	return nil
 }
 
-func (g *Gateway) requests() *bridge.Requests {
-	r := &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: g.cfg.Requests.Timeout}
-	for _, t := range g.things {
-		r.Things[t.bridge.Name] = t.bridge.Desk
-	}
-	return r
-}
-
 func (g *Gateway) serveHTTP() (*http.Server, error) {
 	g.metrics.Collect(g)
-	srv := &http.Server{Handler: NewHandler(g, g.metrics), ReadHeaderTimeout: 5 * time.Second}
+	srv := newHTTPServer(NewHandler(g, g.metrics))
 	if g.cfg.HTTP.Listen == "" {
 		return srv, nil
 	}

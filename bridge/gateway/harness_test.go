@@ -15,6 +15,7 @@ import (
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
@@ -36,6 +37,7 @@ type site struct {
 	stop   func()
 
 	statusBucket string
+	dial         []nats.Option
 }
 
 type siteOption func(*siteOptions)
@@ -47,6 +49,7 @@ type siteOptions struct {
 	edit   func(*gateway.Config)
 	cut    bool
 	noAPI  bool
+	dial   []nats.Option
 
 	statusBucket string
 }
@@ -59,9 +62,22 @@ func expect(warnings ...string) siteOption {
 		}
 	}
 }
-func edit(f func(*gateway.Config)) siteOption { return func(o *siteOptions) { o.edit = f } }
-func startCut() siteOption                    { return func(o *siteOptions) { o.cut = true } }
-func withoutAPI() siteOption                  { return func(o *siteOptions) { o.noAPI = true } }
+func edit(f func(*gateway.Config)) siteOption {
+	return func(o *siteOptions) {
+		before := o.edit
+		o.edit = func(c *gateway.Config) {
+			if before != nil {
+				before(c)
+			}
+			f(c)
+		}
+	}
+}
+func startCut() siteOption { return func(o *siteOptions) { o.cut = true } }
+func dialWith(options ...nats.Option) siteOption {
+	return func(o *siteOptions) { o.dial = options }
+}
+func withoutAPI() siteOption { return func(o *siteOptions) { o.noAPI = true } }
 func cloud(f func(*fleetstest.Options)) siteOption {
 	return func(o *siteOptions) { f(&o.sim) }
 }
@@ -74,7 +90,7 @@ func open(t *testing.T, options ...siteOption) *site {
 	for _, f := range options {
 		f(&o)
 	}
-	s := &site{t: t, statusBucket: o.statusBucket}
+	s := &site{t: t, statusBucket: o.statusBucket, dial: o.dial}
 	if *brokerFlag == "mosquitto" {
 		s.broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
 		o.sim.Broker = s.broker.URL()
@@ -138,7 +154,11 @@ func (s *site) start() {
 	case <-s.context().Done():
 		s.t.Fatal("the bridge did not start in time")
 	}
-	nc, err := nats.Connect(gw.NATSURL(), nats.Name("test program"))
+	login, err := local.OperatorLogin(s.cfg.NATS.Embedded.StoreDir) // with users the test is the operator
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	nc, err := nats.Connect(gw.NATSURL(), append([]nats.Option{nats.Name("test program"), login}, s.dial...)...)
 	if err != nil {
 		s.t.Fatal(err)
 	}

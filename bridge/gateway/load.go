@@ -19,11 +19,20 @@ import (
 // problem at once; what is merely doubtful stands in Config.Warnings. env is os.LookupEnv, or a
 // test's.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
+	c, _, err := loadWatched(path, env)
+	return c, err
+}
+
+// loadWatched tells besides which files it read, or would have; also when it fails.
+func loadWatched(path string, env func(string) (string, bool)) (*Config, watchlist, error) {
+	r := &report{file: path}
+	r.files.add(root{path: path})
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Problems{{File: path, Message: "can't be read: " + reason(err)}}
+		return nil, r.files, Problems{{File: path, Message: "can't be read: " + reason(err)}}
 	}
-	return parse(path, data, env)
+	c, err := r.parse(data, env)
+	return c, r.files, err
 }
 
 func reason(err error) string {
@@ -35,13 +44,16 @@ func reason(err error) string {
 
 // parse is Load for what was read already. Names of files in it are relative to path's directory.
 func parse(path string, data []byte, env func(string) (string, bool)) (*Config, error) {
-	r := &report{file: path}
+	return (&report{file: path}).parse(data, env)
+}
+
+func (r *report) parse(data []byte, env func(string) (string, bool)) (*Config, error) {
 	c := &Config{}
 	preset(reflect.ValueOf(c).Elem())
 	if root, ok := r.tree(data); ok {
 		d := &decoder{report: r, env: env, anchors: map[string]ast.Node{}}
 		d.document(root, c)
-		v := &validator{report: r, Config: c, dir: filepath.Dir(path)}
+		v := &validator{report: r, Config: c, dir: filepath.Dir(r.file)}
 		v.all()
 	}
 	if err := r.err(); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,12 +20,17 @@ import (
 // is the core's bridge.Observer; every series that it can ever count in exists from the start, so a
 // counter is never born at 1 and counting costs no allocation.
 type Metrics struct {
-	things    []mapping.Thing
 	registry  *prometheus.Registry
 	messages  map[messageLabels]prometheus.Counter
 	dead      map[deadLabels]prometheus.Counter
 	forward   [2]prometheus.Observer
-	connected map[mapping.Thing]prometheus.Gauge
+	connected *prometheus.GaugeVec
+	expiry    *prometheus.GaugeVec
+	// Of the last reload: whether it worked; and when one last did.
+	reloaded, reloadedAt prometheus.Gauge
+
+	mu     sync.Mutex
+	things []mapping.Thing
 }
 
 var _ bridge.Observer = (*Metrics)(nil)
@@ -63,11 +70,9 @@ type Queues interface {
 // NewMetrics makes the metrics of a gateway with these Things, all of them not connected.
 func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	m := &Metrics{
-		things:    things,
-		registry:  prometheus.NewRegistry(),
-		messages:  map[messageLabels]prometheus.Counter{},
-		dead:      map[deadLabels]prometheus.Counter{},
-		connected: map[mapping.Thing]prometheus.Gauge{},
+		registry: prometheus.NewRegistry(),
+		messages: map[messageLabels]prometheus.Counter{},
+		dead:     map[deadLabels]prometheus.Counter{},
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.countMessages()
@@ -76,24 +81,30 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	forward := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fleetbridge_forward_seconds",
 		Help:    "Time from taking charge of a message to its delivery; delivered messages only.",
 		Buckets: forwardBuckets}, []string{"direction"})
-	connected := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_mqtt_connected",
+	m.connected = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_mqtt_connected",
 		Help: "1 while the Thing's MQTT session is connected, else 0."}, []string{"thing"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_build_info",
 		Help: "Always 1; the labels tell what is running."}, []string{"version", "commit", "goversion"})
-	m.registry.MustRegister(forward, connected, build)
+	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_certificate_expiry_timestamp_seconds",
+		Help: "When the certificate expires, Unix time: of a chain its first certificate to do so, of a file of authorities its last. use is the key that names the file."},
+		[]string{"file", "use"})
+	m.reloaded = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_successful",
+		Help: "1 when the last configuration that was read is in force, 0 when it was refused."})
+	m.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_success_timestamp_seconds",
+		Help: "When the configuration in force was read, Unix time."})
+	m.registry.MustRegister(forward, m.connected, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())
 	}
-	for _, t := range things {
-		m.connected[t] = connected.WithLabelValues(string(t))
-	}
+	m.SetThings(things)
 	build.WithLabelValues(b.Version, b.Commit, runtime.Version()).Set(1)
 	return m
 }
 
 // Collect adds the queues to what is scraped. It is called once.
 func (m *Metrics) Collect(q Queues) {
-	m.registry.MustRegister(&queueCollector{m.things, q,
+	m.registry.MustRegister(&queueCollector{m.Things, q,
 		prometheus.NewDesc("fleetbridge_queued_messages",
 			"Messages of the Thing that are stored and not yet acknowledged by the broker.", []string{"thing"}, nil),
 		prometheus.NewDesc("fleetbridge_accepted_messages_total",
@@ -152,16 +163,50 @@ func (m *Metrics) Outcome(f bridge.Fate) {
 	}
 }
 
+// Things are those that have series of their own.
+func (m *Metrics) Things() []mapping.Thing {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.things)
+}
+
+// SetThings changes the Things. New ones are not connected; the series of those that are gone end.
+func (m *Metrics) SetThings(things []mapping.Thing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.things {
+		if !slices.Contains(things, t) {
+			m.connected.DeleteLabelValues(string(t))
+		}
+	}
+	for _, t := range things {
+		m.connected.WithLabelValues(string(t)) // 0, or what it is
+	}
+	m.things = slices.Clone(things)
+}
+
 // Connected sets whether a Thing's MQTT session is connected now.
 func (m *Metrics) Connected(t mapping.Thing, connected bool) {
-	g, ok := m.connected[t]
-	switch {
-	case !ok:
-	case connected:
-		g.Set(1)
-	default:
-		g.Set(0)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Contains(m.things, t) {
+		return
 	}
+	value := 0.0
+	if connected {
+		value = 1
+	}
+	m.connected.WithLabelValues(string(t)).Set(value)
+}
+
+// Reloaded tells how a reload ended.
+func (m *Metrics) Reloaded(ok bool, at time.Time) {
+	if !ok {
+		m.reloaded.Set(0)
+		return
+	}
+	m.reloaded.Set(1)
+	m.reloadedAt.Set(float64(at.UnixMilli()) / 1000)
 }
 
 // ServeHTTP is the /metrics page.
@@ -171,7 +216,7 @@ func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // queueCollector asks for the queues when somebody scrapes, so that nothing is counted in between.
 type queueCollector struct {
-	things []mapping.Thing
+	things func() []mapping.Thing
 	queues Queues
 	queued *prometheus.Desc
 	taken  *prometheus.Desc
@@ -193,7 +238,7 @@ func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
-	for _, t := range q.things {
+	for _, t := range q.things() {
 		out <- prometheus.MustNewConstMetric(q.queued, prometheus.GaugeValue, float64(queued[t]), string(t))
 	}
 	if n, err := q.queues.Accepted(ctx); err == nil {

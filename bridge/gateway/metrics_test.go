@@ -52,7 +52,9 @@ func sample(t *testing.T, m *Metrics, series string) string {
 }
 
 func testMetrics() *Metrics {
-	return NewMetrics(Build{"v1.2.3", "abc"}, []mapping.Thing{"pump-07", "pump 8"})
+	m := NewMetrics(Build{"v1.2.3", "abc"}, []mapping.Thing{"pump-07", "pump 8"})
+	m.expiry.WithLabelValues("ca.pem", "mqtt.tls.ca_file").Set(2e9)
+	return m
 }
 
 func TestOutcomesAreCounted(t *testing.T) {
@@ -156,13 +158,16 @@ func TestNames(t *testing.T) {
 		got[f.GetName()] = strings.Join(labels, ",")
 	}
 	want := map[string]string{
-		"fleetbridge_messages_total":          "channel,direction,outcome",
-		"fleetbridge_mqtt_connected":          "thing",
-		"fleetbridge_queued_messages":         "thing",
-		"fleetbridge_dead_letters_total":      "code,direction",
-		"fleetbridge_forward_seconds":         "direction",
-		"fleetbridge_accepted_messages_total": "",
-		"fleetbridge_build_info":              "commit,goversion,version",
+		"fleetbridge_messages_total":                               "channel,direction,outcome",
+		"fleetbridge_mqtt_connected":                               "thing",
+		"fleetbridge_queued_messages":                              "thing",
+		"fleetbridge_dead_letters_total":                           "code,direction",
+		"fleetbridge_forward_seconds":                              "direction",
+		"fleetbridge_accepted_messages_total":                      "",
+		"fleetbridge_build_info":                                   "commit,goversion,version",
+		"fleetbridge_certificate_expiry_timestamp_seconds":         "file,use",
+		"fleetbridge_config_last_reload_successful":                "",
+		"fleetbridge_config_last_reload_success_timestamp_seconds": "",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -27,7 +27,7 @@ func (p Problem) String() string {
 	if p.Path != "" {
 		s += ": " + p.Path
 	}
-	return s + ": " + p.Message
+	return strings.TrimPrefix(s+": "+p.Message, ": ") // the file may have no name
 }
 
 // Problems is the error of Load: everything that is wrong, in the order of the file.
@@ -50,7 +50,11 @@ type report struct {
 	positions map[string]position
 	problems  Problems
 	warnings  []Problem
+	files     watchlist
 }
+
+// watch takes note of a file that is about to be read.
+func (r *report) watch(path string) { r.files.add(root{path: path}) }
 
 func (r *report) place(path string, p position) {
 	if r.positions == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"sync"
 	"time"
 
 	"fleetbridge/bridge"
@@ -28,85 +29,137 @@ const (
 	natsHeadroom = 64 << 10
 )
 
-// thing is a Thing with its edges.
+// thing is a Thing with its edges, which starts and stops by itself.
 type thing struct {
+	plan    plan
 	bridge  *bridge.Thing
 	session *cloud.Session
 	queues  []*local.Queue
+
+	take, work   context.Context
+	noMore, over context.CancelFunc
+	pumps, edges sync.WaitGroup
 }
 
-// makeThings wires every configured Thing. Nothing connects yet.
-func (g *Gateway) makeThings(ctx context.Context) error {
-	tlsConfig, err := g.cfg.MQTT.TLS.Client()
-	if err != nil {
-		return err
+// start runs the Thing until it is stopped. failed is told of what makes going on impossible.
+func (t *thing) start(failed func(error)) {
+	for _, q := range t.queues {
+		t.edges.Go(func() { failed(q.Run(t.take)) })
 	}
-	servers := make([]*url.URL, len(g.cfg.MQTT.Server))
-	for i, s := range g.cfg.MQTT.Server {
-		if servers[i], err = url.Parse(s); err != nil {
-			return fmt.Errorf("mqtt.server: %w", err)
-		}
-	}
-	m := g.cfg.MQTT
-	session := cloud.Config{
-		Servers: servers, TLS: tlsConfig, KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout,
+	t.edges.Go(func() { failed(t.session.Run(t.work)) })
+	t.pumps.Go(func() { failed(t.bridge.Run(t.take, t.work)) })
+}
+
+// stopTaking has nothing taken any more from programs and from the broker.
+func (t *thing) stopTaking() {
+	t.noMore()
+	t.session.StopTaking()
+}
+
+// stopWork ends the session, with DISCONNECT 0x00, and whatever goes on.
+func (t *thing) stopWork() { t.over() }
+
+// maker makes Things of one configuration. Nothing that it makes connects before it is started.
+type maker struct {
+	g        *Gateway
+	session  cloud.Config
+	ports    bridge.Ports
+	maxBytes int
+	maxAge   time.Duration
+	own      map[mapping.Thing]ownSchemas
+}
+
+func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.API) maker {
+	m := c.MQTT
+	out := maker{g: g, own: own, maxBytes: int(c.Limits.Payload), maxAge: c.NATS.Up.MaxAge, ports: g.ports(api), session: cloud.Config{
+		KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout,
 		ReceiveMaximum: uint16(m.ReceiveMaximum), Compact: m.Subscriptions == SubscriptionsCompact,
 		Backoff:        cloud.Backoff{Max: reconnectMax},
 		MaxPublishRate: m.MaxPublishRate, Window: window, MaxPacket: g.maxPacket(),
-	}
-	run := instance()
-	for _, t := range g.cfg.Things {
-		made, err := g.makeThing(ctx, t, session, g.ports(), run)
+	}}
+	for _, s := range m.Server {
+		u, err := url.Parse(s)
 		if err != nil {
-			return err
+			panic("gateway: the configuration was not validated: " + err.Error())
 		}
-		g.things = append(g.things, made)
+		out.session.Servers = append(out.session.Servers, u)
 	}
-	return nil
+	return out
 }
 
 // ports are the parts that Things share.
-func (g *Gateway) ports() bridge.Ports {
+func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	s := g.store
-	return bridge.Ports{
-		Down: s.Down(), Graveyard: s, Archive: s, Outbox: s, Handlers: local.NewHandlers(g.nc, g.subjects()), API: g.api,
+	out := bridge.Ports{
+		Down: s.Down(), Graveyard: s, Archive: s, Outbox: s, Handlers: local.NewHandlers(g.nc, g.subjects()),
 		Shadows: s.Shadow(), Statuses: s.Status(), Executions: s.Executions(), Leases: s.Leases(), Marks: s.Marks(),
 		Catalog: g.catalog, Observer: g.metrics, Now: time.Now, Log: g.log,
 	}
+	if api != nil {
+		out.API = api
+	}
+	return out
 }
 
-func (g *Gateway) makeThing(ctx context.Context, c Thing, sc cloud.Config, p bridge.Ports, run string) (*thing, error) {
-	name := mapping.Thing(c.Name)
-	sc.ClientID, sc.Username, sc.Password = c.ClientID, c.Username, string(c.Password)
-	made := &thing{}
-	made.session = cloud.NewSession(name, sc, cloud.Hooks{
-		State: func(s cloud.State) { g.stateChanged(ctx, made, s) },
-		Ready: func(ctx context.Context, present bool) { made.bridge.Ready(ctx, present) },
+// all makes one Thing after the other. With an error it returns those that it made or began to make.
+func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
+	var made []*thing
+	for _, p := range plans {
+		t, err := m.make(ctx, p)
+		made = append(made, t)
+		if err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+// make takes the Thing's queues over and loads what the store knows of it. With an error the Thing has
+// the queues that it took over, and no more.
+func (m maker) make(ctx context.Context, p plan) (*thing, error) {
+	g, name, t := m.g, p.name(), &thing{plan: p}
+	sc := m.session
+	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
+	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
+	t.session = cloud.NewSession(name, sc, cloud.Hooks{
+		State: func(s cloud.State) { g.stateChanged(t, s) },
+		Ready: func(ctx context.Context, present bool) { t.bridge.Ready(ctx, present) },
 	}, g.log)
-	p.Cloud = made.session
-	p.Queues = map[mapping.Class]bridge.Source{}
+	ports := m.ports
+	ports.Cloud = t.session
+	ports.Queues = map[mapping.Class]bridge.Source{}
 	for _, class := range mapping.Classes {
 		q, err := g.store.Queue(ctx, name, class)
 		if err != nil {
-			return nil, err
+			return t, err
 		}
-		made.queues = append(made.queues, q)
-		p.Queues[class] = q
+		t.queues = append(t.queues, q)
+		ports.Queues[class] = q
 	}
-	cmd := g.cfg.Commands
+	cmd := p.commands
 	var err error
-	made.bridge, err = bridge.NewThing(ctx, bridge.ThingConfig{
-		Thing: name, Own: g.own[name], Merged: g.cfg.Shadow.Report == ReportMerged, MaxBytes: int(g.cfg.Limits.Payload), Instance: run,
-		MaxAge:   g.cfg.NATS.Up.MaxAge,
+	t.bridge, err = bridge.NewThing(ctx, bridge.ThingConfig{
+		Thing: name, Own: m.own[name].schemas, Merged: p.shadow.Report == ReportMerged, MaxBytes: m.maxBytes, Instance: instance(),
+		MaxAge:   m.maxAge,
 		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew},
-	}, p)
-	return made, err
+	}, ports)
+	t.work, t.over = context.WithCancel(context.WithoutCancel(ctx))
+	t.take, t.noMore = context.WithCancel(t.work)
+	return t, err
+}
+
+// clientFiles is shared by all that use the same files. It belongs to Run's goroutine.
+func (g *Gateway) clientFiles(names TLS) *tlsFiles {
+	if g.files[names] == nil {
+		g.files[names] = &tlsFiles{names: names, build: clientConfig, log: g.log}
+	}
+	return g.files[names]
 }
 
 // stateChanged carries a session's state into the Thing's status and the metrics.
-func (g *Gateway) stateChanged(ctx context.Context, t *thing, s cloud.State) {
+func (g *Gateway) stateChanged(t *thing, s cloud.State) {
 	g.metrics.Connected(t.bridge.Name, s.Connected)
-	t.bridge.Connected(context.WithoutCancel(ctx), func(status *bridge.Status) {
+	t.bridge.Connected(context.WithoutCancel(t.work), func(status *bridge.Status) {
 		status.Connected, status.Subscribed, status.SessionPresent = s.Connected, s.Subscribed, s.SessionPresent
 		status.Since, status.LastError = s.Since.UTC(), s.LastError
 	})
@@ -114,15 +167,6 @@ func (g *Gateway) stateChanged(ctx context.Context, t *thing, s cloud.State) {
 
 // maxPacket is the largest packet that a broker may send.
 func (g *Gateway) maxPacket() int { return int(g.cfg.Limits.Payload) + packetHeadroom }
-
-func (g *Gateway) anyConnected() bool {
-	for _, t := range g.things {
-		if t.session.State().Connected {
-			return true
-		}
-	}
-	return false
-}
 
 // queueInterval is how often the number of waiting messages in the status is brought up to date.
 const queueInterval = 2 * time.Second
@@ -148,7 +192,7 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		if err != nil {
 			continue // the store's own troubles are logged where they are met
 		}
-		for _, t := range g.things {
+		for _, t := range g.all() {
 			t.bridge.Status.Change(context.WithoutCancel(ctx), func(s *bridge.Status) { s.Queued = queued[t.bridge.Name] })
 		}
 	}
@@ -168,7 +212,7 @@ func (g *Gateway) Ready(context.Context) []NotReady {
 	if !g.nc.IsConnected() {
 		out = append(out, NotReady{Reason: "not connected to NATS"})
 	}
-	for _, t := range g.things {
+	for _, t := range g.all() {
 		s := t.session.State()
 		switch {
 		case !s.Connected:
@@ -187,8 +231,7 @@ func withCause(what, cause string) string {
 	return what + ": " + cause
 }
 
-func (g *Gateway) newAPI() (bridge.ShadowAPI, error) {
-	f := g.cfg.Fleets
+func (g *Gateway) newAPI(f Fleets) (*cloud.API, error) {
 	if f.URL == "" {
 		return nil, nil
 	}
@@ -196,5 +239,5 @@ func (g *Gateway) newAPI() (bridge.ShadowAPI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleets.url: %w", err)
 	}
-	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret)}), nil
+	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: g.clientFiles(f.TLS).config}), nil
 }

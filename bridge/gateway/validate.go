@@ -3,6 +3,7 @@ package gateway
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -43,7 +44,7 @@ func (v *validator) mqtt() {
 	if len(m.Server) == 0 && !v.broken("mqtt.server") {
 		v.problem("mqtt.server", "is missing, write the broker's URL, such as mqtts://broker.example.com:8883")
 	}
-	secure := false
+	encrypted := false
 	for i, s := range m.Server {
 		at := v.item("mqtt.server", i)
 		if v.broken(at) {
@@ -55,10 +56,10 @@ func (v *validator) mqtt() {
 			continue
 		}
 		m.Server[i] = url
-		secure = secure || strings.HasPrefix(url, "mqtts:") || strings.HasPrefix(url, "wss:")
+		encrypted = encrypted || secure(url)
 	}
 	v.tls("mqtt.tls", &m.TLS)
-	if !secure && m.TLS != (TLS{}) && !v.broken("mqtt") {
+	if !encrypted && m.TLS != (TLS{}) && !v.broken("mqtt") {
 		v.warn("mqtt.tls", "is not used: no server is mqtts or wss")
 	}
 	v.seconds("mqtt.keep_alive", m.KeepAlive, 65535*time.Second)
@@ -73,6 +74,7 @@ func (v *validator) mqtt() {
 func (v *validator) fleets() {
 	f := &v.Fleets
 	v.secret("fleets", "api_secret", &f.APISecret, &f.APISecretFile)
+	v.tls("fleets.tls", &f.TLS)
 	if f.URL == "" {
 		if !v.broken("fleets") && (f.APIKey != "" || f.APISecret != "") {
 			v.problem("fleets.url", "is missing, write the deployment's API endpoint or remove the keys beside it")
@@ -85,6 +87,9 @@ func (v *validator) fleets() {
 		v.problem("fleets.url", "%s", err)
 	case plain:
 		v.warn("fleets.url", "is http: the API key travels readable, use https")
+		if f.TLS != (TLS{}) {
+			v.warn("fleets.tls", "is not used: fleets.url is http")
+		}
 	}
 	if f.APIKey == "" {
 		v.problem("fleets.api_key", "is missing, fleets.url needs it")
@@ -125,6 +130,10 @@ func (v *validator) things() {
 		}
 		v.mqttText(at+".username", t.Username)
 		v.secret(at, "password", &t.Password, &t.PasswordFile)
+		v.keyPair(at+".tls", &t.TLS)
+		if t.TLS != (KeyPair{}) && len(v.MQTT.Server) > 0 && !slices.ContainsFunc(v.MQTT.Server, secure) {
+			v.warn(at+".tls", "is not used: no server is mqtts or wss")
+		}
 		v.schemaDir(at+".schema_dir", &t.SchemaDir)
 	}
 }
@@ -166,6 +175,7 @@ func (v *validator) schemaDir(path string, dir *string) {
 		return
 	}
 	*dir = v.join(*dir)
+	v.files.add(root{*dir, schemaDepth})
 	if v.compiled[*dir] || !v.isDir(path, *dir) {
 		return
 	}
@@ -202,6 +212,7 @@ func (v *validator) secret(path, name string, s *Secret, file *string) {
 		return
 	}
 	*file = v.join(*file)
+	v.watch(*file)
 	if *s != "" {
 		v.problem(at, "is given beside %s, keep one of them", name)
 		return

@@ -14,6 +14,7 @@ import (
 func (v *validator) nats() {
 	n := &v.NATS
 	v.tls("nats.tls", &n.TLS)
+	v.listenTLS("nats.embedded.tls", &n.Embedded.TLS)
 	if n.CredsFile != "" {
 		n.CredsFile = v.join(n.CredsFile)
 		v.readable("nats.creds_file", n.CredsFile)
@@ -47,9 +48,6 @@ func (v *validator) external() {
 	v.NATS.URL = NATSURL(url)
 	if v.set("nats.embedded") {
 		v.warn("nats.embedded", "is not used: nats.url names another server")
-	}
-	if len(v.Local.Users) > 0 {
-		v.problem("local.users", "are of the embedded server; with nats.url, give programs accounts on that server and remove this")
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -15,23 +17,39 @@ func newRun(s streams) *cobra.Command {
 		Use:   "run --config FILE",
 		Short: "Run the bridge until SIGINT or SIGTERM",
 		Long: "Run the bridge until SIGINT or SIGTERM. Then it finishes what is in flight and stops within 10 s;\n" +
-			"what is queued stays stored. A second signal ends it at once.",
+			"what is queued stays stored. A second signal ends it at once.\n\n" +
+			"FILE is read again when it, or a file that it names, has changed, and on SIGHUP. Things are added, removed and\n" +
+			"changed without touching the others' sessions. A configuration that is broken, or that asks for what only a\n" +
+			"restart can do, is refused with a line in the log, and the old one stays in force.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(c, config)
+			if config == "" {
+				return usagef("%s: --config FILE is missing", c.Name())
+			}
+			again, stop := hangups()
+			defer stop()
+			file := gateway.NewFile(config, os.LookupEnv)
+			cfg, err := file.Load()
+			if err != nil {
+				c.PrintErrln(err)
+				return errReported
+			}
+			level := new(slog.LevelVar)
+			log := newLog(s, cfg.Log, level)
+			g, err := gateway.New(cfg, gateway.ReadBuild(version, commit), log)
 			if err != nil {
 				return err
 			}
-			return runGateway(c.Context(), cfg, newLog(s, cfg.Log))
+			g.Level = level
+			return runGateway(c.Context(), g, log, func(ctx context.Context) { g.Follow(ctx, file, again) })
 		},
 	}
 	configFlag(c, &config)
 	return c
 }
 
-// newLog makes the log that a configuration asks for, on the error stream.
-func newLog(s streams, c gateway.Log) *slog.Logger {
-	var level slog.Level
+// newLog makes the log that a configuration asks for, on the error stream. level is set, and may change.
+func newLog(s streams, c gateway.Log, level *slog.LevelVar) *slog.Logger {
 	_ = level.UnmarshalText([]byte(c.Level)) // one of slog's own words: the configuration is validated
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
@@ -40,10 +58,14 @@ func newLog(s streams, c gateway.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(s.err, options))
 }
 
-func runGateway(ctx context.Context, cfg *gateway.Config, log *slog.Logger) error {
-	g, err := gateway.New(cfg, gateway.ReadBuild(version, commit), log)
-	if err != nil {
-		return err
-	}
-	return g.Run(ctx)
+// runGateway runs the gateway, and beside it what tells systemd and what follows the configuration.
+func runGateway(ctx context.Context, g *gateway.Gateway, log *slog.Logger, follow func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { newSupervisor(g, log).tell(ctx) })
+	beside.Go(func() { follow(ctx) })
+	err := g.Run(ctx)
+	cancel()
+	beside.Wait()
+	return err
 }

@@ -1,0 +1,77 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// desks hands the requests of programs to the Things that there are at the time.
+type desks struct {
+	mu       sync.Mutex
+	requests *bridge.Requests
+	work     map[mapping.Thing]*desk
+}
+
+// desk counts the requests in work at one Thing.
+type desk struct {
+	work   sync.WaitGroup
+	closed bool
+}
+
+// open has these Things answer, and nobody else.
+func (d *desks) open(ts []*thing, timeout time.Duration) {
+	requests := &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: timeout}
+	work := map[mapping.Thing]*desk{}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range ts {
+		name := t.bridge.Name
+		requests.Things[name] = t.bridge.Desk
+		if d.requests != nil && d.requests.Things[name] == t.bridge.Desk {
+			work[name] = d.work[name]
+		} else {
+			work[name] = &desk{}
+		}
+	}
+	d.requests, d.work = requests, work
+}
+
+// close takes no more requests for these Things, and returns what waits for those in work.
+func (d *desks) close(ts []*thing) (wait func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var closed []*desk
+	for _, t := range ts {
+		if w := d.work[t.bridge.Name]; w != nil {
+			w.closed = true
+			closed = append(closed, w)
+		}
+	}
+	return func() {
+		for _, w := range closed {
+			w.work.Wait()
+		}
+	}
+}
+
+// Handle implements bridge.RequestHandler.
+func (d *desks) Handle(ctx context.Context, q bridge.Request) (bridge.Response, error) {
+	d.mu.Lock()
+	requests, w := d.requests, d.work[q.Thing]
+	if w != nil && w.closed {
+		d.mu.Unlock()
+		return bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline,
+			Message: fmt.Sprintf("thing %q is being taken out or started anew, try again", q.Thing)}
+	}
+	if w != nil {
+		w.work.Add(1)
+		defer w.work.Done()
+	}
+	d.mu.Unlock()
+	return requests.Handle(ctx, q)
+}

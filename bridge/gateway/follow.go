@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// File is a configuration file that a running gateway follows: the file itself and all that it names, but
+// for the store.
+type File struct {
+	path string
+	env  func(string) (string, bool)
+	seen watchlist // as it was read last
+}
+
+// NewFile names a configuration file; env is os.LookupEnv, or a test's.
+func NewFile(path string, env func(string) (string, bool)) *File { return &File{path: path, env: env} }
+
+// Load is the function Load, and remembers what the files looked like. It is not called while Follow runs.
+func (f *File) Load() (*Config, error) {
+	c, seen, err := loadWatched(f.path, f.env)
+	f.seen = seen
+	return c, err
+}
+
+// followInterval is how often the files are looked at. There is no notification that works for every file
+// system, and one look costs a stat for each file.
+const followInterval = time.Second
+
+// Follow reads the configuration again when again says so or a file has changed, and has the gateway
+// take it over, until ctx ends. A file counts as changed when it looks alike twice, and other than when it
+// was read: who writes several, or one in pieces, is waited for.
+func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
+	ticker := time.NewTicker(followInterval)
+	defer ticker.Stop()
+	var before *watchlist
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-ticker.C:
+			now := f.seen.again()
+			if now.same(f.seen) {
+				before = nil
+				continue
+			}
+			if before == nil || !now.same(*before) {
+				before = &now
+				continue
+			}
+		}
+		before = nil
+		c, err := f.Load()
+		if err == nil {
+			err = f.named(g.Reload(ctx, c))
+		}
+		if ctx.Err() == nil {
+			g.told(err)
+		}
+	}
+}
+
+// named says of problems which file they are about.
+func (f *File) named(err error) error {
+	problems, ok := err.(Problems)
+	for i := range problems {
+		problems[i].File = f.path
+	}
+	if !ok {
+		return err
+	}
+	return problems
+}
+
+// watchlist is what files looked like at one time.
+type watchlist struct {
+	roots  []root
+	states map[string]os.FileInfo // nil: it is not there
+}
+
+// root is a file, or a directory and depth levels of what is in it.
+type root struct {
+	path  string
+	depth int
+}
+
+// schemaDepth reaches the files in events and commands of a schema_dir.
+const schemaDepth = 2
+
+// add takes note of how a file looks now; what it holds is read after that.
+func (w *watchlist) add(r root) {
+	if w.states == nil {
+		w.states = map[string]os.FileInfo{}
+	}
+	w.roots = append(w.roots, r)
+	walk(r, func(path string, info os.FileInfo) { w.states[path] = info })
+}
+
+// again looks at the same files.
+func (w *watchlist) again() watchlist {
+	var out watchlist
+	for _, r := range w.roots {
+		out.add(r)
+	}
+	return out
+}
+
+// same tells whether nothing looks different. A link that leads elsewhere is another file.
+func (w watchlist) same(o watchlist) bool {
+	if len(w.states) != len(o.states) {
+		return false
+	}
+	for path, a := range w.states {
+		b, there := o.states[path]
+		switch {
+		case !there || (a == nil) != (b == nil):
+			return false
+		case a != nil && !(os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()):
+			return false
+		}
+	}
+	return true
+}
+
+// walk calls f for a file, and for what is in a directory; links are followed. info is nil for what is
+// not there or can't be looked at.
+func walk(r root, f func(path string, info os.FileInfo)) {
+	info, err := os.Stat(r.path)
+	if err != nil {
+		f(r.path, nil)
+		return
+	}
+	f(r.path, info)
+	if !info.IsDir() || r.depth == 0 {
+		return
+	}
+	entries, _ := os.ReadDir(r.path) // what can't be listed is refused when it is read
+	for _, e := range entries {
+		walk(root{filepath.Join(r.path, e.Name()), r.depth - 1}, f)
+	}
+}

@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// change is a configuration on its way to the goroutine that owns the Things.
+type change struct {
+	cfg  *Config
+	done chan error
+}
+
+// Reload takes over another configuration that Load returned. An error means that nothing has changed: it
+// asks for something that only a restart can do, or that can't be done now. Things whose settings are
+// the same keep their sessions. It returns when the change is complete, or ctx ends.
+func (g *Gateway) Reload(ctx context.Context, cfg *Config) error {
+	c := change{cfg, make(chan error, 1)}
+	select {
+	case g.changes <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// told logs and counts how a reload ended.
+func (g *Gateway) told(err error) {
+	g.metrics.Reloaded(err == nil, time.Now())
+	if err != nil {
+		g.log.Error("the new configuration is refused, the old one stays in force", "problems", oneLine(err.Error()))
+	}
+}
+
+// errStopping answers a reload that a stop overtakes.
+var errStopping = errors.New("the bridge is stopping")
+
+// reload carries a change out. ctx ends when the gateway stops. What may fail comes first and is taken
+// back; from the first Thing that is stopped on, there is only forward.
+func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
+	own, err := g.loadSchemas(cfg)
+	if err != nil {
+		return err
+	}
+	d, err := g.compare(cfg, own)
+	if err != nil {
+		return err
+	}
+	api := g.api
+	if !reflect.DeepEqual(g.cfg.Fleets, cfg.Fleets) {
+		if api, err = g.newAPI(cfg.Fleets); err != nil {
+			return err
+		}
+	}
+	maker := g.maker(cfg, own, api)
+	made, err := g.add(ctx, maker, d.added)
+	if err != nil {
+		return err
+	}
+	gone := slices.Concat(d.removed, d.changed)
+	if g.stop(ctx, gone); ctx.Err() != nil {
+		return errStopping // the stop of all goes on with them
+	}
+	g.forget(ctx, d.removed)
+	stay := slices.DeleteFunc(slices.Clone(g.all()), func(t *thing) bool { return slices.Contains(gone, t) })
+	g.things.Store(&stay)
+	for _, t := range d.changed {
+		next, err := g.insist(ctx, maker, d.plans[t.bridge.Name])
+		if err != nil {
+			return err
+		}
+		made = append(made, next)
+	}
+	g.settle(ctx, cfg, d)
+	if g.api != nil && g.api != api {
+		g.api.Close()
+	}
+	g.api = api
+	g.run(made)
+	return nil
+}
+
+// add makes Things beside those that there are, or none.
+func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing, err error) {
+	if len(plans) == 0 {
+		return nil, nil
+	}
+	was := g.cfg.names()
+	all := slices.Clone(was)
+	for _, p := range plans {
+		all = append(all, p.name())
+	}
+	if err = g.store.SetThings(ctx, all); err == nil {
+		if made, err = m.all(ctx, plans); err == nil {
+			return made, nil
+		}
+	}
+	g.forget(ctx, made)
+	return nil, errors.Join(fmt.Errorf("things: %w", err), g.store.SetThings(ctx, was))
+}
+
+// insist makes a Thing and waits out what keeps it from that, such as a NATS server that is away.
+func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
+	for first := true; ; first = false {
+		t, err := m.make(ctx, p)
+		if err == nil {
+			return t, nil
+		}
+		if ctx.Err() != nil {
+			return nil, errStopping
+		}
+		if first {
+			g.log.Warn("a thing can't start anew yet", "thing", string(p.name()), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errStopping
+		case <-time.After(dialPause):
+		}
+	}
+}
+
+// forget takes back what the store does for Things that have stopped or never started.
+func (g *Gateway) forget(ctx context.Context, ts []*thing) {
+	for _, t := range ts {
+		for _, q := range t.queues {
+			if err := q.Remove(ctx); err != nil && ctx.Err() == nil {
+				g.log.Warn("the queue of a thing stays behind until the next start", "thing", string(t.plan.name()), "error", err)
+			}
+		}
+	}
+}
+
+// settle makes the new configuration the one in force.
+func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
+	if len(d.removed) == 0 {
+		// the subjects are those that there must be
+	} else if err := g.store.SetThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
+		g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
+	}
+	g.removed(ctx, d.removed)
+	for _, w := range cfg.Warnings {
+		if !slices.ContainsFunc(g.cfg.Warnings, func(o Problem) bool { return o.Path == w.Path && o.Message == w.Message }) {
+			g.log.Warn(w.String())
+		}
+	}
+	if g.Level != nil {
+		_ = g.Level.UnmarshalText([]byte(cfg.Log.Level))
+	}
+	if len(cfg.Local.Users) > 0 && len(d.added) > 0 {
+		g.log.Warn("users have no rights on the things that were added until the next start", "things", d.addedNames())
+	}
+	g.cfg = cfg
+	g.metrics.SetThings(cfg.names())
+	g.certificates.use(cfg.certificates())
+	if len(d.keys)+len(d.added)+len(d.removed)+len(d.changed) == 0 {
+		g.log.Info("configuration read again, nothing in it changed")
+		return
+	}
+	g.log.Info("configuration reloaded", "added", d.addedNames(), "removed", named(d.removed), "restarted", named(d.changed), "keys", d.keys)
+}
+
+// removed says what becomes of the messages of Things that are gone, and takes them out of the status.
+func (g *Gateway) removed(ctx context.Context, ts []*thing) {
+	if len(ts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience) // a NATS server that is away is not waited for
+	defer cancel()
+	queued, err := g.store.Left(ctx, named(ts))
+	if err != nil {
+		g.log.Debug("cannot count what removed things have left", "error", err)
+	}
+	for _, t := range ts {
+		name := t.bridge.Name
+		t.bridge.Status.Remove(ctx)
+		g.log.Info("thing removed; what is queued stays stored until it is configured again", "thing", string(name), "messages", queued[name])
+	}
+}

@@ -1,0 +1,344 @@
+package gateway_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+)
+
+// yard is a site whose broker is reached through a front, which counts connections.
+func yard(t *testing.T, registered []string, options ...siteOption) (*site, *front) {
+	t.Helper()
+	options = append(options, expect(mixedUp))
+	sim := fleetstest.Start(t, fleetstest.Options{Things: registered})
+	f := newFront(t, sim.BrokerURL(), nil)
+	s := open(t, append([]siteOption{withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{f.url} })}, options...)...)
+	s.sim = sim
+	return s, f
+}
+
+// mixedUp is said by the simulator's broker, which takes the packet identifier of a SUBSCRIBE for one of its own
+// when a session is resumed at once; it is retried.
+const mixedUp = "0x91 packet identifier in use"
+
+// with copies the configuration in force and changes the copy.
+func (s *site) with(change func(*gateway.Config)) *gateway.Config {
+	c := *s.cfg
+	c.Things = append([]gateway.Thing{}, s.cfg.Things...)
+	c.Local.Users = append([]gateway.User{}, s.cfg.Local.Users...)
+	change(&c)
+	return &c
+}
+
+// reload has the bridge take over a configuration, which must work.
+func (s *site) reload(c *gateway.Config) {
+	s.t.Helper()
+	if err := s.gw.Reload(s.context(), c); err != nil {
+		s.t.Fatalf("reload: %v", err)
+	}
+	s.cfg = c
+}
+
+func thingNamed(name string) gateway.Thing { return gateway.Thing{Name: name, ClientID: name} }
+
+// A Thing that is added works as from the start, and nobody else's session is touched.
+func TestThingAdded(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	s, f := yard(t, []string{"pump-07", "valve-3"})
+	before := s.status("pump-07", func(string) bool { return true })
+	if _, err := s.js.Publish(s.context(), "fleets.up.valve-3.events.n", []byte(event(0))); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Fatalf("publish for a Thing that is not there: %v", err)
+	}
+	if _, code := s.request("fleets.req.valve-3.jobs.get", ""); code != "404" {
+		t.Errorf("request: %s", code)
+	}
+	s.reload(s.with(func(c *gateway.Config) { c.Things = append(c.Things, thingNamed("valve-3")) }))
+	s.ready()
+	s.publish("fleets.up.valve-3.events.n", event(0))
+	s.arrives("$emqx/things/valve-3/events/n", "")
+	if answer, code := s.request("fleets.req.valve-3.jobs.get", ""); code != "" {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+	down := s.subscribe("fleets.down.valve-3.jobs.notify")
+	s.down("$emqx/things/valve-3/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.next(down)
+	if n := len(f.came()); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+	if after := s.status("pump-07", func(string) bool { return true }); after != before {
+		t.Errorf("the other's status was %s, is %s", before, after)
+	}
+	for _, want := range []string{`fleetbridge_mqtt_connected{thing="valve-3"} 1`, `fleetbridge_queued_messages{thing="valve-3"} 0`} {
+		if page := s.get("/metrics"); !strings.Contains(page, want) {
+			t.Errorf("%s is not in the metrics", want)
+		}
+	}
+	if page := s.get("/readyz"); !strings.Contains(page, `"valve-3":true`) || !strings.HasPrefix(page, "200 ") {
+		t.Errorf("got %s", page)
+	}
+	s.restart()
+	s.ready()
+}
+
+// A Thing that is removed leaves with DISCONNECT, what is queued stays, and comes with it when it is back.
+func TestThingRemovedAndBack(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	s, _ := yard(t, []string{"pump-07", "valve-3"}, things("pump-07", "valve-3"), edit(func(c *gateway.Config) { c.MQTT.MaxPublishRate = 5 }))
+	for n := range 60 {
+		s.publish("fleets.up.valve-3.events.n", event(n))
+	}
+	both := s.cfg
+	s.reload(s.with(func(c *gateway.Config) { c.Things = c.Things[:1] }))
+	if s.sim.Broker().Connected("valve-3") {
+		t.Error("still connected")
+	}
+	if _, err := s.js.Publish(s.context(), "fleets.up.valve-3.events.n", []byte(event(0))); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("publish for a Thing that is gone: %v", err)
+	}
+	if _, code := s.request("fleets.req.valve-3.jobs.get", ""); code != "404" {
+		t.Errorf("request: %s", code)
+	}
+	kv, err := s.js.KeyValue(s.context(), "FLEETS_STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := kv.Get(s.context(), "valve-3"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("its status is still there: %v, %v", e, err)
+	}
+	if page := s.get("/metrics"); strings.Contains(page, "valve-3") {
+		t.Errorf("the metrics still know it: %s", grep(page, "valve-3"))
+	}
+	if page := s.get("/readyz"); strings.Contains(page, "valve-3") || !strings.HasPrefix(page, "200 ") {
+		t.Errorf("got %s", page)
+	}
+	arrived := s.countEvents("valve-3")
+	if arrived >= 60 {
+		t.Fatal("nothing was left in the queue, the test shows nothing")
+	}
+	unlimited := *both
+	unlimited.MQTT.MaxPublishRate = 0
+	s.reload(&unlimited)
+	s.ready()
+	for n := range 60 {
+		s.arrives("$emqx/things/valve-3/events/n", event(n))
+	}
+}
+
+func (s *site) countEvents(thing string) int {
+	n := 0
+	for _, p := range s.sim.Received() {
+		if strings.HasPrefix(p.Topic, "$emqx/things/"+thing+"/events/") {
+			n++
+		}
+	}
+	return n
+}
+
+// Only the Thing that changed gets a new connection.
+func TestThingChanged(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	schemas := t.TempDir()
+	s, f := yard(t, []string{"pump-07", "valve-3"}, things("pump-07", "valve-3"))
+	before := s.status("pump-07", func(string) bool { return true })
+	for i, change := range []func(*gateway.Thing){
+		func(t *gateway.Thing) { t.Username, t.Password = "valve", "hunter2" },
+		func(t *gateway.Thing) { t.ClientID = "valve-three" },
+		func(t *gateway.Thing) { t.SchemaDir = schemas },
+		func(*gateway.Thing) { // the file in it, not the configuration
+			writeFile(s.t, schemas+"/reported.schema.json", []byte(`{"type":"object","required":["rpm"]}`))
+		},
+	} {
+		s.reload(s.with(func(c *gateway.Config) { change(&c.Things[1]) }))
+		f.wait(3 + i)
+		s.ready()
+	}
+	if !s.sim.Broker().Connected("valve-three") || s.sim.Broker().Connected("valve-3") {
+		t.Error("the client id is the old one")
+	}
+	if _, code := s.request("fleets.req.valve-3.shadow.update", `{"state":{"reported":{"t":1}}}`); code != "400" {
+		t.Errorf("the new schema is not in force: %s", code)
+	}
+	s.reload(s.cfg) // once more the same
+	if n := len(f.came()); n != 6 {
+		t.Errorf("%d connections, want 6", n)
+	}
+	if after := s.status("pump-07", func(string) bool { return true }); after != before {
+		t.Errorf("the other's status was %s, is %s", before, after)
+	}
+}
+
+// What a running bridge can't change is refused, all of it named, and nothing happens.
+func TestReloadRefused(t *testing.T) {
+	s := open(t, withoutAPI())
+	err := s.gw.Reload(s.context(), s.with(func(c *gateway.Config) {
+		c.Things = append(c.Things, thingNamed("valve-3"))
+		c.NATS.Prefix, c.NATS.Embedded.StoreDir, c.HTTP.Listen = "site", "elsewhere", "127.0.0.1:1"
+		c.NATS.Up.MaxBytes, c.Limits.Depth, c.MQTT.SessionExpiry, c.Log.Format, c.Log.Level = 1, 3, time.Hour, "json", "warn"
+		c.Local.Users = []gateway.User{{Name: "hvac", Password: "hunter2", Things: []string{"pump-07"}}}
+	}))
+	if err == nil {
+		t.Fatal("taken over")
+	}
+	for _, key := range []string{"nats.prefix", "nats.embedded.store_dir", "http.listen", "nats.up.max_bytes", "limits.depth",
+		"mqtt.session_expiry", "log.format", "log.level", "local.users"} {
+		if !strings.Contains(err.Error(), key+": can't change while the bridge runs: restart it") {
+			t.Errorf("%s is not named", key)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") || strings.Count(err.Error(), "\n") != 8 {
+		t.Errorf("got %s", err)
+	}
+	if _, err := s.js.Publish(s.context(), "fleets.up.valve-3.events.n", []byte(event(0))); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("the Thing was added all the same: %v", err)
+	}
+}
+
+// A Thing that can't be made is not added, and nobody else notices.
+func TestThingThatCannotBeAdded(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	s, f := yard(t, []string{"pump-07", "valve-3"})
+	marks, err := s.js.KeyValue(s.context(), "FLEETS_MARKS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := marks.PutString(s.context(), "valve-3", "damaged"); err != nil {
+		t.Fatal(err)
+	}
+	two := s.with(func(c *gateway.Config) { c.Things = append(c.Things, thingNamed("valve-3")) })
+	if err := s.gw.Reload(s.context(), two); err == nil || !strings.Contains(err.Error(), "valve-3") {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := s.js.Publish(s.context(), "fleets.up.valve-3.events.n", []byte(event(0))); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("publish for a Thing that is not there: %v", err)
+	}
+	stream, err := s.js.Stream(s.context(), "FLEETS_UP_TELEMETRY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Consumer(s.context(), "valve-3"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		t.Errorf("its queue's consumer is still there: %v", err)
+	}
+	s.publish("fleets.up.pump-07.events.n", event(0))
+	s.inOrder(1)
+	if err := marks.Delete(s.context(), "valve-3"); err != nil {
+		t.Fatal(err)
+	}
+	s.reload(two)
+	s.ready()
+	if n := len(f.came()); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// What belongs to no Thing alone is changed in place.
+func TestLiveSettings(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	s, f := yard(t, []string{"pump-07"})
+	s.reload(s.with(func(c *gateway.Config) { c.Requests.Timeout = 50 * time.Millisecond }))
+	if err := s.sim.SetMisbehaviour(fleetstest.Misbehaviour{DropAnswers: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.get", ""); code != "504" || !strings.Contains(string(answer.Data), "50ms") {
+		t.Errorf("got %s %s", code, answer.Data)
+	}
+	if n := len(f.came()); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+	// The broker moves: every Thing goes with it.
+	other := newFront(t, s.sim.BrokerURL(), nil)
+	s.reload(s.with(func(c *gateway.Config) { c.MQTT.Server = []string{other.url} }))
+	other.wait(1)
+	s.ready()
+	s.stop() // before the front goes
+}
+
+// Under load of one Thing another one comes and goes; nothing of the first is lost, and it never notices.
+func TestReloadUnderLoad(t *testing.T) {
+	if !simOnly(t) {
+		return
+	}
+	s, _ := yard(t, []string{"pump-07", "valve-3"})
+	const rounds, most = 4, 400
+	ended, published := make(chan struct{}), make(chan int, 1)
+	go func() {
+		n := 0
+		for ; n < most; n++ {
+			select {
+			case <-ended:
+				published <- n
+				return
+			default:
+			}
+			if _, err := s.js.Publish(t.Context(), "fleets.up.pump-07.events.n", []byte(event(n))); err != nil {
+				t.Errorf("publish %d: %v", n, err)
+			}
+		}
+		published <- n
+	}()
+	one := s.cfg
+	two := s.with(func(c *gateway.Config) { c.Things = append(c.Things, thingNamed("valve-3")) })
+	for n := range rounds {
+		s.reload(two)
+		s.publish("fleets.up.valve-3.events.n", event(n))
+		s.reload(one)
+	}
+	close(ended)
+	s.inOrder(<-published)
+	s.reload(two)
+	s.ready()
+	for n := range rounds {
+		s.arrives("$emqx/things/valve-3/events/n", event(n))
+	}
+}
+
+// A stop in the middle of a reload is a stop.
+func TestStopDuringReload(t *testing.T) {
+	for round := range 3 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			s := open(t, withoutAPI(), things("pump-07", "valve-3"), cloud(func(o *fleetstest.Options) { o.Things = []string{"third"} }))
+			handled := make(chan struct{})
+			if _, err := s.nc.Subscribe("fleets.cmd.valve-3.>", func(m *nats.Msg) { close(handled) }); err != nil { // a handler that never answers
+				t.Fatal(err)
+			}
+			if err := s.nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if round > 0 {
+				s.down("$emqx/commands/things/valve-3/executions/e1/request",
+					`{"executionId":"e1","action":"wait","params":{},"timestamp":`+fmt.Sprint(time.Now().UnixMilli())+`,"ttl":60000}`, fleetstest.PublishOptions{})
+				if round > 1 {
+					<-handled
+				}
+			}
+			result := make(chan error, 1)
+			go func() {
+				result <- s.gw.Reload(t.Context(), s.with(func(c *gateway.Config) { c.Things[1] = thingNamed("third") }))
+			}()
+			began := time.Now()
+			s.nc.Close()
+			s.stop()
+			if d := time.Since(began); d > 10*time.Second {
+				t.Errorf("stopped after %s", d)
+			}
+			_ = result // it may have worked, or been overtaken
+		})
+	}
+}

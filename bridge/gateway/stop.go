@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"fleetbridge/bridge/local"
+)
+
+// How long a stop may take, in its parts: requests and commands that programs wait for, what is in
+// flight to the broker, everything else, and what the store has to write down. The contract allows 10 s.
+const (
+	finishTime = 4 * time.Second
+	drainTime  = 2 * time.Second
+	stopTime   = 2 * time.Second
+	closeTime  = time.Second
+	// patience stands for closeTime while the gateway goes on and there is no hurry.
+	patience = 10 * time.Second
+)
+
+// stopAll stops the gateway. broken tells that a part of it has failed, and nothing that programs wait for
+// will come.
+func (g *Gateway) stopAll(services *local.Service, broken bool) error {
+	g.log.Info("stopping")
+	ts := g.all()
+	s := stopping{ts: ts, edges: &g.edges}
+	if !broken {
+		s.finish = func() {
+			ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+			defer cancel()
+			services.Drain(ctx)
+			finishCommands(ts)
+		}
+	}
+	s.first = g.stopTaking
+	if !s.run() {
+		return errors.New("some parts did not stop in time; nothing is lost, what was queued is stored")
+	}
+	return nil
+}
+
+// stop stops some of the Things while the others go on. It is cut short when ctx ends; then another stop
+// has to follow, which takes up where this one left off.
+func (g *Gateway) stop(ctx context.Context, ts []*thing) {
+	if len(ts) == 0 {
+		return
+	}
+	requests := g.desks.close(ts)
+	s := stopping{ts: ts, hurry: ctx.Done(), finish: func() {
+		requests()
+		finishCommands(ts)
+	}}
+	if !s.run() && !s.hurried() {
+		g.log.Warn("some parts of the things did not stop in time; nothing is lost, what was queued is stored", "things", named(ts))
+	}
+	if !s.hurried() {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		g.closeBooks(ctx, ts)
+	}
+}
+
+// stopping stops Things in this order: nothing new is begun for programs and what they wait for is
+// finished, while everything still flows; nothing is taken from the sources any more and what is in
+// flight is finished; the rest. Each step may be repeated.
+type stopping struct {
+	ts     []*thing
+	finish func()          // nil: nothing is waited for
+	first  func()          // what else stops taking
+	edges  *sync.WaitGroup // what else ends in the last step
+	hurry  <-chan struct{} // nil: never
+}
+
+// run tells whether everything has ended.
+func (s stopping) run() bool {
+	if s.finish != nil {
+		s.inTime(finishTime, s.finish)
+	}
+	if s.hurried() {
+		return false
+	}
+	if s.first != nil {
+		s.first()
+	}
+	for _, t := range s.ts {
+		t.stopTaking()
+	}
+	wait := drainTime
+	if !anyConnected(s.ts) {
+		wait = 0 // what is handed over waits for a link; the store has it
+	}
+	s.inTime(wait, func() {
+		for _, t := range s.ts {
+			t.pumps.Wait()
+		}
+	})
+	if s.hurried() {
+		return false
+	}
+	for _, t := range s.ts {
+		t.stopWork()
+	}
+	return s.inTime(stopTime, func() {
+		for _, t := range s.ts {
+			t.pumps.Wait()
+			t.edges.Wait()
+		}
+		if s.edges != nil {
+			s.edges.Wait()
+		}
+		finishCommands(s.ts)
+	})
+}
+
+func (s stopping) hurried() bool {
+	select {
+	case <-s.hurry:
+		return true
+	default:
+		return false
+	}
+}
+
+// inTime tells whether f ended in this time; else f goes on by itself.
+func (s stopping) inTime(d time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	case <-s.hurry:
+		return false
+	}
+}
+
+func finishCommands(ts []*thing) {
+	var all sync.WaitGroup
+	for _, t := range ts {
+		all.Go(t.bridge.Finish)
+	}
+	all.Wait()
+}
+
+func anyConnected(ts []*thing) bool {
+	for _, t := range ts {
+		if t.session.State().Connected {
+			return true
+		}
+	}
+	return false
+}
+
+// closeBooks makes sure that the store knows what was settled.
+func (g *Gateway) closeBooks(ctx context.Context, ts []*thing) {
+	var all sync.WaitGroup
+	for _, t := range ts {
+		for _, q := range t.queues {
+			all.Go(func() {
+				if err := q.Flush(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					g.log.Warn("some messages that the broker has may be sent again after the next start", "thing", string(t.bridge.Name), "error", err)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
