@@ -132,7 +132,7 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 		case <-ctx.Done():
 		}
 	}()
-	payload := c.call(ctx, e)
+	payload, trace := c.call(ctx, e)
 	if parent.Err() != nil {
 		return // stays open
 	}
@@ -144,24 +144,28 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 	if payload == nil {
 		payload = response(statusTimedOut, result{Error: "no answer by the deadline"})
 	}
-	c.Answer(parent, e.ID, payload, e.Trace)
+	c.Answer(parent, e.ID, payload, trace)
 }
 
-// call returns the response payload, or nil when ctx ended first.
-func (c *Commands) call(ctx context.Context, e *Execution) []byte {
+// call returns the response payload, or nil when ctx ended first, and the trace that the response belongs
+// to.
+func (c *Commands) call(ctx context.Context, e *Execution) ([]byte, Trace) {
 	giveUp := time.Now().Add(c.Policy.HandlerWait)
 	for pause := pauseMin; ; pause = min(2*pause, time.Second) {
 		reply, err := c.Handlers.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
 		switch {
 		case err == nil:
-			return c.reply(ctx, e, reply)
+			if reply.Trace == (Trace{}) {
+				reply.Trace = e.Trace
+			}
+			return c.reply(ctx, e, reply), reply.Trace
 		case ctx.Err() != nil:
-			return nil
+			return nil, e.Trace
 		case errors.Is(err, ErrNoHandler):
 			left := time.Until(giveUp)
 			if c.Policy.Reject {
 				if left <= 0 {
-					return response(statusRejected, result{Error: "no handler for " + e.Action})
+					return response(statusRejected, result{Error: "no handler for " + e.Action}), e.Trace
 				}
 				pause = min(pause, left)
 			}
@@ -169,7 +173,7 @@ func (c *Commands) call(ctx context.Context, e *Execution) []byte {
 			c.Log.Debug("command call failed", "execution", e.ID, "error", err)
 		}
 		if sleep(ctx, pause) != nil {
-			return nil
+			return nil, e.Trace
 		}
 	}
 }
@@ -186,7 +190,7 @@ func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) []byte {
 	if err == nil {
 		return r.Payload
 	}
-	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: e.Trace}
+	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: r.Trace}
 	err.Reason = fmt.Sprintf("the reply of the handler for %s is no valid response: %s", e.Action, err.Reason)
 	if err := buryAndWait(ctx, c.Graveyard, Letter{Message: m, Direction: mapping.Up, Rejection: err}); err != nil {
 		return nil

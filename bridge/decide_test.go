@@ -323,30 +323,26 @@ func TestGate(t *testing.T) {
 		g.Close()
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { g.Run(ctx); close(ended) }()
 		var got []string
-		take := func() {
-			for {
-				synctest.Wait()
-				select {
-				case d := <-g.Deliveries():
+		go func() {
+			defer close(ended)
+			for ctx.Err() == nil {
+				for _, d := range g.Take(ctx) {
 					got = append(got, string(d.Payload))
-				default:
-					return
 				}
 			}
-		}
+		}()
 		source <- arriving(mapping.ShadowDelta, "", "d1")
 		source <- arriving(mapping.CommandRequest, "e", "c1")
 		source <- arriving(mapping.ShadowDesired, "", "d2")
 		source <- arriving(mapping.JobsNotify, "", "n1")
-		take()
+		synctest.Wait()
 		if strings.Join(got, " ") != "c1 n1" {
 			t.Errorf("behind a closed gate: %q", got)
 		}
 		g.Open()
 		source <- arriving(mapping.ShadowDelta, "", "d3")
-		take()
+		synctest.Wait()
 		if strings.Join(got, " ") != "c1 n1 d1 d2 d3" {
 			t.Errorf("after it opened: %q", got)
 		}

@@ -12,82 +12,87 @@ import (
 // its source hands out unsettled.
 type Gate struct {
 	source Source
-	out    chan Delivery
+	held   []Delivery // of the taker
 
 	mu     sync.Mutex
-	open   bool
-	opened chan struct{} // closed when open is
+	closed bool
+	opened func() // set while the taker waits at a closed gate
 }
 
 // NewGate makes an open gate.
-func NewGate(s Source) *Gate {
-	g := &Gate{source: s, out: make(chan Delivery), open: true, opened: make(chan struct{})}
-	close(g.opened)
-	return g
-}
-
-// Deliveries implements Source.
-func (g *Gate) Deliveries() <-chan Delivery { return g.out }
+func NewGate(s Source) *Gate { return &Gate{source: s} }
 
 // Close holds shadow messages back from now on.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.open {
-		g.open, g.opened = false, make(chan struct{})
-	}
+	g.closed = true
 }
 
 // Open lets them pass, the held ones first.
 func (g *Gate) Open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.open {
-		g.open = true
-		close(g.opened)
+	g.closed = false
+	if g.opened != nil {
+		g.opened()
 	}
 }
 
-func (g *Gate) state() (open bool, opened <-chan struct{}) {
+// shut tells whether the gate is closed; opened is called when it no longer is.
+func (g *Gate) shut(opened func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.open, g.opened
+	g.opened = nil
+	if g.closed {
+		g.opened = opened
+	}
+	return g.closed
 }
 
-// Run passes deliveries on until ctx ends.
-func (g *Gate) Run(ctx context.Context) {
-	var held []Delivery
-	for {
-		open, opened := g.state()
-		if open {
-			for _, d := range held {
-				if !g.pass(ctx, d) {
-					return
-				}
-			}
-			held, opened = nil, nil
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-opened:
-		case d := <-g.source.Deliveries():
-			if open, _ := g.state(); isShadow(d) && (!open || len(held) > 0) {
-				held = append(held, d)
-			} else if !g.pass(ctx, d) {
-				return
-			}
+// Take implements Source.
+func (g *Gate) Take(ctx context.Context) []Delivery {
+	for ctx.Err() == nil {
+		if got := g.pass(g.wait(ctx)); len(got) > 0 {
+			return got
 		}
 	}
+	return nil
 }
 
-func (g *Gate) pass(ctx context.Context, d Delivery) bool {
-	select {
-	case g.out <- d:
-		return true
-	case <-ctx.Done():
-		return false
+// wait takes from the source. It returns early when a closed gate opens.
+func (g *Gate) wait(ctx context.Context) []Delivery {
+	if !g.shut(nil) {
+		if len(g.held) > 0 {
+			return nil
+		}
+		return g.source.Take(ctx)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if !g.shut(stop) {
+		return nil
+	}
+	return g.source.Take(ctx)
+}
+
+// pass keeps shadow messages back while the gate is closed; once it is open they go first.
+func (g *Gate) pass(ds []Delivery) []Delivery {
+	if !g.shut(nil) {
+		if len(g.held) > 0 {
+			ds, g.held = append(g.held, ds...), nil
+		}
+		return ds
+	}
+	rest := ds[:0]
+	for _, d := range ds {
+		if isShadow(d) {
+			g.held = append(g.held, d)
+		} else {
+			rest = append(rest, d)
+		}
+	}
+	return rest
 }
 
 func isShadow(d Delivery) bool {

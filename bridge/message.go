@@ -45,9 +45,11 @@ type Delivery struct {
 	Settle func()
 }
 
-// Source hands out deliveries in order. The channel's buffer is the source's bound.
+// Source hands out deliveries in order, to one taker.
 type Source interface {
-	Deliveries() <-chan Delivery
+	// Take waits for deliveries and returns the next ones, some at a time. The slice is the caller's until
+	// it calls again; it is empty only when ctx has ended.
+	Take(ctx context.Context) []Delivery
 }
 
 // Sink takes messages in order and reports when each is in durable charge.

@@ -75,6 +75,7 @@ type Call struct {
 type Reply struct {
 	Payload          []byte
 	ErrorCode, Error string // set for a service error
+	Trace            Trace  // the handler's own; empty: the request's holds
 }
 
 // Handlers reaches the programs that serve commands.

@@ -54,11 +54,8 @@ const (
 // or when work ends. What is unsettled by then stays with the source. It returns nil.
 func (p *Pump) Run(take, work context.Context) error {
 	var out settlements
-	deliveries := p.Source.Deliveries()
 	for take.Err() == nil {
-		select {
-		case <-take.Done():
-		case d := <-deliveries:
+		for _, d := range p.Source.Take(take) {
 			if err := p.move(work, d, &out); err != nil {
 				return nil // work ended: the source keeps it
 			}

@@ -13,7 +13,14 @@ import (
 
 type feed chan Delivery
 
-func (f feed) Deliveries() <-chan Delivery { return f }
+func (f feed) Take(ctx context.Context) []Delivery {
+	select {
+	case d := <-f:
+		return []Delivery{d}
+	case <-ctx.Done():
+		return nil
+	}
+}
 
 // deciderFunc is a Decider made of a function.
 type deciderFunc func(context.Context, Delivery) (Decision, error)

@@ -28,6 +28,7 @@ type Request struct {
 type Response struct {
 	Payload []byte
 	Header  map[string]string
+	Trace   Trace // of the cloud's answer; it goes with an error, too
 }
 
 // RequestHandler answers requests. An error that is no *RequestError is answered with code 500.

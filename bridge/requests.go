@@ -87,10 +87,13 @@ func (d *Desk) handle(ctx context.Context, q Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
+	decide := d.accepted
 	if m.Address.Channel == q.Address.Route().Rejected {
-		return d.rejected(ctx, q, payload, m.Payload)
+		decide = d.rejected
 	}
-	return d.accepted(ctx, q, payload, m.Payload)
+	out, err := decide(ctx, q, payload, m.Payload)
+	out.Trace = m.Trace
+	return out, err
 }
 
 // mayUpdate refuses an update of an execution that another worker has.

@@ -3,11 +3,13 @@ package bridge
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // saver writes a value that changes faster than it can be made durable: one write at a time, always of
-// the newest value, and everybody who waited for a change is told by the write that covers it. It has
-// no goroutine while nothing changes.
+// the newest value, and everybody who waited for a change is told by the write that covers it. While
+// nobody waits it rests between two writes, so that a cache costs no disk time at every change. It has no
+// goroutine while nothing changes.
 type saver struct {
 	// write makes the current value durable. An error means: once more after a pause.
 	write func(ctx context.Context) error
@@ -16,7 +18,11 @@ type saver struct {
 	running bool
 	dirty   bool
 	waiting []func()
+	hurry   chan struct{} // somebody waits
 }
+
+// saveRest is how far a value that nobody waits for may be behind.
+const saveRest = 100 * time.Millisecond
 
 // save schedules a write; then, if not nil, is called when a write that began after this call has
 // succeeded. When ctx ends first it is never called.
@@ -24,8 +30,15 @@ func (s *saver) save(ctx context.Context, then func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dirty = true
+	if s.hurry == nil {
+		s.hurry = make(chan struct{}, 1)
+	}
 	if then != nil {
 		s.waiting = append(s.waiting, then)
+		select {
+		case s.hurry <- struct{}{}:
+		default:
+		}
 	}
 	if !s.running {
 		s.running = true
@@ -56,6 +69,27 @@ func (s *saver) run(ctx context.Context) {
 		}
 		for _, then := range told {
 			then()
+		}
+		s.rest(ctx)
+	}
+}
+
+// rest waits until somebody waits for a write, or for saveRest. When ctx ends, it makes up for what it
+// has kept back.
+func (s *saver) rest(ctx context.Context) {
+	t := time.NewTimer(saveRest)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.hurry:
+	case <-ctx.Done():
+		s.mu.Lock()
+		kept := s.dirty
+		s.mu.Unlock()
+		if kept {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = s.write(last)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type Status struct {
 type StatusBoard struct {
 	mu     sync.Mutex
 	status Status
+	gone   bool
 	saver  saver
 }
 
@@ -41,6 +42,9 @@ type StatusBoard struct {
 func NewStatusBoard(t mapping.Thing, b Bucket) *StatusBoard {
 	s := &StatusBoard{status: Status{Since: time.Now().UTC(), Shadow: ShadowUnknown}}
 	s.saver.write = func(ctx context.Context) error {
+		if s.removed() {
+			return b.Delete(ctx, mapping.Token(string(t)))
+		}
 		value, err := json.Marshal(s.Status())
 		if err != nil {
 			return fmt.Errorf("status of %s: %w", t, err)
@@ -71,3 +75,22 @@ func (s *StatusBoard) Change(ctx context.Context, edit func(*Status)) {
 
 // Save writes the status whether it changed or not.
 func (s *StatusBoard) Save(ctx context.Context) { s.saver.save(ctx, nil) }
+
+// Remove takes the status out of the bucket, for good, and returns when it is out or ctx ends.
+func (s *StatusBoard) Remove(ctx context.Context) {
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
+	out := make(chan struct{})
+	s.saver.save(ctx, func() { close(out) })
+	select {
+	case <-out:
+	case <-ctx.Done():
+	}
+}
+
+func (s *StatusBoard) removed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
+}

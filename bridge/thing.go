@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fleetbridge/mapping"
@@ -109,18 +110,22 @@ func (t *Thing) Run(take, work context.Context) error {
 	}
 	t.left = nil
 	t.Status.Save(work)
-	var running sync.WaitGroup
-	gateCtx, stopGate := context.WithCancel(work)
-	running.Go(func() { t.gate.Run(gateCtx) })
-	running.Go(func() { t.resyncs(gateCtx) })
+	pumping, stopped := context.WithCancel(work)
+	defer stopped()
 	var pumps sync.WaitGroup
 	errs := make([]error, len(t.pumps))
+	left := atomic.Int32{}
+	left.Store(int32(len(t.pumps)))
 	for i, p := range t.pumps {
-		pumps.Go(func() { errs[i] = p.Run(take, work) })
+		pumps.Go(func() {
+			errs[i] = p.Run(take, work)
+			if left.Add(-1) == 0 {
+				stopped()
+			}
+		})
 	}
+	t.resyncs(pumping) // a goroutine less for each Thing
 	pumps.Wait()
-	stopGate()
-	running.Wait()
 	return errors.Join(errs...)
 }
 
@@ -215,7 +220,12 @@ func (t *Thing) fetch(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	t.Status.Change(ctx, func(s *Status) { s.Shadow, s.LastError = ShadowKnown, "" })
+	t.Status.Change(ctx, func(s *Status) {
+		s.Shadow = ShadowKnown
+		if s.Subscribed { // else the trouble with that is not over
+			s.LastError = ""
+		}
+	})
 	return nil
 }
 

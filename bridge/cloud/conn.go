@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 )
 
 const (
-	readBuffer = 16 << 10 // bytes: some hundred acknowledgements a system call
 	// lastWords is how long the reader goes on after a write failed: a broker that hangs up says why first.
 	lastWords = 500 * time.Millisecond
 )
@@ -25,7 +23,7 @@ const (
 // after a failed write the reader may still find the broker's DISCONNECT, which is a better cause.
 type conn struct {
 	net.Conn
-	in    *bufio.Reader
+	in    reader
 	frame frame
 
 	mu         sync.Mutex
@@ -42,7 +40,7 @@ type conn struct {
 
 func newConn(c net.Conn, maxPacket int, patience time.Duration, failed func()) *conn {
 	return &conn{
-		Conn: c, in: bufio.NewReaderSize(c, readBuffer), frame: frame{max: maxPacket},
+		Conn: c, in: reader{from: c}, frame: frame{max: maxPacket},
 		patience: patience, start: time.Now(), failed: failed,
 	}
 }
@@ -89,7 +87,7 @@ func (c *conn) lost() error {
 
 // Read hands out buffered bytes and fails on what is no packet, or one larger than was announced.
 func (c *conn) Read(p []byte) (int, error) {
-	fill := c.in.Buffered() == 0
+	fill := c.in.buffered() == 0
 	n, err := c.in.Read(p)
 	if fill && n > 0 {
 		c.read.Store(int64(time.Since(c.start)))

@@ -117,10 +117,16 @@ func (a *acks) settle(r *receipt) {
 	}
 }
 
+// maxDirect is more than a broker can ask for before it has read an answer: one for each packet identifier.
+// One that asks for more and reads nothing gets no more.
+const maxDirect = 4 << 16
+
 // answer queues a packet that need not wait its turn.
 func (a *acks) answer(first byte, id uint16) {
 	a.mu.Lock()
-	a.direct = appendAck(a.direct, first, id)
+	if len(a.direct) < maxDirect {
+		a.direct = appendAck(a.direct, first, id)
+	}
 	a.mu.Unlock()
 	a.wake()
 }
@@ -157,13 +163,11 @@ func (a *acks) close() {
 	a.mu.Unlock()
 }
 
-// inbox stands between the reader and whoever takes deliveries. The channel holds Receive Maximum of
-// them, which is all that a well-behaved broker sends unacknowledged. As many again fit behind it, for
-// what is left of an earlier connection and for brokers that send more than they may. Only beyond that
-// does the reader block, and with it the broker: keep-alive and acknowledgement timeouts stand still
-// meanwhile.
+// inbox stands between the reader and whoever takes deliveries. It has room for twice Receive Maximum: a
+// well-behaved broker sends once that much unacknowledged, as much again may be left of an earlier
+// connection. Only beyond that does the reader block, and with it the broker: keep-alive and
+// acknowledgement timeouts stand still meanwhile. It takes memory only for what is in it.
 type inbox struct {
-	out     chan bridge.Delivery
 	limit   int
 	blocked atomic.Bool
 
@@ -171,8 +175,8 @@ type inbox struct {
 	items []item
 	more  chan struct{} // items is not empty any more
 	room  chan struct{} // items is not full any more
-	moved bool          // items[0] is being handed over
 	over  bool          // nobody takes any more
+	taken []bridge.Delivery
 }
 
 type item struct {
@@ -180,11 +184,11 @@ type item struct {
 	session  int // counts the broker's sessions; 0: no session brings it again
 }
 
+// takeMost is how many deliveries are handed out together.
+const takeMost = 16
+
 func newInbox(size int) *inbox {
-	return &inbox{
-		out: make(chan bridge.Delivery, size), limit: size + 1, // one is in nobody's hands: run's
-		more: make(chan struct{}, 1), room: make(chan struct{}, 1),
-	}
+	return &inbox{limit: 2 * size, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // put hands a delivery on. It blocks while there is no room, and reports false when ctx ended first.
@@ -208,13 +212,6 @@ func (b *inbox) offer(it item) bool {
 	if b.over {
 		return true
 	}
-	if len(b.items) == 0 {
-		select {
-		case b.out <- it.delivery:
-			return true
-		default:
-		}
-	}
 	if len(b.items) >= b.limit {
 		return false
 	}
@@ -234,46 +231,43 @@ func (b *inbox) close() {
 	signal(b.room)
 }
 
-// run moves what did not fit into the channel, until ctx ends.
-func (b *inbox) run(ctx context.Context) {
-	for {
-		d, ok := b.head()
-		if !ok {
-			select {
-			case <-b.more:
-				continue
-			case <-ctx.Done():
-				return
-			}
+// take waits for deliveries; see bridge.Source.
+func (b *inbox) take(ctx context.Context, most int) []bridge.Delivery {
+	for ctx.Err() == nil {
+		if out := b.next(most); len(out) > 0 {
+			return out
 		}
 		select {
-		case b.out <- d:
-			b.pop()
+		case <-b.more:
 		case <-ctx.Done():
-			return
 		}
 	}
+	return nil
 }
 
-func (b *inbox) head() (bridge.Delivery, bool) {
+func (b *inbox) next(most int) []bridge.Delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.items) == 0 {
-		return bridge.Delivery{}, false
+	clear(b.taken)
+	b.taken = b.taken[:0]
+	n := min(len(b.items), most)
+	for i := range n {
+		b.taken = append(b.taken, b.items[i].delivery)
 	}
-	b.moved = true
-	return b.items[0].delivery, true
-}
-
-func (b *inbox) pop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.moved = false
-	b.items[0] = item{}
-	if b.items = b.items[1:]; len(b.items) == 0 {
-		b.items = nil
+	clear(b.items[:n])
+	switch {
+	case n < len(b.items):
+		b.items = b.items[n:]
+		signal(b.more)
+	case cap(b.items) > 4*takeMost:
+		b.items = nil // after a rush
+	default:
+		b.items = b.items[:0]
 	}
-	signal(b.room)
+	if n > 0 {
+		signal(b.room)
+	}
+	return b.taken
 }
 
 // purge forgets what the broker is about to bring again, because the session was kept.
@@ -281,8 +275,8 @@ func (b *inbox) purge(session int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	kept := b.items[:0:0]
-	for i, it := range b.items {
-		if it.session != session || i == 0 && b.moved {
+	for _, it := range b.items {
+		if it.session != session {
 			kept = append(kept, it)
 		}
 	}

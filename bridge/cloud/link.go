@@ -34,8 +34,9 @@ type link struct {
 	session int
 	present bool // the broker had kept the session
 	limits  limits
-	wild    bool // the broker takes wildcards
-	weak    bool // a filter was granted at QoS 0 only
+	wild    bool    // the broker takes wildcards
+	weak    bool    // a filter was granted at QoS 0 only
+	expiry  *uint32 // how long the broker keeps the session, in seconds; nil: as asked
 
 	wake    chan struct{} // there may be something to write
 	pinging atomic.Bool   // a PINGREQ is due
@@ -50,7 +51,7 @@ type link struct {
 func (s *Session) open(ctx context.Context, u *url.URL) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	raw, err := s.dial(ctx, u, s.cfg.TLS)
+	raw, err := s.dialNow(ctx, u)
 	if err != nil {
 		return nil, plain(err)
 	}
@@ -114,6 +115,7 @@ func (l *link) ConAckReceived(_ io.Writer, _ *packets.Connect, ca *packets.Conna
 	l.present, l.wild = ca.SessionPresent, true
 	l.limits = limits{receiveMaximum: 1<<16 - 1}
 	if p := ca.Properties; p != nil {
+		l.expiry = p.SessionExpiryInterval
 		if p.ReceiveMaximum != nil && *p.ReceiveMaximum > 0 {
 			l.limits.receiveMaximum = int(*p.ReceiveMaximum)
 		}
@@ -268,7 +270,9 @@ func (l *link) atMostOnce(p paho.PublishReceived) (bool, error) {
 	return true, nil
 }
 
-// leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session.
+// leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session. Then it
+// waits until the broker has hung up: a connection that is closed with something unread is reset, and what
+// the broker had not read yet is gone.
 func (l *link) leave() {
 	late := time.AfterFunc(leaveTimeout, func() { l.conn.fail(errors.New("the broker does not read")) })
 	defer late.Stop()
@@ -277,7 +281,10 @@ func (l *link) leave() {
 	if last := l.acks.appendReady(nil); len(last) > 0 {
 		_ = l.conn.send(last)
 	}
-	_ = l.client.Disconnect(&paho.Disconnect{})
+	if l.conn.send([]byte{disconnectByte, 2, 0, 0}) == nil {
+		<-l.client.Done()
+	}
+	_ = l.client.Disconnect(&paho.Disconnect{}) // ends what paho had started
 	l.down()
 }
 

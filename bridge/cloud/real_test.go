@@ -186,7 +186,7 @@ func TestMosquittoThroughCuts(t *testing.T) {
 	}()
 	next := 0
 	for next < n {
-		d := await(t, ctx, s.Deliveries())
+		d := one(t, ctx, s)
 		i, _ := strconv.Atoi(string(d.Payload))
 		if i > next {
 			t.Fatalf("down: %d came before %d", i, next)

@@ -66,8 +66,8 @@ func NewSession(thing mapping.Thing, cfg Config, hooks Hooks, log *slog.Logger) 
 	return s
 }
 
-// Deliveries implements bridge.Source. The channel is never closed.
-func (s *Session) Deliveries() <-chan bridge.Delivery { return s.inbox.out }
+// Take implements bridge.Source.
+func (s *Session) Take(ctx context.Context) []bridge.Delivery { return s.inbox.take(ctx, takeMost) }
 
 // State returns how the session stands.
 func (s *Session) State() State {
@@ -106,8 +106,6 @@ func (s *Session) StopTaking() { s.inbox.close() }
 // everything that it started has ended. It leaves with DISCONNECT 0x00; the broker keeps the session.
 // What is unacknowledged by then is never completed: its source still has it. Run is called once.
 func (s *Session) Run(ctx context.Context) error {
-	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.work.Go(func() { s.inbox.run(inner) })
 	pause := pauses{rules: s.cfg.Backoff}
 	for ctx.Err() == nil {
 		l, err := s.connect(ctx)
@@ -133,7 +131,6 @@ func (s *Session) Run(ctx context.Context) error {
 		s.dropped(err, over, pause.flaps, d)
 		sleep(ctx, d)
 	}
-	stop()
 	s.work.Wait()
 	s.change(func(st *State) { st.Connected, st.Subscribed = false, false })
 	return nil
@@ -153,7 +150,7 @@ func (s *Session) connect(ctx context.Context) (*link, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", u.Redacted(), err))
+		failed = append(failed, fmt.Errorf("%s: %w", u.Redacted(), withMend(err, "mqtt.tls")))
 	}
 	if len(failed) == 0 {
 		return nil, errors.New("mqtt.server: none is configured")

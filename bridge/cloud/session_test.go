@@ -491,6 +491,27 @@ func TestEnd(t *testing.T) {
 	})
 }
 
+// TestEndReadsOn: the connection stays open until the broker has hung up. If it were closed with something
+// unread, the network would reset it, and the broker might never see the last acknowledgements.
+func TestEndReadsOn(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		p := st.accept(false)
+		st.stop()
+		same(t, "goodbye", spell(p.next()), "DISCONNECT(0x00)")
+		start := time.Now()
+		for range 3 {
+			if _, err := p.c.Write([]byte{0xD0, 0}); err != nil { // a PINGRESP that was under way
+				t.Fatal(err)
+			}
+		}
+		p.cut()
+		<-st.ended
+		if d := time.Since(start); d > 0 {
+			t.Errorf("waited %v for a broker that had gone", d)
+		}
+	})
+}
+
 // TestEndWithDeafBroker: a broker that does not read can't hold the session up.
 func TestEndWithDeafBroker(t *testing.T) {
 	end := func(st *stage) {

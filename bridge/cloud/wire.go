@@ -19,6 +19,7 @@ const (
 	pubrecByte         = 0x50
 	pubcompByte        = 0x70
 	pingreqByte        = 0xC0
+	disconnectByte     = 0xE0
 	authByte           = 0xF0
 )
 

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,18 +9,25 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
 
-func benchStore(b *testing.B, sync bool) *Store {
+func benchStore(b testing.TB, sync bool) *Store {
+	store, _ := benchServer(b, sync, false)
+	return store
+}
+
+func benchServer(b testing.TB, sync, intake bool) (*Store, *Server) {
 	b.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	names, err := mapping.NewSubjects("fleets")
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: b.TempDir(), SyncAlways: sync, Log: log})
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: b.TempDir(), SyncAlways: sync, Subjects: names, Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -29,12 +37,61 @@ func benchStore(b *testing.B, sync bool) *Store {
 		b.Fatal(err)
 	}
 	b.Cleanup(nc.Close)
-	store, err := Open(context.Background(), nc, StoreConfig{Subjects: names, Things: []mapping.Thing{"pump"}, Window: 1024}, log)
+	cfg := StoreConfig{Subjects: names, Things: []mapping.Thing{"pump"}, Window: 1024}
+	if intake {
+		if cfg.Intake, err = s.Connect("bench intake"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	store, err := Open(context.Background(), nc, cfg, log)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(store.Close)
-	return store
+	if err := s.Listen(); err != nil {
+		b.Fatal(err)
+	}
+	return store, s
+}
+
+// BenchmarkUp publishes as a program does, with so many messages unanswered, into synced streams: taken by
+// the stream itself, or by the intake.
+func BenchmarkUp(b *testing.B) {
+	for _, intake := range []bool{false, true} {
+		for _, window := range []int{1, 10, 100, 1000} {
+			b.Run(fmt.Sprintf("intake=%v/window=%d", intake, window), func(b *testing.B) {
+				_, server := benchServer(b, true, intake)
+				nc, err := nats.Connect(server.URL())
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer nc.Close()
+				places := make(chan struct{}, window)
+				inbox := nats.NewInbox()
+				if _, err := nc.Subscribe(inbox, func(m *nats.Msg) {
+					if !bytes.HasPrefix(m.Data, []byte(`{"stream"`)) {
+						b.Errorf("%s", m.Data)
+					}
+					<-places
+				}); err != nil {
+					b.Fatal(err)
+				}
+				payload := make([]byte, 256)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range b.N {
+					places <- struct{}{}
+					if err := nc.PublishRequest("fleets.up.pump.events.x", inbox, payload); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for range window {
+					places <- struct{}{}
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+	}
 }
 
 func BenchmarkDownSink(b *testing.B) {
@@ -73,9 +130,11 @@ func BenchmarkQueue(b *testing.B) {
 	ended := make(chan error, 1)
 	b.ResetTimer()
 	go func() { ended <- q.Run(run) }()
-	for range b.N {
-		d := <-q.Deliveries()
-		d.Settle()
+	for n := 0; n < b.N; {
+		for _, d := range q.Take(ctx) {
+			d.Settle()
+			n++
+		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	stop()

@@ -72,7 +72,8 @@ func (s *Store) warnOfLimits(total uint64) {
 func (s *Store) limit(ctx context.Context, full bool) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	for _, want := range s.cfg.streams(s.nc.MaxPayload())[:len(s.up)] {
+	for _, up := range s.up {
+		want := up.CachedInfo().Config
 		if full {
 			stream, err := s.js.Stream(ctx, want.Name)
 			if err != nil {

@@ -183,6 +183,11 @@ func (r *rig) start(server ServerConfig, store StoreConfig) {
 	}
 	r.t.Cleanup(nc.Close)
 	r.server, r.nc = s, nc
+	if store.Intake, err = s.Connect("fleetbridge intake"); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(store.Intake.Close)
+	store.Restarting = s.Restarting
 	r.store = r.open(nc, store)
 	if err := s.Listen(); err != nil {
 		r.t.Fatal(err)
@@ -267,13 +272,21 @@ func (r *rig) run(thing mapping.Thing, class mapping.Class) (q *Queue, stop func
 // next waits for a delivery.
 func next(t *testing.T, q *Queue) bridge.Delivery {
 	t.Helper()
-	select {
-	case d := <-q.Deliveries():
-		return d
-	case <-time.After(10 * time.Second):
+	d, ok := soon(q, 10*time.Second)
+	if !ok {
 		t.Fatal("no delivery")
-		panic("unreachable")
 	}
+	return d
+}
+
+// soon takes a delivery if one comes in this time.
+func soon(q *Queue, limit time.Duration) (d bridge.Delivery, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for _, d = range q.ready.take(ctx, 1) {
+		ok = true
+	}
+	return d, ok
 }
 
 // eventually waits until f is true.

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -21,14 +20,15 @@ import (
 // It commits in groups: while one group is being synced to the disk the next one gathers, so a sync is
 // paid once for as many messages as came meanwhile, and one message that comes alone waits for nobody.
 // A group is stored whole or not at all (an atomic batch), and it is tried until it is stored before the
-// next one starts: that keeps the order through every failure. Each message carries an id, so a group
-// that was stored although its PubAck was lost is refused as a duplicate, which is as good.
+// next one starts: that keeps the order through every failure. Its last message carries an id, so a group
+// that was stored although its PubAck was lost is refused as a duplicate, which is as good. The others
+// have none: the server keeps every id in memory for minutes.
 type publisher struct {
 	nc     *nats.Conn
 	log    *slog.Logger
 	what   string // for the log: what is stored
 	atomic bool   // the stream takes batches; else every message is a group of its own
-	nonce  string // message ids are {nonce}-{number}
+	nonce  string // ids are {nonce}-{number}
 	queue  chan *parcel
 	status chan nats.Status
 	back   chan struct{} // the connection came back
@@ -36,9 +36,10 @@ type publisher struct {
 	work   sync.WaitGroup
 
 	// Of run's goroutine.
-	number   uint64 // of the last message
+	number   uint64 // of the last group
 	batches  uint64 // tries so far: each has a batch id of its own
-	failures int    // in a row
+	wire     []*nats.Msg
+	failures int // in a row
 
 	mu      sync.Mutex
 	abandon context.CancelFunc // gives up the try under way
@@ -53,18 +54,9 @@ type parcel struct {
 
 const (
 	publishWindow = 512              // parcels that wait for the next group
-	groupMax      = 500              // messages a group; the server takes 1000
-	groupBytes    = 4 << 20          // payloads of a group, and one message more
 	ackTimeout    = 10 * time.Second // a slow disk syncs a group in that time
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = 5 * time.Second
-)
-
-// Headers of an atomic batch.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchNumber = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
 )
 
 var errAckTimeout = errors.New("no PubAck in time")
@@ -140,10 +132,8 @@ func (p *publisher) gather(group []*parcel) []*parcel {
 // store tries until the group is stored and tells everybody. It returns false when the publisher was
 // closed meanwhile.
 func (p *publisher) store(group []*parcel) bool {
-	for _, x := range group {
-		p.number++
-		x.msg.Header.Set(jetstream.MsgIDHeader, p.nonce+"-"+strconv.FormatUint(p.number, 36))
-	}
+	p.number++
+	group[len(group)-1].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
 	for {
 		err := p.try(group)
 		rejection := (*bridge.Rejection)(nil)
@@ -196,57 +186,23 @@ func (p *publisher) try(group []*parcel) error {
 		return nats.ErrDisconnected
 	}
 	p.batches++
-	id := p.nonce + "-" + strconv.FormatUint(p.batches, 36)
-	last := len(group) - 1
-	for i, x := range group {
-		h := x.msg.Header
-		h.Del(headerBatchID)
-		h.Del(headerBatchNumber)
-		h.Del(headerBatchCommit)
-		if last == 0 {
-			break
-		}
-		h.Set(headerBatchID, id)
-		h.Set(headerBatchNumber, strconv.Itoa(i+1))
-		if i == last {
-			h.Set(headerBatchCommit, "1")
-			break
-		}
-		if err := p.nc.PublishMsg(x.msg); err != nil {
-			return err
-		}
+	p.wire = p.wire[:0]
+	for _, x := range group {
+		p.wire = append(p.wire, x.msg)
 	}
-	answer, err := p.nc.RequestMsgWithContext(ctx, group[last].msg)
+	defer clear(p.wire)
+	answer, err := commit(ctx, p.nc, p.wire, p.nonce+"-"+strconv.FormatUint(p.batches, 36))
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errAckTimeout) {
 			return cause
 		}
 		return err
 	}
-	return pubAck(answer)
-}
-
-// pubAck is nil when the group is stored, or was before; a *bridge.Rejection when it never will be; any
-// other error passes.
-func pubAck(m *nats.Msg) error {
-	var ack struct {
-		Stream string              `json:"stream"`
-		Error  *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &ack); err != nil {
-		return errors.New("the PubAck is no JSON")
-	}
-	switch {
-	case ack.Error == nil && ack.Stream != "":
+	_, err = pubAck(answer)
+	if apiCode(err) == codeBatchDuplicate { // an earlier try was stored, its PubAck lost
 		return nil
-	case ack.Error == nil:
-		return errors.New("the PubAck names no stream")
-	case ack.Error.ErrorCode == codeBatchDuplicate: // an earlier try was stored, its PubAck lost
-		return nil
-	case ack.Error.ErrorCode == codeTooLarge:
-		return bridge.Rejectf(bridge.CodeTooLarge, "the stream refuses it: %s", ack.Error.Description)
 	}
-	return ack.Error
+	return err
 }
 
 // pause waits before the next try, and logs the first failure in a row. It returns false when the

@@ -25,7 +25,8 @@ import (
 var ErrTakenOver = errors.New("another fleetbridge has taken the queue over")
 
 // Queue hands out what programs published for one Thing and class: everything that the stream still
-// holds, in order, oldest first. Nothing comes again by a timer.
+// holds, in order, oldest first. Nothing comes again by a timer. What is settled before something older
+// may come again after a restart.
 //
 // When the connection was lost, nobody knows which messages and acknowledgements went with it. The
 // consumer is then made anew and tells everything again from the start; what had been handed out
@@ -39,16 +40,28 @@ type Queue struct {
 	owner    string // marks the consumer as this queue's
 	created  time.Time
 	log      *slog.Logger
-	out      chan bridge.Delivery
+	ready    tray // come and not taken
+
+	all       string        // every subject of the Thing
+	forgetter *forgetter    // nil: each message is acknowledged by itself
+	sleepers  *sleepers     // nil: it never sleeps
+	wake      chan struct{} // the stream has messages for it
 
 	// Of Run's goroutine.
-	open   int // messages asked for and not come
+	asleep bool      // there is no consumer
+	busyAt time.Time // when something last came
+	open   int       // messages asked for and not come
 	last   uint64
 	lastAt time.Time
 
 	mu        sync.Mutex
 	unsettled map[uint64]time.Time // stream sequence to the time it was stored
 	settled   string               // where the last acknowledgement went
+	// With a forgetter.
+	handed    []uint64 // sequences from the first unsettled on
+	floor     uint64   // up to here everything is settled
+	forgotten uint64   // and up to here the stream knows it
+	dirty     bool     // the forgetter has been told
 }
 
 const (
@@ -63,8 +76,6 @@ const (
 	// time; a consumer that went away without a word is noticed soon after it.
 	pullExpires = time.Minute
 	pullGrace   = 10 * time.Second
-	// handoff is how many deliveries wait for the pump.
-	handoff = 16
 	// never is longer than any message waits.
 	never = 10 * 365 * 24 * time.Hour
 )
@@ -74,9 +85,16 @@ const (
 func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Queue, error) {
 	q := &Queue{
 		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), filters: s.cfg.Subjects.Class(t, c), owner: nuid.Next(),
-		created: s.up[c].CachedInfo().Created,
-		log:     s.log.With("thing", string(t), "queue", c.String()), out: make(chan bridge.Delivery, handoff),
+		all: s.cfg.Subjects.Thing(mapping.SpaceUp, t), created: s.up[c].CachedInfo().Created,
+		log: s.log.With("thing", string(t), "queue", c.String()), ready: newTray(),
 		unsettled: map[uint64]time.Time{},
+	}
+	if s.intakes[c] != nil {
+		q.forgetter = s.forgetters[c]
+		q.sleepers, q.wake = s.sleepers[c], make(chan struct{}, 1)
+		if q.asleep = !q.sleepers.add(q); q.asleep {
+			return q, nil
+		}
 	}
 	return q, q.create(ctx)
 }
@@ -95,9 +113,14 @@ func consumerName(t mapping.Thing) string {
 // create makes the consumer, in the place of one that is there.
 func (q *Queue) create(ctx context.Context) error {
 	config := jetstream.ConsumerConfig{
-		Durable: q.consumer, FilterSubjects: q.filters, DeliverPolicy: jetstream.DeliverAllPolicy,
+		// One filter over all of the Thing's subjects, of which the stream has those of the class: with several
+		// the server searches the index for each message.
+		Durable: q.consumer, FilterSubject: q.all, DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: never, MaxDeliver: -1, MaxAckPending: q.store.cfg.window(),
 		MemoryStorage: true, Metadata: map[string]string{metaOwner: q.owner, metaThing: string(q.thing)},
+	}
+	if q.forgetter != nil {
+		config.MaxAckPending = -1 // a purge does not make the server go on that has reached it: room minds the window
 	}
 	stream := q.stream.CachedInfo().Config.Name
 	for range 10 {
@@ -119,17 +142,28 @@ func (q *Queue) create(ctx context.Context) error {
 	return fmt.Errorf("stream %s: consumer %s: another fleetbridge makes it again and again; stop one of them", stream, q.consumer)
 }
 
-// Deliveries is bridge.Source.
-func (q *Queue) Deliveries() <-chan bridge.Delivery { return q.out }
+// Take is bridge.Source.
+func (q *Queue) Take(ctx context.Context) []bridge.Delivery { return q.ready.take(ctx, takeMost) }
 
 // Run hands out deliveries until ctx ends, then returns nil. It returns ErrTakenOver when the consumer
 // is another's; any other failure is waited out.
 func (q *Queue) Run(ctx context.Context) error {
 	status := q.store.nc.StatusChanged(nats.CONNECTED)
 	defer q.store.nc.RemoveStatusListener(status)
+	if q.sleepers != nil {
+		defer q.sleepers.remove(q)
+	}
 	for {
+		if q.asleep {
+			if err := q.sleep(ctx); err != nil || ctx.Err() != nil {
+				return err
+			}
+		}
 		if err := q.follow(ctx, status); err != nil || ctx.Err() != nil {
 			return err
+		}
+		if q.asleep {
+			continue
 		}
 		if err := q.rebuild(ctx); err != nil || ctx.Err() != nil {
 			return err
@@ -154,21 +188,25 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 		return nil
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	q.open = 0
+	q.open, q.busyAt = 0, time.Now()
 	timer := time.NewTimer(pullExpires + pullGrace)
 	defer timer.Stop()
 	for {
-		if q.open < pullBatch/2 && nc.IsConnected() {
-			q.pull(inbox)
+		if q.open == 0 && q.sleepers != nil && time.Since(q.busyAt) >= sleepAfter && q.doze(ctx) {
+			return nil
+		}
+		if room := q.room(); (room >= pullBatch/2 || room > 0 && q.open == 0) && nc.IsConnected() {
+			q.pull(inbox, room)
 			timer.Reset(pullExpires + pullGrace)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case m := <-in:
-			if again, err := q.take(ctx, m); again || err != nil {
+			if again, err := q.come(ctx, m); again || err != nil {
 				return err
 			}
+		case <-q.ready.room:
 		case <-status:
 			if nc.Stats().Reconnects != reconnects {
 				return nil
@@ -183,9 +221,15 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 	}
 }
 
+// room is how many messages may be asked for.
+func (q *Queue) room() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return min(pullBatch-q.ready.len(), q.store.cfg.window()-len(q.unsettled)) - q.open
+}
+
 // pull asks for more.
-func (q *Queue) pull(inbox string) {
-	batch := pullBatch - q.open
+func (q *Queue) pull(inbox string, batch int) {
 	request, _ := json.Marshal(struct {
 		Batch    int           `json:"batch"`
 		MaxBytes int64         `json:"max_bytes"`
@@ -197,12 +241,13 @@ func (q *Queue) pull(inbox string) {
 	}
 }
 
-// take handles what came: a message, or the end of a question. again tells that the consumer is gone.
-func (q *Queue) take(ctx context.Context, m *nats.Msg) (again bool, err error) {
+// come handles what came: a message, or the end of a question. again tells that the consumer is gone.
+func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 	if code := m.Header.Get("Status"); code != "" && m.Reply == "" {
 		return q.ended(ctx, code, m)
 	}
 	q.open = max(q.open-1, 0)
+	q.busyAt = time.Now()
 	meta, err := m.Metadata()
 	if err != nil {
 		q.log.Warn("not a message of a stream", "subject", m.Subject, "error", err)
@@ -219,11 +264,11 @@ func (q *Queue) take(ctx context.Context, m *nats.Msg) (again bool, err error) {
 	q.last, q.lastAt = max(q.last, seq), at
 	q.mu.Lock()
 	q.unsettled[seq] = at
-	q.mu.Unlock()
-	select {
-	case q.out <- q.delivery(m, seq, at):
-	case <-ctx.Done():
+	if q.forgetter != nil {
+		q.handed = append(q.handed, seq)
 	}
+	q.mu.Unlock()
+	q.ready.put(q.delivery(m, seq, at))
 	return false, nil
 }
 
@@ -253,6 +298,10 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 		d.Address.Thing = q.thing
 		d.Stray = strings.TrimPrefix(m.Subject, q.store.cfg.Subjects.Prefix()+"."+string(mapping.SpaceUp)+".")
 	}
+	if q.forgetter != nil {
+		d.Settle = func() { q.settle(seq) }
+		return d
+	}
 	reply := m.Reply
 	d.Settle = func() {
 		q.mu.Lock()
@@ -276,6 +325,11 @@ func (q *Queue) acknowledge(reply string) {
 // Acknowledgements are not waited for one by one, and a server that stops drops those that it has read
 // and not carried out: without Flush their messages would be sent once more after the next start.
 func (q *Queue) Flush(ctx context.Context) error {
+	if q.forgetter != nil {
+		if err := q.forgetter.forget(ctx, q); err != nil {
+			return err
+		}
+	}
 	q.mu.Lock()
 	reply := q.settled
 	q.mu.Unlock()
@@ -318,62 +372,4 @@ func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool
 	}
 	q.open = max(q.open-left, 0)
 	return false, nil
-}
-
-// rebuild makes the consumer anew unless it is another's, and tries until that works.
-func (q *Queue) rebuild(ctx context.Context) error {
-	// A question that goes down with the connection is never answered, so patience begins small; but a
-	// server that has thousands of consumers to make needs more.
-	patience := 2 * time.Second
-	for pause := backoffMin; ; pause = min(2*pause, backoffMax) {
-		err := q.remake(ctx, patience)
-		if err == nil || errors.Is(err, ErrTakenOver) {
-			return err
-		}
-		q.log.Debug("the queue's consumer can't be made now", "error", err)
-		if sleep(ctx, pause) != nil {
-			return nil
-		}
-		patience = min(2*patience, apiTimeout)
-	}
-}
-
-func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	stream, err := q.store.js.Stream(ctx, q.stream.CachedInfo().Config.Name)
-	if err != nil {
-		return err
-	}
-	have, err := stream.Consumer(ctx, q.consumer)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-	case err != nil:
-		return err
-	case have.CachedInfo().Config.Metadata[metaOwner] != q.owner:
-		return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver)
-	default:
-		if err := stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-	}
-	if created := stream.CachedInfo().Created; !created.Equal(q.created) { // another stream of the same name
-		q.created, q.last, q.lastAt = created, 0, time.Time{}
-		q.mu.Lock()
-		clear(q.unsettled)
-		q.mu.Unlock()
-	}
-	return q.create(ctx)
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

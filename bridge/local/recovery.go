@@ -47,6 +47,7 @@ func (s *Server) recover() {
 			pause = recoverMin
 		}
 		s.log.Error("the disk refuses to store messages; publishers get errors until it takes them again", "directory", s.dir)
+		s.restarting.Store(true)
 		if err := s.stopJetStream(); err != nil {
 			s.log.Debug("JetStream can't be stopped", "error", err)
 		}
@@ -64,11 +65,16 @@ func (s *Server) recover() {
 				s.log.Debug("JetStream can't start again yet", "error", err)
 			}
 		}
+		s.stage()
+		s.restarting.Store(false)
 		s.reconnect()
 		last = time.Now()
 		s.log.Info("the disk takes messages again", "directory", s.dir)
 	}
 }
+
+// Restarting tells that JetStream is down for a moment; it should not be asked for anything then.
+func (s *Server) Restarting() bool { return s.restarting.Load() }
 
 // reconnect makes the bridge's connections begin anew: their consumers are gone, and that is how the
 // queues learn it at once.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,8 +28,9 @@ type ServerConfig struct {
 	StoreDir     string // made if it isn't there; belongs to one server at a time
 	SyncAlways   bool   // each message is on the disk before its PubAck
 	SyncInterval time.Duration
-	MaxPayload   int    // largest message in bytes; 0: the server's 1 MiB
-	Users        []User // none: whoever connects may do everything
+	TLS          *tls.Config // of the listener; nil: none
+	MaxPayload   int         // largest message in bytes; 0: the server's 1 MiB
+	Users        []User      // none: whoever connects may do everything
 	Subjects     mapping.Subjects
 	Log          *slog.Logger
 }
@@ -39,17 +42,23 @@ type Server struct {
 	lock *os.File
 	host string
 	port int
+	tls  bool
 	dir  string
 	log  *slog.Logger
 	stop sync.Once
 
 	mu    sync.Mutex
 	conns []*nats.Conn // made by Connect
+	// memory is where batches are staged; empty: on the disk.
+	memory string
 
-	broken    chan struct{} // the disk has refused a write
-	stopping  chan struct{}
-	running   sync.WaitGroup
-	jetStream *server.JetStreamConfig // to start it again; of recover's goroutine
+	restarting atomic.Bool   // JetStream is being stopped and started again
+	broken     chan struct{} // the disk has refused a write
+	stopping   chan struct{}
+	running    sync.WaitGroup
+	jetStream  *server.JetStreamConfig // to start it again; of recover's goroutine
+
+	subjects mapping.Subjects
 }
 
 var errLocked = errors.New("locked")
@@ -57,6 +66,13 @@ var errLocked = errors.New("locked")
 // startTimeout bounds the recovery of the streams; it is long because a gateway's flash is slow and an
 // unclean stop makes the server read everything.
 const startTimeout = 5 * time.Minute
+
+// tlsTimeout is how long a program may take for its handshake.
+const tlsTimeout = 10 * time.Second
+
+// maxConns bounds what strangers can take of the process's files; those without a login are let go after
+// two seconds.
+const maxConns = 4096
 
 // StartServer locks the store directory, recovers what is in it and starts the server without its
 // listener.
@@ -72,7 +88,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, host: host, port: port, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stopping: make(chan struct{})}
+	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS != nil, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stopping: make(chan struct{})}
 	if err := s.start(cfg); err != nil {
 		s.Shutdown()
 		return nil, err
@@ -87,7 +103,10 @@ func (s *Server) start(cfg ServerConfig) error {
 		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncInterval,
 		MaxPayload: int32(cfg.MaxPayload), // 0: the server's own
 		// Limits are the streams' own; one that is larger than the disk must not keep them from starting.
-		JetStreamMaxStore: 1 << 60,
+		JetStreamMaxStore: 1 << 60, MaxConn: maxConns,
+	}
+	if cfg.TLS != nil {
+		opts.TLSConfig, opts.TLSTimeout = cfg.TLS, tlsTimeout.Seconds()
 	}
 	if s.port == 0 {
 		opts.Port = server.RANDOM_PORT
@@ -100,13 +119,20 @@ func (s *Server) start(cfg ServerConfig) error {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
 	s.nats = started
-	started.SetLoggerV2(serverLog{cfg.Log, s.wrote}, false, false, false)
+	started.SetLoggerV2(serverLog{cfg.Log, s.wrote, &clientLog{log: cfg.Log}}, false, false, false)
+	if err := linkAccounts(started, cfg.Users, cfg.Subjects); err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
 	started.Start()
 	if !started.ReadyForConnections(startTimeout) {
 		return fmt.Errorf("embedded NATS server: not ready after %s, look for its messages in the log", startTimeout)
 	}
 	if !started.JetStreamEnabled() {
 		return fmt.Errorf("embedded NATS server: JetStream did not start in %s, look for its messages in the log", cfg.StoreDir)
+	}
+	// Beside other accounts the global one has JetStream only if asked; without them it has it already.
+	if err := started.GlobalAccount().EnableJetStream(nil, nil); err != nil {
+		return fmt.Errorf("embedded NATS server: JetStream in %s: %w", cfg.StoreDir, err)
 	}
 	return nil
 }
@@ -127,8 +153,7 @@ func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 	if s.own, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	opts.Users, opts.Nkeys, err = logins(cfg.Users, cfg.Subjects, s.own, operator)
-	return err
+	return logins(cfg.Users, cfg.Subjects, s.own, operator, opts)
 }
 
 // Connect opens a connection within the process, with the bridge's own rights.
@@ -160,6 +185,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
 	_ = probe.Close()
+	s.stage()
 	ready := make(chan struct{})
 	go s.nats.AcceptLoop(ready)
 	<-ready
@@ -175,6 +201,9 @@ func (s *Server) URL() string {
 	if s.nats == nil || s.nats.Addr() == nil {
 		return ""
 	}
+	if s.tls {
+		return "tls://" + s.nats.Addr().String()
+	}
 	return "nats://" + s.nats.Addr().String()
 }
 
@@ -187,6 +216,7 @@ func (s *Server) Shutdown() {
 			s.nats.Shutdown()
 			s.nats.WaitForShutdown()
 		}
+		s.unstage()
 		_ = s.lock.Close()
 	})
 }
@@ -227,22 +257,37 @@ func lockDir(dir string) (*os.File, error) {
 type serverLog struct {
 	log   *slog.Logger
 	wrote func(text string)
+	about *clientLog
 }
 
 func (l serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats: " + fmt.Sprintf(format, v...))
 }
-func (l serverLog) Warnf(format string, v ...any)  { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (l serverLog) Warnf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	level := slog.LevelWarn
+	if strings.Contains(text, "on write store state from purge") { // of consumers in memory, whose state nobody reads again
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "nats: "+text)
+}
 func (l serverLog) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
 func (l serverLog) Debugf(string, ...any)          {}
 func (l serverLog) Tracef(string, ...any)          {}
 
 func (l serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
+	if aboutClient(text) {
+		l.about.tell(text)
+		return
+	}
 	l.wrote(text)
 	level := slog.LevelError
-	if strings.Contains(text, "failed to store a msg") { // once for each; its publisher has been told
+	switch {
+	case strings.Contains(text, "failed to store a msg"): // once for each; its publisher has been told
 		level = slog.LevelDebug
+	case strings.Contains(text, "restoring partial batch"): // after a power cut; nobody had been told that it is stored
+		level = slog.LevelInfo
 	}
 	l.log.Log(context.Background(), level, "nats: "+text)
 }

@@ -29,7 +29,7 @@ func TestProgramsConnectAfterListenOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if err := hasJetStream(testContext(t), nc); err != nil {
+	if err := HasJetStream(testContext(t), nc); err != nil {
 		t.Error(err)
 	}
 	if err := s.Listen(); err != nil {

@@ -189,6 +189,7 @@ func (s *Service) respond(reply string, response bridge.Response, err error) {
 	if err != nil {
 		m.Data, m.Header = errorAnswer(err)
 	}
+	setTrace(m.Header, response.Trace)
 	_ = s.nc.PublishMsg(m)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,7 +24,12 @@ type StoreConfig struct {
 	Up, Down Limits
 	// Relaxed leaves the sync of telemetry on its way up to the server's interval. Everything else is as
 	// the server is set.
-	Relaxed      bool
+	Relaxed bool
+	// Intake is a connection of its own to a server that ends with this process: the bridge then stores
+	// what programs publish, in groups, but for a relaxed class, and closes it. nil: the streams take it
+	// themselves.
+	Intake       *nats.Conn
+	Restarting   func() bool   // the server's; nil: never
 	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
 }
@@ -54,7 +60,12 @@ type Store struct {
 	down    jetstream.Stream
 	buckets map[string]*bucket
 
+	things atomic.Pointer[[]mapping.Thing] // that can be published for
+
 	toDown, toDead *publisher
+	sleepers       [len(mapping.Classes)]*sleepers
+	forgetters     [len(mapping.Classes)]*forgetter // of a class with an intake
+	intakes        [len(mapping.Classes)]*intake    // nil where the stream takes what is published itself
 	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
@@ -72,6 +83,10 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	s.things.Store(&cfg.Things)
+	for class := range s.sleepers {
+		s.sleepers[class] = newSleepers()
+	}
 	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
 		return nil, err
 	}
@@ -115,7 +130,25 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
 	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
+	for class, up := range s.up {
+		if cfg.Intake == nil || !takesBatches(up) {
+			continue
+		}
+		in := newIntake(cfg.Intake, up.CachedInfo().Config.Name, s.stored(mapping.Class(class)), log)
+		s.intakes[class] = in
+		s.forgetters[class] = newForgetter(nc, up.CachedInfo().Config.Name, cfg.Restarting)
+		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
 	return s, nil
+}
+
+// stored is told of every message that an intake has stored.
+func (s *Store) stored(class mapping.Class) func(subject string) {
+	space := s.cfg.Subjects.Space(mapping.SpaceUp)
+	return func(subject string) { s.sleepers[class].wake(thingToken(subject, space)) }
 }
 
 func gone(s jetstream.Stream) uint64 {
@@ -126,9 +159,22 @@ func gone(s jetstream.Stream) uint64 {
 // takesBatches tells whether the server knows atomic batches (2.12 and later).
 func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowAtomicPublish }
 
-// Close stops the publishers. What they have not stored is dropped, and its done is not called; so the
-// pumps are stopped first. The connection stays open.
+// Close takes nothing more from programs and stops the publishers. What they have not stored is dropped,
+// and its done is not called; so the pumps are stopped first. The connection stays open, but for the intake's.
 func (s *Store) Close() {
+	for _, in := range s.intakes {
+		if in != nil {
+			in.close()
+		}
+	}
+	for _, f := range s.forgetters {
+		if f != nil {
+			f.close()
+		}
+	}
+	if s.cfg.Intake != nil {
+		s.cfg.Intake.Close()
+	}
 	for _, p := range []*publisher{s.toDown, s.toDead} {
 		if p != nil {
 			p.close()
@@ -179,11 +225,16 @@ func (s *Store) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[mapping.Thing]uint64, len(s.cfg.Things))
-	for _, t := range s.cfg.Things {
+	return ofThings(queued, *s.things.Load()), nil
+}
+
+// ofThings picks Things out of counts by token.
+func ofThings(queued map[string]uint64, things []mapping.Thing) map[mapping.Thing]uint64 {
+	out := make(map[mapping.Thing]uint64, len(things))
+	for _, t := range things {
 		out[t] = queued[mapping.Token(string(t))]
 	}
-	return out, nil
+	return out
 }
 
 // Accepted counts the messages that programs handed over since Open, and those that were waiting then.
@@ -200,11 +251,11 @@ func (s *Store) Accepted(ctx context.Context) (uint64, error) {
 	return n, nil
 }
 
-// queued counts by the Thing's token.
+// queued counts by the Thing's token. A queue that sleeps although it has messages is woken.
 func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
 	out := map[string]uint64{}
 	space := s.cfg.Subjects.Space(mapping.SpaceUp)
-	for _, up := range s.up {
+	for class, up := range s.up {
 		// A handle of one's own: Info writes into it.
 		name := up.CachedInfo().Config.Name
 		own, err := s.js.Stream(ctx, name)
@@ -216,7 +267,9 @@ func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
 			return nil, fmt.Errorf("stream %s: %w", name, err)
 		}
 		for subject, n := range info.State.Subjects {
-			out[thingToken(subject, space)] += n
+			token := thingToken(subject, space)
+			out[token] += n
+			s.sleepers[class].wake(token)
 		}
 	}
 	return out, nil

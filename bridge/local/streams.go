@@ -59,8 +59,12 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 		if class == mapping.Telemetry && c.Relaxed {
 			s.PersistMode = jetstream.AsyncPersistMode
 		}
-		for _, t := range c.Things {
-			s.Subjects = append(s.Subjects, c.Subjects.Class(t, class)...)
+		s.Subjects = classSubjects(c.Subjects, c.Things, class)
+		if c.Intake != nil && s.PersistMode != jetstream.AsyncPersistMode {
+			public := c.Subjects.Space(mapping.SpaceUp)
+			s.Subjects = internals(s.Subjects)
+			s.SubjectTransform = &jetstream.SubjectTransformConfig{Source: internal(public), Destination: public}
+			s.AllowAtomicPublish = true
 		}
 		out = append(out, s)
 	}
@@ -75,14 +79,41 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	return out
 }
 
+// classSubjects lists what programs may publish in one class.
+func classSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Class) (out []string) {
+	for _, t := range things {
+		out = append(out, s.Class(t, class)...)
+	}
+	return out
+}
+
+// internal is the subject on which a stream takes from the bridge what it stores under the public one.
+func internal(public string) string { return "_" + public }
+
+func internals(public []string) []string {
+	out := make([]string, len(public))
+	for i, s := range public {
+		out[i] = internal(s)
+	}
+	return out
+}
+
+func publics(internal []string) []string {
+	out := make([]string, len(internal))
+	for i, s := range internal {
+		out[i] = s[len("_"):]
+	}
+	return out
+}
+
 // mirrored is a stream that listens on an internal subject and stores and republishes under the public
 // one.
 func (c StoreConfig) mirrored(name, space, about string, l Limits) jetstream.StreamConfig {
 	public := c.Subjects.Prefix() + "." + space + ".>"
 	return jetstream.StreamConfig{
 		Name: c.Subjects.Name(name), Description: about,
-		Subjects:         []string{"_" + public},
-		SubjectTransform: &jetstream.SubjectTransformConfig{Source: "_" + public, Destination: public},
+		Subjects:         []string{internal(public)},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: internal(public), Destination: public},
 		RePublish:        &jetstream.RePublish{Source: public, Destination: public},
 		Retention:        jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: unlimited(l.MaxBytes), MaxAge: l.MaxAge,
@@ -143,7 +174,13 @@ func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stre
 	if n := have.CachedInfo().State.Msgs; n > 0 {
 		c.log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
 			"stream", want.Name, "messages", n, "persist_mode", have.CachedInfo().Config.PersistMode.String())
-		want.PersistMode = have.CachedInfo().Config.PersistMode
+		is := have.CachedInfo().Config
+		want.PersistMode = is.PersistMode
+		if want.SubjectTransform == nil { // taken in for programs until then
+			want.SubjectTransform, want.AllowAtomicPublish, want.Subjects = is.SubjectTransform, is.AllowAtomicPublish, internals(want.Subjects)
+		} else {
+			want.SubjectTransform, want.AllowAtomicPublish, want.Subjects = nil, false, publics(want.Subjects)
+		}
 		return have, nil
 	}
 	if err := js.DeleteStream(ctx, want.Name); err != nil {

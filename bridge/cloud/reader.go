@@ -1,0 +1,34 @@
+package cloud
+
+import "io"
+
+const (
+	readLeast = 512
+	readMost  = 32 << 10 // bytes: some thousand acknowledgements a system call
+)
+
+// reader is a buffered reader whose buffer grows with what comes, so that a Thing to which nothing is sent
+// costs next to nothing.
+type reader struct {
+	from io.Reader
+	buf  []byte
+	r, w int // what is in it
+}
+
+func (b *reader) buffered() int { return b.w - b.r }
+
+func (b *reader) Read(p []byte) (int, error) {
+	if b.r == b.w {
+		if b.w == len(b.buf) && b.w < readMost { // full the last time: there was more
+			b.buf = make([]byte, max(readLeast, 4*b.w))
+		}
+		n, err := b.from.Read(b.buf)
+		b.r, b.w = 0, max(n, 0)
+		if n <= 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, b.buf[b.r:b.w])
+	b.r += n
+	return n, nil
+}

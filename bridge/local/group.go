@@ -1,0 +1,84 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge"
+)
+
+// A group is stored whole or not at all: it goes as an atomic batch, for which the server syncs the disk
+// once. A message that is alone goes as it is.
+const (
+	groupMax   = 500     // messages a group; the server takes 1000
+	groupBytes = 4 << 20 // payloads of a group, and one message more
+)
+
+// Headers of an atomic batch.
+const (
+	headerBatchID     = "Nats-Batch-Id"
+	headerBatchNumber = "Nats-Batch-Sequence"
+	headerBatchCommit = "Nats-Batch-Commit"
+)
+
+// commit puts a group on the wire and returns what it was answered. id is no other group's. The messages'
+// headers are changed.
+func commit(ctx context.Context, nc *nats.Conn, group []*nats.Msg, id string) (*nats.Msg, error) {
+	last := len(group) - 1
+	if last == 0 {
+		unbatch(group[0])
+		return nc.RequestMsgWithContext(ctx, group[0])
+	}
+	batch := []string{id} // one value for all: nobody changes it
+	for i, m := range group {
+		if m.Header == nil {
+			m.Header = make(nats.Header, 3)
+		}
+		m.Header[headerBatchID] = batch
+		m.Header[headerBatchNumber] = []string{strconv.Itoa(i + 1)}
+		if i == last {
+			m.Header[headerBatchCommit] = []string{"1"}
+			break
+		}
+		if err := nc.PublishMsg(m); err != nil {
+			return nil, err
+		}
+	}
+	return nc.RequestMsgWithContext(ctx, group[last])
+}
+
+// unbatch takes out what an earlier try in a group put in.
+func unbatch(m *nats.Msg) {
+	if m.Header != nil {
+		delete(m.Header, headerBatchID)
+		delete(m.Header, headerBatchNumber)
+		delete(m.Header, headerBatchCommit)
+	}
+}
+
+// pubAck reads what a group was answered: last is the stream's sequence of the group's last message. The
+// error is a *bridge.Rejection when the stream will never take it; any other passes.
+func pubAck(m *nats.Msg) (last uint64, err error) {
+	var ack struct {
+		Stream   string              `json:"stream"`
+		Sequence uint64              `json:"seq"`
+		Error    *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &ack); err != nil {
+		return 0, errors.New("the PubAck is no JSON")
+	}
+	switch {
+	case ack.Error == nil && ack.Stream != "":
+		return ack.Sequence, nil
+	case ack.Error == nil:
+		return 0, errors.New("the PubAck names no stream")
+	case ack.Error.ErrorCode == codeTooLarge:
+		return 0, bridge.Rejectf(bridge.CodeTooLarge, "the stream refuses it: %s", ack.Error.Description)
+	}
+	return 0, ack.Error
+}

@@ -1,0 +1,252 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// intake takes what programs publish for one class and stores it for them, in groups: while one group is
+// synced to the disk, the next gathers. Publishers are answered after that, with the PubAck that the
+// stream would have given. So a sync is paid for as many messages as came meanwhile, whereas a stream
+// that captures the subjects itself syncs each message alone.
+//
+// Nothing is tried again: like a stream, the intake answers an error, and the program decides.
+type intake struct {
+	nc     *nats.Conn
+	stream string
+	nonce  string
+	stored func(subject string) // is told of every message that the stream has now
+	log    *slog.Logger
+	subs   map[string]*nats.Subscription
+	in     chan *nats.Msg
+	once   sync.Once
+	ended  chan struct{}
+	work   sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []*nats.Msg
+	bytes   int           // of what waits
+	more    chan struct{} // something waits
+}
+
+// Bounds of what waits to be stored; beyond them programs get an error at once, as from a busy stream.
+const (
+	intakeMessages = 64 << 10
+	intakeBytes    = 64 << 20
+)
+
+// Answers in the place of a PubAck.
+const (
+	answerBusy   = `{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`
+	answerFailed = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+)
+
+// newIntake stores in a stream. Nothing comes before listen.
+func newIntake(nc *nats.Conn, stream string, stored func(subject string), log *slog.Logger) *intake {
+	i := &intake{nc: nc, stream: stream, nonce: nuid.Next(), stored: stored, log: log, subs: map[string]*nats.Subscription{},
+		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
+	i.work.Go(i.receive)
+	i.work.Go(i.run)
+	return i
+}
+
+// listen takes what is published on these subjects, and nothing else any more. They name their Things, so
+// for another Thing nobody listens, and its publisher hears that at once.
+func (i *intake) listen(subjects []string) error {
+	wanted := make(map[string]bool, len(subjects))
+	for _, subject := range subjects {
+		if wanted[subject] = true; i.subs[subject] != nil {
+			continue
+		}
+		sub, err := i.nc.ChanSubscribe(subject, i.in) // one channel for all, which keeps their order
+		if err != nil {
+			return fmt.Errorf("subscribing to %s: %w", subject, err)
+		}
+		i.subs[subject] = sub
+	}
+	for subject, sub := range i.subs {
+		if !wanted[subject] {
+			_ = sub.Unsubscribe()
+			delete(i.subs, subject)
+		}
+	}
+	if err := i.nc.FlushTimeout(apiTimeout); err != nil {
+		return fmt.Errorf("subscribing to what programs publish: %w", err)
+	}
+	return nil
+}
+
+// receive puts down what comes, or refuses it.
+func (i *intake) receive() {
+	for {
+		select {
+		case <-i.ended:
+			return
+		case m := <-i.in:
+			if !i.put(m) {
+				i.answer(m.Reply, []byte(answerBusy))
+			}
+		}
+	}
+}
+
+func (i *intake) put(m *nats.Msg) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.waiting) >= intakeMessages || i.bytes >= intakeBytes {
+		return false
+	}
+	admit(m)
+	i.waiting = append(i.waiting, m)
+	i.bytes += len(m.Data)
+	if len(i.waiting) == 1 {
+		select {
+		case i.more <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+// run stores what waits, group after group.
+func (i *intake) run() {
+	var all []*nats.Msg
+	for {
+		select {
+		case <-i.ended:
+			return
+		case <-i.more:
+		}
+		i.mu.Lock()
+		all, i.waiting = i.waiting, all[:0]
+		i.bytes = 0
+		i.mu.Unlock()
+		for rest := all; len(rest) > 0 && !i.over(); {
+			n := groupLength(rest)
+			i.store(rest[:n])
+			rest = rest[n:]
+		}
+		clear(all)
+		if cap(all) > groupMax*8 {
+			all = nil // after a rush
+		}
+	}
+}
+
+func (i *intake) over() bool {
+	select {
+	case <-i.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// groupLength is how many messages go together. One that asks something of the server goes alone.
+func groupLength(all []*nats.Msg) int {
+	bytes := 0
+	for n, m := range all {
+		if n == groupMax || bytes >= groupBytes {
+			return n
+		}
+		if asks(m.Header) {
+			return max(n, 1)
+		}
+		bytes += len(m.Data)
+	}
+	return len(all)
+}
+
+// asks tells that a program set a header by which it asks the server for more than storing, such as
+// Nats-Expected-Last-Sequence. A message id is no such.
+func asks(h nats.Header) bool {
+	for k := range h {
+		if strings.HasPrefix(k, "Nats-") && k != jetstream.MsgIDHeader {
+			return true
+		}
+	}
+	return false
+}
+
+// store stores a group and answers its publishers. When the stream refuses it whole, each message is
+// tried alone and gets the stream's own answer.
+func (i *intake) store(group []*nats.Msg) {
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+	wire := make([]*nats.Msg, len(group))
+	for n, m := range group {
+		wire[n] = &nats.Msg{Subject: internal(m.Subject), Header: m.Header, Data: m.Data}
+	}
+	if len(group) == 1 {
+		answer, err := i.nc.RequestMsgWithContext(ctx, wire[0])
+		if err != nil {
+			i.failed(group, err)
+			return
+		}
+		i.stored(group[0].Subject)
+		i.answer(group[0].Reply, answer.Data)
+		return
+	}
+	answer, err := commit(ctx, i.nc, wire, i.nonce+nuid.Next())
+	if err != nil {
+		i.failed(group, err)
+		return
+	}
+	last, err := pubAck(answer)
+	if err != nil {
+		for n := range group {
+			unbatch(group[n])
+			i.store(group[n : n+1])
+		}
+		return
+	}
+	for n, m := range group {
+		i.stored(m.Subject)
+		if m.Reply == "" {
+			continue
+		}
+		ack := append(make([]byte, 0, 64), `{"stream":"`...)
+		ack = append(append(ack, i.stream...), `","seq":`...)
+		ack = strconv.AppendUint(ack, last-uint64(len(group)-1-n), 10)
+		i.answer(m.Reply, append(ack, '}'))
+	}
+}
+
+// failed answers a group of which nobody knows whether it is stored.
+func (i *intake) failed(group []*nats.Msg, err error) {
+	if !errors.Is(err, nats.ErrConnectionClosed) {
+		i.log.Debug("what programs published can't be stored", "messages", len(group), "error", err)
+	}
+	for _, m := range group {
+		i.answer(m.Reply, []byte(answerFailed))
+	}
+}
+
+// answer is lost with the connection, and the program with it.
+func (i *intake) answer(reply string, ack []byte) {
+	if reply != "" {
+		_ = i.nc.Publish(reply, ack)
+	}
+}
+
+// close takes nothing more and waits for the group under way. What waits behind it is not answered.
+func (i *intake) close() {
+	i.once.Do(func() {
+		for _, sub := range i.subs {
+			_ = sub.Unsubscribe()
+		}
+		close(i.ended)
+		i.work.Wait()
+		_ = i.nc.FlushTimeout(time.Second) // the answers
+	})
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package local
+
+import "errors"
+
+func memoryDir(string) (string, error) { return "", errors.ErrUnsupported }

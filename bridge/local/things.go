@@ -1,0 +1,64 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/mapping"
+)
+
+// SetThings changes the Things that can be published for; at least one is needed. What the streams hold
+// of others stays there. After an error some streams may have changed: the same call, or one with the
+// Things of before, puts that right.
+func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
+	if len(things) == 0 {
+		return errors.New("things is empty, name at least one")
+	}
+	for class, up := range s.up {
+		name := up.CachedInfo().Config.Name
+		stream, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+		want := stream.CachedInfo().Config
+		public := classSubjects(s.cfg.Subjects, things, mapping.Class(class))
+		want.Subjects = public
+		if s.intakes[class] != nil {
+			want.Subjects = internals(public)
+		}
+		if _, err := s.js.UpdateStream(ctx, want); err != nil {
+			return explain(ctx, s.js, want, err)
+		}
+		if in := s.intakes[class]; in != nil {
+			if err := in.listen(public); err != nil {
+				return err
+			}
+		}
+	}
+	things = slices.Clone(things)
+	s.things.Store(&things)
+	return nil
+}
+
+// Left counts the messages that wait for Things that need not be configured any more.
+func (s *Store) Left(ctx context.Context, things []mapping.Thing) (map[mapping.Thing]uint64, error) {
+	queued, err := s.queued(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ofThings(queued, things), nil
+}
+
+// Remove deletes the queue's consumer, once Run has returned and the Thing is not to come back at once. What
+// the stream holds for it stays.
+func (q *Queue) Remove(ctx context.Context) error {
+	err := q.stream.DeleteConsumer(ctx, q.consumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil
+	}
+	return err
+}
