@@ -9,8 +9,10 @@ BENCHTIME ?= 1s
 TOOLS ?= $(HOME)/.cache/fleetbridge-tools
 STATICCHECK_VERSION := v0.8.2
 NATSCLI_VERSION := v0.5.1
+NFPM_VERSION := v2.43.4
 STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)/staticcheck
 NATSCLI := $(TOOLS)/natscli-$(NATSCLI_VERSION)/nats
+NFPM := $(TOOLS)/nfpm-$(NFPM_VERSION)/nfpm
 
 .PHONY: build
 build: ## bin/fleetbridge and bin/fleetsim
@@ -32,6 +34,7 @@ fmt: ## fails when a file is not formatted
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -tags realbroker ./...
+	$(GO) vet -tags manpages ./cmd/...
 
 .PHONY: staticcheck
 staticcheck: $(STATICCHECK) ## staticcheck
@@ -42,11 +45,16 @@ staticcheck: $(STATICCHECK) ## staticcheck
 .PHONY: docs
 docs: ## the generated tables in docs/ and README.md
 	$(GO) test -count=1 ./bridge/gateway -run '^(TestDocuments|TestREADME)$$' -update
+	$(GO) test -count=1 ./bridge/asyncapi -run '^TestDocument$$' -update
 
 .PHONY: docs-check
 docs-check: ## fails when make docs would change something
-	@before=$$(cat docs/*.md README.md | cksum); $(MAKE) --no-print-directory docs; \
-	[ "$$before" = "$$(cat docs/*.md README.md | cksum)" ] || { echo "the generated tables were stale; make docs has written them"; exit 1; }
+	@before=$$(cat docs/*.md docs/asyncapi.yaml README.md | cksum); $(MAKE) --no-print-directory docs; \
+	[ "$$before" = "$$(cat docs/*.md docs/asyncapi.yaml README.md | cksum)" ] || { echo "the generated tables were stale; make docs has written them"; exit 1; }
+
+.PHONY: asyncapi-check
+asyncapi-check: build ## what fleetbridge asyncapi prints, by the AsyncAPI project's parser (needs node with npm)
+	test/asyncapi/run bin/fleetbridge
 
 .PHONY: demo
 demo: ## the tour of every flow, each step checked
@@ -64,6 +72,10 @@ real-broker: ## the end-to-end tests against mosquitto
 .PHONY: real-client
 real-client: build $(NATSCLI) ## the built bridge between mosquitto, MQTT.js and the nats command line
 	FLEETBRIDGE=$(CURDIR)/bin/fleetbridge NATS=$(NATSCLI) test/realclients/run
+
+.PHONY: examples
+examples: build $(NATSCLI) ## every example program through one checklist; EXAMPLES=-prepare: only downloads and builds them
+	$(GO) run ./test/examples -bridge bin/fleetbridge -sim bin/fleetsim -nats $(NATSCLI) $(EXAMPLES)
 
 .PHONY: cross
 cross: ## builds for the other platforms
@@ -86,12 +98,39 @@ soak-short: ## every fault once (needs root, FUSE and mosquitto)
 bench: ## benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
+RUNS ?= 5
+RUNTIME ?= 5s
+BENCHFLAGS ?=
+
+.PHONY: bench-compare
+bench-compare: ## the bridge, a pass-through and mosquitto's bridge side by side, RUNS times RUNTIME (needs mosquitto); tables for docs/performance.md
+	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
+	@bin/bench -runs $(RUNS) -duration $(RUNTIME) $(BENCHFLAGS) compare
+	@echo
+	@bin/bench -runs $(RUNS) -duration $(RUNTIME) $(BENCHFLAGS) latency
+
+.PHONY: bench-growth
+bench-growth: ## how cost grows from 1 to 1,000 Things and from 100 B to 64 KiB
+	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
+	@bin/bench -runs $(RUNS) -duration $(RUNTIME) $(BENCHFLAGS) growth
+
+.PHONY: bench-profile
+bench-profile: ## where the bridge spends its time, the top ten of a CPU profile each way
+	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
+	@bin/bench -duration $(RUNTIME) $(BENCHFLAGS) profile
+
+.PHONY: bench-docs
+bench-docs: ## all of these, into docs/performance.md; takes half an hour and wants a quiet machine
+	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
+	@for what in compare latency growth profile; do \
+	  bin/bench -runs $(RUNS) -duration $(RUNTIME) -into docs/performance.md $(BENCHFLAGS) $$what || exit 1; done
+
 .PHONY: ci
 ci: ## what CI does, all of it
 	.ci/run
 
 .PHONY: tools
-tools: $(STATICCHECK) $(NATSCLI) ## staticcheck and the nats command line
+tools: $(STATICCHECK) $(NATSCLI) $(NFPM) ## staticcheck, the nats command line, nfpm
 
 $(STATICCHECK):
 	GOBIN=$(dir $@) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
@@ -99,9 +138,56 @@ $(STATICCHECK):
 $(NATSCLI):
 	GOBIN=$(dir $@) $(GO) install github.com/nats-io/natscli/nats@$(NATSCLI_VERSION)
 
+# Containers and packages.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null | grep '^v[0-9]' || echo v0.0.0)
+COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+DIST := $(CURDIR)/dist
+PLATFORMS ?= linux/amd64,linux/arm64,linux/arm/v7
+
+.PHONY: images
+images: ## the container images for PLATFORMS, in the store of docker buildx
+	docker buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) .
+	docker buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target fleetsim .
+
+.PHONY: compose-test
+compose-test: ## docker-compose.yml with a real Docker engine, while things break (needs root and docker.io)
+	test/compose/run
+
+.PHONY: man
+man: ## manual pages and shell completions in dist/
+	rm -rf $(DIST)/man $(DIST)/completions
+	mkdir -p $(DIST)/man $(DIST)/completions/bash $(DIST)/completions/zsh $(DIST)/completions/fish
+	for name in fleetbridge fleetsim; do \
+	  $(GO) build -tags manpages -o $(DIST)/man-$$name ./cmd/$$name && $(DIST)/man-$$name man $(DIST)/man && \
+	  $(DIST)/man-$$name completion bash >$(DIST)/completions/bash/$$name && \
+	  $(DIST)/man-$$name completion zsh >$(DIST)/completions/zsh/_$$name && \
+	  $(DIST)/man-$$name completion fish >$(DIST)/completions/fish/$$name.fish && rm $(DIST)/man-$$name || exit 1; \
+	done
+	gzip -9n $(DIST)/man/*.1
+
+.PHONY: packages
+packages: man $(NFPM) ## dist/fleetbridge_…_{amd64,arm64}.deb
+	for arch in amd64 arm64; do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" \
+	    -o $(DIST)/$$arch/ ./cmd/fleetbridge ./cmd/fleetsim && \
+	  ARCH=$$arch VERSION=$(VERSION) DIST=$(DIST) $(NFPM) package --packager deb --config deploy/packages/nfpm.yaml --target $(DIST)/ || exit 1; \
+	done
+
+.PHONY: package-test
+package-test: packages ## installs the package, runs its unit's command under a supervisor, removes it (needs root)
+	test/packages/run $(DIST)/fleetbridge_*_$$(dpkg --print-architecture).deb
+
+$(NFPM):
+	GOBIN=$(dir $@) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+
+.PHONY: dashboard-check
+dashboard-check: ## the Prometheus rules by promtool, and the dashboard's queries
+	deploy/check
+
 .PHONY: clean
 clean: ## removes what build made
-	rm -rf bin
+	rm -rf bin dist
 
 .PHONY: help
 help: ## this list

@@ -35,7 +35,8 @@ func newRoot(s streams) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%s: %s, see %s --help", c.Name(), err, c.CommandPath())
 	})
-	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newVersion(s))
+	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newVersion(s))
+	root.AddCommand(extraCommands(s)...)
 	return root
 }
 

@@ -70,7 +70,14 @@ type clockSite struct {
 
 type feed chan bridge.Delivery
 
-func (f feed) Deliveries() <-chan bridge.Delivery { return f }
+func (f feed) Take(ctx context.Context) []bridge.Delivery {
+	select {
+	case d := <-f:
+		return []bridge.Delivery{d}
+	case <-ctx.Done():
+		return nil
+	}
+}
 
 func newClockSite(w *World) *clockSite {
 	c := &clockSite{
@@ -240,7 +247,7 @@ func (c *clockSite) Outcome(bridge.Fate) {}
 // clockCloud is the broker, clockDown the stream.
 type clockCloud struct{ *clockSite }
 
-func (c clockCloud) Deliveries() <-chan bridge.Delivery { return c.down }
+func (c clockCloud) Take(ctx context.Context) []bridge.Delivery { return c.down.Take(ctx) }
 
 func (c clockCloud) Send(_ context.Context, m bridge.Message, done func(error)) error {
 	c.came(m, false)

@@ -164,6 +164,15 @@ func cutPowerInterval(w *World) {
 	s.expectOnly(0, "larger than the disk", "connection lost", "cannot connect", "was not on the disk yet", "nats: Filestore", "packet identifier in use")
 }
 
+// acceptedAgain returns when every lane upwards has had a message accepted since the call.
+func (s *procSite) acceptedAgain() {
+	s.Helper()
+	s.mu.Lock()
+	before := maps.Clone(s.last)
+	s.mu.Unlock()
+	s.untilEachLane("nothing was accepted any more", func(name string) bool { return s.last[name] > before[name] })
+}
+
 // judgeInterval tells the world's ledger of everything but the telemetry of the last moment.
 func (s *procSite) judgeInterval(at time.Time) {
 	s.Helper()

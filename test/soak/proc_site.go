@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -185,15 +184,6 @@ func (s *procSite) arrivedUp() {
 		last := s.last[name]
 		return last == 0 || s.seen[name][last]
 	})
-}
-
-// acceptedAgain returns when every lane upwards has had a message accepted since the call.
-func (s *procSite) acceptedAgain() {
-	s.Helper()
-	s.mu.Lock()
-	before := maps.Clone(s.last)
-	s.mu.Unlock()
-	s.untilEachLane("nothing was accepted any more", func(name string) bool { return s.last[name] > before[name] })
 }
 
 // untilEachLane waits until a condition holds for every lane upwards. It is called with the lock held.
