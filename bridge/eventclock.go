@@ -20,10 +20,14 @@ type EventClock struct {
 	save saver
 }
 
+// clockPause is how far the bucket may be behind while nobody waits.
+const clockPause = 100 * time.Millisecond
+
 // LoadEventClock reads where the last run stopped.
 func LoadEventClock(ctx context.Context, t mapping.Thing, b Bucket) (*EventClock, error) {
 	key := mapping.Token(string(t))
 	c := &EventClock{}
+	c.save.pause = clockPause
 	c.save.write = func(ctx context.Context) error {
 		c.mu.Lock()
 		last := c.last

@@ -8,11 +8,13 @@ import (
 
 // saver writes a value that changes faster than it can be made durable: one write at a time, always of
 // the newest value, and everybody who waited for a change is told by the write that covers it. While
-// nobody waits it rests between two writes, so that a cache costs no disk time at every change. It has no
+// nobody waits it may rest between two writes, so that a cache costs no disk time at every change. It has no
 // goroutine while nothing changes.
 type saver struct {
 	// write makes the current value durable. An error means: once more after a pause.
 	write func(ctx context.Context) error
+	// pause is how long it rests, so how far a value that nobody waits for may be behind.
+	pause time.Duration
 
 	mu      sync.Mutex
 	running bool
@@ -20,9 +22,6 @@ type saver struct {
 	waiting []func()
 	hurry   chan struct{} // somebody waits
 }
-
-// saveRest is how far a value that nobody waits for may be behind.
-const saveRest = 100 * time.Millisecond
 
 // save schedules a write; then, if not nil, is called when a write that began after this call has
 // succeeded. When ctx ends first it is never called.
@@ -74,10 +73,13 @@ func (s *saver) run(ctx context.Context) {
 	}
 }
 
-// rest waits until somebody waits for a write, or for saveRest. When ctx ends, it makes up for what it
-// has kept back.
+// rest waits until somebody waits for a write, or until the pause is over. When ctx ends, it makes up for
+// what it has kept back.
 func (s *saver) rest(ctx context.Context) {
-	t := time.NewTimer(saveRest)
+	if s.pause == 0 {
+		return
+	}
+	t := time.NewTimer(s.pause)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -64,11 +64,14 @@ func markOf(m Message) mark {
 	return out
 }
 
+// shadowPause is how far the bucket may be behind in a burst of deltas.
+const shadowPause = 20 * time.Millisecond
+
 // LoadShadow reads what the last run knew: the document from its bucket, the delivered versions from
 // the archive. merged makes Report publish the whole reported state.
 func LoadShadow(ctx context.Context, t mapping.Thing, merged bool, b Bucket, a Archive) (*Shadow, error) {
 	s := &Shadow{thing: t, merged: merged, bucket: b, now: time.Now}
-	s.saver.write = s.write
+	s.saver.write, s.saver.pause = s.write, shadowPause
 	raw, err := b.Get(ctx, mapping.Token(string(t)))
 	switch {
 	case errors.Is(err, ErrNotFound):

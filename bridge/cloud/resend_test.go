@@ -119,12 +119,15 @@ func TestReceiveMaximum(t *testing.T) {
 func TestControlBeforeTelemetry(t *testing.T) {
 	play(t, nil, func(st *stage) {
 		p := st.accept(false, receiveMaximum(1))
+		st.send(event("0"))
+		same(t, "alone", p.come(), "P2:0")
 		st.send(event("1"), event("2"), response("a"), response("b"))
-		same(t, "first", p.come(), "P2:a")
 		p.puback(2, 0)
-		same(t, "control", p.come(), "P3:b")
+		same(t, "first", p.come(), "P3:a")
 		p.puback(3, 0)
-		same(t, "telemetry", p.come(), "P4:1")
+		same(t, "control", p.come(), "P4:b")
+		p.puback(4, 0)
+		same(t, "telemetry", p.come(), "P5:1")
 	})
 }
 
