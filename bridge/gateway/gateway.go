@@ -209,7 +209,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	}()
 	n := g.cfg.NATS
 	var intake *nats.Conn // closed with the store
-	var restarting func() bool
+	var working func() context.Context
 	if n.URL == "" {
 		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
 			return err
@@ -220,7 +220,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if intake, err = g.server.Connect("fleetbridge intake"); err != nil {
 			return err
 		}
-		restarting = g.server.Restarting
+		working = g.server.Working
 	} else {
 		dial, err := n.dial(g.log)
 		if err != nil {
@@ -232,7 +232,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		}
 	}
 	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
-		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Intake: intake, Restarting: restarting,
+		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Intake: intake, Working: working,
 		Relaxed:      g.server != nil && !n.Embedded.Sync.Always,
 		Up:           local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},

@@ -18,8 +18,8 @@ import (
 // is not: while one purge is under way, what is settled meanwhile gathers for the next.
 type forgetter struct {
 	nc      *nats.Conn
-	subject string      // of the purge
-	down    func() bool // nil: never
+	subject string                 // of the purge
+	working func() context.Context // over while the server can't be asked
 	ended   chan struct{}
 	work    sync.WaitGroup
 	once    sync.Once
@@ -39,8 +39,8 @@ const (
 	forgetRest  = 100 * time.Millisecond // at most
 )
 
-func newForgetter(nc *nats.Conn, stream string, down func() bool) *forgetter {
-	f := &forgetter{nc: nc, down: down, subject: "$JS.API.STREAM.PURGE." + stream, ended: make(chan struct{}), more: make(chan struct{}, 1)}
+func newForgetter(nc *nats.Conn, stream string, working func() context.Context) *forgetter {
+	f := &forgetter{nc: nc, working: working, subject: "$JS.API.STREAM.PURGE." + stream, ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	f.work.Go(f.run)
 	return f
 }
@@ -105,7 +105,7 @@ func (f *forgetter) pause(d time.Duration) bool {
 
 // forget returns when the stream has forgotten what the queue had settled before.
 func (f *forgetter) forget(ctx context.Context, q *Queue) error {
-	if f.down != nil && f.down() {
+	if f.working().Err() != nil {
 		return errRestarting
 	}
 	q.mu.Lock()
@@ -145,7 +145,7 @@ func (f *forgetter) close() {
 // everything that was handed out is settled.
 func (q *Queue) settle(seq uint64) {
 	q.mu.Lock()
-	full := len(q.unsettled) > q.store.cfg.window()-pullBatch
+	full := q.nearlyFull()
 	delete(q.unsettled, seq)
 	for len(q.handed) > 0 {
 		if _, open := q.unsettled[q.handed[0]]; open {

@@ -187,7 +187,7 @@ func (r *rig) start(server ServerConfig, store StoreConfig) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(store.Intake.Close)
-	store.Restarting = s.Restarting
+	store.Working = s.Working
 	r.store = r.open(nc, store)
 	if err := s.Listen(); err != nil {
 		r.t.Fatal(err)

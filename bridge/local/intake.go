@@ -25,13 +25,15 @@ type intake struct {
 	nc     *nats.Conn
 	stream string
 	nonce  string
-	stored func(subject string) // is told of every message that the stream has now
-	log    *slog.Logger
-	subs   map[string]*nats.Subscription
-	in     chan *nats.Msg
-	once   sync.Once
-	ended  chan struct{}
-	work   sync.WaitGroup
+	// working ends when the server can't answer any more.
+	working func() context.Context
+	stored  func(subject string) // is told of every message that the stream has now
+	log     *slog.Logger
+	subs    map[string]*nats.Subscription
+	in      chan *nats.Msg
+	once    sync.Once
+	ended   chan struct{}
+	work    sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting []*nats.Msg
@@ -53,7 +55,7 @@ const (
 
 // newIntake stores in a stream. Nothing comes before listen.
 func newIntake(nc *nats.Conn, stream string, stored func(subject string), log *slog.Logger) *intake {
-	i := &intake{nc: nc, stream: stream, nonce: nuid.Next(), stored: stored, log: log, subs: map[string]*nats.Subscription{},
+	i := &intake{nc: nc, stream: stream, nonce: nuid.Next(), working: context.Background, stored: stored, log: log, subs: map[string]*nats.Subscription{},
 		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
@@ -181,7 +183,7 @@ func asks(h nats.Header) bool {
 // store stores a group and answers its publishers. When the stream refuses it whole, each message is
 // tried alone and gets the stream's own answer.
 func (i *intake) store(group []*nats.Msg) {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
 	defer cancel()
 	wire := make([]*nats.Msg, len(group))
 	for n, m := range group {

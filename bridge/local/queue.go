@@ -305,13 +305,20 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 	reply := m.Reply
 	d.Settle = func() {
 		q.mu.Lock()
+		full := q.nearlyFull()
 		delete(q.unsettled, seq)
 		q.settled = reply
 		q.mu.Unlock()
 		q.acknowledge(reply)
+		if full {
+			signal(q.ready.room)
+		}
 	}
 	return d
 }
+
+// nearlyFull tells that room may be waiting for a message to be settled. The lock is held.
+func (q *Queue) nearlyFull() bool { return len(q.unsettled) > q.store.cfg.window()-pullBatch }
 
 // acknowledge doesn't wait. One that is lost goes with the connection, and after that everything is
 // told again.

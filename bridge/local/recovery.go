@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ func (s *Server) recover() {
 			pause = recoverMin
 		}
 		s.log.Error("the disk refuses to store messages; publishers get errors until it takes them again", "directory", s.dir)
-		s.restarting.Store(true)
+		s.fail()
 		if err := s.stopJetStream(); err != nil {
 			s.log.Debug("JetStream can't be stopped", "error", err)
 		}
@@ -66,15 +67,27 @@ func (s *Server) recover() {
 			}
 		}
 		s.stage()
-		s.restarting.Store(false)
+		s.work()
 		s.reconnect()
 		last = time.Now()
 		s.log.Info("the disk takes messages again", "directory", s.dir)
 	}
 }
 
-// Restarting tells that JetStream is down for a moment; it should not be asked for anything then.
-func (s *Server) Restarting() bool { return s.restarting.Load() }
+// work begins a time in which JetStream works.
+func (s *Server) work() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.working, s.fail = context.WithCancel(context.Background())
+}
+
+// Working ends when JetStream fails: nothing that it was asked is answered then. While it is stopped the
+// context is over, and it should not be asked.
+func (s *Server) Working() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.working
+}
 
 // reconnect makes the bridge's connections begin anew: their consumers are gone, and that is how the
 // queues learn it at once.

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -52,11 +51,12 @@ type Server struct {
 	// memory is where batches are staged; empty: on the disk.
 	memory string
 
-	restarting atomic.Bool   // JetStream is being stopped and started again
-	broken     chan struct{} // the disk has refused a write
-	stopping   chan struct{}
-	running    sync.WaitGroup
-	jetStream  *server.JetStreamConfig // to start it again; of recover's goroutine
+	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
+	fail      context.CancelFunc
+	broken    chan struct{} // the disk has refused a write
+	stopping  chan struct{}
+	running   sync.WaitGroup
+	jetStream *server.JetStreamConfig // to start it again; of recover's goroutine
 
 	subjects mapping.Subjects
 }
@@ -93,6 +93,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		s.Shutdown()
 		return nil, err
 	}
+	s.work()
 	s.running.Go(s.recover)
 	return s, nil
 }

@@ -28,10 +28,18 @@ type StoreConfig struct {
 	// Intake is a connection of its own to a server that ends with this process: the bridge then stores
 	// what programs publish, in groups, but for a relaxed class, and closes it. nil: the streams take it
 	// themselves.
-	Intake       *nats.Conn
-	Restarting   func() bool   // the server's; nil: never
+	Intake *nats.Conn
+	// Working is the server's, for Intake; nil: it always works.
+	Working      func() context.Context
 	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
+}
+
+func (c StoreConfig) working() context.Context {
+	if c.Working == nil {
+		return context.Background()
+	}
+	return c.Working()
 }
 
 func (c StoreConfig) replicas() int { return max(c.Replicas, 1) }
@@ -135,8 +143,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			continue
 		}
 		in := newIntake(cfg.Intake, up.CachedInfo().Config.Name, s.stored(mapping.Class(class)), log)
+		in.working = cfg.working
 		s.intakes[class] = in
-		s.forgetters[class] = newForgetter(nc, up.CachedInfo().Config.Name, cfg.Restarting)
+		s.forgetters[class] = newForgetter(nc, up.CachedInfo().Config.Name, cfg.working)
 		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
 			s.Close()
 			return nil, err
