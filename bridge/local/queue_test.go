@@ -120,22 +120,30 @@ func TestOrderAcrossRestart(t *testing.T) {
 	eventually(t, "all settled", func() bool { return queuedOf(t, r, "pump") == 0 })
 }
 
+// TestWindow: with a full window the queue waits, and goes on when something is settled; both where the
+// stream is told of each message, and where it is told of many together.
 func TestWindow(t *testing.T) {
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Window: 3})
-	nc := r.program()
-	for i := range 5 {
-		r.publish(nc, "fleets.up.pump.events.x", fmt.Sprint(i))
-	}
-	q, _ := r.run("pump", mapping.Telemetry)
-	first := next(t, q)
-	next(t, q)
-	next(t, q)
-	if d, ok := soon(q, 50*time.Millisecond); ok {
-		t.Fatalf("a fourth: %s", d.Payload)
-	}
-	first.Settle()
-	if d := next(t, q); string(d.Payload) != "3" {
-		t.Errorf("%s", d.Payload)
+	for name, relaxed := range map[string]bool{"forgetting": false, "acknowledging": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRigWith(t, ServerConfig{SyncInterval: time.Second}, StoreConfig{Window: 3, Relaxed: relaxed})
+			nc := r.program()
+			for i := range 20 {
+				r.publish(nc, "fleets.up.pump.events.x", fmt.Sprint(i))
+			}
+			q, _ := r.run("pump", mapping.Telemetry)
+			open := []bridge.Delivery{next(t, q), next(t, q), next(t, q)}
+			if d, ok := soon(q, 50*time.Millisecond); ok {
+				t.Fatalf("a fourth: %s", d.Payload)
+			}
+			for i := 3; i < 20; i++ {
+				open[0].Settle()
+				d := next(t, q)
+				if string(d.Payload) != fmt.Sprint(i) {
+					t.Errorf("%s, want %d", d.Payload, i)
+				}
+				open = append(open[1:], d)
+			}
+		})
 	}
 }
 
