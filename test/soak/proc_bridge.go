@@ -128,15 +128,20 @@ func processDir(t *testing.T) string {
 	return dir
 }
 
+// given are the addresses that freeAddress has named: they are not in use all the time.
+var given sync.Map
+
 // freeAddress is outside of the range from which the system serves, lest somebody's outgoing
-// connection has the port when the bridge comes back.
+// connection has the port when the bridge comes back. It names none twice.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
 		if l, err := net.Listen("tcp", address); err == nil {
 			_ = l.Close()
-			return address
+			if _, before := given.LoadOrStore(address, true); !before {
+				return address
+			}
 		}
 	}
 	t.Fatalf("there is no free port from 20000 to 31999")
