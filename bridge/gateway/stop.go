@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
 )
 
 // How long a stop may take, in its parts: requests and commands that programs wait for, what is in
@@ -161,17 +162,27 @@ func anyConnected(ts []*thing) bool {
 	return false
 }
 
-// closeBooks makes sure that the store knows what was settled.
+// closeBooks makes sure that the store knows what was settled, and says once where there was no time for it.
 func (g *Gateway) closeBooks(ctx context.Context, ts []*thing) {
+	type failure struct {
+		thing mapping.Thing
+		err   error
+	}
+	failed := make(chan failure, len(ts)*len(mapping.Classes))
 	var all sync.WaitGroup
 	for _, t := range ts {
 		for _, q := range t.queues {
 			all.Go(func() {
 				if err := q.Flush(ctx); err != nil && !errors.Is(err, context.Canceled) {
-					g.log.Warn("some messages that the broker has may be sent again after the next start", "thing", string(t.bridge.Name), "error", err)
+					failed <- failure{t.bridge.Name, err}
 				}
 			})
 		}
 	}
 	all.Wait()
+	close(failed)
+	n := len(failed)
+	if first, ok := <-failed; ok {
+		g.log.Warn("some messages that the broker has may be sent again after the next start", "queues", n, "thing", string(first.thing), "error", first.err)
+	}
 }
