@@ -265,6 +265,10 @@ func (s *Site) command(thing string) {
 	}
 }
 
+// recoveryTime is the longest pause of a bridge whose session was taken over, 45 s, and time to catch up on
+// a machine that has much else to do.
+const recoveryTime = 90 * time.Second
+
 // Recovered waits until, in every lane, all that was accepted up to now and something newer has
 // arrived, and notes how long that took.
 func (s *Site) Recovered() { s.recovered(time.Now()) }
@@ -278,7 +282,7 @@ func (s *Site) recovered(began time.Time) {
 		want[lane] = n + 1
 	}
 	s.load.mu.Unlock()
-	ctx, cancel := context.WithTimeout(s.Context(), 45*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context(), recoveryTime)
 	defer cancel()
 	err := s.arrivals.wait(ctx, func() bool {
 		for lane, n := range want {

@@ -48,7 +48,7 @@ type World struct {
 func (w *World) MayDie() { w.mayDie = true }
 
 // patience is how long a long round may take; a short one half of it.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // Context ends before the test's patience does.
 func (w *World) Context() context.Context { return w.ctx }
