@@ -2,14 +2,10 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -17,8 +13,6 @@ import (
 // acknowledgement, so instead all that a Thing has settled is purged at once, up to the first message that
 // is not: while one purge is under way, what is settled meanwhile gathers for the next.
 type forgetter struct {
-	nc      *nats.Conn
-	subject string                 // of the purge
 	working func() context.Context // over while the server can't be asked
 	ended   chan struct{}
 	work    sync.WaitGroup
@@ -39,14 +33,21 @@ const (
 	forgetRest  = 100 * time.Millisecond // at most
 )
 
-func newForgetter(nc *nats.Conn, stream string, working func() context.Context) *forgetter {
-	f := &forgetter{nc: nc, working: working, subject: "$JS.API.STREAM.PURGE." + stream, ended: make(chan struct{}), more: make(chan struct{}, 1)}
+func newForgetter(working func() context.Context) *forgetter {
+	f := &forgetter{working: working, ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	f.work.Go(f.run)
 	return f
 }
 
-// add is told of a queue that has settled more. It is told once until it has asked for the queue's floor.
+// add is told of a queue that may have settled more. It keeps the queue until it turns to it.
 func (f *forgetter) add(q *Queue) {
+	q.mu.Lock()
+	tell := q.floor > q.forgotten && !q.dirty
+	q.dirty = q.dirty || tell
+	q.mu.Unlock()
+	if !tell {
+		return
+	}
 	f.mu.Lock()
 	f.dirty = append(f.dirty, q)
 	f.mu.Unlock()
@@ -65,6 +66,9 @@ func (f *forgetter) run() {
 		all, f.dirty = f.dirty, all[:0]
 		f.mu.Unlock()
 		for _, q := range all {
+			q.mu.Lock()
+			q.dirty = false
+			q.mu.Unlock()
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 			err := f.forget(ctx, q)
@@ -79,13 +83,7 @@ func (f *forgetter) run() {
 			if !f.pause(forgetPause) {
 				return
 			}
-			q.mu.Lock()
-			again := !q.dirty && q.floor > q.forgotten
-			q.dirty = q.dirty || again
-			q.mu.Unlock()
-			if again {
-				f.add(q)
-			}
+			f.add(q)
 		}
 		clear(all)
 	}
@@ -111,24 +109,12 @@ func (f *forgetter) forget(ctx context.Context, q *Queue) error {
 	q.mu.Lock()
 	floor := q.floor
 	done := floor <= q.forgotten
-	q.dirty = false
 	q.mu.Unlock()
 	if done {
 		return nil
 	}
-	request := fmt.Appendf(nil, `{"filter":%s,"seq":%d}`, strconv.Quote(q.all), floor+1)
-	m, err := f.nc.RequestWithContext(ctx, f.subject, request)
-	if err != nil {
+	if err := q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.all), jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
-	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return err
-	}
-	if answer.Error != nil {
-		return answer.Error
 	}
 	q.mu.Lock()
 	q.forgotten = max(q.forgotten, floor)
@@ -154,12 +140,8 @@ func (q *Queue) settle(seq uint64) {
 		q.floor = q.handed[0]
 		q.handed = q.handed[1:]
 	}
-	tell := q.floor > q.forgotten && !q.dirty
-	q.dirty = q.dirty || tell
 	q.mu.Unlock()
-	if tell {
-		q.forgetter.add(q)
-	}
+	q.forgetter.add(q)
 	if full {
 		signal(q.ready.room)
 	}

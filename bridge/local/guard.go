@@ -3,8 +3,11 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/mapping"
 )
 
 // maxReserve is how much of the disk the queues leave free at most: what is queued must still be
@@ -72,17 +75,15 @@ func (s *Store) warnOfLimits(total uint64) {
 func (s *Store) limit(ctx context.Context, full bool) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	for _, up := range s.up {
-		want := up.CachedInfo().Config
-		if full {
-			stream, err := s.js.Stream(ctx, want.Name)
-			if err != nil {
-				return fmt.Errorf("stream %s: %w", want.Name, err)
+	for _, class := range mapping.Classes {
+		err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) {
+			is.Config.MaxBytes = unlimited(s.cfg.Up.MaxBytes)
+			if full {
+				is.Config.MaxBytes = int64(max(is.State.Bytes, 1))
 			}
-			want.MaxBytes = int64(max(stream.CachedInfo().State.Bytes, 1))
-		}
-		if _, err := s.js.UpdateStream(ctx, want); err != nil {
-			return fmt.Errorf("stream %s: %w", want.Name, err)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -48,6 +48,26 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardAfterReload: a limit that comes and goes leaves the Things alone that were configured meanwhile.
+func TestGuardAfterReload(t *testing.T) {
+	r := newRig(t)
+	ctx := testContext(t)
+	if err := r.store.SetThings(ctx, []mapping.Thing{"pump", "valve"}); err != nil {
+		t.Fatal(err)
+	}
+	nc := r.program()
+	for _, full := range []bool{true, false} {
+		if err := r.store.limit(ctx, full); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, subject := range []string{"fleets.up.valve.events.x", "fleets.up.pump.jobs.get"} {
+		if answer := r.publish(nc, subject, "1"); strings.Contains(answer, "error") {
+			t.Errorf("%s: %s", subject, answer)
+		}
+	}
+}
+
 func TestGuardWithoutKnowledge(t *testing.T) {
 	r := newRig(t)
 	err := r.store.guard(testContext(t), time.Hour, func() (uint64, uint64, error) { return 0, 0, errors.ErrUnsupported })

@@ -187,7 +187,9 @@ func (r *rig) start(server ServerConfig, store StoreConfig) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(store.Intake.Close)
-	store.Working = s.Working
+	if store.Working == nil {
+		store.Working = s.Working
+	}
 	r.store = r.open(nc, store)
 	if err := s.Listen(); err != nil {
 		r.t.Fatal(err)

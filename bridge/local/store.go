@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,7 +69,8 @@ type Store struct {
 	down    jetstream.Stream
 	buckets map[string]*bucket
 
-	things atomic.Pointer[[]mapping.Thing] // that can be published for
+	things  atomic.Pointer[[]mapping.Thing] // that can be published for
+	shaping sync.Mutex                      // held while an up stream's configuration changes
 
 	toDown, toDead *publisher
 	sleepers       [len(mapping.Classes)]*sleepers
@@ -145,7 +147,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		in := newIntake(cfg.Intake, up.CachedInfo().Config.Name, s.stored(mapping.Class(class)), log)
 		in.working = cfg.working
 		s.intakes[class] = in
-		s.forgetters[class] = newForgetter(nc, up.CachedInfo().Config.Name, cfg.working)
+		s.forgetters[class] = newForgetter(cfg.working)
 		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
 			s.Close()
 			return nil, err

@@ -18,29 +18,40 @@ func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
 	if len(things) == 0 {
 		return errors.New("things is empty, name at least one")
 	}
-	for class, up := range s.up {
-		name := up.CachedInfo().Config.Name
-		stream, err := s.js.Stream(ctx, name)
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", name, err)
-		}
-		want := stream.CachedInfo().Config
-		public := classSubjects(s.cfg.Subjects, things, mapping.Class(class))
-		want.Subjects = public
-		if s.intakes[class] != nil {
-			want.Subjects = internals(public)
-		}
-		if _, err := s.js.UpdateStream(ctx, want); err != nil {
-			return explain(ctx, s.js, want, err)
-		}
-		if in := s.intakes[class]; in != nil {
-			if err := in.listen(public); err != nil {
-				return err
+	for _, class := range mapping.Classes {
+		public, in := classSubjects(s.cfg.Subjects, things, class), s.intakes[class]
+		err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) {
+			is.Config.Subjects = public
+			if in != nil {
+				is.Config.Subjects = internals(public)
 			}
+		})
+		if err == nil && in != nil {
+			err = in.listen(public)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	things = slices.Clone(things)
 	s.things.Store(&things)
+	return nil
+}
+
+// reshape changes the configuration of a class's stream, as it is now: what others have changed stays.
+func (s *Store) reshape(ctx context.Context, class mapping.Class, edit func(*jetstream.StreamInfo)) error {
+	s.shaping.Lock()
+	defer s.shaping.Unlock()
+	name := s.up[class].CachedInfo().Config.Name
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	info := stream.CachedInfo()
+	edit(info)
+	if _, err := s.js.UpdateStream(ctx, info.Config); err != nil {
+		return explain(ctx, s.js, info.Config, err)
+	}
 	return nil
 }
 
