@@ -12,10 +12,8 @@ import (
 	"time"
 )
 
-const (
-	// lastWords is how long the reader goes on after a write failed: a broker that hangs up says why first.
-	lastWords = 500 * time.Millisecond
-)
+// lastWords is how long the reader goes on after a write failed: a broker that hangs up says why first.
+const lastWords = 500 * time.Millisecond
 
 // conn is one network connection. Reads are buffered and checked packet by packet before anything is
 // allocated for them. Writers hold its lock, which paho takes around each packet; what was written is

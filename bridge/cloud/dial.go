@@ -20,8 +20,9 @@ var defaultPorts = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80"
 // defaultPath is where EMQX and most others serve MQTT over WebSocket.
 const defaultPath = "/mqtt"
 
-// dial opens a network connection to a server; ctx bounds the TLS and WebSocket handshakes, too.
-func dial(ctx context.Context, u *url.URL, config *tls.Config) (net.Conn, error) {
+// Dial opens a network connection to a broker as a Session does: mqtt, mqtts, ws or wss; ctx bounds the TLS
+// and WebSocket handshakes, too. A nil config trusts the system's certificates.
+func Dial(ctx context.Context, u *url.URL, config *tls.Config) (net.Conn, error) {
 	port, known := defaultPorts[u.Scheme]
 	if !known {
 		return nil, fmt.Errorf("mqtt.server %q: scheme %q: use mqtt, mqtts, ws or wss", u.Redacted(), u.Scheme)

@@ -270,18 +270,15 @@ func (l *link) atMostOnce(p paho.PublishReceived) (bool, error) {
 	return true, nil
 }
 
-// leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session. Then it
-// waits until the broker has hung up: a connection that is closed with something unread is reset, and what
-// the broker had not read yet is gone.
-func (l *link) leave() {
+// leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session, or
+// ends it. Then it waits until the broker has hung up: a connection that is closed with something unread is
+// reset, and what the broker had not read yet is gone.
+func (l *link) leave(end bool) {
 	late := time.AfterFunc(leaveTimeout, func() { l.conn.fail(errors.New("the broker does not read")) })
 	defer late.Stop()
 	l.stop()
 	<-l.written
-	if last := l.acks.appendReady(nil); len(last) > 0 {
-		_ = l.conn.send(last)
-	}
-	if l.conn.send([]byte{disconnectByte, 2, 0, 0}) == nil {
+	if l.conn.send(appendDisconnect(l.acks.appendReady(nil), end)) == nil {
 		<-l.client.Done()
 	}
 	_ = l.client.Disconnect(&paho.Disconnect{}) // ends what paho had started

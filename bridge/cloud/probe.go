@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/eclipse/paho.golang/paho"
 	"github.com/tidwall/gjson"
 	"github.com/tidwall/sjson"
 
@@ -204,20 +203,7 @@ func (p *Probe) cause(err error) error {
 // error is why the connection was lost before, such as another client with the Thing's client id.
 func (p *Probe) Close() error {
 	before := p.l.conn.lost()
-	late := time.AfterFunc(leaveTimeout, func() { p.l.conn.fail(errors.New("the broker does not read")) })
-	defer late.Stop()
-	p.l.stop()
-	<-p.l.written
-	if last := p.l.acks.appendReady(nil); len(last) > 0 {
-		_ = p.l.conn.send(last)
-	}
-	bye := &paho.Disconnect{}
-	if now := uint32(0); !p.l.present {
-		bye.Properties = &paho.DisconnectProperties{SessionExpiryInterval: &now}
-	}
-	_ = p.l.client.Disconnect(bye)
-	<-p.l.client.Done()
-	p.l.down()
+	p.l.leave(!p.l.present)
 	p.stop()
 	p.s.work.Wait()
 	return before

@@ -51,7 +51,7 @@ type Session struct {
 func NewSession(thing mapping.Thing, cfg Config, hooks Hooks, log *slog.Logger) *Session {
 	cfg = cfg.withDefaults()
 	s := &Session{
-		thing: thing, cfg: cfg, hooks: hooks, log: log.With("thing", string(thing)), dial: dial,
+		thing: thing, cfg: cfg, hooks: hooks, log: log.With("thing", string(thing)), dial: Dial,
 		inbox: newInbox(int(cfg.ReceiveMaximum)), questions: make(chan struct{}, cfg.Window),
 		state: State{Since: time.Now()}, told: map[string]bool{},
 	}
@@ -111,7 +111,7 @@ func (s *Session) Run(ctx context.Context) error {
 		l, err := s.connect(ctx)
 		if ctx.Err() != nil {
 			if l != nil {
-				l.leave()
+				l.leave(false)
 			}
 			break
 		}

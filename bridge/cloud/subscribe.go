@@ -34,7 +34,7 @@ func (s *Session) serve(ctx context.Context, l *link) error {
 		l.conn.fail(fmt.Errorf("subscribe: %w", err))
 	}
 	if ctx.Err() != nil {
-		l.leave()
+		l.leave(false)
 	}
 	<-l.client.Done()
 	l.down()

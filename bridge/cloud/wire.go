@@ -23,7 +23,11 @@ const (
 	authByte           = 0xF0
 )
 
-const userProperty = 38 // key and value, UTF-8 strings
+// Properties.
+const (
+	userProperty  = 38 // key and value, UTF-8 strings
+	sessionExpiry = 17 // seconds, four bytes
+)
 
 const (
 	traceParent = "traceparent"
@@ -64,6 +68,14 @@ func publishSize(e *entry) int {
 // appendAck spells a PUBACK, PUBREC or PUBCOMP of success.
 func appendAck(b []byte, first byte, id uint16) []byte {
 	return binary.BigEndian.AppendUint16(append(b, first, 2), id)
+}
+
+// appendDisconnect spells DISCONNECT 0x00, with a Session Expiry Interval of 0 if the session is to end.
+func appendDisconnect(b []byte, end bool) []byte {
+	if !end {
+		return append(b, disconnectByte, 2, 0, 0)
+	}
+	return append(b, disconnectByte, 7, 0, 5, sessionExpiry, 0, 0, 0, 0)
 }
 
 // traceSize is the number of bytes of the trace's user properties.

@@ -79,3 +79,20 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+// TestDisconnectPackets: one keeps the session as CONNECT asked for it, the other ends it.
+func TestDisconnectPackets(t *testing.T) {
+	for _, end := range []bool{false, true} {
+		packet, err := packets.ReadPacket(bytes.NewReader(appendDisconnect(nil, end)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := packet.Content.(*packets.Disconnect)
+		same(t, "reason", d.ReasonCode, 0)
+		expiry := d.Properties.SessionExpiryInterval
+		same(t, "names a session expiry", expiry != nil, end)
+		if end && expiry != nil {
+			same(t, "session expiry", *expiry, 0)
+		}
+	}
+}
