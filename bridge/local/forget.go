@@ -10,40 +10,49 @@ import (
 )
 
 // forgetter has a stream forget what its queues have settled. The server syncs the disk for every single
-// acknowledgement, so instead all that a Thing has settled is purged at once, up to the first message that
-// is not: while one purge is under way, what is settled meanwhile gathers for the next.
+// acknowledgement, so instead all that is settled is purged at once, up to the first message of any Thing
+// that is not: while one purge is under way, what is settled meanwhile gathers for the next. Where one Thing
+// holds the others up, each of them is purged by itself. So is a queue that reads the stream: what it can't
+// read there is damaged, and must be found and named.
 type forgetter struct {
-	working func() context.Context // over while the server can't be asked
-	ended   chan struct{}
-	work    sync.WaitGroup
-	once    sync.Once
+	stream   jetstream.Stream
+	handover *handover
+	working  func() context.Context // over while the server can't be asked
+	ended    chan struct{}
+	work     sync.WaitGroup
+	once     sync.Once
 
-	mu    sync.Mutex
-	dirty []*Queue // with something settled that the stream has
-	more  chan struct{}
+	purging sync.Mutex
+	mu      sync.Mutex
+	dirty   []*Queue // with something settled that the stream has
+	more    chan struct{}
 }
 
 var errRestarting = errors.New("JetStream is being started again")
 
-// forgetPause is how long a purge that failed waits for the next try. A purge holds its stream up while it
-// syncs, so purging takes a fifth of the time at most: with many Things more gathers for each.
+// A purge holds its stream up while it syncs, so purging takes a fifth of the time at most. A Thing that
+// another one holds up waits for that one a while; then a purge of its own costs the server less than what the
+// stream would grow by.
 const (
-	forgetPause = time.Second
-	forgetShare = 5
-	forgetRest  = 100 * time.Millisecond // at most
+	forgetPause  = time.Second // after a purge that failed
+	forgetShare  = 5
+	forgetRest   = 100 * time.Millisecond // at most
+	forgetLinger = time.Second
 )
 
-func newForgetter(working func() context.Context) *forgetter {
-	f := &forgetter{working: working, ended: make(chan struct{}), more: make(chan struct{}, 1)}
+func newForgetter(stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
+	f := &forgetter{stream: stream, handover: h, working: working, ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	f.work.Go(f.run)
 	return f
 }
 
-// add is told of a queue that may have settled more. It keeps the queue until it turns to it.
+// add is told of a queue that may have settled more. It keeps the queue until the stream has forgotten it.
 func (f *forgetter) add(q *Queue) {
 	q.mu.Lock()
-	tell := q.floor > q.forgotten && !q.dirty
-	q.dirty = q.dirty || tell
+	tell := q.dirtyAt.IsZero() && q.floor > max(q.forgotten, f.handover.purged.Load())
+	if tell {
+		q.dirtyAt = time.Now()
+	}
 	q.mu.Unlock()
 	if !tell {
 		return
@@ -65,28 +74,42 @@ func (f *forgetter) run() {
 		f.mu.Lock()
 		all, f.dirty = f.dirty, all[:0]
 		f.mu.Unlock()
+		before := f.handover.purged.Load()
+		if !f.turn(f.purge) {
+			return
+		}
+		moved, left := f.handover.purged.Load() > before, false
 		for _, q := range all {
-			q.mu.Lock()
-			q.dirty = false
-			q.mu.Unlock()
-			began := time.Now()
-			ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
-			err := f.forget(ctx, q)
-			cancel()
-			if err == nil {
-				if !f.pause(min((forgetShare-1)*time.Since(began), forgetRest)) {
+			since := f.clean(q)
+			if !since.IsZero() && (time.Since(since) >= forgetLinger || !q.isDirect()) {
+				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q) }) {
 					return
 				}
-				continue
+				moved, since = true, f.clean(q)
 			}
-			q.log.Debug("what is settled can't be removed now", "error", err)
-			if !f.pause(forgetPause) {
-				return
+			if !since.IsZero() {
+				left = true
+				f.again(q)
 			}
-			f.add(q)
 		}
 		clear(all)
+		if left && !moved && !f.pause(forgetRest) {
+			return
+		}
 	}
+}
+
+// turn runs one purge and rests after it. It tells whether to go on.
+func (f *forgetter) turn(purge func(context.Context) error) bool {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	err := purge(ctx)
+	cancel()
+	rest := min((forgetShare-1)*time.Since(began), forgetRest)
+	if err != nil {
+		rest = forgetPause
+	}
+	return f.pause(rest)
 }
 
 // pause tells whether to go on.
@@ -101,23 +124,70 @@ func (f *forgetter) pause(d time.Duration) bool {
 	}
 }
 
+// clean tells since when a queue has had something to forget; the zero time when it has nothing any more.
+func (f *forgetter) clean(q *Queue) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.floor <= max(q.forgotten, f.handover.purged.Load()) {
+		q.dirtyAt = time.Time{}
+	}
+	return q.dirtyAt
+}
+
+// again keeps a queue for the next turn.
+func (f *forgetter) again(q *Queue) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty = append(f.dirty, q)
+	signal(f.more)
+}
+
 // forget returns when the stream has forgotten what the queue had settled before.
 func (f *forgetter) forget(ctx context.Context, q *Queue) error {
+	if err := f.purge(ctx); err != nil {
+		return err
+	}
+	return f.purgeOne(ctx, q)
+}
+
+// purge removes what is settled of all Things.
+func (f *forgetter) purge(ctx context.Context) error {
+	f.purging.Lock()
+	defer f.purging.Unlock()
+	floor := f.handover.settledTo()
+	if floor <= f.handover.purged.Load() {
+		return nil
+	}
 	if f.working().Err() != nil {
 		return errRestarting
 	}
+	if err := f.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+		return err
+	}
+	f.handover.purged.Store(floor)
+	return nil
+}
+
+// purgeOne removes what a queue has settled beyond that.
+func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
 	q.mu.Lock()
 	floor := q.floor
-	done := floor <= q.forgotten
+	done := floor <= max(q.forgotten, f.handover.purged.Load())
 	q.mu.Unlock()
 	if done {
 		return nil
 	}
-	if err := q.stream.Purge(ctx, jetstream.WithPurgeSubject(q.all), jetstream.WithPurgeSequence(floor+1)); err != nil {
+	if f.working().Err() != nil {
+		return errRestarting
+	}
+	if err := f.stream.Purge(ctx, jetstream.WithPurgeSubject(q.all), jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
 	}
 	q.mu.Lock()
 	q.forgotten = max(q.forgotten, floor)
+	if !q.dirtyAt.IsZero() {
+		q.dirtyAt = time.Now()
+	}
 	q.mu.Unlock()
 	return nil
 }
@@ -129,16 +199,20 @@ func (f *forgetter) close() {
 
 // settle takes a message out of what is unsettled, and raises the floor to the last message before which
 // everything that was handed out is settled.
-func (q *Queue) settle(seq uint64) {
+func (q *Queue) settle(seq uint64, at time.Time) {
 	q.mu.Lock()
 	full := q.nearlyFull()
-	delete(q.unsettled, seq)
-	for len(q.handed) > 0 {
-		if _, open := q.unsettled[q.handed[0]]; open {
+	if h, open := q.unsettled[seq]; open && h.at.Equal(at) { // else the sequences count from anew
+		delete(q.unsettled, seq)
+		q.bytes -= h.bytes
+		q.handover.bytes.Add(-int64(h.bytes))
+	}
+	for len(q.order) > 0 {
+		if _, open := q.unsettled[q.order[0]]; open {
 			break
 		}
-		q.floor = q.handed[0]
-		q.handed = q.handed[1:]
+		q.floor = q.order[0]
+		q.order = q.order[1:]
 	}
 	q.mu.Unlock()
 	q.forgetter.add(q)

@@ -61,24 +61,27 @@ func unbatch(m *nats.Msg) {
 	}
 }
 
-// pubAck reads what a group was answered: last is the stream's sequence of the group's last message. The
-// error is a *bridge.Rejection when the stream will never take it; any other passes.
-func pubAck(m *nats.Msg) (last uint64, err error) {
-	var ack struct {
-		Stream   string              `json:"stream"`
-		Sequence uint64              `json:"seq"`
-		Error    *jetstream.APIError `json:"error"`
-	}
+// stored is what a stream answers.
+type stored struct {
+	Stream    string              `json:"stream"`
+	Sequence  uint64              `json:"seq"` // of the group's last message
+	Duplicate bool                `json:"duplicate"`
+	Error     *jetstream.APIError `json:"error"`
+}
+
+// pubAck reads what a group was answered. The error is a *bridge.Rejection when the stream will never take
+// it; any other passes.
+func pubAck(m *nats.Msg) (ack stored, err error) {
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
-		return 0, errors.New("the PubAck is no JSON")
+		return ack, errors.New("the PubAck is no JSON")
 	}
 	switch {
 	case ack.Error == nil && ack.Stream != "":
-		return ack.Sequence, nil
+		return ack, nil
 	case ack.Error == nil:
-		return 0, errors.New("the PubAck names no stream")
+		return ack, errors.New("the PubAck names no stream")
 	case ack.Error.ErrorCode == codeTooLarge:
-		return 0, bridge.Rejectf(bridge.CodeTooLarge, "the stream refuses it: %s", ack.Error.Description)
+		return ack, bridge.Rejectf(bridge.CodeTooLarge, "the stream refuses it: %s", ack.Error.Description)
 	}
-	return 0, ack.Error
+	return ack, ack.Error
 }

@@ -23,17 +23,19 @@ import (
 // Nothing is tried again: like a stream, the intake answers an error, and the program decides.
 type intake struct {
 	nc     *nats.Conn
+	js     jetstream.JetStream
 	stream string
 	nonce  string
 	// working ends when the server can't answer any more.
-	working func() context.Context
-	stored  func(subject string) // is told of every message that the stream has now
-	log     *slog.Logger
-	subs    map[string]*nats.Subscription
-	in      chan *nats.Msg
-	once    sync.Once
-	ended   chan struct{}
-	work    sync.WaitGroup
+	working  func() context.Context
+	handover *handover
+	log      *slog.Logger
+	subs     map[string]*nats.Subscription
+	in       chan *nats.Msg
+	align    chan struct{} // the stream may have what the intake did not store
+	once     sync.Once
+	ended    chan struct{}
+	work     sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting []*nats.Msg
@@ -54,9 +56,9 @@ const (
 )
 
 // newIntake stores in a stream. Nothing comes before listen.
-func newIntake(nc *nats.Conn, stream string, stored func(subject string), log *slog.Logger) *intake {
-	i := &intake{nc: nc, stream: stream, nonce: nuid.Next(), working: context.Background, stored: stored, log: log, subs: map[string]*nats.Subscription{},
-		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
+func newIntake(nc *nats.Conn, js jetstream.JetStream, stream string, h *handover, working func() context.Context, log *slog.Logger) *intake {
+	i := &intake{nc: nc, js: js, stream: stream, nonce: nuid.Next(), working: working, handover: h, log: log, subs: map[string]*nats.Subscription{},
+		in: make(chan *nats.Msg, intakeMessages), align: make(chan struct{}, 1), ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
 	return i
@@ -112,10 +114,7 @@ func (i *intake) put(m *nats.Msg) bool {
 	i.waiting = append(i.waiting, m)
 	i.bytes += len(m.Data)
 	if len(i.waiting) == 1 {
-		select {
-		case i.more <- struct{}{}:
-		default:
-		}
+		signal(i.more)
 	}
 	return true
 }
@@ -127,6 +126,8 @@ func (i *intake) run() {
 		select {
 		case <-i.ended:
 			return
+		case <-i.align:
+			i.look()
 		case <-i.more:
 		}
 		i.mu.Lock()
@@ -143,6 +144,18 @@ func (i *intake) run() {
 			all = nil // after a rush
 		}
 	}
+}
+
+// look has the queues read the stream when that has something that the intake does not know of.
+func (i *intake) look() {
+	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
+	defer cancel()
+	stream, err := i.js.Stream(ctx, i.stream)
+	if err != nil {
+		i.log.Debug("can't look for what was stored past the intake", "error", err)
+		return
+	}
+	i.handover.align(stream.CachedInfo().State.LastSeq)
 }
 
 func (i *intake) over() bool {
@@ -189,43 +202,41 @@ func (i *intake) store(group []*nats.Msg) {
 	for n, m := range group {
 		wire[n] = &nats.Msg{Subject: internal(m.Subject), Header: m.Header, Data: m.Data}
 	}
-	if len(group) == 1 {
-		answer, err := i.nc.RequestMsgWithContext(ctx, wire[0])
-		if err != nil {
-			i.failed(group, err)
-			return
-		}
-		i.stored(group[0].Subject)
-		i.answer(group[0].Reply, answer.Data)
-		return
-	}
 	answer, err := commit(ctx, i.nc, wire, i.nonce+nuid.Next())
 	if err != nil {
 		i.failed(group, err)
 		return
 	}
-	last, err := pubAck(answer)
-	if err != nil {
+	ack, err := pubAck(answer)
+	if err != nil && len(group) > 1 {
 		for n := range group {
 			unbatch(group[n])
 			i.store(group[n : n+1])
 		}
 		return
 	}
+	first := ack.Sequence - uint64(len(group)-1)
+	if err == nil && !ack.Duplicate {
+		i.handover.give(first, group)
+	}
+	if len(group) == 1 {
+		i.answer(group[0].Reply, answer.Data)
+		return
+	}
 	for n, m := range group {
-		i.stored(m.Subject)
 		if m.Reply == "" {
 			continue
 		}
 		ack := append(make([]byte, 0, 64), `{"stream":"`...)
 		ack = append(append(ack, i.stream...), `","seq":`...)
-		ack = strconv.AppendUint(ack, last-uint64(len(group)-1-n), 10)
+		ack = strconv.AppendUint(ack, first+uint64(n), 10)
 		i.answer(m.Reply, append(ack, '}'))
 	}
 }
 
 // failed answers a group of which nobody knows whether it is stored.
 func (i *intake) failed(group []*nats.Msg, err error) {
+	signal(i.align)
 	if !errors.Is(err, nats.ErrConnectionClosed) {
 		i.log.Debug("what programs published can't be stored", "messages", len(group), "error", err)
 	}

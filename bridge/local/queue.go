@@ -31,6 +31,8 @@ var ErrTakenOver = errors.New("another fleetbridge has taken the queue over")
 // When the connection was lost, nobody knows which messages and acknowledgements went with it. The
 // consumer is then made anew and tells everything again from the start; what had been handed out
 // before is recognised, and acknowledged again if it is settled.
+//
+// With an intake there is a consumer only while there is something to catch up with: see handover.
 type Queue struct {
 	store    *Store
 	stream   jetstream.Stream
@@ -42,26 +44,37 @@ type Queue struct {
 	log      *slog.Logger
 	ready    tray // come and not taken
 
-	all       string        // every subject of the Thing
-	forgetter *forgetter    // nil: each message is acknowledged by itself
-	sleepers  *sleepers     // nil: it never sleeps
-	wake      chan struct{} // the stream has messages for it
+	all string // every subject of the Thing
 
 	// Of Run's goroutine.
-	asleep bool      // there is no consumer
-	busyAt time.Time // when something last came
-	open   int       // messages asked for and not come
-	last   uint64
-	lastAt time.Time
+	made bool // there is a consumer
+	open int  // messages asked for and not come
 
 	mu        sync.Mutex
-	unsettled map[uint64]time.Time // stream sequence to the time it was stored
-	settled   string               // where the last acknowledgement went
-	// With a forgetter.
-	handed    []uint64 // sequences from the first unsettled on
-	floor     uint64   // up to here everything is settled
-	forgotten uint64   // and up to here the stream knows it
-	dirty     bool     // the forgetter has been told
+	unsettled map[uint64]handed // by the stream's sequence
+	last      uint64            // the newest that was handed out
+	lastAt    time.Time
+	settled   string // where the last acknowledgement went
+
+	// With an intake; else nil, and each message is acknowledged by itself.
+	handover  *handover
+	forgetter *forgetter
+	wake      chan struct{} // it is to read the stream
+	replaced  chan struct{} // closed when there is another queue of the Thing
+	direct    bool          // the intake hands over what it stores
+	unseen    uint64        // if not: from here on the stream may hold what it has not seen
+	stored    uint64        // the newest that the intake has stored for the Thing
+	bytes     int           // of what is unsettled and did not come from a consumer
+	order     []uint64      // sequences from the first unsettled on
+	floor     uint64        // up to here everything is settled
+	forgotten uint64        // and up to here the stream knows it
+	dirtyAt   time.Time     // since when the forgetter has something to do; zero: it has nothing
+}
+
+// handed is a message that was handed out.
+type handed struct {
+	at    time.Time // when it was stored, or a little later
+	bytes int       // what it counts for; only without a consumer
 }
 
 const (
@@ -87,12 +100,12 @@ func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Q
 		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), filters: s.cfg.Subjects.Class(t, c), owner: nuid.Next(),
 		all: s.cfg.Subjects.Thing(mapping.SpaceUp, t), created: s.up[c].CachedInfo().Created,
 		log: s.log.With("thing", string(t), "queue", c.String()), ready: newTray(),
-		unsettled: map[uint64]time.Time{},
+		unsettled: map[uint64]handed{},
 	}
-	if s.intakes[c] != nil {
-		q.forgetter = s.forgetters[c]
-		q.sleepers, q.wake = s.sleepers[c], make(chan struct{}, 1)
-		if q.asleep = !q.sleepers.add(q); q.asleep {
+	if s.handovers[c] != nil {
+		q.handover, q.forgetter = s.handovers[c], s.forgetters[c]
+		q.wake, q.replaced = make(chan struct{}, 1), make(chan struct{})
+		if q.handover.add(q); q.isDirect() {
 			return q, nil
 		}
 	}
@@ -124,9 +137,14 @@ func (q *Queue) create(ctx context.Context) error {
 	}
 	stream := q.stream.CachedInfo().Config.Name
 	for range 10 {
-		_, err := q.stream.CreateConsumer(ctx, config)
+		stored := q.newest()
+		c, err := q.stream.CreateConsumer(ctx, config)
 		switch code := apiCode(err); {
 		case err == nil:
+			q.made = true
+			if c.CachedInfo().NumPending == 0 {
+				q.caughtUp(stored)
+			}
 			return nil
 		case errors.Is(err, jetstream.ErrConsumerExists), code == jetstream.JSErrCodeConsumerExists, code == jetstream.JSErrCodeConsumerNameExists, code == jetstream.JSErrCodeConsumerAlreadyExists:
 		case code == codeNotUnique:
@@ -145,33 +163,38 @@ func (q *Queue) create(ctx context.Context) error {
 // Take is bridge.Source.
 func (q *Queue) Take(ctx context.Context) []bridge.Delivery { return q.ready.take(ctx, takeMost) }
 
-// Run hands out deliveries until ctx ends, then returns nil. It returns ErrTakenOver when the consumer
-// is another's; any other failure is waited out.
+// Run hands out deliveries until ctx ends, then returns nil. It returns ErrTakenOver when the messages
+// are another's; any other failure is waited out.
 func (q *Queue) Run(ctx context.Context) error {
 	status := q.store.nc.StatusChanged(nats.CONNECTED)
 	defer q.store.nc.RemoveStatusListener(status)
-	if q.sleepers != nil {
-		defer q.sleepers.remove(q)
+	if q.handover != nil {
+		defer q.handover.end(q)
 	}
-	for {
-		if q.asleep {
-			if err := q.sleep(ctx); err != nil || ctx.Err() != nil {
-				return err
+	for ctx.Err() == nil {
+		var err error
+		switch direct := q.isDirect(); {
+		case direct && q.made:
+			q.drop(ctx)
+		case direct:
+			err = q.rest(ctx)
+		case !q.made:
+			err = q.catchUp(ctx)
+		default:
+			err = q.follow(ctx, status)
+			if err == nil && ctx.Err() == nil && !q.isDirect() {
+				err = q.rebuild(ctx)
 			}
 		}
-		if err := q.follow(ctx, status); err != nil || ctx.Err() != nil {
-			return err
-		}
-		if q.asleep {
-			continue
-		}
-		if err := q.rebuild(ctx); err != nil || ctx.Err() != nil {
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// follow hands out what one consumer tells. It returns nil when that one may be gone.
+// follow hands out what one consumer tells. It returns nil when that one may be gone, or is not needed any
+// more.
 func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 	nc := q.store.nc
 	reconnects := nc.Stats().Reconnects
@@ -188,13 +211,10 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 		return nil
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	q.open, q.busyAt = 0, time.Now()
+	q.open = 0
 	timer := time.NewTimer(pullExpires + pullGrace)
 	defer timer.Stop()
-	for {
-		if q.open == 0 && q.sleepers != nil && time.Since(q.busyAt) >= sleepAfter && q.doze(ctx) {
-			return nil
-		}
+	for !q.isDirect() {
 		if room := q.room(); (room >= pullBatch/2 || room > 0 && q.open == 0) && nc.IsConnected() {
 			q.pull(inbox, room)
 			timer.Reset(pullExpires + pullGrace)
@@ -206,6 +226,8 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 			if again, err := q.come(ctx, m); again || err != nil {
 				return err
 			}
+		case <-q.replaced:
+			return q.takenOver()
 		case <-q.ready.room:
 		case <-status:
 			if nc.Stats().Reconnects != reconnects {
@@ -219,7 +241,10 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 			timer.Reset(pullGrace)
 		}
 	}
+	return nil
 }
+
+func (q *Queue) takenOver() error { return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver) }
 
 // room is how many messages may be asked for.
 func (q *Queue) room() int {
@@ -247,43 +272,44 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 		return q.ended(ctx, code, m)
 	}
 	q.open = max(q.open-1, 0)
-	q.busyAt = time.Now()
 	meta, err := m.Metadata()
 	if err != nil {
 		q.log.Warn("not a message of a stream", "subject", m.Subject, "error", err)
 		return false, nil
 	}
 	seq, at := meta.Sequence.Stream, meta.Timestamp
-	if q.known(seq, at) {
-		return false, nil
-	}
-	if q.settledBefore(seq, at) {
-		q.acknowledge(m.Reply)
-		return false, nil
-	}
-	q.last, q.lastAt = max(q.last, seq), at
 	q.mu.Lock()
-	q.unsettled[seq] = at
-	if q.forgetter != nil {
-		q.handed = append(q.handed, seq)
+	entry, open := q.unsettled[seq]
+	switch {
+	case open && !at.After(entry.at): // handed out already
+	case q.settledBefore(seq, at):
+		if q.forgetter == nil || seq <= max(q.forgotten, q.handover.purged.Load()) { // else it will know soon
+			q.acknowledge(m.Reply)
+		}
+	default:
+		q.enter(m, seq, handed{at: at})
 	}
 	q.mu.Unlock()
-	q.ready.put(q.delivery(m, seq, at))
+	if meta.NumPending == 0 {
+		q.caughtUp(seq)
+	}
 	return false, nil
 }
 
-// known tells that the message is handed out and not settled.
-func (q *Queue) known(seq uint64, at time.Time) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	stored, ok := q.unsettled[seq]
-	return ok && stored.Equal(at)
-}
-
 // settledBefore tells that the message was handed out and settled, but the stream doesn't know. The
-// time guards against a stream that lost its end in a crash and gave the number away again.
+// time guards against a stream that lost its end in a crash and gave the number away again. The lock is held.
 func (q *Queue) settledBefore(seq uint64, at time.Time) bool {
 	return seq <= q.last && !at.After(q.lastAt)
+}
+
+// enter hands a message out. The lock is held, which keeps the order.
+func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
+	q.last, q.lastAt = max(q.last, seq), h.at
+	q.unsettled[seq] = h
+	if q.forgetter != nil {
+		q.order = append(q.order, seq)
+	}
+	q.ready.put(q.delivery(m, seq, h.at))
 }
 
 func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery {
@@ -299,7 +325,7 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 		d.Stray = strings.TrimPrefix(m.Subject, q.store.cfg.Subjects.Prefix()+"."+string(mapping.SpaceUp)+".")
 	}
 	if q.forgetter != nil {
-		d.Settle = func() { q.settle(seq) }
+		d.Settle = func() { q.settle(seq, at) }
 		return d
 	}
 	reply := m.Reply

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,18 +39,15 @@ func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
 	case err != nil:
 		return err
 	case have.CachedInfo().Config.Metadata[metaOwner] != q.owner:
-		return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver)
+		return q.takenOver()
 	default:
 		if err := stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return err
 		}
 	}
 	if created := stream.CachedInfo().Created; !created.Equal(q.created) { // another stream of the same name
-		q.created, q.last, q.lastAt = created, 0, time.Time{}
-		q.mu.Lock()
-		clear(q.unsettled)
-		q.handed, q.floor, q.forgotten = nil, 0, 0
-		q.mu.Unlock()
+		q.created = created
+		q.restart()
 	}
 	return q.create(ctx)
 }

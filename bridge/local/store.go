@@ -73,10 +73,12 @@ type Store struct {
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
 	toDown, toDead *publisher
-	sleepers       [len(mapping.Classes)]*sleepers
-	forgetters     [len(mapping.Classes)]*forgetter // of a class with an intake
-	intakes        [len(mapping.Classes)]*intake    // nil where the stream takes what is published itself
-	custody        *custody
+	// nil where the stream takes what is published itself
+	intakes    [len(mapping.Classes)]*intake
+	handovers  [len(mapping.Classes)]*handover
+	forgetters [len(mapping.Classes)]*forgetter
+
+	custody *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
 	sieves [len(mapping.Classes)]sieve // only for Sift
@@ -94,9 +96,6 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
 	s.things.Store(&cfg.Things)
-	for class := range s.sleepers {
-		s.sleepers[class] = newSleepers()
-	}
 	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
 		return nil, err
 	}
@@ -132,6 +131,11 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			s.custody.kv = kv
 		}
 	}
+	for class, up := range s.up {
+		if cfg.Intake != nil && takesBatches(up) {
+			s.handovers[class] = newHandover(cfg.Subjects.Space(mapping.SpaceUp), up.CachedInfo().State.LastSeq)
+		}
+	}
 	if err := s.leftovers(ctx); err != nil {
 		return nil, err
 	}
@@ -140,26 +144,19 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
 	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
-	for class, up := range s.up {
-		if cfg.Intake == nil || !takesBatches(up) {
+	for class, h := range s.handovers {
+		if h == nil {
 			continue
 		}
-		in := newIntake(cfg.Intake, up.CachedInfo().Config.Name, s.stored(mapping.Class(class)), log)
-		in.working = cfg.working
-		s.intakes[class] = in
-		s.forgetters[class] = newForgetter(cfg.working)
+		up := s.up[class]
+		in := newIntake(cfg.Intake, js, up.CachedInfo().Config.Name, h, cfg.working, log)
+		s.intakes[class], s.forgetters[class] = in, newForgetter(up, h, cfg.working)
 		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
 			s.Close()
 			return nil, err
 		}
 	}
 	return s, nil
-}
-
-// stored is told of every message that an intake has stored.
-func (s *Store) stored(class mapping.Class) func(subject string) {
-	space := s.cfg.Subjects.Space(mapping.SpaceUp)
-	return func(subject string) { s.sleepers[class].wake(thingToken(subject, space)) }
 }
 
 func gone(s jetstream.Stream) uint64 {
@@ -196,9 +193,18 @@ func (s *Store) Close() {
 // leftovers tells of messages of Things that are not configured any more, and removes the consumers
 // that such Things had. The messages stay for the day the Thing comes back.
 func (s *Store) leftovers(ctx context.Context) error {
-	queued, err := s.queued(ctx)
-	if err != nil {
-		return err
+	queued := map[string]uint64{}
+	for _, class := range mapping.Classes {
+		held, _, err := s.held(ctx, class)
+		if err != nil {
+			return err
+		}
+		for token, n := range held {
+			queued[token] += n
+			if h := s.handovers[class]; h != nil {
+				h.waiting(token)
+			}
+		}
 	}
 	names := map[string]bool{}
 	for _, t := range s.cfg.Things {
@@ -262,28 +268,42 @@ func (s *Store) Accepted(ctx context.Context) (uint64, error) {
 	return n, nil
 }
 
-// queued counts by the Thing's token. A queue that sleeps although it has messages is woken.
+// queued counts by the Thing's token. It looks whether something was stored past an intake, too.
 func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
 	out := map[string]uint64{}
-	space := s.cfg.Subjects.Space(mapping.SpaceUp)
-	for class, up := range s.up {
-		// A handle of one's own: Info writes into it.
-		name := up.CachedInfo().Config.Name
-		own, err := s.js.Stream(ctx, name)
+	for _, class := range mapping.Classes {
+		held, last, err := s.held(ctx, class)
 		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", name, err)
+			return nil, err
 		}
-		info, err := own.Info(ctx, jetstream.WithSubjectFilter(space))
-		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", name, err)
-		}
-		for subject, n := range info.State.Subjects {
-			token := thingToken(subject, space)
+		for token, n := range held {
 			out[token] += n
-			s.sleepers[class].wake(token)
+		}
+		if h := s.handovers[class]; h != nil && last > h.known() {
+			signal(s.intakes[class].align)
 		}
 	}
 	return out, nil
+}
+
+// held counts what the stream of a class holds, by the Thing's token. last is the sequence of its last message.
+func (s *Store) held(ctx context.Context, class mapping.Class) (held map[string]uint64, last uint64, err error) {
+	// A handle of one's own: Info writes into it.
+	name := s.up[class].CachedInfo().Config.Name
+	space := s.cfg.Subjects.Space(mapping.SpaceUp)
+	own, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
+	}
+	info, err := own.Info(ctx, jetstream.WithSubjectFilter(space))
+	if err != nil {
+		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
+	}
+	held = map[string]uint64{}
+	for subject, n := range info.State.Subjects {
+		held[thingToken(subject, space)] += n
+	}
+	return held, info.State.LastSeq, nil
 }
 
 // thingToken is the first token after a space's, given as "fleets.up.>".

@@ -67,6 +67,9 @@ func (s *Store) Left(ctx context.Context, things []mapping.Thing) (map[mapping.T
 // Remove deletes the queue's consumer, once Run has returned and the Thing is not to come back at once. What
 // the stream holds for it stays.
 func (q *Queue) Remove(ctx context.Context) error {
+	if q.handover != nil {
+		q.handover.remove(q)
+	}
 	err := q.stream.DeleteConsumer(ctx, q.consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil
