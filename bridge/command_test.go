@@ -215,10 +215,39 @@ func TestT7OneResponseAcrossRestarts(t *testing.T) {
 		if seen, _ := again.Seen(t.Context(), "e1"); !seen {
 			t.Error("a request that comes once more after the answer would run")
 		}
-		if _, left, _ := LoadExecutions(t.Context(), pump07, s.bucket); len(left) != 0 {
-			t.Errorf("%d executions are still open", len(left))
-		}
+		synctest.Wait()
+		s.closed(t, "e1")
 	})
+}
+
+// closed checks that the bucket says of an execution only that it was answered.
+func (s *station) closed(t *testing.T, id string) {
+	t.Helper()
+	for state, want := range map[string]error{"open": ErrNotFound, "done": nil} {
+		if _, err := s.bucket.Get(t.Context(), s.Executions.key(state, id)); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", state, err, want)
+		}
+	}
+}
+
+// A bridge that is killed after it claimed a response, and before it closed the execution, does that when it
+// starts, and does not run the command again.
+func TestKilledAfterClaim(t *testing.T) {
+	s := newStation(t, rejecting, nil)
+	if first, err := s.Executions.Claim(t.Context(), "e1", 1); !first || err != nil {
+		t.Fatal(first, err)
+	}
+	if err := s.Executions.Open(t.Context(), &Execution{ID: "e1", answered: make(chan struct{})}); err != nil {
+		t.Fatal(err)
+	}
+	again, left, err := LoadExecutions(t.Context(), pump07, s.bucket)
+	if err != nil || len(left) != 0 {
+		t.Errorf("%d left, %v", len(left), err)
+	}
+	s.closed(t, "e1")
+	if seen, err := again.Seen(t.Context(), "e1"); !seen || err != nil {
+		t.Error("a request that comes once more would run", err)
+	}
 }
 
 // A response that is claimed while the request is still being made durable closes it all the same.
@@ -232,9 +261,7 @@ func TestClaimBeforeOpen(t *testing.T) {
 	if err := s.Executions.Open(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	if _, left, _ := LoadExecutions(t.Context(), pump07, s.bucket); len(left) != 0 {
-		t.Error("the execution stays open")
-	}
+	s.closed(t, "e1")
 }
 
 // Traps T24 and A10: what a deadline is made of.

@@ -49,11 +49,26 @@ func LoadExecutions(ctx context.Context, t mapping.Thing, b Bucket) (*Executions
 		if err := json.Unmarshal(value, e); err != nil {
 			return fmt.Errorf("execution %s is damaged, delete its key to go on without it: %w", key, err)
 		}
-		x.open[e.ID] = e
 		left = append(left, e)
 		return nil
 	})
-	return x, left, err
+	if err != nil {
+		return nil, nil, err
+	}
+	unanswered := left[:0]
+	for _, e := range left {
+		done, err := x.done(ctx, e.ID)
+		if err == nil && done { // the last run did not get round to it
+			err = b.Delete(ctx, x.key("open", e.ID))
+		} else if err == nil {
+			x.open[e.ID] = e
+			unanswered = append(unanswered, e)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("execution %s: %w", e.ID, err)
+		}
+	}
+	return x, unanswered, nil
 }
 
 func (x *Executions) key(state, id string) string {
@@ -131,17 +146,30 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (boo
 	case err != nil:
 		return false, err
 	}
-	return mine, x.close(ctx, id)
+	if x.answered(id) {
+		go x.forget(ctx, id) // nobody waits for it: the claim says it all
+	}
+	return mine, nil
 }
 
-func (x *Executions) close(ctx context.Context, id string) error {
+// answered ends an execution, and tells whether it was open.
+func (x *Executions) answered(id string) bool {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	e := x.open[id]
-	delete(x.open, id)
-	x.mu.Unlock()
 	if e == nil {
-		return nil
+		return false
 	}
+	delete(x.open, id)
 	close(e.answered)
-	return x.bucket.Delete(ctx, x.key("open", id))
+	return true
+}
+
+// forget removes the record of an execution that was open. If ctx ends before, the next run does.
+func (x *Executions) forget(ctx context.Context, id string) {
+	for pause := pauseMin; x.bucket.Delete(ctx, x.key("open", id)) != nil; pause = min(2*pause, pauseMax) {
+		if sleep(ctx, pause) != nil {
+			return
+		}
+	}
 }
