@@ -30,12 +30,14 @@ type forgetter struct {
 
 var errRestarting = errors.New("JetStream is being started again")
 
-// A purge holds its stream up while it syncs, so purging takes a fifth of the time at most. A Thing that
+// A purge holds its stream up while it syncs, so purging takes a fifth of the time at most, and happens a hundred
+// times a second at most: one that leaves the stream empty makes its files anew. A Thing that
 // another one holds up waits for that one a while; then a purge of its own costs the server less than what the
 // stream would grow by.
 const (
 	forgetPause  = time.Second // after a purge that failed
 	forgetShare  = 5
+	forgetLeast  = 10 * time.Millisecond  // between two purges
 	forgetRest   = 100 * time.Millisecond // at most
 	forgetLinger = time.Second
 )
@@ -105,7 +107,7 @@ func (f *forgetter) turn(purge func(context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 	err := purge(ctx)
 	cancel()
-	rest := min((forgetShare-1)*time.Since(began), forgetRest)
+	rest := min(max((forgetShare-1)*time.Since(began), forgetLeast), forgetRest)
 	if err != nil {
 		rest = forgetPause
 	}
