@@ -15,7 +15,7 @@ import (
 // A group is stored whole or not at all: it goes as an atomic batch, for which the server syncs the disk
 // once. A message that is alone goes as it is.
 const (
-	groupMax   = 500     // messages a group; the server takes 1000
+	groupMax   = 1000    // messages a group; the server takes no more
 	groupBytes = 4 << 20 // payloads of a group, and one message more
 )
 

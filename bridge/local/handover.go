@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,12 +43,11 @@ func newHandover(space string, last uint64) *handover {
 
 // add puts a queue in the place of the one before, which ends. It reads the stream first unless that has
 // nothing for it.
-func (h *handover) add(q *Queue) {
+func (h *handover) add(q *Queue) (before *Queue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	token := mapping.Token(string(q.thing))
-	before := h.queues[token]
-	if before != nil {
+	if before = h.queues[token]; before != nil {
 		close(before.replaced)
 		before.fallBehind(h.last + 1)
 	}
@@ -56,6 +56,7 @@ func (h *handover) add(q *Queue) {
 	q.mu.Unlock()
 	delete(h.early, token)
 	h.queues[token] = q
+	return before
 }
 
 // remove takes a queue out whose Thing is not to come back at once. What it has not settled stays in the stream.
@@ -251,17 +252,29 @@ func (q *Queue) catchUp(ctx context.Context) error {
 			return q.takenOver()
 		}
 	}
-	making, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	err := q.forgetter.forget(making, q) // or it would be told again
-	if err == nil {
-		err = q.create(making)
-	}
+	err := q.consume(ctx)
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	q.log.Warn("the queue's consumer can't be made, trying again", "error", err)
-	return q.rebuild(ctx)
+	if !errors.Is(err, ErrTakenOver) {
+		q.log.Warn("the queue's consumer can't be made, trying again", "error", err)
+		err = q.rebuild(ctx)
+	}
+	return err
+}
+
+func (q *Queue) consume(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	q.naming.Lock()
+	defer q.naming.Unlock()
+	if q.over() {
+		return q.takenOver()
+	}
+	if err := q.forgetter.forget(ctx, q); err != nil { // or it would be told again
+		return err
+	}
+	return q.create(ctx)
 }
 
 // crowded tells that there is no room for much; room is signalled when there is.
@@ -274,6 +287,11 @@ func (q *Queue) crowded() bool {
 // drop removes the consumer, which has nothing more to tell.
 func (q *Queue) drop(ctx context.Context) {
 	q.made = false
+	q.naming.Lock()
+	defer q.naming.Unlock()
+	if q.over() { // it is the next queue's, or gone
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil {

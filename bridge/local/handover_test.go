@@ -44,6 +44,9 @@ func TestHandover(t *testing.T) {
 		t.Errorf("%s, sequence %d", d.Payload, d.Sequence)
 	}
 	stop()
+	if err := q.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
 	r.publish(nc, "fleets.up.pump.events.x", "7")
 	q, _ = r.run("pump", mapping.Telemetry)
 	for i := 5; i < 8; i++ { // nothing of it was settled

@@ -53,7 +53,7 @@ type parcel struct {
 }
 
 const (
-	publishWindow = 512              // parcels that wait for the next group
+	publishWindow = 1024             // parcels that wait for the next group
 	ackTimeout    = 10 * time.Second // a slow disk syncs a group in that time
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = 5 * time.Second
@@ -241,10 +241,7 @@ func (p *publisher) watch() {
 				return
 			}
 			if s == nats.CONNECTED {
-				select {
-				case p.back <- struct{}{}:
-				default:
-				}
+				signal(p.back)
 				continue
 			}
 			p.mu.Lock()

@@ -61,6 +61,7 @@ type Queue struct {
 	forgetter *forgetter
 	wake      chan struct{} // it is to read the stream
 	replaced  chan struct{} // closed when there is another queue of the Thing
+	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
 	direct    bool          // the intake hands over what it stores
 	unseen    uint64        // if not: from here on the stream may hold what it has not seen
 	stored    uint64        // the newest that the intake has stored for the Thing
@@ -105,7 +106,11 @@ func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Q
 	if s.handovers[c] != nil {
 		q.handover, q.forgetter = s.handovers[c], s.forgetters[c]
 		q.wake, q.replaced = make(chan struct{}, 1), make(chan struct{})
-		if q.handover.add(q); q.isDirect() {
+		if before := q.handover.add(q); before != nil { // its consumer has the same name
+			before.naming.Lock()
+			defer before.naming.Unlock()
+		}
+		if q.isDirect() {
 			return q, nil
 		}
 	}

@@ -28,10 +28,7 @@ const (
 // wrote is told every error that the server logs.
 func (s *Server) wrote(text string) {
 	if strings.Contains(strings.ToLower(text), "critical write error") {
-		select {
-		case s.broken <- struct{}{}:
-		default:
-		}
+		signal(s.broken)
 	}
 }
 
