@@ -205,9 +205,7 @@ func (q *Queue) settle(seq uint64, at time.Time) {
 	q.mu.Lock()
 	full := q.nearlyFull()
 	if h, open := q.unsettled[seq]; open && h.at.Equal(at) { // else the sequences count from anew
-		delete(q.unsettled, seq)
-		q.bytes -= h.bytes
-		q.handover.bytes.Add(-int64(h.bytes))
+		q.release(seq)
 	}
 	for len(q.order) > 0 {
 		if _, open := q.unsettled[q.order[0]]; open {
@@ -220,5 +218,15 @@ func (q *Queue) settle(seq uint64, at time.Time) {
 	q.forgetter.add(q)
 	if full {
 		signal(q.ready.room)
+	}
+}
+
+// release takes a message out of what is unsettled. The lock is held.
+func (q *Queue) release(seq uint64) {
+	h := q.unsettled[seq]
+	delete(q.unsettled, seq)
+	if h.bytes > 0 {
+		q.bytes -= h.bytes
+		q.handover.bytes.Add(-int64(h.bytes))
 	}
 }

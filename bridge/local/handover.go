@@ -49,7 +49,8 @@ func (h *handover) add(q *Queue) (before *Queue) {
 	token := mapping.Token(string(q.thing))
 	if before = h.queues[token]; before != nil {
 		close(before.replaced)
-		before.fallBehind(h.last + 1)
+		before.restart()
+		signal(before.wake)
 	}
 	q.mu.Lock()
 	q.direct, q.unseen = before == nil && !h.early[token], 1
@@ -74,6 +75,7 @@ func (h *handover) remove(q *Queue) {
 	if !known || q.settledTo(h.last) < h.last {
 		h.early[token] = true
 	}
+	q.restart()
 }
 
 // waiting says that the stream has messages for a Thing, before there are queues.
@@ -217,7 +219,7 @@ func (q *Queue) settledTo(all uint64) uint64 {
 	return all
 }
 
-// restart forgets what was handed out: the sequences count from anew.
+// restart forgets what was handed out: the sequences count from anew, or it is the next queue's.
 func (q *Queue) restart() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -174,6 +174,28 @@ func TestStreamThatLostItsEnd(t *testing.T) {
 	}
 }
 
+// TestMemoryOfAQueueThatIsGone: what it had in memory counts no longer, also when it is settled late.
+func TestMemoryOfAQueueThatIsGone(t *testing.T) {
+	r := newRig(t, "pump")
+	h := r.store.handovers[mapping.Telemetry]
+	nc := r.program()
+	q, stop := r.run("pump", mapping.Telemetry)
+	for range 3 {
+		r.publish(nc, "fleets.up.pump.events.x", "1")
+	}
+	d := next(t, q)
+	stop()
+	next, stop := r.run("pump", mapping.Telemetry)
+	d.Settle()
+	stop()
+	if err := next.Remove(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.bytes.Load(); n != 0 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 // TestSettledTo: nothing is purged for all that one of the queues may still need.
 func TestSettledTo(t *testing.T) {
 	r := newRig(t, "a", "b")

@@ -310,6 +310,7 @@ func (q *Queue) settledBefore(seq uint64, at time.Time) bool {
 // enter hands a message out. The lock is held, which keeps the order.
 func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
 	q.last, q.lastAt = max(q.last, seq), h.at
+	q.release(seq)
 	q.unsettled[seq] = h
 	if q.forgetter != nil {
 		q.order = append(q.order, seq)
