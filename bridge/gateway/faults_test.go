@@ -45,6 +45,7 @@ func (s *site) inOrder(n int) {
 }
 
 func TestBacklogAcrossARestartArrivesInOrder(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := open(t, startCut(), expect("cannot connect"))
 	for n := range 100 {
 		s.publish("fleets.up.pump-07.events.n", event(n))
@@ -165,6 +166,7 @@ func TestFullStreamRefusesAndRecovers(t *testing.T) {
 
 // Control never waits behind telemetry.
 func TestControlOvertakesTelemetry(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := open(t, startCut(), expect("cannot connect"), edit(func(c *gateway.Config) { c.MQTT.MaxPublishRate = 20 }))
 	for n := range 200 {
 		s.publish("fleets.up.pump-07.events.n", event(n))

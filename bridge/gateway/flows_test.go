@@ -321,6 +321,7 @@ func TestCommandAnsweredRaw(t *testing.T) {
 
 // A command whose handler is cut off by a restart of the bridge runs again and is answered once.
 func TestCommandAcrossARestart(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := open(t)
 	started := make(chan struct{}, 1)
 	if _, err := s.nc.Subscribe("fleets.cmd.pump-07.slow", func(*nats.Msg) { started <- struct{}{} }); err != nil {

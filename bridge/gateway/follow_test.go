@@ -68,6 +68,7 @@ const (
 // A changed file is taken over, a broken one is refused with every problem in one line while the old
 // configuration goes on, and SIGHUP asks for another try.
 func TestFollow(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := follow(t, []string{"pump-07", "valve-3", "third"}, "things: [{name: pump-07}]\n", "the new configuration is refused")
 	f.metrics(reloadGood)
 	replace(t, f.file, f.config("things: [{name: pump-07}, {name: valve-3, password_file: secret}]\n")) // there is none
@@ -100,6 +101,7 @@ func (f *followed) connected(clientID string) {
 
 // Kubernetes changes all files of a volume at once, by swapping the link behind them.
 func TestFollowLinks(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := follow(t, []string{"pump-07", "valve-3"}, "things: [{name: pump-07}]\n")
 	volume := func(name, text string) {
 		t.Helper()
@@ -132,6 +134,7 @@ func link(t *testing.T, to, path string) {
 
 // A password that changes in its file makes the Thing that has it connect anew.
 func TestFollowSecret(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := follow(t, []string{"pump-07", "valve-3"}, "things: [{name: pump-07}, {name: valve-3}]\n", "connection lost", "cannot connect")
 	writeFile(t, filepath.Join(f.dir, "secret"), []byte("old\n"))
 	replace(t, f.file, f.config("things: [{name: pump-07}, {name: valve-3, username: valve, password_file: secret}]\n"))

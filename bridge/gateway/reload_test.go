@@ -92,6 +92,7 @@ func TestThingAdded(t *testing.T) {
 
 // A Thing that is removed leaves with DISCONNECT, what is queued stays, and comes with it when it is back.
 func TestThingRemovedAndBack(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	if !simOnly(t) {
 		return
 	}
@@ -311,6 +312,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 // A stop in the middle of a reload is a stop.
 func TestStopDuringReload(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	for round := range 3 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			s := open(t, withoutAPI(), things("pump-07", "valve-3"), cloud(func(o *fleetstest.Options) { o.Things = []string{"third"} }))

@@ -42,6 +42,7 @@ var wire = []struct {
 
 // Every row of the contract's table, both ways: the right place, QoS 1, no retain, the same bytes.
 func TestEveryRoute(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	// What the simulator answers to one Thing must not mix with what is published to the other.
 	s := open(t, things("pump-07", "valve 1"))
 	covered := map[mapping.Channel]bool{}

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/tidwall/gjson"
@@ -86,7 +87,8 @@ func TestTraceOfEveryStoredMessage(t *testing.T) {
 
 // The request's trace reaches the handler, and the handler's own the response: it is the child.
 func TestTraceOfACommand(t *testing.T) {
-	s := open(t)
+	t.Parallel() // it waits more than it works
+	s := open(t, edit(func(c *gateway.Config) { c.Commands.HandlerWait = 50 * time.Millisecond }))
 	cloud, handler := spanOf("1"), spanOf("2")
 	got := make(chan nats.Header, 1)
 	serve := func(action string, reply func(m *nats.Msg)) {
