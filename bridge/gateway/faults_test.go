@@ -333,10 +333,7 @@ func TestTLSAndWebSocket(t *testing.T) {
 	}
 	for _, scheme := range []string{"mqtts", "ws"} {
 		t.Run(scheme, func(t *testing.T) {
-			if *brokerFlag != "sim" {
-				t.Log("the simulator's own broker shows it")
-				return
-			}
+			simOnly(t)
 			sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}, Embedded: fleetstest.BrokerOptions{TLS: certificate, WebSocket: true}})
 			url := sim.Broker().TLSURL()
 			if scheme == "ws" {

@@ -142,10 +142,10 @@ func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 
 // settle makes the new configuration the one in force.
 func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
-	if len(d.removed) == 0 {
-		// the subjects are those that there must be
-	} else if err := g.store.SetThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
-		g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
+	if len(d.removed) > 0 { // else the subjects are those that there must be
+		if err := g.store.SetThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
+			g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
+		}
 	}
 	g.removed(ctx, d.removed)
 	for _, w := range cfg.Warnings {

@@ -51,9 +51,7 @@ func thingNamed(name string) gateway.Thing { return gateway.Thing{Name: name, Cl
 
 // A Thing that is added works as from the start, and nobody else's session is touched.
 func TestThingAdded(t *testing.T) {
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
 	before := s.status("pump-07", func(string) bool { return true })
 	if _, err := s.js.Publish(s.context(), "fleets.up.valve-3.events.n", []byte(event(0))); !errors.Is(err, jetstream.ErrNoStreamResponse) {
@@ -93,9 +91,7 @@ func TestThingAdded(t *testing.T) {
 // A Thing that is removed leaves with DISCONNECT, what is queued stays, and comes with it when it is back.
 func TestThingRemovedAndBack(t *testing.T) {
 	t.Parallel() // it waits more than it works
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	s, _ := yard(t, []string{"pump-07", "valve-3"}, things("pump-07", "valve-3"), edit(func(c *gateway.Config) { c.MQTT.MaxPublishRate = 5 }))
 	for n := range 60 {
 		s.publish("fleets.up.valve-3.events.n", event(n))
@@ -149,9 +145,7 @@ func (s *site) countEvents(thing string) int {
 
 // Only the Thing that changed gets a new connection.
 func TestThingChanged(t *testing.T) {
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	schemas := t.TempDir()
 	s, f := yard(t, []string{"pump-07", "valve-3"}, things("pump-07", "valve-3"))
 	before := s.status("pump-07", func(string) bool { return true })
@@ -210,9 +204,7 @@ func TestReloadRefused(t *testing.T) {
 
 // A Thing that can't be made is not added, and nobody else notices.
 func TestThingThatCannotBeAdded(t *testing.T) {
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
 	marks, err := s.js.KeyValue(s.context(), "FLEETS_MARKS")
 	if err != nil {
@@ -249,9 +241,7 @@ func TestThingThatCannotBeAdded(t *testing.T) {
 
 // What belongs to no Thing alone is changed in place.
 func TestLiveSettings(t *testing.T) {
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	s, f := yard(t, []string{"pump-07"})
 	s.reload(s.with(func(c *gateway.Config) { c.Requests.Timeout = 50 * time.Millisecond }))
 	if err := s.sim.SetMisbehaviour(fleetstest.Misbehaviour{DropAnswers: 1}); err != nil {
@@ -273,9 +263,7 @@ func TestLiveSettings(t *testing.T) {
 
 // Under load of one Thing another one comes and goes; nothing of the first is lost, and it never notices.
 func TestReloadUnderLoad(t *testing.T) {
-	if !simOnly(t) {
-		return
-	}
+	simOnly(t)
 	s, _ := yard(t, []string{"pump-07", "valve-3"})
 	const rounds, most = 4, 400
 	ended, published := make(chan struct{}), make(chan int, 1)

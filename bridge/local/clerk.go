@@ -158,7 +158,7 @@ func (r *reader) carryOut(verb string, body []byte) (kind string, answer map[str
 		answer, err = r.createConsumer(stream, body)
 		return "consumer_create", answer, err
 	case "CONSUMER.DURABLE":
-		return "consumer_create", nil, refuse("durable consumers are not for local.users; use an ordered consumer, or one without a durable name")
+		return "consumer_create", nil, errDurable
 	case "CONSUMER.INFO":
 		answer, err = r.ownConsumer("CONSUMER.INFO.", stream, name)
 		return "consumer_info", answer, err

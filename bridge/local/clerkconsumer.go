@@ -29,33 +29,6 @@ const (
 	maxConsumerName = 64
 )
 
-// consumerRequest is what a user may ask of a consumer. What is not here is left out; what would be
-// dangerous to leave out is refused.
-type consumerRequest struct {
-	Config struct {
-		Name          string   `json:"name"`
-		Durable       string   `json:"durable_name"`
-		Deliver       string   `json:"deliver_subject"`
-		Filter        string   `json:"filter_subject"`
-		Filters       []string `json:"filter_subjects"`
-		DeliverPolicy string   `json:"deliver_policy"`
-		AckPolicy     string   `json:"ack_policy"`
-		ReplayPolicy  string   `json:"replay_policy"`
-
-		StartSeq    uint64        `json:"opt_start_seq"`
-		StartTime   *time.Time    `json:"opt_start_time"`
-		AckWait     time.Duration `json:"ack_wait"`
-		MaxDeliver  int           `json:"max_deliver"`
-		MaxWaiting  int           `json:"max_waiting"`
-		MaxPending  int           `json:"max_ack_pending"`
-		FlowControl bool          `json:"flow_control"`
-		HeadersOnly bool          `json:"headers_only"`
-		Heartbeat   time.Duration `json:"idle_heartbeat"`
-		Inactive    time.Duration `json:"inactive_threshold"`
-		RateLimit   uint64        `json:"rate_limit_bps"`
-	} `json:"config"`
-}
-
 // consumerConfig is what JetStream is asked for.
 type consumerConfig struct {
 	Name          string        `json:"name"`
@@ -77,6 +50,16 @@ type consumerConfig struct {
 	RateLimit     uint64        `json:"rate_limit_bps,omitempty"`
 	Replicas      int           `json:"num_replicas"`
 	Memory        bool          `json:"mem_storage"`
+}
+
+// consumerRequest is what a user may ask of a consumer. What is not here is left out; what would be
+// dangerous to leave out is refused.
+type consumerRequest struct {
+	Config struct {
+		consumerConfig
+		Durable string `json:"durable_name"`
+		Filter  string `json:"filter_subject"`
+	} `json:"config"`
 }
 
 // createConsumer makes a consumer over the user's part of a stream. A consumer is reached by its name
@@ -120,30 +103,28 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	case len(filters) == 0:
 		return nil, refuse("nothing of %s is the user's", strings.Join(asked, ", "))
 	case c.Durable != "":
-		return nil, refuse("durable consumers are not for local.users; use an ordered consumer, or one without a durable name")
+		return nil, errDurable
 	case len(c.Name) > maxConsumerName || c.Name != "" && mapping.Token(c.Name) != c.Name:
 		return nil, refuse("consumer name %.80q: use at most %d of A-Z a-z 0-9 _ -", c.Name, maxConsumerName)
-	case c.Deliver != "" && (!strings.HasPrefix(c.Deliver, r.user.InboxPrefix()+".") || strings.ContainsAny(c.Deliver, "*> ")):
+	case c.DeliverTo != "" && (!strings.HasPrefix(c.DeliverTo, r.user.InboxPrefix()+".") || strings.ContainsAny(c.DeliverTo, "*> ")):
 		return nil, refuse("deliver_subject must begin with %s., set the client's inbox prefix", r.user.InboxPrefix())
 	}
-	out := &consumerConfig{
-		Name: r.user.Name + consumerMark + rand.Text() + consumerMark + c.Name, Filters: filters,
-		DeliverPolicy: cmp.Or(c.DeliverPolicy, "all"), AckPolicy: cmp.Or(c.AckPolicy, "none"), ReplayPolicy: cmp.Or(c.ReplayPolicy, "instant"),
-		StartSeq: c.StartSeq, StartTime: c.StartTime, AckWait: c.AckWait, MaxDeliver: c.MaxDeliver, FlowControl: c.FlowControl, HeadersOnly: c.HeadersOnly,
-		Heartbeat: c.Heartbeat, RateLimit: c.RateLimit, Inactive: min(c.Inactive, maxInactive), Replicas: 1, Memory: true,
-	}
-	if c.Inactive <= 0 {
+	out := c.consumerConfig
+	out.Name = r.user.Name + consumerMark + rand.Text() + consumerMark + c.Name
+	out.Filters, out.Replicas, out.Memory = filters, 1, true
+	out.DeliverPolicy, out.AckPolicy, out.ReplayPolicy = cmp.Or(c.DeliverPolicy, "all"), cmp.Or(c.AckPolicy, "none"), cmp.Or(c.ReplayPolicy, "instant")
+	if out.Inactive = min(c.Inactive, maxInactive); c.Inactive <= 0 {
 		out.Inactive = 5 * time.Second // the server's own default
 	}
-	if out.AckPolicy != "none" {
+	if out.MaxPending = 0; out.AckPolicy != "none" {
 		out.MaxPending = clamp(c.MaxPending, maxPending)
 	}
-	if c.Deliver == "" {
+	if c.DeliverTo == "" {
 		out.MaxWaiting = clamp(c.MaxWaiting, maxWaiting)
-		return out, nil
+	} else {
+		out.MaxWaiting, out.DeliverTo = 0, deliverSpace(r.subjects, r.user.Name)+c.DeliverTo
 	}
-	out.DeliverTo = deliverSpace(r.subjects, r.user.Name) + c.Deliver
-	return out, nil
+	return &out, nil
 }
 
 // clamp is n, or most when n is none or more.
@@ -181,6 +162,8 @@ func (r *reader) undisguise(info map[string]any) map[string]any {
 func refuse(format string, args ...any) error {
 	return &jetstream.APIError{Code: 403, ErrorCode: codeForbidden, Description: fmt.Sprintf(format, args...)}
 }
+
+var errDurable = refuse("durable consumers are not for local.users; use an ordered consumer, or one without a durable name")
 
 func badAPIRequest(err error) error {
 	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + err.Error()}
