@@ -180,11 +180,8 @@ func TestControlOvertakesTelemetry(t *testing.T) {
 }
 
 func TestRefusedByTheBroker(t *testing.T) {
+	simOnly(t)
 	s := open(t)
-	if s.sim.Broker() == nil {
-		t.Log("the external broker has no rule that refuses; the embedded one shows it")
-		return
-	}
 	s.sim.Broker().DenyPublish("$emqx/things/+/events/secret", 0x87)
 	s.publish("fleets.up.pump-07.events.secret", `{"eventType":"secret","severity":"info","timestamp":1}`)
 	s.publish("fleets.up.pump-07.events.n", event(0))
@@ -196,11 +193,8 @@ func TestRefusedByTheBroker(t *testing.T) {
 
 // Fixture: SUBACK 0x87 on one filter: start degraded, named in the status.
 func TestRefusedSubscription(t *testing.T) {
+	simOnly(t)
 	s := open(t, startCut(), expect("cannot connect", "refused"))
-	if s.sim.Broker() == nil {
-		t.Log("the external broker has no rule that refuses; the embedded one shows it")
-		return
-	}
 	s.sim.Broker().DenySubscribe("$emqx/things/pump-07/jobs/notify", 0x87)
 	s.link.Restore()
 	s.status("pump-07", func(v string) bool {

@@ -16,7 +16,7 @@ import (
 	"fleetbridge/bridge/local"
 )
 
-// simOnly is for tests that need to see or set up connections at the broker. They run with every plain go test;
+// simOnly is for tests that need to see or set up at the broker what only the simulator's lets them. They run with every plain go test;
 // a run against a real broker is about something else.
 func simOnly(t *testing.T) {
 	t.Helper()
