@@ -117,7 +117,7 @@ func (d *Doctor) askReady(ctx context.Context) *readiness {
 	}
 	ctx, cancel := d.step(ctx)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(d.cfg.HTTP.Listen)+"/readyz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.cfg.HTTP.URL()+"/readyz", nil)
 	if err != nil {
 		return nil
 	}
@@ -137,18 +137,6 @@ func (d *Doctor) askReady(ctx context.Context) *readiness {
 		}
 	}
 	return nil
-}
-
-// dialable is where to dial for who listens on this address.
-func dialable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // status is what a running bridge says of a Thing: the status bucket knows more than /readyz. nil: nothing.

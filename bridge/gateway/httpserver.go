@@ -29,3 +29,16 @@ func newHTTPServer(h http.Handler) *http.Server {
 		},
 	}
 }
+
+// URL is where somebody on this machine asks for the pages, without a slash at the end. A listener on all
+// addresses is reached on loopback.
+func (h HTTP) URL() string {
+	host, port, err := net.SplitHostPort(h.Listen)
+	if err != nil {
+		return "http://" + h.Listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

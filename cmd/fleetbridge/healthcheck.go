@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -71,19 +70,7 @@ func (h healthcheck) base(c *cobra.Command) (string, error) {
 	if cfg.HTTP.Listen == "" {
 		return "", fmt.Errorf("healthcheck: http.listen is empty, so nobody can be asked; give it an address")
 	}
-	return "http://" + reachable(cfg.HTTP.Listen), nil
-}
-
-// reachable is where to dial for who listens on this address: loopback, for one that means all.
-func reachable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
+	return cfg.HTTP.URL(), nil
 }
 
 // ask prints the answer, and fails when it is not 200.
