@@ -1,5 +1,5 @@
 // Package cloud is the MQTT edge: a Session holds one Thing's connection to the broker, and API
-// reaches the Fleets HTTP interface. It is the only importer of paho.
+// reaches the Fleets HTTP interface. It is the bridge's only importer of paho.
 //
 // paho does CONNECT, parsing and SUBSCRIBE. Its memory of the session is replaced: outbound decides,
 // without I/O, what is sent next and what an acknowledgement means; a link is one connection and moves

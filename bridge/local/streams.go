@@ -128,7 +128,7 @@ func (c StoreConfig) buckets() []jetstream.KeyValueConfig {
 		{Bucket: bucketStatus, Description: "connection status", Storage: jetstream.MemoryStorage},
 		{Bucket: bucketExecutions, Description: "commands under way and answered", TTL: c.executionTTL()},
 		{Bucket: bucketLeases, Description: "which worker has which job"},
-		{Bucket: bucketMarks, Description: "event clocks"},
+		{Bucket: bucketMarks, Description: "event clocks, and how far the streams had come"},
 	}
 	for i := range out {
 		out[i].Bucket = c.Subjects.Name(out[i].Bucket)
