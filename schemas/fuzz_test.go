@@ -37,7 +37,7 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, payload []byte) {
 		name := names[int(which)%len(names)]
 		if Guard(payload, Limits{}) == nil {
-			errs := []error{thing.CheckReported(payload), thing.CheckEvent("highTemperature", payload), thing.CheckCommand("setTemperature", payload)}
+			errs := []error{thing.checkPart(thing.reported, payload), thing.checkPart(thing.events["highTemperature"], payload), thing.checkPart(thing.commands["setTemperature"], payload)}
 			for _, err := range errs {
 				if e := (*Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != CodeSchema) {
 					t.Fatalf("%q: %v", payload, err)

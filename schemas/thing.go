@@ -60,10 +60,10 @@ func (t *ThingSchemas) checkReport(payload []byte) error {
 		reported = s.member(state, "reported")
 	}
 	if reported == 0 || s.tokens[reported].is == typeNull {
-		return Under(PartReported, t.CheckReported(nil))
+		return Under(PartReported, t.checkPart(t.reported, nil))
 	}
 	if s.nulls { // a null deletes, it is no value
-		return Under(PartReported, t.CheckReported(mapping.Merge(nil, s.rawAt(reported))))
+		return Under(PartReported, t.checkPart(t.reported, mapping.Merge(nil, s.rawAt(reported))))
 	}
 	return Under(PartReported, t.reported.check(&s.tape, reported))
 }
@@ -93,39 +93,8 @@ func (t *ThingSchemas) checkNamed(schemas map[string]*checker, payload []byte, m
 	return Under(part, c.check(&s.tape, i))
 }
 
-// CheckReported checks the value of a report's state.reported. The payload that it was cut from has
-// passed Check. Pointers begin at the part; see Under and PartReported. The error is an *Error.
-func (t *ThingSchemas) CheckReported(raw []byte) error {
-	if t == nil {
-		return nil
-	}
-	return t.checkPart(t.reported, raw)
-}
-
-// CheckEvent checks an event's data, as CheckReported does. No data is checked as {}.
-func (t *ThingSchemas) CheckEvent(eventType string, raw []byte) error {
-	if t == nil {
-		return nil
-	}
-	return t.checkPart(t.events[eventType], raw)
-}
-
-// CheckCommand checks a command's params, as CheckReported does. No params and null are checked as
-// {}: both say that the command takes none.
-func (t *ThingSchemas) CheckCommand(action string, raw []byte) error {
-	if t == nil {
-		return nil
-	}
-	if string(bytes.TrimSpace(raw)) == "null" {
-		raw = nil
-	}
-	return t.checkPart(t.commands[action], raw)
-}
-
+// checkPart checks a part by itself; pointers begin at the part. One of no bytes is checked as {}.
 func (t *ThingSchemas) checkPart(c *checker, raw []byte) error {
-	if c == nil {
-		return nil
-	}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = []byte("{}")
 	}

@@ -57,24 +57,24 @@ func TestThingSchemas(t *testing.T) {
 		err  error
 		want string
 	}{
-		{s.CheckReported([]byte(`{"temperature":21.5,"mode":"auto","other":[1]}`)), ""},
-		{s.CheckReported([]byte(`{"temperature":85.00000000000000000001}`)), "/temperature: must be a number from -40 to 85, is 85.00000000000000000001"},
-		{s.CheckReported([]byte(`{"temperature":"warm","mode":"on"}`)), `/mode: "on" is not allowed, use one of auto, off; /temperature: must be a number from -40 to 85, is the string "warm"`},
-		{s.CheckReported([]byte(`{"a/very/long/name":1}`)), `/a~1very~1long~1name: is not allowed as a name: must be a string of at most 12 characters, has 16 characters`},
-		{s.CheckEvent("highTemperature", []byte(`{"celsius":45.2}`)), ""},
-		{s.CheckEvent("highTemperature", []byte(`{"celsius":145.2}`)), "/celsius: must be a number from -40 to 85, is 145.2"},
-		{s.CheckEvent("highTemperature", nil), "/celsius: is missing, add it"},
-		{s.CheckEvent("highTemperature", []byte("null")), "must be an object, is null"},
-		{s.CheckEvent("com.acme.boot now", []byte(`{"a":1}`)), "/a: is not allowed here, remove it"},
-		{s.CheckEvent("com.acme.boot now", nil), ""},
-		{s.CheckEvent("unknown", []byte(`17`)), ""},
-		{s.CheckCommand("setTemperature", []byte(`{"value":24}`)), ""},
-		{s.CheckCommand("setTemperature", []byte(`{"value":5}`)), "/value: must be a number above 5, is 5"},
-		{s.CheckCommand("setTemperature", []byte(` null `)), "/value: is missing, add a number above 5"},
-		{s.CheckCommand("setTemperature", nil), "/value: is missing, add a number above 5"},
-		{s.CheckCommand("€", nil), "is not allowed here, remove it"},
-		{s.CheckCommand("unknown", nil), ""},
-		{Under(PartParams, s.CheckCommand("setTemperature", nil)), "/params/value: is missing, add a number above 5"},
+		{s.checkPart(s.reported, []byte(`{"temperature":21.5,"mode":"auto","other":[1]}`)), ""},
+		{s.checkPart(s.reported, []byte(`{"temperature":85.00000000000000000001}`)), "/temperature: must be a number from -40 to 85, is 85.00000000000000000001"},
+		{s.checkPart(s.reported, []byte(`{"temperature":"warm","mode":"on"}`)), `/mode: "on" is not allowed, use one of auto, off; /temperature: must be a number from -40 to 85, is the string "warm"`},
+		{s.checkPart(s.reported, []byte(`{"a/very/long/name":1}`)), `/a~1very~1long~1name: is not allowed as a name: must be a string of at most 12 characters, has 16 characters`},
+		{s.checkPart(s.events["highTemperature"], []byte(`{"celsius":45.2}`)), ""},
+		{s.checkPart(s.events["highTemperature"], []byte(`{"celsius":145.2}`)), "/celsius: must be a number from -40 to 85, is 145.2"},
+		{s.checkPart(s.events["highTemperature"], nil), "/celsius: is missing, add it"},
+		{s.checkPart(s.events["highTemperature"], []byte("null")), "must be an object, is null"},
+		{s.checkPart(s.events["com.acme.boot now"], []byte(`{"a":1}`)), "/a: is not allowed here, remove it"},
+		{s.checkPart(s.events["com.acme.boot now"], nil), ""},
+		{s.Check("event", []byte(`{"eventType":"unknown","data":17}`)), ""},
+		{s.checkPart(s.commands["setTemperature"], []byte(`{"value":24}`)), ""},
+		{s.checkPart(s.commands["setTemperature"], []byte(`{"value":5}`)), "/value: must be a number above 5, is 5"},
+		{s.Check("command.request", []byte(`{"action":"setTemperature","params": null }`)), "/params/value: is missing, add a number above 5"},
+		{s.checkPart(s.commands["setTemperature"], nil), "/value: is missing, add a number above 5"},
+		{s.checkPart(s.commands["€"], nil), "is not allowed here, remove it"},
+		{s.Check("command.request", []byte(`{"action":"unknown"}`)), ""},
+		{s.Check("command.request", []byte(`{"action":"setTemperature"}`)), "/params/value: is missing, add a number above 5"},
 	} {
 		var e *Error
 		switch {
@@ -90,8 +90,14 @@ func TestNoThingSchemas(t *testing.T) {
 	var none *ThingSchemas
 	empty := load(t, nil)
 	for _, s := range []*ThingSchemas{none, empty} {
-		if s.CheckReported([]byte(`[]`)) != nil || s.CheckEvent("a", nil) != nil || s.CheckCommand("a", []byte(`1`)) != nil {
-			t.Error("what has no schema must pass")
+		for channel, payload := range map[string]string{
+			"shadow.report":   `{"state":{"reported":[]}}`,
+			"event":           `{"eventType":"a"}`,
+			"command.request": `{"action":"a","params":1}`,
+		} {
+			if err := s.Check(channel, []byte(payload)); err != nil {
+				t.Errorf("what has no schema must pass: %s: %v", channel, err)
+			}
 		}
 	}
 }
@@ -133,7 +139,7 @@ func TestThingMessages(t *testing.T) {
 		s := load(t, map[string]string{"reported.schema.json": c.schema})
 		for range 5 { // maps have no order, messages have
 			got := ""
-			if err := s.CheckReported([]byte(c.value)); err != nil {
+			if err := s.checkPart(s.reported, []byte(c.value)); err != nil {
 				got = err.Error()
 			}
 			if got != c.want {
@@ -227,7 +233,7 @@ func TestThingDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.CheckEvent("boot", nil) == nil {
+	if s.checkPart(s.events["boot"], nil) == nil {
 		t.Error("the schema behind the link is not used")
 	}
 	if err := os.Symlink(dir, filepath.Join(dir, "loop")); err != nil {
@@ -248,7 +254,7 @@ func TestThingIDs(t *testing.T) {
 		"reported.schema.json": `{"$id":"https://acme.example/pump/reported.json","properties":{"a":{"$ref":"common.json#/$defs/a"}}}`,
 		"shared.json":          `{"$id":"https://acme.example/pump/common.json","$defs":{"a":{"type":"boolean"}}}`,
 	})
-	if err := s.CheckReported([]byte(`{"a":1}`)); err == nil || err.Error() != "/a: must be true or false, is 1" {
+	if err := s.checkPart(s.reported, []byte(`{"a":1}`)); err == nil || err.Error() != "/a: must be true or false, is 1" {
 		t.Error(err)
 	}
 	_, err := newCatalog(t).LoadThing(write(t, map[string]string{
