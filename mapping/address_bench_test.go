@@ -2,7 +2,7 @@ package mapping
 
 import "testing"
 
-// Every spelling of one address a way, as a message that passes meets them.
+// Addresses as messages on their way have them.
 var benchAddresses = []struct {
 	name    string
 	address Address

@@ -40,7 +40,7 @@ func (l Limits) orDefault() Limits {
 // unescaping), \u escapes that are half of a surrogate pair, and numbers with more than 400 digits
 // or an exponent beyond ±400 (CodeJSON). Any JSON value will do; that a payload is an object is the
 // schema's business. The error is an *Error.
-func Guard(payload []byte, limits Limits) error { return new(scanners).get().scan(payload, limits) }
+func Guard(payload []byte, limits Limits) error { return new(scanner).scan(payload, limits) }
 
 // scan guards a payload and puts it on the tape. The error is an *Error; after one the tape is of no
 // use.

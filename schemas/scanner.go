@@ -91,7 +91,6 @@ func (s *scanner) value() (opened bool, e *Error) {
 			s.leave()
 			return false, nil
 		}
-		s.top().index = 0
 		return true, nil
 	case c == 't':
 		return false, s.word("true", typeBoolean)
@@ -166,7 +165,7 @@ func (s *scanner) enter(k jsonType) *Error {
 		e.Code = CodeTooLarge
 		return e
 	}
-	s.open = append(s.open, frame{token: uint32(len(s.tokens)), object: k == typeObject, index: -1})
+	s.open = append(s.open, frame{token: uint32(len(s.tokens)), object: k == typeObject})
 	s.put(k, s.pos, 0, false)
 	s.pos++
 	return nil
@@ -237,10 +236,10 @@ func (s *scanner) fault(message string) *Error {
 	var path []string
 	for _, f := range s.open {
 		switch {
-		case f.object && f.name != 0:
-			path = append(path, string(s.textAt(f.name)))
-		case !f.object && f.index >= 0:
+		case !f.object:
 			path = append(path, strconv.Itoa(f.index))
+		case f.name != 0:
+			path = append(path, string(s.textAt(f.name)))
 		}
 	}
 	return &Error{Code: CodeJSON, Offset: s.pos, Details: []Detail{{
