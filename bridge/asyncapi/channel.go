@@ -30,8 +30,8 @@ func newTable(o Options) *table {
 		t.route(r)
 	}
 	prefix := o.Subjects.Prefix()
-	t.channel("req."+shadowGet, prefix+"."+string(mapping.SpaceReq)+".{thing}."+mapping.ShadowGet, "ask for the shadow document, from the Fleets HTTP API", "req."+shadowGet)
-	t.asks("req."+shadowGet, "req", shadowAnswer)
+	t.channel(reqShadow, prefix+"."+string(mapping.SpaceReq)+".{thing}."+mapping.ShadowGet, "ask for the shadow document, from the Fleets HTTP API", reqShadow)
+	t.asks(reqShadow, "req", shadowAnswer)
 	t.command()
 	for _, r := range mapping.Routes() {
 		t.dead(r)
@@ -48,7 +48,12 @@ func (t *table) address(space mapping.Space, r mapping.Route) string {
 	if r.HasID() {
 		a.ID = anyID
 	}
-	return strings.NewReplacer(anyThing, "{thing}", anyID, "{"+r.IDName()+"}").Replace(t.subjects.Print(space, a))
+	return parametrized(t.subjects.Print(space, a), r.IDName())
+}
+
+// parametrized puts parameters in the place of the placeholders.
+func parametrized(subject, id string) string {
+	return strings.NewReplacer(anyThing, "{thing}", anyID, "{"+id+"}").Replace(subject)
 }
 
 // route adds a row of the protocol: what programs publish and ask, or what comes down.
@@ -74,8 +79,7 @@ func (t *table) route(r mapping.Route) {
 
 // command is the channel that programs serve.
 func (t *table) command() {
-	address := strings.NewReplacer(anyThing, "{thing}", anyID, "{action}").Replace(t.subjects.Command(anyThing, anyID))
-	t.channel("cmd", address, "a command to execute: reply with the response; programs that serve the same action share a queue group", "cmd")
+	t.channel("cmd", parametrized(t.subjects.Command(anyThing, anyID), "action"), "a command to execute: reply with the response; programs that serve the same action share a queue group", "cmd")
 	t.answers = append(t.answers, handlerReply, handlerError)
 	t.operation("cmd", "receive", "cmd", object{
 		{"bindings", object{{"nats", object{{"queue", "handlers"}, {"bindingVersion", "0.1.0"}}}}},
@@ -140,14 +144,10 @@ func (t *table) operation(key, action, tag string, more object) {
 
 // summary is the first part of the channel's description.
 func (t *table) summary(key string) string {
-	for _, c := range t.channels {
-		if c.key == key {
-			about, _ := c.value.(object)[1].value.(string)
-			about, _, _ = strings.Cut(about, ";")
-			return about
-		}
-	}
-	return key
+	channel, _ := t.channels.get(key).(object)
+	about, _ := channel.get("description").(string)
+	about, _, _ = strings.Cut(about, ";")
+	return about
 }
 
 func reply(messages ...string) object {

@@ -3,6 +3,8 @@ package asyncapi
 import (
 	"fmt"
 
+	"github.com/nats-io/nats.go/micro"
+
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
@@ -16,8 +18,8 @@ const (
 	status       = "status"
 	handlerReply = "command.reply"
 	handlerError = "command.error"
-	shadowGet    = "shadow.get"
-	shadowAnswer = "answer.shadow.get"
+	reqShadow    = "req." + mapping.ShadowGet
+	shadowAnswer = "answer." + mapping.ShadowGet
 )
 
 const contentJSON = "application/json"
@@ -59,7 +61,7 @@ func messages() object {
 		out = out.with("up."+name, message("up."+name, about(r), name, headers(0, published(), traces())))
 		out = out.with("req."+name, message("req."+name, about(r)+question(r), name, headers(0, requestHeaders(r)...)))
 	}
-	out = out.with("req."+shadowGet, message("req."+shadowGet, "ask for the shadow document; the payload is not looked at", "", headers(0, asked(), traces())))
+	out = out.with(reqShadow, message(reqShadow, "ask for the shadow document; the payload is not looked at", "", headers(0, asked(), traces())))
 	for _, r := range mapping.Routes() {
 		if r.Accepted != "" {
 			name := "answer." + string(r.Channel)
@@ -100,21 +102,18 @@ func commandMessages(out object) object {
 	out = out.with(handlerReply, message(handlerReply, "how the command ended; a reply without a payload means SUCCEEDED, one that breaks the schema FAILED and a dead letter",
 		string(mapping.CommandResponse), headers(0, traces())))
 	head := headers(1, []member{
-		{"Nats-Service-Error-Code", text("Becomes the member code of the response's result.")},
-		{"Nats-Service-Error", text("Becomes the member error of the response's result.")},
+		{micro.ErrorCodeHeader, text("Becomes the member code of the response's result.")},
+		{micro.ErrorHeader, text("Becomes the member error of the response's result.")},
 	}, traces())
 	return out.with(handlerError, message(handlerError, "the command failed: the response is FAILED; the payload is not looked at", "", head))
 }
 
 func deadMessages(out object) object {
-	up := headers(4, deadly(), stamped(mapping.Up, true), []member{
-		{local.HeaderSubject, text("The subject that the program used.")},
-		{local.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")},
-	}, traces())
+	subject := []member{{local.HeaderSubject, text("The subject that the program used.")}}
+	truncated := []member{{local.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")}}
+	up := headers(4, deadly(), stamped(mapping.Up, true), subject, truncated, traces())
 	out = out.with("dead.up", message("dead.up", "what a program published and can never reach the cloud, byte for byte; its id is the stream sequence", "", up))
-	down := headers(4, deadly(), stamped(mapping.Down, true), []member{
-		{local.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")},
-	}, traces())
+	down := headers(4, deadly(), stamped(mapping.Down, true), truncated, traces())
 	out = out.with("dead.down", message("dead.down", "what the cloud sent and no program should see, byte for byte; its id is the stream sequence", "", down))
 	out = out.with(schemas.ShadowDocument, message(schemas.ShadowDocument, "the last known shadow", schemas.ShadowDocument, nil))
 	return out.with(status, message(status, "how the Thing's connection stands", status, nil))

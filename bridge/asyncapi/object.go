@@ -22,6 +22,16 @@ type member struct {
 // with adds a member at the end.
 func (o object) with(key string, value any) object { return append(o, member{key, value}) }
 
+// get is a member's value, nil if there is none.
+func (o object) get(key string) any {
+	for _, m := range o {
+		if m.key == key {
+			return m.value
+		}
+	}
+	return nil
+}
+
 func (o object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
