@@ -99,6 +99,7 @@ type run struct {
 	ends   Ends
 	gauges Gauges
 	begun  time.Time
+	stop   func() // ends the sending
 }
 
 // look is the state of everything at one moment.
@@ -130,6 +131,7 @@ func (r *run) do(ctx context.Context) (Result, error) {
 
 	r.begun = time.Now()
 	sending, stop := context.WithCancel(ctx)
+	r.stop = stop
 	defer stop()
 	sent := make(chan error, 1)
 	begin := func() { go func() { sent <- r.send(sending) }() }
@@ -167,8 +169,10 @@ func (r *run) do(ctx context.Context) (Result, error) {
 	return r.result(from, to, latency), err
 }
 
-// abort ends the sender, which may wait for somebody who does nothing any more.
+// abort ends the sender, which may wait for somebody who does nothing any more, or for room that what was
+// lost never makes.
 func (r *run) abort(ctx context.Context, sent <-chan error) error {
+	r.stop()
 	r.ends.Close()
 	<-sent
 	return context.Cause(ctx)

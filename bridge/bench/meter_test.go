@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"fleetbridge/mapping"
@@ -103,6 +104,23 @@ func TestWindowOfTheLoad(t *testing.T) {
 	if most != 4 || r.Messages != 50 {
 		t.Errorf("%d under way, %d arrived", most, r.Messages)
 	}
+}
+
+// A sender that waits for room which a lost message never makes is given up.
+func TestLostInAFullWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		lose := &script{send: func(s *script, n int64, payload []byte) {
+			if n != 3 {
+				s.got(payload)
+			}
+		}}
+		r, err := Measure(ctx, Load{Kind: Down, Size: 300, Things: []mapping.Thing{"a"}, Messages: 5, Window: 1}, lose, Gauges{})
+		if err != nil || ctx.Err() != nil || r.Messages != 2 || r.Lost != 1 {
+			t.Errorf("%d arrived, %d lost in %s, %v, %v", r.Messages, r.Lost, r.Elapsed, err, ctx.Err())
+		}
+	})
 }
 
 // At a rate the latency counts from when a message was due, however late the sender is.
