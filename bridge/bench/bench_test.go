@@ -49,6 +49,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Requests of several Things are answered side by side.
+func TestRequestsAtOnce(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	r, err := Run(ctx, Options{Load: Load{Kind: Req, Messages: 300, Window: 30}, Things: 3, Broker: BrokerFree, StoreDir: t.TempDir(), Sync: "1s"})
+	if err != nil || r.Messages != 300 || r.Lost+r.Failed+r.Repeated != 0 { // the order is nobody's promise
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // A configured broker is used as it is configured. Without a login for the cloud up is counted.
 func TestRealBroker(t *testing.T) {
 	b, err := fleetstest.NewBroker(fleetstest.BrokerOptions{Logins: []fleetstest.Login{

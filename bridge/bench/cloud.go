@@ -19,7 +19,7 @@ type Cloud interface {
 	Attach(ctx context.Context, filters []string, got func(topic, payload []byte)) (CloudConn, error)
 }
 
-// CloudConn publishes.
+// CloudConn publishes, also from several goroutines at once.
 type CloudConn interface {
 	// Publish may wait while the broker takes no more.
 	Publish(t mapping.Thing, topic string, payload []byte) error
@@ -94,21 +94,15 @@ func (f *FreeBroker) Close() { f.broker.Close() }
 // Attach shows got everything that Things publish, whatever the filters.
 func (f *FreeBroker) Attach(_ context.Context, _ []string, got func(topic, payload []byte)) (CloudConn, error) {
 	f.got.Store(&got)
-	return freeConn{f, map[mapping.Thing]*wire.Peer{}}, nil
+	return freeConn{f}, nil
 }
 
-type freeConn struct {
-	*FreeBroker
-	peers map[mapping.Thing]*wire.Peer
-}
+type freeConn struct{ *FreeBroker }
 
 func (c freeConn) Publish(t mapping.Thing, topic string, payload []byte) error {
-	p := c.peers[t]
+	p, _ := c.broker.Peer(string(t))
 	if p == nil {
-		if p, _ = c.broker.Peer(string(t)); p == nil {
-			return fmt.Errorf("the bridge's client %q is not connected", t)
-		}
-		c.peers[t] = p
+		return fmt.Errorf("the bridge's client %q is not connected", t)
 	}
 	return p.Publish(topic, payload)
 }
