@@ -28,7 +28,18 @@ type target struct {
 
 func (t target) name() string { return net.JoinHostPort(t.host, t.port) }
 
-var ports = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443", "http": "80", "https": "443", "nats": "4222", "tls": "4222"}
+var ports = map[string]string{
+	"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443", "http": "80", "https": "443", "nats": "4222", "tls": "4222",
+	"socks5": "1080", "socks5h": "1080", // of proxies
+}
+
+// port is the one of a URL, or its scheme's.
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return ports[u.Scheme]
+}
 
 // targets lists the broker's servers, the Fleets HTTP API and an external NATS server.
 func (d *Doctor) targets() []target {
@@ -38,10 +49,7 @@ func (d *Doctor) targets() []target {
 		if err != nil {
 			return // the configuration is validated
 		}
-		t := target{key: key, url: u, host: u.Hostname(), port: u.Port(), files: files, tls: names.Client}
-		if t.port == "" {
-			t.port = ports[u.Scheme]
-		}
+		t := target{key: key, url: u, host: u.Hostname(), port: port(u), files: files, tls: names.Client}
 		switch u.Scheme {
 		case "mqtts", "wss", "https":
 			t.secure = true
@@ -133,7 +141,7 @@ func (d *Doctor) dial(ctx context.Context, t target) Finding {
 	f := Finding{Check: checkTCP, Subject: t.name()}
 	address := t.name()
 	if t.proxy != nil {
-		address = t.proxy.Host
+		address = net.JoinHostPort(t.proxy.Hostname(), port(t.proxy))
 	}
 	began := time.Now()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
