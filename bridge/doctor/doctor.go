@@ -111,16 +111,16 @@ func (d *Doctor) step(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(ctx, d.options.Timeout)
 }
 
-// each runs f for every Thing, some beside each other, and returns what it made in the Things' order.
-func each[T any](things []gateway.Thing, f func(gateway.Thing) T) []T {
-	out := make([]T, len(things))
+// each runs f for every Thing or visit, some beside each other, and returns what it made in their order.
+func each[S, T any](in []S, f func(S) T) []T {
+	out := make([]T, len(in))
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
-	for i, t := range things {
+	for i, s := range in {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			out[i] = f(t)
+			out[i] = f(s)
 		})
 	}
 	all.Wait()

@@ -193,7 +193,27 @@ func runningBridge(t *testing.T, users []gateway.User) {
 		if !c.sim.Broker().Connected("pump-07") {
 			t.Error("the bridge lost its connection")
 		}
+		c.sim.Broker().DenyPublish("$emqx/things/pump-07/jobs/get", 0x87)
+		lines, _ = c.examine(doctor.Options{})
+		has(t, lines, doctor.Fail, "publish", "pump-07: jobs/get through the running fleetbridge: ", "→ ")
 	})
+}
+
+// What the running bridge can't reach is not asked for through it.
+func TestRunningBridgeWithoutABroker(t *testing.T) {
+	c := open(t)
+	c.cfg.MQTT.Server = []string{"mqtt://" + freePort(t)}
+	c.cfg.NATS.Embedded.Listen = freePort(t)
+	runFor(t, c.cfg, func(context.Context) {
+		lines, healthy := c.examine(doctor.Options{})
+		if healthy {
+			t.Error("healthy")
+		}
+		has(t, lines, doctor.OK, "bridge", "is running", "locked")
+		for _, check := range []string{"subscribe", "publish", "session"} {
+			has(t, lines, doctor.Skip, check, "pump-07: needs connect")
+		}
+	}, fleetstest.Expect("cannot connect"))
 }
 
 func TestRefusals(t *testing.T) {
@@ -352,10 +372,11 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// runFor runs a bridge while f does.
-func runFor(t *testing.T, cfg *gateway.Config, f func(ctx context.Context)) {
+// runFor runs a bridge while f does. It may log the warnings that are expected.
+func runFor(t *testing.T, cfg *gateway.Config, f func(ctx context.Context), expected ...fleetstest.Expectation) {
 	t.Helper()
-	g, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, fleetstest.Log(t, fleetstest.Expect("packet identifier in use"))) // a quirk of the simulator's broker
+	expected = append(expected, fleetstest.Expect("packet identifier in use")) // a quirk of the simulator's broker
+	g, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, fleetstest.Log(t, expected...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,9 @@ type visit struct {
 	status *bridge.Status
 }
 
+// connected tells whether the running bridge says so.
+func (v visit) connected() bool { return v.status != nil && v.status.Connected }
+
 // sessions looks at every Thing's session: connection, subscriptions, publishing, and what the broker has
 // kept. With a bridge running it asks that one, because a second connection with a client id ends the
 // first.
@@ -288,7 +291,7 @@ func (d *Doctor) ofRunning(ctx context.Context) []visit {
 	}
 	for _, v := range visits {
 		switch {
-		case v.status == nil || !v.status.Connected:
+		case !v.connected():
 			d.skip(checkSubscribe, v.thing, "needs connect")
 		case v.status.Subscribed:
 			d.ok(checkSubscribe, v.thing, "%s, and says: every filter is granted", skipped)
@@ -296,15 +299,12 @@ func (d *Doctor) ofRunning(ctx context.Context) []visit {
 			d.add(Finding{Fail, checkSubscribe, v.thing, skipped + ", and says: " + v.status.LastError, "allow the client to subscribe to it"})
 		}
 	}
-	for i, f := range each(d.cfg.Things, func(t gateway.Thing) Finding { return d.ask(ctx, t.Name) }) {
-		if s := visits[i].status; s == nil || !s.Connected {
-			f.Status, f.Detail, f.Mend = Skip, "needs connect", ""
-		}
+	for _, f := range each(visits, func(v visit) Finding { return d.ask(ctx, v) }) {
 		d.add(f)
 	}
 	for _, v := range visits {
 		switch {
-		case v.status == nil || !v.status.Connected:
+		case !v.connected():
 			d.skip(checkSession, v.thing, "needs connect")
 		case v.status.SessionPresent:
 			d.ok(checkSession, v.thing, "%s, and says: kept by the broker at the last connection", skipped)
@@ -323,14 +323,19 @@ func since(t time.Time) string {
 }
 
 // ask has the running bridge ask for the Thing's jobs, as any program may.
-func (d *Doctor) ask(ctx context.Context, thing string) Finding {
-	f := Finding{Check: checkPublish, Subject: thing, Status: Skip, Detail: "skipped: fleetbridge is running, and can't be asked over NATS"}
-	if d.nc == nil {
+func (d *Doctor) ask(ctx context.Context, v visit) Finding {
+	f := Finding{Check: checkPublish, Subject: v.thing, Status: Skip}
+	switch {
+	case !v.connected():
+		f.Detail = "needs connect"
+		return f
+	case d.nc == nil:
+		f.Detail = "skipped: fleetbridge is running, and can't be asked over NATS"
 		return f
 	}
 	ctx, cancel := d.step(ctx)
 	defer cancel()
-	subject := d.subjects.Print(mapping.SpaceReq, mapping.Address{Thing: mapping.Thing(thing), Channel: mapping.JobsGet})
+	subject := d.subjects.Print(mapping.SpaceReq, mapping.Address{Thing: mapping.Thing(v.thing), Channel: mapping.JobsGet})
 	began := time.Now()
 	answer, err := d.nc.RequestWithContext(ctx, subject, nil)
 	switch {
@@ -343,6 +348,7 @@ func (d *Doctor) ask(ctx context.Context, thing string) Finding {
 		f.Mend = "check the broker's rules for $emqx, that Fleets can publish, and that the Thing is registered by this name"
 	case answer.Header.Get("Nats-Service-Error-Code") != "":
 		f.Status, f.Detail = Fail, "jobs/get through the running fleetbridge: "+answer.Header.Get("Nats-Service-Error")
+		f.Mend = "look at the log of fleetbridge"
 	default:
 		f.Status, f.Detail = OK, fmt.Sprintf("jobs/get through the running fleetbridge is answered by Fleets (%s)", brief(time.Since(began)))
 	}
