@@ -23,7 +23,7 @@ func (d *Doctor) handshake(ctx context.Context, t target) Finding {
 	case !t.secure && t.key == "nats.url":
 		f.Status, f.Detail = Skip, "begins after NATS has said hello: see nats"
 		return f
-	case !t.secure && net.ParseIP(t.host).IsLoopback() || t.host == "localhost" && !t.secure:
+	case !t.secure && (t.host == "localhost" || net.ParseIP(t.host).IsLoopback()):
 		f.Status, f.Detail = OK, "none ("+t.url.Scheme+"), and none needed on this machine"
 		return f
 	case !t.secure:

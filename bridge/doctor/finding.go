@@ -59,8 +59,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%-4s  %-9s  %s", f.Status, f.Check, text)
 }
 
-// mended splits an error that names its mend, as those of the bridge do: "what is wrong; what to do", or
-// "what is wrong: what to do".
+// mended splits an error that names its mend, as those of the bridge do: "what is wrong; what to do".
 func mended(err error) (detail, mend string) {
 	text := err.Error()
 	if i := strings.LastIndex(text, "; "); i > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -58,14 +57,9 @@ func (d *Doctor) nats(ctx context.Context) {
 	case d.bridge.unknown != "":
 		d.skip(checkNATS, "", d.bridge.unknown)
 	default:
-		address := d.cfg.NATS.Embedded.Listen
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			d.add(Finding{Fail, checkNATS, "nats.embedded.listen", err.Error(), "choose another address, or stop what uses it"})
-			return
+		if address := d.cfg.NATS.Embedded.Listen; d.free(checkNATS, "nats.embedded.listen", address) {
+			d.ok(checkNATS, "", "embedded; %s is free for it", address)
 		}
-		_ = l.Close()
-		d.ok(checkNATS, "", "embedded; %s is free for it", address)
 	}
 }
 

@@ -84,15 +84,21 @@ func (d *Doctor) notRunning(sure bool) {
 		return
 	}
 	d.bridge.unknown = ""
-	if address := d.cfg.HTTP.Listen; address != "" {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			d.add(Finding{Fail, checkBridge, "http.listen", err.Error(), "choose another address, or stop what uses it"})
-			return
-		}
-		_ = l.Close()
+	if address := d.cfg.HTTP.Listen; address != "" && !d.free(checkBridge, "http.listen", address) {
+		return
 	}
 	d.ok(checkBridge, "", "not running; the checks connect as it would, and leave everything as it is")
+}
+
+// free tells whether the bridge could listen on an address, and reports a failure if it could not.
+func (d *Doctor) free(check, key, address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		d.add(Finding{Fail, check, key, err.Error(), "choose another address, or stop what uses it"})
+		return false
+	}
+	_ = l.Close()
+	return true
 }
 
 // said is what /readyz answered, for the end of a sentence.
