@@ -52,6 +52,18 @@ func (k Kind) Channels() []mapping.Channel {
 	return []mapping.Channel{mapping.JobsGet}
 }
 
+// addresses are the Things' of the channel.
+func (l Load) addresses() []mapping.Address {
+	out := make([]mapping.Address, len(l.Things))
+	for i, t := range l.Things {
+		out[i] = mapping.Address{Thing: t, Channel: l.Channel}
+		if out[i].Route().HasID() {
+			out[i].ID = ID
+		}
+	}
+	return out
+}
+
 func (k Kind) roundTrip() bool { return k == Command || k == Req }
 
 // maxThings is how many a tag can name.

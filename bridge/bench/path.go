@@ -63,23 +63,20 @@ type bridgeEnds struct {
 	fail     func()
 	run      string
 
-	nc       *nats.Conn
-	cloud    CloudConn // nil: not attached
-	inbox    string
-	counted  bool  // arrivals are not seen
-	from     int64 // Delivered at the start
-	printed  []string
-	errorKey []byte
+	nc      *nats.Conn
+	cloud   CloudConn // nil: not attached
+	inbox   string
+	counted bool  // arrivals are not seen
+	from    int64 // Delivered at the start
+	printed []string
 }
+
+// errorKey is in what the store says of a message that it refuses.
+var errorKey = []byte(`"error"`)
 
 func (e *bridgeEnds) open(ctx context.Context) error {
 	e.inbox = nats.NewInbox()
-	e.errorKey = []byte(`"error"`)
-	for _, t := range e.load.Things {
-		a := mapping.Address{Thing: t, Channel: e.load.Channel}
-		if a.Route().HasID() {
-			a.ID = ID
-		}
+	for _, a := range e.load.addresses() {
 		switch e.load.Kind {
 		case Up:
 			e.printed = append(e.printed, e.subjects.Print(mapping.SpaceUp, a))
@@ -118,7 +115,7 @@ func (e *bridgeEnds) openProgram() error {
 	switch e.load.Kind {
 	case Up: // the store's word
 		_, err = e.nc.Subscribe(e.inbox, func(m *nats.Msg) {
-			if bytes.Contains(m.Data, e.errorKey) || len(m.Data) == 0 {
+			if bytes.Contains(m.Data, errorKey) || len(m.Data) == 0 {
 				e.fail()
 			}
 		})
@@ -235,11 +232,7 @@ func (d Direct) Open(ctx context.Context, l Load, got func([]byte), _ func()) (E
 		from, to = d.Near, d.Far
 	}
 	e := &directEnds{load: l}
-	for _, t := range l.Things {
-		a := mapping.Address{Thing: t, Channel: l.Channel}
-		if a.Route().HasID() {
-			a.ID = ID
-		}
+	for _, a := range l.addresses() {
 		e.topics = append(e.topics, a.Topic())
 	}
 	var err error

@@ -42,8 +42,8 @@ func Start(ctx context.Context, command []string, s Setup, log io.Writer) (*Proc
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the bridge's process: %w", err)
 	}
-	kill := context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() })
-	defer kill()
+	stop := context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() })
+	defer stop()
 	if p.greeted, err = p.ask(s); err != nil {
 		_ = p.Close()
 		return nil, errors.Join(context.Cause(ctx), err)

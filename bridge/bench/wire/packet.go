@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Packets by their first byte, without flags where a packet has them.
@@ -50,14 +51,8 @@ func next(in *bufio.Reader, scratch []byte) (first byte, body, grown []byte, err
 		scratch = make([]byte, size)
 	}
 	scratch = scratch[:size]
-	for n := 0; n < size; {
-		m, err := in.Read(scratch[n:])
-		if err != nil {
-			return 0, nil, scratch, err
-		}
-		n += m
-	}
-	return first, scratch, scratch, nil
+	_, err = io.ReadFull(in, scratch)
+	return first, scratch, scratch, err
 }
 
 func readVarint(in *bufio.Reader) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -102,41 +103,49 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// The broker keeps to the client's Receive Maximum.
+// As many messages as the other end takes are under way, and the next goes when one is acknowledged.
 func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		hold, sent := make(chan struct{}), make(chan error, 4)
+		p := newPeer(near, func(*Peer, []byte, []byte) {})
+		p.window = 3
+		for _, end := range []*Peer{p, newPeer(far, func(*Peer, []byte, []byte) { <-hold })} {
+			go end.write()
+			go end.read(func(byte, []byte) error { return errMalformed })
+			defer end.Close()
+		}
+		go func() {
+			for range cap(sent) {
+				sent <- p.Publish("t", []byte("x"))
+			}
+		}()
+		synctest.Wait()
+		if n := len(sent); n != 3 {
+			t.Errorf("%d messages went before an acknowledgement", n)
+		}
+		close(hold)
+		for range cap(sent) {
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// The broker takes the client's Receive Maximum for its window.
+func TestReceiveMaximum(t *testing.T) {
 	b, err := Listen(func(*Peer, []byte, []byte) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	hold := make(chan struct{})
-	c := dial(t, b, Options{ClientID: "c", OnPublish: func(_, _ []byte) { <-hold }})
-	if err := c.Subscribe(t.Context(), "#"); err != nil {
-		t.Fatal(err)
-	}
-	p := peer(t, b, "c")
-	p.mu.Lock()
-	p.window = 3
-	p.mu.Unlock()
-	sent := make(chan error, 10)
-	go func() {
-		for range 4 {
-			sent <- p.Publish("t", []byte("x"))
-		}
-	}()
-	for range 3 {
-		if err := <-sent; err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case <-sent:
-		t.Error("a fourth message went before an acknowledgement")
-	case hold <- struct{}{}: // the first is acknowledged, perhaps with the others
-	}
-	close(hold)
-	if err := <-sent; err != nil {
-		t.Fatal(err)
+	near, far := net.Pipe()
+	defer near.Close()
+	p := newPeer(far, nil)
+	body := appendString(append(append(appendString(nil, "MQTT"), 5, 2, 0, keepAlive), 3, receiveMaximum, 0, 3), "c")
+	if err := b.greet(p, body); err != nil || p.ClientID != "c" || p.window != 3 {
+		t.Errorf("client %q, window %d, %v", p.ClientID, p.window, err)
 	}
 }
 
