@@ -74,13 +74,20 @@ func configFlag(c *cobra.Command, path *string) {
 // loadConfig reads the file that --config names. Its problems are printed as they are, each with its
 // file and line.
 func loadConfig(c *cobra.Command, path string) (*gateway.Config, error) {
+	_, cfg, err := loadFile(c, path)
+	return cfg, err
+}
+
+// loadFile is loadConfig for who follows the file from then on.
+func loadFile(c *cobra.Command, path string) (*gateway.File, *gateway.Config, error) {
 	if path == "" {
-		return nil, usagef("%s: --config FILE is missing", c.Name())
+		return nil, nil, usagef("%s: --config FILE is missing", c.Name())
 	}
-	cfg, err := gateway.Load(path, os.LookupEnv)
+	file := gateway.NewFile(path, os.LookupEnv)
+	cfg, err := file.Load()
 	if err != nil {
 		c.PrintErrln(err)
-		return nil, errReported
+		return nil, nil, errReported
 	}
-	return cfg, nil
+	return file, cfg, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -23,16 +22,11 @@ func newRun(s streams) *cobra.Command {
 			"restart can do, is refused with a line in the log, and the old one stays in force.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if config == "" {
-				return usagef("%s: --config FILE is missing", c.Name())
-			}
 			again, stop := hangups()
 			defer stop()
-			file := gateway.NewFile(config, os.LookupEnv)
-			cfg, err := file.Load()
+			file, cfg, err := loadFile(c, config)
 			if err != nil {
-				c.PrintErrln(err)
-				return errReported
+				return err
 			}
 			level := new(slog.LevelVar)
 			log := newLog(s, cfg.Log, level)
