@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,11 +19,11 @@ type forgetter struct {
 	stream   jetstream.Stream
 	handover *handover
 	working  func() context.Context // over while the server can't be asked
-	ended    chan struct{}
+	over     context.Context        // of the forgetter
+	end      context.CancelFunc
 	work     sync.WaitGroup
-	once     sync.Once
 
-	purging sync.Mutex
+	purging chan struct{} // full while a purge for all is under way
 	mu      sync.Mutex
 	dirty   []*Queue // with something settled that the stream has
 	more    chan struct{}
@@ -43,7 +44,9 @@ const (
 )
 
 func newForgetter(stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
-	f := &forgetter{stream: stream, handover: h, working: working, ended: make(chan struct{}), more: make(chan struct{}, 1)}
+	f := &forgetter{stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
+	f.over, f.end = context.WithCancel(context.Background())
+	h.enter(working())
 	f.work.Go(f.run)
 	return f
 }
@@ -69,7 +72,7 @@ func (f *forgetter) run() {
 	var all []*Queue
 	for {
 		select {
-		case <-f.ended:
+		case <-f.over.Done():
 			return
 		case <-f.more:
 		}
@@ -104,7 +107,7 @@ func (f *forgetter) run() {
 // turn runs one purge and rests after it. It tells whether to go on.
 func (f *forgetter) turn(purge func(context.Context) error) bool {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	ctx, cancel := context.WithTimeout(f.over, apiTimeout)
 	err := purge(ctx)
 	cancel()
 	rest := min(max((forgetShare-1)*time.Since(began), forgetLeast), forgetRest)
@@ -119,7 +122,7 @@ func (f *forgetter) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
-	case <-f.ended:
+	case <-f.over.Done():
 		return false
 	case <-t.C:
 		return true
@@ -154,24 +157,43 @@ func (f *forgetter) forget(ctx context.Context, q *Queue) error {
 
 // purge removes what is settled of all Things.
 func (f *forgetter) purge(ctx context.Context) error {
-	f.purging.Lock()
-	defer f.purging.Unlock()
-	floor := f.handover.settledTo()
-	if floor <= f.handover.purged.Load() {
+	select {
+	case f.purging <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-f.purging }()
+	before := f.handover.purged.Load()
+	floor, era := f.handover.settledIn()
+	if floor <= before {
 		return nil
 	}
-	if f.working().Err() != nil {
-		return errRestarting
+	if err := f.still(era); err != nil {
+		return err
 	}
 	if err := f.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
 	}
-	f.handover.purged.Store(floor)
+	f.handover.purged.CompareAndSwap(before, floor) // else the sequences count from anew
+	return nil
+}
+
+// still makes sure that the server has not lost since what an era's sequences stood for: they could be others'.
+func (f *forgetter) still(era context.Context) error {
+	working := f.working()
+	if working.Err() != nil {
+		return errRestarting
+	}
+	if working != era {
+		signal(f.handover.gap)
+		return errRestarting
+	}
 	return nil
 }
 
 // purgeOne removes what a queue has settled beyond that.
 func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
+	era := f.handover.current() // before the floor
 	q.mu.Lock()
 	floor := q.floor
 	done := floor <= max(q.forgotten, f.handover.purged.Load())
@@ -179,14 +201,16 @@ func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
 	if done {
 		return nil
 	}
-	if f.working().Err() != nil {
-		return errRestarting
+	if err := f.still(era); err != nil {
+		return err
 	}
 	if err := f.stream.Purge(ctx, jetstream.WithPurgeSubject(q.all), jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
 	}
 	q.mu.Lock()
-	q.forgotten = max(q.forgotten, floor)
+	if q.floor >= floor { // else the sequences count from anew
+		q.forgotten = max(q.forgotten, floor)
+	}
 	if !q.dirtyAt.IsZero() {
 		q.dirtyAt = time.Now()
 	}
@@ -195,7 +219,7 @@ func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
 }
 
 func (f *forgetter) close() {
-	f.once.Do(func() { close(f.ended) })
+	f.end()
 	f.work.Wait()
 }
 
@@ -218,6 +242,15 @@ func (q *Queue) settle(seq uint64, at time.Time) {
 	q.forgetter.add(q)
 	if full {
 		signal(q.ready.room)
+	}
+}
+
+// line puts a message where it belongs in the order. One that was settled before is open again, if it is told again;
+// and when a stream has lost its end, a message may come behind one that had its number later. The lock is held.
+func (q *Queue) line(seq uint64) {
+	q.floor, q.forgotten = min(q.floor, seq-1), min(q.forgotten, seq-1)
+	if n, there := slices.BinarySearch(q.order, seq); !there {
+		q.order = slices.Insert(q.order, n, seq)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
 )
@@ -25,6 +26,10 @@ type handover struct {
 	queues map[string]*Queue // by the Thing's token
 	early  map[string]bool   // the stream may have messages, and there is no queue for them
 	last   uint64            // the stream's newest message of which the queues know
+	blind  bool              // the stream may have messages for any Thing that has no queue
+	era    context.Context   // the server's, in which last is the stream's; see Server.Working
+
+	gap chan struct{} // the intake is to look what the stream has
 
 	bytes  atomic.Int64  // of what the queues have in memory
 	purged atomic.Uint64 // up to here the stream has nothing
@@ -38,7 +43,7 @@ const (
 )
 
 func newHandover(space string, last uint64) *handover {
-	return &handover{space: space, last: last, queues: map[string]*Queue{}, early: map[string]bool{}}
+	return &handover{space: space, last: last, queues: map[string]*Queue{}, early: map[string]bool{}, gap: make(chan struct{}, 1)}
 }
 
 // add puts a queue in the place of the one before, which ends. It reads the stream first unless that has
@@ -53,7 +58,7 @@ func (h *handover) add(q *Queue) (before *Queue) {
 		signal(before.wake)
 	}
 	q.mu.Lock()
-	q.direct, q.unseen = before == nil && !h.early[token], 1
+	q.direct, q.unseen = before == nil && !h.early[token] && !h.blind, 1
 	q.mu.Unlock()
 	delete(h.early, token)
 	h.queues[token] = q
@@ -74,6 +79,7 @@ func (h *handover) remove(q *Queue) {
 	q.mu.Unlock()
 	if !known || q.settledTo(h.last) < h.last {
 		h.early[token] = true
+		signal(h.gap) // perhaps it has not
 	}
 	q.restart()
 }
@@ -90,7 +96,10 @@ func (h *handover) give(first uint64, group []*nats.Msg) {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.alignLocked(first - 1)
+	if first-1 != h.last {
+		h.alignLocked(first - 1)
+		signal(h.gap)
+	}
 	for n, m := range group {
 		token := thingToken(m.Subject, h.space)
 		if q := h.queues[token]; q != nil {
@@ -117,6 +126,7 @@ func (h *handover) alignLocked(last uint64) {
 	if last < h.last {
 		h.purged.Store(0)
 	}
+	h.blind = true
 	for _, q := range h.queues {
 		if last < h.last {
 			q.restart()
@@ -126,25 +136,61 @@ func (h *handover) alignLocked(last uint64) {
 	h.last = last
 }
 
-// known is the newest message of which the queues know.
+// survey is told by the intake, after align and between two groups, which Things the stream has messages for.
+func (h *handover) survey(tokens map[string]bool, era context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.early)
+	for token := range tokens {
+		if h.queues[token] == nil {
+			h.early[token] = true
+		}
+	}
+	h.blind, h.era = false, era
+}
+
+// enter begins an era in which last is the stream's.
+func (h *handover) enter(era context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.era = era
+}
+
+// current is the era in which last is the stream's.
+func (h *handover) current() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.era
+}
+
+// known is the newest message of which the queues know; 0 when the intake has yet to look.
 func (h *handover) known() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.blind {
+		return 0
+	}
 	return h.last
 }
 
 // settledTo is the sequence up to which nothing in the stream is unsettled; 0 when nobody knows.
 func (h *handover) settledTo() uint64 {
+	floor, _ := h.settledIn()
+	return floor
+}
+
+// settledIn is settledTo with the era for which it holds.
+func (h *handover) settledIn() (uint64, context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.early) > 0 {
-		return 0
+	if len(h.early) > 0 || h.blind {
+		return 0, h.era
 	}
 	floor := h.last
 	for _, q := range h.queues {
 		floor = min(floor, q.settledTo(floor))
 	}
-	return floor
+	return floor, h.era
 }
 
 // give hands out what the intake has stored, if the queue needs it and has room for it.
@@ -157,7 +203,7 @@ func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
 	}
 	n := len(m.Subject) + len(m.Data)
 	if len(q.unsettled) >= handoverMessages || q.bytes+n > handoverBytes || q.handover.bytes.Load() > handoverTotal {
-		q.direct, q.unseen = false, seq
+		q.fall(seq)
 		signal(q.wake)
 		return
 	}
@@ -172,11 +218,20 @@ func (q *Queue) isDirect() bool {
 	return q.direct
 }
 
-// newest is the newest message that the intake has stored for the Thing.
-func (q *Queue) newest() uint64 {
+// begin is told that a consumer is made, which tells everything. It returns the newest message that the intake
+// has stored for the Thing.
+func (q *Queue) begin() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.doubt, q.anew = false, false
 	return q.stored
+}
+
+// following tells that the queue is to go on with the consumer that it has.
+func (q *Queue) following() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.direct && !q.anew
 }
 
 // fallBehind has the queue read the stream, which may hold messages for it from a sequence on.
@@ -184,16 +239,33 @@ func (q *Queue) fallBehind(seq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.direct {
-		q.direct, q.unseen = false, seq
+		q.fall(seq)
 	}
+	q.doubt = true
 	signal(q.wake)
 }
 
-// caughtUp is told that the stream has nothing more for the queue after a sequence. The intake may know better.
+// fall ends that the intake hands over. The lock is held.
+func (q *Queue) fall(seq uint64) { q.direct, q.unseen, q.anew = false, seq, true }
+
+// caughtUp is told that the stream had nothing more for the queue after a sequence. The intake may know better;
+// and when somebody else has written meanwhile, nobody knows: then another consumer tells.
 func (q *Queue) caughtUp(seq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.direct = q.handover != nil && q.stored <= seq && !q.over()
+	switch {
+	case q.handover == nil || q.anew:
+	case q.doubt:
+		q.anew = true
+	default:
+		q.direct = q.stored <= seq && q.roomy() && !q.over()
+	}
+}
+
+// roomy tells that the queue would not fall behind again with the next message: each time it is told all that
+// is unsettled once more. The lock is held.
+func (q *Queue) roomy() bool {
+	return len(q.unsettled) <= handoverMessages/2 && q.bytes <= handoverBytes/2 && q.handover.bytes.Load() <= handoverTotal/2
 }
 
 // over tells that there is another queue for the Thing.
@@ -229,7 +301,8 @@ func (q *Queue) restart() {
 	clear(q.unsettled)
 	q.bytes, q.stored, q.last, q.lastAt = 0, 0, 0, time.Time{}
 	q.order, q.floor, q.forgotten = nil, 0, 0
-	q.direct, q.unseen = false, 1
+	q.fall(1)
+	signal(q.ready.room)
 }
 
 // rest waits until there is something to read.
@@ -276,6 +349,12 @@ func (q *Queue) consume(ctx context.Context) error {
 	if err := q.forgetter.forget(ctx, q); err != nil { // or it would be told again
 		return err
 	}
+	if q.undropped { // it would go on where it is, and may have told nobody
+		if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+		q.undropped = false
+	}
 	return q.create(ctx)
 }
 
@@ -296,8 +375,9 @@ func (q *Queue) drop(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil {
-		q.log.Debug("the queue's consumer was not removed", "error", err) // the next one takes its place
+	if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		q.undropped = true
+		q.log.Debug("the queue's consumer was not removed", "error", err) // it is before the next one is made
 	}
 }
 

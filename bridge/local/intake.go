@@ -58,7 +58,7 @@ const (
 // newIntake stores in a stream. Nothing comes before listen.
 func newIntake(nc *nats.Conn, js jetstream.JetStream, stream string, h *handover, working func() context.Context, log *slog.Logger) *intake {
 	i := &intake{nc: nc, js: js, stream: stream, nonce: nuid.Next(), working: working, handover: h, log: log, subs: map[string]*nats.Subscription{},
-		in: make(chan *nats.Msg, intakeMessages), align: make(chan struct{}, 1), ended: make(chan struct{}), more: make(chan struct{}, 1)}
+		in: make(chan *nats.Msg, intakeMessages), align: h.gap, ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
 	return i
@@ -148,7 +148,8 @@ func (i *intake) run() {
 
 // look has the queues read the stream when that has something that the intake does not know of.
 func (i *intake) look() {
-	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
+	working := i.working()
+	ctx, cancel := context.WithTimeout(working, ackTimeout)
 	defer cancel()
 	stream, err := i.js.Stream(ctx, i.stream)
 	if err != nil {
@@ -156,6 +157,17 @@ func (i *intake) look() {
 		return
 	}
 	i.handover.align(stream.CachedInfo().State.LastSeq)
+	// What is stored between the two questions is behind that sequence, and seen later.
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(i.handover.space))
+	if err != nil {
+		i.log.Debug("can't look for whom something was stored past the intake", "error", err)
+		return
+	}
+	tokens := map[string]bool{}
+	for subject := range info.State.Subjects {
+		tokens[thingToken(subject, i.handover.space)] = true
+	}
+	i.handover.survey(tokens, working)
 }
 
 func (i *intake) over() bool {

@@ -47,8 +47,9 @@ type Queue struct {
 	all string // every subject of the Thing
 
 	// Of Run's goroutine.
-	made bool // there is a consumer
-	open int  // messages asked for and not come
+	made      bool // there is a consumer
+	undropped bool // there may be one that could not be removed
+	open      int  // messages asked for and not come
 
 	mu        sync.Mutex
 	unsettled map[uint64]handed // by the stream's sequence
@@ -64,9 +65,11 @@ type Queue struct {
 	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
 	direct    bool          // the intake hands over what it stores
 	unseen    uint64        // if not: from here on the stream may hold what it has not seen
+	anew      bool          // the consumer must be made anew, as it would not tell everything
+	doubt     bool          // somebody else may have stored something since it was made
 	stored    uint64        // the newest that the intake has stored for the Thing
 	bytes     int           // of what is unsettled and did not come from a consumer
-	order     []uint64      // sequences from the first unsettled on
+	order     []uint64      // sequences from the first unsettled on, ascending
 	floor     uint64        // up to here everything is settled
 	forgotten uint64        // and up to here the stream knows it
 	dirtyAt   time.Time     // since when the forgetter has something to do; zero: it has nothing
@@ -114,7 +117,11 @@ func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Q
 			return q, nil
 		}
 	}
-	return q, q.create(ctx)
+	err := q.create(ctx)
+	if err != nil && q.handover != nil { // nobody has it
+		q.handover.remove(q)
+	}
+	return q, err
 }
 
 // consumerName is the Thing's token, or a hash when that is too long for a file name. The hash is no
@@ -142,7 +149,7 @@ func (q *Queue) create(ctx context.Context) error {
 	}
 	stream := q.stream.CachedInfo().Config.Name
 	for range 10 {
-		stored := q.newest()
+		stored := q.begin()
 		c, err := q.stream.CreateConsumer(ctx, config)
 		switch code := apiCode(err); {
 		case err == nil:
@@ -219,7 +226,7 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 	q.open = 0
 	timer := time.NewTimer(pullExpires + pullGrace)
 	defer timer.Stop()
-	for !q.isDirect() {
+	for q.following() {
 		if room := q.room(); (room >= pullBatch/2 || room > 0 && q.open == 0) && nc.IsConnected() {
 			q.pull(inbox, room)
 			timer.Reset(pullExpires + pullGrace)
@@ -286,6 +293,7 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 	q.mu.Lock()
 	entry, open := q.unsettled[seq]
 	switch {
+	case q.anew: // another consumer tells it
 	case open && !at.After(entry.at): // handed out already
 	case q.settledBefore(seq, at):
 		if q.forgetter == nil || seq <= max(q.forgotten, q.handover.purged.Load()) { // else it will know soon
@@ -313,7 +321,7 @@ func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
 	q.release(seq)
 	q.unsettled[seq] = h
 	if q.forgetter != nil {
-		q.order = append(q.order, seq)
+		q.line(seq)
 	}
 	q.ready.put(q.delivery(m, seq, h.at))
 }
@@ -410,5 +418,6 @@ func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool
 		left = q.open
 	}
 	q.open = max(q.open-left, 0)
-	return false, nil
+	// Where nothing comes any more, it was removed untold, as by age: whether that was all, a new consumer knows.
+	return code == "408" && q.open == 0 && q.handover != nil, nil
 }

@@ -29,6 +29,11 @@ func (q *Queue) rebuild(ctx context.Context) error {
 func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	q.naming.Lock()
+	defer q.naming.Unlock()
+	if q.over() {
+		return q.takenOver()
+	}
 	stream, err := q.store.js.Stream(ctx, q.stream.CachedInfo().Config.Name)
 	if err != nil {
 		return err
