@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,9 +14,10 @@ import (
 // forgetter has a stream forget what its queues have settled. The server syncs the disk for every single
 // acknowledgement, so instead all that is settled is purged at once, up to the first message of any Thing
 // that is not: while one purge is under way, what is settled meanwhile gathers for the next. Where one Thing
-// holds the others up, each of them is purged by itself. So is a queue that reads the stream: what it can't
-// read there is damaged, and must be found and named.
+// holds the others up, each of them is purged by itself, and so are they while something is left of what queues have
+// read from the stream.
 type forgetter struct {
+	js       jetstream.JetStream
 	stream   jetstream.Stream
 	handover *handover
 	working  func() context.Context // over while the server can't be asked
@@ -24,9 +26,12 @@ type forgetter struct {
 	work     sync.WaitGroup
 
 	purging chan struct{} // full while a purge for all is under way
-	mu      sync.Mutex
-	dirty   []*Queue // with something settled that the stream has
-	more    chan struct{}
+	sweptTo uint64        // of whoever purges: up to here nothing is left of what was read
+	each    atomic.Bool   // there is: queues are purged by themselves
+
+	mu    sync.Mutex
+	dirty []*Queue // with something settled that the stream has
+	more  chan struct{}
 }
 
 var errRestarting = errors.New("JetStream is being started again")
@@ -43,8 +48,8 @@ const (
 	forgetLinger = time.Second
 )
 
-func newForgetter(stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
-	f := &forgetter{stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
+func newForgetter(js jetstream.JetStream, stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
+	f := &forgetter{js: js, stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
 	f.over, f.end = context.WithCancel(context.Background())
 	h.enter(working())
 	f.work.Go(f.run)
@@ -86,7 +91,7 @@ func (f *forgetter) run() {
 		moved, left := f.handover.purged.Load() > before, false
 		for _, q := range all {
 			since := f.clean(q)
-			if !since.IsZero() && (time.Since(since) >= forgetLinger || !q.isDirect()) {
+			if !since.IsZero() && (time.Since(since) >= forgetLinger || !q.isDirect() || f.each.Load()) {
 				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q) }) {
 					return
 				}
@@ -171,11 +176,30 @@ func (f *forgetter) purge(ctx context.Context) error {
 	if err := f.still(era); err != nil {
 		return err
 	}
+	swept, err := f.swept(ctx)
+	if f.each.Store(!swept); err != nil || !swept {
+		return err
+	}
 	if err := f.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
 	}
 	f.handover.purged.CompareAndSwap(before, floor) // else the sequences count from anew
 	return nil
+}
+
+// swept tells that nothing is left of what queues have read. Until then each is purged by itself: what a queue could
+// not read is damaged, and must be found and named rather than purged with the others'.
+func (f *forgetter) swept(ctx context.Context) (bool, error) {
+	read := f.handover.read.Load()
+	if read <= f.sweptTo {
+		return true, nil
+	}
+	stream, err := f.js.Stream(ctx, f.stream.CachedInfo().Config.Name)
+	if err != nil || stream.CachedInfo().State.FirstSeq <= read {
+		return false, err
+	}
+	f.sweptTo = read
+	return true, nil
 }
 
 // still makes sure that the server has not lost since what an era's sequences stood for: they could be others'.

@@ -33,6 +33,7 @@ type handover struct {
 
 	bytes  atomic.Int64  // of what the queues have in memory
 	purged atomic.Uint64 // up to here the stream has nothing
+	read   atomic.Uint64 // up to here a queue has read the stream
 }
 
 // Bounds of what is handed over and not settled.
@@ -125,6 +126,7 @@ func (h *handover) alignLocked(last uint64) {
 	}
 	if last < h.last {
 		h.purged.Store(0)
+		h.read.Store(0)
 	}
 	h.blind = true
 	for _, q := range h.queues {
@@ -247,6 +249,12 @@ func (q *Queue) fallBehind(seq uint64) {
 
 // fall ends that the intake hands over. The lock is held.
 func (q *Queue) fall(seq uint64) { q.direct, q.unseen, q.anew = false, seq, true }
+
+// hasRead is told how far a queue has read the stream, before it has caught up.
+func (h *handover) hasRead(seq uint64) {
+	for old := h.read.Load(); old < seq && !h.read.CompareAndSwap(old, seq); old = h.read.Load() {
+	}
+}
 
 // caughtUp is told that the stream had nothing more for the queue after a sequence. The intake may know better;
 // and when somebody else has written meanwhile, nobody knows: then another consumer tells.

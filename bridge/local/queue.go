@@ -303,7 +303,8 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 		q.enter(m, seq, handed{at: at})
 	}
 	q.mu.Unlock()
-	if meta.NumPending == 0 {
+	if meta.NumPending == 0 && q.handover != nil {
+		q.handover.hasRead(seq)
 		q.caughtUp(seq)
 	}
 	return false, nil
