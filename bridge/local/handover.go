@@ -2,13 +2,11 @@ package local
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
 )
@@ -59,7 +57,9 @@ func (h *handover) add(q *Queue) (before *Queue) {
 		signal(before.wake)
 	}
 	q.mu.Lock()
-	q.direct, q.unseen = before == nil && !h.early[token] && !h.blind, 1
+	if q.unseen = 1; before == nil && !h.early[token] && !h.blind {
+		q.standing = direct
+	}
 	q.mu.Unlock()
 	delete(h.early, token)
 	h.queues[token] = q
@@ -195,197 +195,9 @@ func (h *handover) settledIn() (uint64, context.Context) {
 	return floor, h.era
 }
 
-// give hands out what the intake has stored, if the queue needs it and has room for it.
-func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.stored = seq
-	if !q.direct {
-		return
-	}
-	n := len(m.Subject) + len(m.Data)
-	if len(q.unsettled) >= handoverMessages || q.bytes+n > handoverBytes || q.handover.bytes.Load() > handoverTotal {
-		q.fall(seq)
-		signal(q.wake)
-		return
-	}
-	q.bytes += n
-	q.handover.bytes.Add(int64(n))
-	q.enter(m, seq, handed{at: now, bytes: n})
-}
-
-func (q *Queue) isDirect() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.direct
-}
-
-// begin is told that a consumer is made, which tells everything. It returns the newest message that the intake
-// has stored for the Thing.
-func (q *Queue) begin() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.doubt, q.anew = false, false
-	return q.stored
-}
-
-// following tells that the queue is to go on with the consumer that it has.
-func (q *Queue) following() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return !q.direct && !q.anew
-}
-
-// fallBehind has the queue read the stream, which may hold messages for it from a sequence on.
-func (q *Queue) fallBehind(seq uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.direct {
-		q.fall(seq)
-	}
-	q.doubt = true
-	signal(q.wake)
-}
-
-// fall ends that the intake hands over. The lock is held.
-func (q *Queue) fall(seq uint64) { q.direct, q.unseen, q.anew = false, seq, true }
-
 // hasRead is told how far a queue has read the stream, before it has caught up.
 func (h *handover) hasRead(seq uint64) {
 	for old := h.read.Load(); old < seq && !h.read.CompareAndSwap(old, seq); old = h.read.Load() {
-	}
-}
-
-// caughtUp is told that the stream had nothing more for the queue after a sequence. The intake may know better;
-// and when somebody else has written meanwhile, nobody knows: then another consumer tells.
-func (q *Queue) caughtUp(seq uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.handover == nil || q.anew:
-	case q.doubt:
-		q.anew = true
-	default:
-		q.direct = q.stored <= seq && q.roomy() && !q.over()
-	}
-}
-
-// roomy tells that the queue would not fall behind again with the next message: each time it is told all that
-// is unsettled once more. The lock is held.
-func (q *Queue) roomy() bool {
-	return len(q.unsettled) <= handoverMessages/2 && q.bytes <= handoverBytes/2 && q.handover.bytes.Load() <= handoverTotal/2
-}
-
-// over tells that there is another queue for the Thing.
-func (q *Queue) over() bool {
-	select {
-	case <-q.replaced:
-		return true
-	default:
-		return false
-	}
-}
-
-// settledTo is the sequence up to which the stream has nothing unsettled for the queue, all at the most.
-func (q *Queue) settledTo(all uint64) uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.order) > 0 {
-		all = min(all, q.order[0]-1)
-	}
-	if !q.direct {
-		all = min(all, q.unseen-1)
-	}
-	return all
-}
-
-// restart forgets what was handed out: the sequences count from anew, or it is the next queue's.
-func (q *Queue) restart() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.handover != nil {
-		q.handover.bytes.Add(-int64(q.bytes))
-	}
-	clear(q.unsettled)
-	q.bytes, q.stored, q.last, q.lastAt = 0, 0, 0, time.Time{}
-	q.order, q.floor, q.forgotten = nil, 0, 0
-	q.fall(1)
-	signal(q.ready.room)
-}
-
-// rest waits until there is something to read.
-func (q *Queue) rest(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-q.wake:
-	case <-q.replaced:
-		return q.takenOver()
-	}
-	return nil
-}
-
-// catchUp makes a consumer, once there is room for what it tells.
-func (q *Queue) catchUp(ctx context.Context) error {
-	for q.crowded() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-q.ready.room:
-		case <-q.replaced:
-			return q.takenOver()
-		}
-	}
-	err := q.consume(ctx)
-	if err == nil || ctx.Err() != nil {
-		return nil
-	}
-	if !errors.Is(err, ErrTakenOver) {
-		q.log.Warn("the queue's consumer can't be made, trying again", "error", err)
-		err = q.rebuild(ctx)
-	}
-	return err
-}
-
-func (q *Queue) consume(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	q.naming.Lock()
-	defer q.naming.Unlock()
-	if q.over() {
-		return q.takenOver()
-	}
-	if err := q.forgetter.forget(ctx, q); err != nil { // or it would be told again
-		return err
-	}
-	if q.undropped { // it would go on where it is, and may have told nobody
-		if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return err
-		}
-		q.undropped = false
-	}
-	return q.create(ctx)
-}
-
-// crowded tells that there is no room for much; room is signalled when there is.
-func (q *Queue) crowded() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.unsettled) > 0 && q.nearlyFull()
-}
-
-// drop removes the consumer, which has nothing more to tell.
-func (q *Queue) drop(ctx context.Context) {
-	q.made = false
-	q.naming.Lock()
-	defer q.naming.Unlock()
-	if q.over() { // it is the next queue's, or gone
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		q.undropped = true
-		q.log.Debug("the queue's consumer was not removed", "error", err) // it is before the next one is made
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
@@ -131,6 +133,20 @@ func TestStoredPastTheIntake(t *testing.T) {
 	r.publish(r.program(), "fleets.up.fan.events.x", "5")
 	if d := next(t, q); string(d.Payload) != "4" {
 		t.Errorf("%s", d.Payload)
+	}
+}
+
+// TestToldBeforeThePubAck: a consumer may be quicker than the PubAck. What it has told is not handed over as well.
+func TestToldBeforeThePubAck(t *testing.T) {
+	r := newRig(t, "pump")
+	q, stop := r.run("pump", mapping.Telemetry)
+	r.publish(r.program(), "fleets.up.pump.events.x", "1")
+	next(t, q)
+	stop()
+	q.standing = direct
+	q.give(&nats.Msg{Subject: "fleets.up.pump.events.x"}, 1, time.Now())
+	if n := q.ready.len(); n != 0 {
+		t.Errorf("%d once more", n)
 	}
 }
 

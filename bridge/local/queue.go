@@ -47,9 +47,8 @@ type Queue struct {
 	all string // every subject of the Thing
 
 	// Of Run's goroutine.
-	made      bool // there is a consumer
-	undropped bool // there may be one that could not be removed
-	open      int  // messages asked for and not come
+	made bool // there is a consumer
+	open int  // messages asked for and not come
 
 	mu        sync.Mutex
 	unsettled map[uint64]handed // by the stream's sequence
@@ -63,16 +62,14 @@ type Queue struct {
 	wake      chan struct{} // it is to read the stream
 	replaced  chan struct{} // closed when there is another queue of the Thing
 	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
-	direct    bool          // the intake hands over what it stores
-	unseen    uint64        // if not: from here on the stream may hold what it has not seen
-	anew      bool          // the consumer must be made anew, as it would not tell everything
-	doubt     bool          // somebody else may have stored something since it was made
-	stored    uint64        // the newest that the intake has stored for the Thing
-	bytes     int           // of what is unsettled and did not come from a consumer
-	order     []uint64      // sequences from the first unsettled on, ascending
-	floor     uint64        // up to here everything is settled
-	forgotten uint64        // and up to here the stream knows it
-	dirtyAt   time.Time     // since when the forgetter has something to do; zero: it has nothing
+	standing  standing
+	unseen    uint64    // unless direct: from here on the stream may hold what it has not seen
+	stored    uint64    // the newest that the intake has stored for the Thing
+	bytes     int       // of what is unsettled and did not come from a consumer
+	order     []uint64  // sequences from the first unsettled on, ascending
+	floor     uint64    // up to here everything is settled
+	forgotten uint64    // and up to here the stream knows it
+	dirtyAt   time.Time // since when the forgetter has something to do; zero: it has nothing
 }
 
 // handed is a message that was handed out.
@@ -154,7 +151,7 @@ func (q *Queue) create(ctx context.Context) error {
 		switch code := apiCode(err); {
 		case err == nil:
 			q.made = true
-			if c.CachedInfo().NumPending == 0 {
+			if c.CachedInfo().NumPending == 0 && q.handover != nil {
 				q.caughtUp(stored)
 			}
 			return nil
@@ -293,7 +290,7 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 	q.mu.Lock()
 	entry, open := q.unsettled[seq]
 	switch {
-	case q.anew: // another consumer tells it
+	case q.standing == behind: // another consumer tells it
 	case open && !at.After(entry.at): // handed out already
 	case q.settledBefore(seq, at):
 		if q.forgetter == nil || seq <= max(q.forgotten, q.handover.purged.Load()) { // else it will know soon
