@@ -81,8 +81,13 @@ func (p *process) stop(number syscall.Signal, patience time.Duration) error {
 	if state := p.cmd.ProcessState; !state.Success() {
 		return fmt.Errorf("%s: %v after %v", p.name, state, number)
 	}
-	if left := session(p.cmd.Process.Pid); len(left) > 0 {
-		return fmt.Errorf("%s left %d processes behind", p.name, len(left))
+	late := time.After(patience) // its children may be a moment later than it
+	for left := session(p.cmd.Process.Pid); len(left) > 0; left = session(p.cmd.Process.Pid) {
+		select {
+		case <-late:
+			return fmt.Errorf("%s left %d processes behind", p.name, len(left))
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	return nil
 }
