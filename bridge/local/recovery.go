@@ -23,6 +23,8 @@ const (
 	recoverMin  = time.Second
 	recoverMax  = time.Minute
 	recoverCalm = 10 * time.Minute // without a failure for so long, patience begins anew
+
+	stagedInterval = 5 * time.Second
 )
 
 // wrote is told every error that the server logs.
@@ -35,10 +37,15 @@ func (s *Server) wrote(text string) {
 // recover waits for failures and mends them until the server stops.
 func (s *Server) recover() {
 	pause, last := recoverMin, time.Time{}
+	staged := time.NewTicker(stagedInterval)
+	defer staged.Stop()
 	for {
 		select {
 		case <-s.stopping:
 			return
+		case <-staged.C:
+			s.keepStaged()
+			continue
 		case <-s.broken:
 		}
 		if time.Since(last) > recoverCalm {

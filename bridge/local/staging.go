@@ -15,11 +15,14 @@ import (
 // A process that is killed finds the files again, and the server completes the batch that it was about to
 // commit. After a power cut such a batch may be stored in part.
 
+// staging are the streams that take batches.
+var staging = []string{streamUpControl, streamUpTelemetry, streamDown, streamDead}
+
 // stage puts the batches of the streams that take them into memory. It is called when the streams are
 // there, after every start of JetStream: the server removes the link when it recovers a stream.
 func (s *Server) stage() {
 	memory, err := memoryDir(s.dir)
-	for _, suffix := range []string{streamUpControl, streamUpTelemetry, streamDown, streamDead} {
+	for _, suffix := range staging {
 		if err == nil {
 			err = s.stageStream(memory, s.subjects.Name(suffix))
 		}
@@ -32,12 +35,38 @@ func (s *Server) stage() {
 	s.mu.Unlock()
 }
 
+// keepStaged makes the directories in memory again if somebody has removed them, as systemd does at the last
+// logout of a user. Until then each message is stored by itself.
+func (s *Server) keepStaged() {
+	s.mu.Lock()
+	staged := s.memory != ""
+	s.mu.Unlock()
+	if !staged {
+		return
+	}
+	memory, err := memoryDir(s.dir)
+	for _, suffix := range staging {
+		stream := s.subjects.Name(suffix)
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(memory, stream), 0o700)
+		}
+		if err != nil { // it is somebody else's now
+			_ = os.Remove(s.batches(stream))
+		}
+	}
+}
+
+// batches is where the server keeps the batches of a stream.
+func (s *Server) batches(stream string) string {
+	return filepath.Join(s.dir, "jetstream", "$G", "streams", stream, "batches")
+}
+
 func (s *Server) stageStream(memory, stream string) error {
 	target := filepath.Join(memory, stream)
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		return err
 	}
-	link := filepath.Join(s.dir, "jetstream", "$G", "streams", stream, "batches")
+	link := s.batches(stream)
 	if _, err := os.Stat(filepath.Dir(link)); errors.Is(err, os.ErrNotExist) {
 		return nil // no such stream
 	}

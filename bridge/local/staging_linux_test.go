@@ -1,9 +1,15 @@
 package local
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/mapping"
 )
 
 // TestStaging: batches are kept in memory until they are committed, after a restart as well, and nothing
@@ -47,5 +53,44 @@ func TestStagingOfSomebodyElse(t *testing.T) {
 	}
 	if _, err := memoryDir(store); err == nil {
 		t.Error("used")
+	}
+}
+
+// TestStagingRemoved: what somebody has removed from memory is made again; nothing is refused until then.
+func TestStagingRemoved(t *testing.T) {
+	r := newRig(t, "pump")
+	dir := r.server.memory
+	if dir == "" {
+		t.Log("no file system in memory: batches are staged on the disk")
+		return
+	}
+	i := r.store.intakes[mapping.Telemetry]
+	reply := r.subscribe("reply")
+	group := func() (group []*nats.Msg) {
+		for range 3 {
+			group = append(group, &nats.Msg{Subject: "fleets.up.pump.events.x", Reply: "reply", Data: []byte("1")})
+		}
+		return group
+	}
+	for n := range 2 {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if n == 1 {
+			r.server.keepStaged()
+			if _, err := os.Stat(filepath.Join(dir, "FLEETS_UP_TELEMETRY")); err != nil {
+				t.Error(err)
+			}
+		}
+		i.store(group())
+		for k := range 3 {
+			m, err := reply.NextMsgWithContext(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := fmt.Sprintf(`"seq":%d`, 3*n+k+1); !strings.Contains(strings.ReplaceAll(string(m.Data), " ", ""), want) {
+				t.Errorf("answer %s, want %s", m.Data, want)
+			}
+		}
 	}
 }
