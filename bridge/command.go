@@ -201,11 +201,10 @@ func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) []byte {
 // Answer puts a response that the bridge wrote into the outbox, where it waits and is claimed like
 // every program's. It tries until ctx ends.
 func (c *Commands) Answer(ctx context.Context, id string, payload []byte, t Trace) {
-	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
-		if _, err := c.Outbox.Enqueue(ctx, c.address(id), payload, t); err == nil || sleep(ctx, pause) != nil {
-			return
-		}
-	}
+	_ = insist(ctx, func() error {
+		_, err := c.Outbox.Enqueue(ctx, c.address(id), payload, t)
+		return err
+	})
 }
 
 // result is what the bridge says in a response of its own.

@@ -127,10 +127,8 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 
 // open makes the execution durable, lets the broker forget the request, and starts the handler.
 func (d *Downward) open(ctx context.Context, e *Execution, settle func()) {
-	for pause := pauseMin; d.Executions.Open(ctx, e) != nil; pause = min(2*pause, pauseMax) {
-		if sleep(ctx, pause) != nil {
-			return
-		}
+	if insist(ctx, func() error { return d.Executions.Open(ctx, e) }) != nil {
+		return
 	}
 	settle()
 	d.Commands.Start(ctx, e)

@@ -167,9 +167,5 @@ func (x *Executions) answered(id string) bool {
 
 // forget removes the record of an execution that was open. If ctx ends before, the next run does.
 func (x *Executions) forget(ctx context.Context, id string) {
-	for pause := pauseMin; x.bucket.Delete(ctx, x.key("open", id)) != nil; pause = min(2*pause, pauseMax) {
-		if sleep(ctx, pause) != nil {
-			return
-		}
-	}
+	_ = insist(ctx, func() error { return x.bucket.Delete(ctx, x.key("open", id)) })
 }

@@ -132,6 +132,16 @@ func (p *Pump) bury(ctx context.Context, m Message, r *Rejection, taken time.Tim
 	})
 }
 
+// insist tries until f works, with growing pauses, or returns the context's error.
+func insist(ctx context.Context, f func() error) error {
+	for pause := pauseMin; f() != nil; pause = min(2*pause, pauseMax) {
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sleep waits, or returns the context's error.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -58,13 +58,11 @@ func (s *saver) run(ctx context.Context) {
 		s.waiting = nil
 		s.mu.Unlock()
 
-		for pause := pauseMin; s.write(ctx) != nil; pause = min(2*pause, pauseMax) {
-			if sleep(ctx, pause) != nil {
-				s.mu.Lock()
-				s.running = false
-				s.mu.Unlock()
-				return
-			}
+		if insist(ctx, func() error { return s.write(ctx) }) != nil {
+			s.mu.Lock()
+			s.running = false
+			s.mu.Unlock()
+			return
 		}
 		for _, then := range told {
 			then()

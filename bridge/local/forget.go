@@ -51,7 +51,6 @@ const (
 func newForgetter(js jetstream.JetStream, stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
 	f := &forgetter{js: js, stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
 	f.over, f.end = context.WithCancel(context.Background())
-	h.enter(working())
 	f.work.Go(f.run)
 	return f
 }

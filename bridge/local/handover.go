@@ -41,8 +41,8 @@ const (
 	handoverTotal    = 64 << 20 // of all
 )
 
-func newHandover(space string, last uint64) *handover {
-	return &handover{space: space, last: last, queues: map[string]*Queue{}, early: map[string]bool{}, gap: make(chan struct{}, 1)}
+func newHandover(space string, last uint64, era context.Context) *handover {
+	return &handover{space: space, last: last, era: era, queues: map[string]*Queue{}, early: map[string]bool{}, gap: make(chan struct{}, 1)}
 }
 
 // add puts a queue in the place of the one before, which ends. It reads the stream first unless that has
@@ -139,23 +139,16 @@ func (h *handover) alignLocked(last uint64) {
 }
 
 // survey is told by the intake, after align and between two groups, which Things the stream has messages for.
-func (h *handover) survey(tokens map[string]bool, era context.Context) {
+func (h *handover) survey(held map[string]uint64, era context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.early)
-	for token := range tokens {
+	for token := range held {
 		if h.queues[token] == nil {
 			h.early[token] = true
 		}
 	}
 	h.blind, h.era = false, era
-}
-
-// enter begins an era in which last is the stream's.
-func (h *handover) enter(era context.Context) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.era = era
 }
 
 // current is the era in which last is the stream's.
@@ -175,13 +168,8 @@ func (h *handover) known() uint64 {
 	return h.last
 }
 
-// settledTo is the sequence up to which nothing in the stream is unsettled; 0 when nobody knows.
-func (h *handover) settledTo() uint64 {
-	floor, _ := h.settledIn()
-	return floor
-}
-
-// settledIn is settledTo with the era for which it holds.
+// settledIn is the sequence up to which nothing in the stream is unsettled, 0 when nobody knows; and the era for
+// which that holds.
 func (h *handover) settledIn() (uint64, context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

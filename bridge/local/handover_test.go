@@ -21,6 +21,12 @@ func consumerThere(t *testing.T, r *rig) bool {
 	return err == nil
 }
 
+// settledTo is the sequence up to which nothing in the stream is unsettled; 0 when nobody knows.
+func (h *handover) settledTo() uint64 {
+	floor, _ := h.settledIn()
+	return floor
+}
+
 // TestHandover: what is published while a queue runs reaches it without a consumer; what the stream holds from
 // before comes first, by a consumer that is gone when that is done.
 func TestHandover(t *testing.T) {

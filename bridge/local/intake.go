@@ -32,7 +32,6 @@ type intake struct {
 	log      *slog.Logger
 	subs     map[string]*nats.Subscription
 	in       chan *nats.Msg
-	align    chan struct{} // the stream may have what the intake did not store
 	once     sync.Once
 	ended    chan struct{}
 	work     sync.WaitGroup
@@ -58,7 +57,7 @@ const (
 // newIntake stores in a stream. Nothing comes before listen.
 func newIntake(nc *nats.Conn, js jetstream.JetStream, stream string, h *handover, working func() context.Context, log *slog.Logger) *intake {
 	i := &intake{nc: nc, js: js, stream: stream, nonce: nuid.Next(), working: working, handover: h, log: log, subs: map[string]*nats.Subscription{},
-		in: make(chan *nats.Msg, intakeMessages), align: h.gap, ended: make(chan struct{}), more: make(chan struct{}, 1)}
+		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
 	return i
@@ -126,7 +125,7 @@ func (i *intake) run() {
 		select {
 		case <-i.ended:
 			return
-		case <-i.align:
+		case <-i.handover.gap:
 			i.look()
 		case <-i.more:
 		}
@@ -151,23 +150,13 @@ func (i *intake) look() {
 	working := i.working()
 	ctx, cancel := context.WithTimeout(working, ackTimeout)
 	defer cancel()
-	stream, err := i.js.Stream(ctx, i.stream)
+	held, last, err := heldBy(ctx, i.js, i.stream, i.handover.space)
 	if err != nil {
 		i.log.Debug("can't look for what was stored past the intake", "error", err)
 		return
 	}
-	i.handover.align(stream.CachedInfo().State.LastSeq)
-	// What is stored between the two questions is behind that sequence, and seen later.
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(i.handover.space))
-	if err != nil {
-		i.log.Debug("can't look for whom something was stored past the intake", "error", err)
-		return
-	}
-	tokens := map[string]bool{}
-	for subject := range info.State.Subjects {
-		tokens[thingToken(subject, i.handover.space)] = true
-	}
-	i.handover.survey(tokens, working)
+	i.handover.align(last)
+	i.handover.survey(held, working) // what was stored after the last is seen later
 }
 
 func (i *intake) over() bool {
@@ -248,7 +237,7 @@ func (i *intake) store(group []*nats.Msg) {
 
 // failed answers a group of which nobody knows whether it is stored.
 func (i *intake) failed(group []*nats.Msg, err error) {
-	signal(i.align)
+	signal(i.handover.gap)
 	if !errors.Is(err, nats.ErrConnectionClosed) {
 		i.log.Debug("what programs published can't be stored", "messages", len(group), "error", err)
 	}

@@ -133,7 +133,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	for class, up := range s.up {
 		if cfg.Intake != nil && takesBatches(up) {
-			s.handovers[class] = newHandover(cfg.Subjects.Space(mapping.SpaceUp), up.CachedInfo().State.LastSeq)
+			s.handovers[class] = newHandover(cfg.Subjects.Space(mapping.SpaceUp), up.CachedInfo().State.LastSeq, cfg.working())
 		}
 	}
 	if err := s.leftovers(ctx); err != nil {
@@ -280,21 +280,25 @@ func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
 			out[token] += n
 		}
 		if h := s.handovers[class]; h != nil && last > h.known() {
-			signal(s.intakes[class].align)
+			signal(h.gap)
 		}
 	}
 	return out, nil
 }
 
-// held counts what the stream of a class holds, by the Thing's token. last is the sequence of its last message.
 func (s *Store) held(ctx context.Context, class mapping.Class) (held map[string]uint64, last uint64, err error) {
+	return heldBy(ctx, s.js, s.up[class].CachedInfo().Config.Name, s.cfg.Subjects.Space(mapping.SpaceUp))
+}
+
+// heldBy counts what a stream holds, by the Thing's token. last was the sequence of its last message before the
+// count.
+func heldBy(ctx context.Context, js jetstream.JetStream, name, space string) (held map[string]uint64, last uint64, err error) {
 	// A handle of one's own: Info writes into it.
-	name := s.up[class].CachedInfo().Config.Name
-	space := s.cfg.Subjects.Space(mapping.SpaceUp)
-	own, err := s.js.Stream(ctx, name)
+	own, err := js.Stream(ctx, name)
 	if err != nil {
 		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
 	}
+	last = own.CachedInfo().State.LastSeq
 	info, err := own.Info(ctx, jetstream.WithSubjectFilter(space))
 	if err != nil {
 		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
@@ -303,7 +307,7 @@ func (s *Store) held(ctx context.Context, class mapping.Class) (held map[string]
 	for subject, n := range info.State.Subjects {
 		held[thingToken(subject, space)] += n
 	}
-	return held, info.State.LastSeq, nil
+	return held, last, nil
 }
 
 // thingToken is the first token after a space's, given as "fleets.up.>".
