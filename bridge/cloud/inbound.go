@@ -117,6 +117,18 @@ func (a *acks) settle(r *receipt) {
 	}
 }
 
+// unsettled counts the messages that nobody has settled yet.
+func (a *acks) unsettled() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.pending[a.first:] {
+		if !r.settled {
+			n++
+		}
+	}
+	return n
+}
+
 // maxDirect is more than a broker can ask for before it has read an answer: one for each packet identifier.
 // One that asks for more and reads nothing gets no more.
 const maxDirect = 4 << 16

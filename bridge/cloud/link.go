@@ -193,7 +193,7 @@ func (l *link) AddToSession(_ context.Context, p session.Packet, answer chan<- p
 	if l.s.link != l {
 		return session.ErrNoConnection
 	}
-	id := l.s.out.reserve(nil)
+	id := l.s.out.reserveLast()
 	if id == 0 {
 		return session.ErrPacketIdentifiersExhausted
 	}

@@ -356,7 +356,7 @@ func (o *outbound) stalled(now time.Time) bool {
 	return o.flight.len > 0 && now.Sub(o.since) >= o.rules.ackTimeout
 }
 
-// reserve takes a free identifier for e, or for a SUBSCRIBE when e is nil; 0: none is free.
+// reserve takes a free identifier for e; 0: none is free.
 func (o *outbound) reserve(e *entry) uint16 {
 	for range 1<<16 - 1 {
 		if o.lastID++; o.lastID == 0 {
@@ -365,6 +365,18 @@ func (o *outbound) reserve(e *entry) uint16 {
 		if _, used := o.ids[o.lastID]; !used {
 			o.ids[o.lastID] = e
 			return o.lastID
+		}
+	}
+	return 0
+}
+
+// reserveLast takes the last free identifier, for a SUBSCRIBE; 0: none is free. Some brokers refuse one that
+// equals the identifier of a message that they have sent themselves, and those count from 1.
+func (o *outbound) reserveLast() uint16 {
+	for id := uint16(1<<16 - 1); id > 0; id-- {
+		if _, used := o.ids[id]; !used {
+			o.ids[id] = nil
+			return id
 		}
 	}
 	return 0

@@ -184,18 +184,20 @@ func TestPaceAllowsSmallBursts(t *testing.T) {
 func TestIdentifiersWrapAround(t *testing.T) {
 	o := newOutbound(rules{})
 	o.lastID = 1<<16 - 2
-	same(t, "last", o.reserve(nil), 1<<16-1)
-	same(t, "first", o.reserve(nil), 1)
+	same(t, "last", o.reserve(&entry{}), 1<<16-1)
+	same(t, "first", o.reserve(&entry{}), 1)
 	o.lastID = 1<<16 - 2
-	same(t, "used ones are skipped", o.reserve(nil), 2)
-	for range 1<<16 - 4 {
-		if o.reserve(nil) == 0 {
+	same(t, "used ones are skipped", o.reserve(&entry{}), 2)
+	same(t, "a SUBSCRIBE's", o.reserveLast(), 1<<16-2)
+	for range 1<<16 - 5 {
+		if o.reserve(&entry{}) == 0 {
 			t.Fatal("too few identifiers")
 		}
 	}
-	same(t, "none is left", o.reserve(nil), 0)
-	o.release(77)
-	same(t, "freed", o.reserve(nil), 77)
+	same(t, "none is left", o.reserve(&entry{}), 0)
+	same(t, "none is left for a SUBSCRIBE", o.reserveLast(), 0)
+	o.release(1<<16 - 2)
+	same(t, "freed", o.reserve(&entry{}), 1<<16-2)
 }
 
 func TestPauses(t *testing.T) {

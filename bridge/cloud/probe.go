@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -21,12 +20,11 @@ import (
 // Messages that wait in the session are not acknowledged, so the broker brings them to the next
 // connection; only QoS 0 ones, which nothing acknowledges, are gone. A session that was not there is ended.
 type Probe struct {
-	s       *Session
-	l       *link
-	stop    context.CancelFunc
-	token   string
-	answer  chan bridge.Delivery
-	waiting atomic.Int64
+	s      *Session
+	l      *link
+	stop   context.CancelFunc
+	token  string
+	answer chan bridge.Delivery
 }
 
 // probeWindow is how many messages the broker may send a probe. They are sent for nothing, perhaps over a
@@ -41,8 +39,6 @@ func OpenProbe(ctx context.Context, t mapping.Thing, cfg Config, server *url.URL
 		s: NewSession(t, cfg, Hooks{}, slog.New(slog.DiscardHandler)), stop: stop,
 		token: fmt.Sprintf("fleetbridge-doctor-%x", time.Now().UnixNano()), answer: make(chan bridge.Delivery, 1),
 	}
-	// Its SUBSCRIBEs have identifiers far from those of messages that wait: some brokers confuse them.
-	p.s.out.lastID = 1 << 15
 	p.s.work.Go(func() { p.read(inner) })
 	var err error
 	if p.l, err = p.s.open(ctx, server); err != nil {
@@ -58,7 +54,6 @@ func (p *Probe) read(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, d := range p.s.Take(ctx) {
 			if !p.asked(d) {
-				p.waiting.Add(1)
 				continue
 			}
 			// It leaves in the order of receipt only: behind others it stays, too, and comes down to
@@ -84,9 +79,9 @@ func (p *Probe) asked(d bridge.Delivery) bool {
 func (p *Probe) SessionPresent() bool { return p.l.present }
 
 // Waiting is how many messages the broker has brought so far, at most as many as it may send
-// unacknowledged; none was acknowledged.
+// unacknowledged; none was acknowledged. Those that came before a SUBACK are counted when Subscribe returns.
 func (p *Probe) Waiting() (n int, more bool) {
-	n = int(p.waiting.Load())
+	n = p.l.acks.unsettled()
 	return n, n >= probeWindow
 }
 

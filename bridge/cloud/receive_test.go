@@ -196,7 +196,7 @@ func TestOverrun(t *testing.T) {
 			for id := range uint16(20) {
 				p.publish(id+1, notify, string('a'+rune(id)))
 			}
-			p.puback(2, 0)
+			p.puback(1, 0)
 		}()
 		done := st.send(event("1"))[0]
 		for range 10 {

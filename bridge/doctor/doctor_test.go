@@ -397,7 +397,6 @@ func freePort(t *testing.T) string {
 // runFor runs a bridge while f does. It may log the warnings that are expected.
 func runFor(t *testing.T, cfg *gateway.Config, f func(ctx context.Context), expected ...fleetstest.Expectation) {
 	t.Helper()
-	expected = append(expected, fleetstest.Expect("packet identifier in use")) // a quirk of the simulator's broker
 	g, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, fleetstest.Log(t, expected...))
 	if err != nil {
 		t.Fatal(err)

@@ -17,17 +17,12 @@ import (
 // yard is a site whose broker is reached through a front, which counts connections.
 func yard(t *testing.T, registered []string, options ...siteOption) (*site, *front) {
 	t.Helper()
-	options = append(options, expect(mixedUp))
 	sim := fleetstest.Start(t, fleetstest.Options{Things: registered})
 	f := newFront(t, sim.BrokerURL(), nil)
 	s := open(t, append([]siteOption{withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{f.url} })}, options...)...)
 	s.sim = sim
 	return s, f
 }
-
-// mixedUp is said by the simulator's broker, which takes the packet identifier of a SUBSCRIBE for one of its own
-// when a session is resumed at once; it is retried.
-const mixedUp = "0x91 packet identifier in use"
 
 // with copies the configuration in force and changes the copy.
 func (s *site) with(change func(*gateway.Config)) *gateway.Config {
