@@ -188,7 +188,9 @@ func (s *Session) dropped(err error, over bool, flaps int, pause time.Duration) 
 	default:
 		s.log.Info("connection lost", "error", text)
 	}
-	s.change(func(st *State) { st.LastError = "connection lost: " + text })
+	s.change(func(st *State) {
+		st.Connected, st.Subscribed, st.LastError = false, false, "connection lost: "+text
+	})
 }
 
 // oneLine joins the lines of joined errors.

@@ -60,7 +60,6 @@ func TestStateChanges(t *testing.T) {
 		same(t, "states", strings.Join(got, "\n"), strings.Join([]string{
 			"true false false ",
 			"true true false ",
-			"false false false ",
 			"false false false connection lost: read: the broker closed the connection",
 			"true false true connection lost: read: the broker closed the connection",
 			"true true true connection lost: read: the broker closed the connection",

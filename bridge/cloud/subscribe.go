@@ -18,7 +18,8 @@ type ungranted struct {
 	code   byte
 }
 
-// serve uses a connection until it is lost, and returns why, or until ctx ends.
+// serve uses a connection until it is lost, and returns why, or until ctx ends. The state says connected until its
+// caller has the reason.
 func (s *Session) serve(ctx context.Context, l *link) error {
 	s.change(func(st *State) {
 		st.Connected, st.Subscribed, st.SessionPresent, st.Refused = true, false, l.present, nil
@@ -39,7 +40,6 @@ func (s *Session) serve(ctx context.Context, l *link) error {
 	<-l.client.Done()
 	l.down()
 	<-l.written
-	s.change(func(st *State) { st.Connected, st.Subscribed = false, false })
 	if cause := l.conn.lost(); cause != nil {
 		return cause
 	}

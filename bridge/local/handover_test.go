@@ -71,7 +71,7 @@ func TestHandoverFull(t *testing.T) {
 	q, _ := r.run("pump", mapping.Telemetry)
 	nc := r.program()
 	const n = handoverMessages + 500
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(n)) // it does not wait for room
 	if err != nil {
 		t.Fatal(err)
 	}
