@@ -22,13 +22,18 @@ func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stored = seq
-	if q.standing != direct || seq <= q.last { // a consumer tells it, or has told it before the intake had the PubAck
+	if seq <= q.last { // a consumer has told it before the intake had the PubAck
 		return
 	}
 	n := len(m.Subject) + len(m.Data)
-	if len(q.unsettled) >= handoverMessages || q.bytes+n > handoverBytes || q.handover.bytes.Load() > handoverTotal {
+	if q.standing == direct && (len(q.unsettled) >= handoverMessages || q.bytes+n > handoverBytes || q.handover.bytes.Load() > handoverTotal) {
 		q.fall(seq)
 		signal(q.wake)
+	}
+	if q.standing != direct { // a consumer tells it
+		if q.owed != uncounted {
+			q.owed++
+		}
 		return
 	}
 	q.bytes += n
@@ -58,10 +63,14 @@ func (q *Queue) following() bool {
 	return q.standing == reading || q.standing == doubtful
 }
 
-// fallBehind has the queue read the stream, which may hold messages for it from a sequence on.
-func (q *Queue) fallBehind(seq uint64) {
+// fallBehind has the queue read the stream, which may hold messages for it from a sequence on: the intake's, or
+// somebody else's, too, so that nobody knows how many.
+func (q *Queue) fallBehind(seq uint64, others bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if others {
+		q.owed = uncounted
+	}
 	switch q.standing {
 	case direct:
 		q.fall(seq)
@@ -78,12 +87,31 @@ func (q *Queue) fall(seq uint64) { q.standing, q.unseen = behind, seq }
 // and when somebody else has written meanwhile, nobody knows: then another consumer tells.
 func (q *Queue) caughtUp(seq uint64) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.standing == doubtful:
+	if q.standing == doubtful {
 		q.standing = behind
-	case q.standing == reading && q.stored <= seq && q.roomy() && !q.over():
-		q.standing = direct
+	}
+	done := q.standing == reading && q.stored <= seq && q.roomy() && !q.over()
+	missing := q.owed
+	if done {
+		q.standing, q.owed = direct, 0
+	}
+	q.mu.Unlock()
+	if !done {
+		return
+	}
+	q.forgetter.add(q) // what it had kept
+	signal(q.forgetter.more)
+	if missing > 0 && missing != uncounted {
+		q.log.Error("stored messages can't be read any more: their records on the disk are damaged, or somebody purged them; they are lost",
+			"stream", q.stream.CachedInfo().Config.Name, "messages", missing)
+	}
+}
+
+// seen notes that a consumer has told a message that was not handed out before. The lock is held.
+func (q *Queue) seen(seq uint64) {
+	q.unseen = max(q.unseen, seq) // what comes next may be damaged, and a purge must not end in front of that
+	if q.owed != uncounted && q.owed > 0 && (seq <= q.since || seq <= q.stored) {
+		q.owed--
 	}
 }
 
@@ -126,6 +154,7 @@ func (q *Queue) restart() {
 	clear(q.unsettled)
 	q.bytes, q.stored, q.last, q.lastAt = 0, 0, 0, time.Time{}
 	q.order, q.floor, q.forgotten = nil, 0, 0
+	q.owed = uncounted
 	q.fall(1)
 	signal(q.ready.room)
 }

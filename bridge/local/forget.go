@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,10 +13,8 @@ import (
 // forgetter has a stream forget what its queues have settled. The server syncs the disk for every single
 // acknowledgement, so instead all that is settled is purged at once, up to the first message of any Thing
 // that is not: while one purge is under way, what is settled meanwhile gathers for the next. Where one Thing
-// holds the others up, each of them is purged by itself, and so are they while something is left of what queues have
-// read from the stream.
+// holds the others up, each of them is purged by itself.
 type forgetter struct {
-	js       jetstream.JetStream
 	stream   jetstream.Stream
 	handover *handover
 	working  func() context.Context // over while the server can't be asked
@@ -26,8 +23,6 @@ type forgetter struct {
 	work     sync.WaitGroup
 
 	purging chan struct{} // full while a purge for all is under way
-	sweptTo uint64        // of whoever purges: up to here nothing is left of what was read
-	each    atomic.Bool   // there is: queues are purged by themselves
 
 	mu    sync.Mutex
 	dirty []*Queue // with something settled that the stream has
@@ -48,8 +43,8 @@ const (
 	forgetLinger = time.Second
 )
 
-func newForgetter(js jetstream.JetStream, stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
-	f := &forgetter{js: js, stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
+func newForgetter(stream jetstream.Stream, h *handover, working func() context.Context) *forgetter {
+	f := &forgetter{stream: stream, handover: h, working: working, purging: make(chan struct{}, 1), more: make(chan struct{}, 1)}
 	f.over, f.end = context.WithCancel(context.Background())
 	f.work.Go(f.run)
 	return f
@@ -58,7 +53,7 @@ func newForgetter(js jetstream.JetStream, stream jetstream.Stream, h *handover, 
 // add is told of a queue that may have settled more. It keeps the queue until the stream has forgotten it.
 func (f *forgetter) add(q *Queue) {
 	q.mu.Lock()
-	tell := q.dirtyAt.IsZero() && q.floor > max(q.forgotten, f.handover.purged.Load())
+	tell := q.dirtyAt.IsZero() && q.done() > max(q.forgotten, f.handover.purged.Load())
 	if tell {
 		q.dirtyAt = time.Now()
 	}
@@ -90,8 +85,8 @@ func (f *forgetter) run() {
 		moved, left := f.handover.purged.Load() > before, false
 		for _, q := range all {
 			since := f.clean(q)
-			if !since.IsZero() && (time.Since(since) >= forgetLinger || !q.isDirect() || f.each.Load()) {
-				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q) }) {
+			if !since.IsZero() && time.Since(since) >= forgetLinger {
+				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q, (*Queue).done) }) {
 					return
 				}
 				moved, since = true, f.clean(q)
@@ -137,7 +132,7 @@ func (f *forgetter) pause(d time.Duration) bool {
 func (f *forgetter) clean(q *Queue) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.floor <= max(q.forgotten, f.handover.purged.Load()) {
+	if q.done() <= max(q.forgotten, f.handover.purged.Load()) {
 		q.dirtyAt = time.Time{}
 	}
 	return q.dirtyAt
@@ -156,7 +151,7 @@ func (f *forgetter) forget(ctx context.Context, q *Queue) error {
 	if err := f.purge(ctx); err != nil {
 		return err
 	}
-	return f.purgeOne(ctx, q)
+	return f.purgeOne(ctx, q, func(q *Queue) uint64 { return q.floor })
 }
 
 // purge removes what is settled of all Things.
@@ -175,30 +170,11 @@ func (f *forgetter) purge(ctx context.Context) error {
 	if err := f.still(era); err != nil {
 		return err
 	}
-	swept, err := f.swept(ctx)
-	if f.each.Store(!swept); err != nil || !swept {
-		return err
-	}
 	if err := f.stream.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
 		return err
 	}
 	f.handover.purged.CompareAndSwap(before, floor) // else the sequences count from anew
 	return nil
-}
-
-// swept tells that nothing is left of what queues have read. Until then each is purged by itself: what a queue could
-// not read is damaged, and must be found and named rather than purged with the others'.
-func (f *forgetter) swept(ctx context.Context) (bool, error) {
-	read := f.handover.read.Load()
-	if read <= f.sweptTo {
-		return true, nil
-	}
-	stream, err := f.js.Stream(ctx, f.stream.CachedInfo().Config.Name)
-	if err != nil || stream.CachedInfo().State.FirstSeq <= read {
-		return false, err
-	}
-	f.sweptTo = read
-	return true, nil
 }
 
 // still makes sure that the server has not lost since what an era's sequences stood for: they could be others'.
@@ -215,10 +191,10 @@ func (f *forgetter) still(era context.Context) error {
 }
 
 // purgeOne removes what a queue has settled beyond that.
-func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
+func (f *forgetter) purgeOne(ctx context.Context, q *Queue, upTo func(*Queue) uint64) error {
 	era := f.handover.current() // before the floor
 	q.mu.Lock()
-	floor := q.floor
+	floor := upTo(q)
 	done := floor <= max(q.forgotten, f.handover.purged.Load())
 	q.mu.Unlock()
 	if done {
@@ -266,6 +242,15 @@ func (q *Queue) settle(seq uint64, at time.Time) {
 	if full {
 		signal(q.ready.room)
 	}
+}
+
+// done is the floor, but for the last message that a consumer has told: what follows may be damaged, and the server
+// passes over all that is stored with a damaged message once that is the first. The lock is held.
+func (q *Queue) done() uint64 {
+	if q.standing != direct {
+		return min(q.floor, q.unseen-1)
+	}
+	return q.floor
 }
 
 // line puts a message where it belongs in the order. One that was settled before is open again, if it is told again;

@@ -2,6 +2,9 @@ package local
 
 import (
 	"context"
+	"maps"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +25,7 @@ type handover struct {
 
 	mu     sync.Mutex
 	queues map[string]*Queue // by the Thing's token
-	early  map[string]bool   // the stream may have messages, and there is no queue for them
+	early  map[string]uint64 // how many messages the stream has, or uncounted, and there is no queue for them
 	last   uint64            // the stream's newest message of which the queues know
 	blind  bool              // the stream may have messages for any Thing that has no queue
 	era    context.Context   // the server's, in which last is the stream's; see Server.Working
@@ -31,8 +34,10 @@ type handover struct {
 
 	bytes  atomic.Int64  // of what the queues have in memory
 	purged atomic.Uint64 // up to here the stream has nothing
-	read   atomic.Uint64 // up to here a queue has read the stream
 }
+
+// uncounted is some messages or none.
+const uncounted = math.MaxUint64
 
 // Bounds of what is handed over and not settled.
 const (
@@ -42,7 +47,7 @@ const (
 )
 
 func newHandover(space string, last uint64, era context.Context) *handover {
-	return &handover{space: space, last: last, era: era, queues: map[string]*Queue{}, early: map[string]bool{}, gap: make(chan struct{}, 1)}
+	return &handover{space: space, last: last, era: era, queues: map[string]*Queue{}, early: map[string]uint64{}, gap: make(chan struct{}, 1)}
 }
 
 // add puts a queue in the place of the one before, which ends. It reads the stream first unless that has
@@ -56,8 +61,13 @@ func (h *handover) add(q *Queue) (before *Queue) {
 		before.restart()
 		signal(before.wake)
 	}
+	n, early := h.early[token]
+	if before != nil || h.blind {
+		n = uncounted
+	}
 	q.mu.Lock()
-	if q.unseen = 1; before == nil && !h.early[token] && !h.blind {
+	q.unseen, q.since, q.owed = 1, h.last, n
+	if !early && n == 0 {
 		q.standing = direct
 	}
 	q.mu.Unlock()
@@ -79,17 +89,17 @@ func (h *handover) remove(q *Queue) {
 	known := q.floor <= max(q.forgotten, h.purged.Load())
 	q.mu.Unlock()
 	if !known || q.settledTo(h.last) < h.last {
-		h.early[token] = true
-		signal(h.gap) // perhaps it has not
+		h.early[token] = uncounted
+		signal(h.gap) // perhaps it has none
 	}
 	q.restart()
 }
 
-// waiting says that the stream has messages for a Thing, before there are queues.
-func (h *handover) waiting(token string) {
+// waiting says that the stream has n messages for a Thing, before there are queues.
+func (h *handover) waiting(token string, n uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.early[token] = true
+	h.early[token] = n
 }
 
 // give hands a group over that was stored from a sequence on.
@@ -105,8 +115,8 @@ func (h *handover) give(first uint64, group []*nats.Msg) {
 		token := thingToken(m.Subject, h.space)
 		if q := h.queues[token]; q != nil {
 			q.give(m, first+uint64(n), now)
-		} else {
-			h.early[token] = true
+		} else if h.early[token] != uncounted {
+			h.early[token]++
 		}
 	}
 	h.last = first + uint64(len(group)) - 1
@@ -126,14 +136,13 @@ func (h *handover) alignLocked(last uint64) {
 	}
 	if last < h.last {
 		h.purged.Store(0)
-		h.read.Store(0)
 	}
 	h.blind = true
 	for _, q := range h.queues {
 		if last < h.last {
 			q.restart()
 		}
-		q.fallBehind(h.last + 1)
+		q.fallBehind(h.last+1, true)
 	}
 	h.last = last
 }
@@ -142,10 +151,15 @@ func (h *handover) alignLocked(last uint64) {
 func (h *handover) survey(held map[string]uint64, era context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	clear(h.early)
-	for token := range held {
-		if h.queues[token] == nil {
-			h.early[token] = true
+	before := h.early
+	h.early = map[string]uint64{}
+	for token, n := range held {
+		switch {
+		case h.queues[token] != nil:
+		case before[token] == uncounted: // a purge of what its queue had settled may be under way
+			h.early[token] = uncounted
+		default:
+			h.early[token] = n
 		}
 	}
 	h.blind, h.era = false, era
@@ -183,15 +197,16 @@ func (h *handover) settledIn() (uint64, context.Context) {
 	return floor, h.era
 }
 
-// hasRead is told how far a queue has read the stream, before it has caught up.
-func (h *handover) hasRead(seq uint64) {
-	for old := h.read.Load(); old < seq && !h.read.CompareAndSwap(old, seq); old = h.read.Load() {
-	}
+// all returns the queues.
+func (h *handover) all() []*Queue {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.queues))
 }
 
 // end is told when a queue's Run ends: what is stored from now on is for the next queue.
 func (h *handover) end(q *Queue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	q.fallBehind(h.last + 1)
+	q.fallBehind(h.last+1, false)
 }

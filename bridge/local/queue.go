@@ -64,12 +64,15 @@ type Queue struct {
 	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
 	standing  standing
 	unseen    uint64    // unless direct: from here on the stream may hold what it has not seen
+	owed      uint64    // how much that is; or uncounted
+	since     uint64    // the stream's last message when the queue began, up to which that is counted
 	stored    uint64    // the newest that the intake has stored for the Thing
 	bytes     int       // of what is unsettled and did not come from a consumer
 	order     []uint64  // sequences from the first unsettled on, ascending
 	floor     uint64    // up to here everything is settled
 	forgotten uint64    // and up to here the stream knows it
 	dirtyAt   time.Time // since when the forgetter has something to do; zero: it has nothing
+	sifted    idleness  // only for sift
 }
 
 // handed is a message that was handed out.
@@ -297,11 +300,11 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 			q.acknowledge(m.Reply)
 		}
 	default:
+		q.seen(seq)
 		q.enter(m, seq, handed{at: at})
 	}
 	q.mu.Unlock()
 	if meta.NumPending == 0 && q.handover != nil {
-		q.handover.hasRead(seq)
 		q.caughtUp(seq)
 	}
 	return false, nil

@@ -14,15 +14,28 @@ type sieve struct {
 	bad   int    // how often in a row the message there could not be read
 }
 
+// idleness is of a queue that reads the stream, and nothing comes.
+type idleness struct {
+	last uint64 // that came
+	bad  int    // how often in a row nothing behind it could be read
+}
+
 // badEnough is how often a message must be unreadable before it is given up: an answer that comes while a
 // cluster elects a leader may be wrong.
 const badEnough = 2
 
-// Sift looks whether the oldest message of each queue's stream can be read, if it is still the one of the
-// last call. One that can't is lost, and said so: it is removed, so that nobody waits for it. It is called
-// every few seconds.
+// Sift looks for stored messages that can't be read. They are lost, and said so, and nobody waits for them any more.
+// It is called every few seconds.
 func (s *Store) Sift(ctx context.Context) error {
 	for class, up := range s.up {
+		if h := s.handovers[class]; h != nil {
+			for _, q := range h.all() {
+				if err := q.sift(ctx); err != nil {
+					return fmt.Errorf("queue of %s: %w", q.thing, err)
+				}
+			}
+			continue
+		}
 		name := up.CachedInfo().Config.Name
 		if err := s.sift(ctx, name, &s.sieves[class]); err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
@@ -31,6 +44,33 @@ func (s *Store) Sift(ctx context.Context) error {
 	return nil
 }
 
+// sift ends that the queue reads the stream when there is nothing left that can be read, although the consumer says
+// so. What has not come by then is counted; see caughtUp.
+func (q *Queue) sift(ctx context.Context) error {
+	q.mu.Lock()
+	idle := q.standing == reading && len(q.order) == 0 && q.last == q.sifted.last
+	last, stored := q.last, q.stored
+	q.mu.Unlock()
+	if !idle {
+		q.sifted = idleness{last: last}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	_, err := q.stream.GetMsg(ctx, last+1, jetstream.WithGetMsgSubject(q.all))
+	if apiCode(err) != jetstream.JSErrCodeMessageNotFound {
+		q.sifted.bad = 0
+		return err
+	}
+	if q.sifted.bad++; q.sifted.bad >= badEnough {
+		q.caughtUp(max(last, stored))
+		signal(q.ready.room) // so that the consumer goes
+	}
+	return nil
+}
+
+// sift looks whether the oldest message of a stream can be read, if it is still the one of the last call. One that
+// can't is removed.
 func (s *Store) sift(ctx context.Context, name string, v *sieve) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

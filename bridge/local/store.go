@@ -150,7 +150,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		}
 		up := s.up[class]
 		in := newIntake(cfg.Intake, js, up.CachedInfo().Config.Name, h, cfg.working, log)
-		s.intakes[class], s.forgetters[class] = in, newForgetter(js, up, h, cfg.working)
+		s.intakes[class], s.forgetters[class] = in, newForgetter(up, h, cfg.working)
 		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
 			s.Close()
 			return nil, err
@@ -202,7 +202,7 @@ func (s *Store) leftovers(ctx context.Context) error {
 		for token, n := range held {
 			queued[token] += n
 			if h := s.handovers[class]; h != nil {
-				h.waiting(token)
+				h.waiting(token, n)
 			}
 		}
 	}

@@ -183,6 +183,15 @@ func (s *procSite) judge(d damage, mark int, books *fleetstest.Ledger) {
 	if d.whole && lost > 0 {
 		s.Errorf("%s: %d lost, and could have been kept", d.name, lost)
 	}
+	unread, counted := 0, false
+	for _, text := range said {
+		if strings.Contains(text, "can't be read any more") {
+			unread, counted = unread+int(gjson.Get(text, "messages").Int()), true
+		}
+	}
+	if counted && unread != lost {
+		s.Errorf("%s: %d lost, and %d said to be unreadable", d.name, lost, unread)
+	}
 	if lost > 0 && len(said) == 0 {
 		s.Errorf("%s: %d lost, and not a word of it", d.name, lost)
 	}
