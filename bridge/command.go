@@ -95,7 +95,8 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 	})
 }
 
-// Resume takes up what the last run left open, except what has an answer in the outbox.
+// Resume takes up what the last run left open. What has an answer in the outbox is taken up when that has
+// gone without becoming the response: it was no valid one, or too late, and is a dead letter.
 func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 	for _, e := range left {
 		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
@@ -104,9 +105,39 @@ func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 		}
 		if !pending {
 			c.Start(ctx, e)
+			continue
 		}
+		go func() {
+			if c.unanswered(ctx, e) {
+				c.Start(ctx, e)
+			}
+		}()
 	}
 	return nil
+}
+
+// unanswered waits until the outbox has no answer for the execution any more, and tells whether there is still
+// one to give. It is false when ctx ends first.
+func (c *Commands) unanswered(ctx context.Context, e *Execution) bool {
+	gone := insist(ctx, func() error {
+		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
+		if err == nil && pending && !closed(e.Answered()) {
+			err = errPending
+		}
+		return err
+	})
+	return gone == nil && !closed(e.Answered())
+}
+
+var errPending = errors.New("the answer is in the outbox")
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // Finish starts nothing new and returns when every execution that was started has ended, or has to wait

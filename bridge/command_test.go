@@ -301,3 +301,25 @@ func TestFullDiskDelaysAnAnswer(t *testing.T) {
 		}
 	})
 }
+
+// TestResumeBehindABadAnswer: what waited in the outbox at the start was no response; the execution still gets one.
+func TestResumeBehindABadAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, rejecting, func(context.Context, Call) (Reply, error) { return Reply{}, nil })
+		e := &Execution{ID: "e1", Action: "purge", Payload: []byte(`{"action":"purge"}`), Received: time.Now(), Deadline: time.Now().Add(time.Minute)}
+		s.Executions.Begin(e)
+		if _, err := s.outbox.Enqueue(t.Context(), s.address("e1"), []byte(`{"status":"DONE"}`), Trace{}); err != nil { // a program's, on the raw subject
+			t.Fatal(err)
+		}
+		if err := s.Resume(t.Context(), []*Execution{e}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		s.expect(t, `{"status":"DONE"}`)
+		s.outbox.mu.Lock()
+		s.outbox.sent = nil // the pump has found it bad: see Upward.Decide
+		s.outbox.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		s.expect(t, `{"status":"SUCCEEDED"}`)
+	})
+}
