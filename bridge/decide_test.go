@@ -340,10 +340,56 @@ func TestGate(t *testing.T) {
 		if strings.Join(got, " ") != "c1 n1" {
 			t.Errorf("behind a closed gate: %q", got)
 		}
-		g.Open()
+		lost, cut := context.WithCancel(ctx)
+		cut()
+		g.Open(lost) // of the connection before
+		synctest.Wait()
+		if strings.Join(got, " ") != "c1 n1" {
+			t.Errorf("opened for a connection that is lost: %q", got)
+		}
+		g.Open(ctx)
 		source <- arriving(mapping.ShadowDelta, "", "d3")
 		synctest.Wait()
 		if strings.Join(got, " ") != "c1 n1 d1 d2 d3" {
+			t.Errorf("after it opened: %q", got)
+		}
+		stop()
+		<-ended
+	})
+}
+
+// TestGateOfAKeptSession: what a broker brings again over each connection that is lost before it is ready does
+// not pile up, and none of it is missing.
+func TestGateOfAKeptSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := make(feed)
+		g := NewGate(source)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		var got []string
+		go func() {
+			defer close(ended)
+			for ctx.Err() == nil {
+				for _, d := range g.Take(ctx) {
+					got = append(got, string(d.Payload))
+				}
+			}
+		}()
+		for range 50 {
+			g.Close()
+			g.Kept()
+			for _, d := range []string{"d1", "d2", "d3"} {
+				source <- arriving(mapping.ShadowDelta, "", d)
+			}
+			synctest.Wait()
+		}
+		if len(g.held) != 3 {
+			t.Errorf("%d are held, want 3", len(g.held))
+		}
+		g.Close()
+		g.Open(ctx) // over a connection without the session, on which they don't come again
+		synctest.Wait()
+		if strings.Join(got, " ") != "d1 d2 d3" {
 			t.Errorf("after it opened: %q", got)
 		}
 		stop()

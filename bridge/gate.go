@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"fleetbridge/mapping"
@@ -9,14 +10,22 @@ import (
 
 // Gate holds shadow messages back between a connection and the GET that tells which of them are stale,
 // while everything else passes. It is a Source in front of a Source; what it holds is bounded by what
-// its source hands out unsettled.
+// its source hands out unsettled: a few connections' at most, as Kept forgets those before.
 type Gate struct {
 	source Source
-	held   []Delivery // of the taker
+	held   []held // of the taker
 
 	mu     sync.Mutex
 	closed bool
+	closes int    // how often it was closed
+	void   int    // what was held before this close comes again
 	opened func() // set while the taker waits at a closed gate
+}
+
+// held is a delivery, and the close before it was held.
+type held struct {
+	Delivery
+	close int
 }
 
 // NewGate makes an open gate.
@@ -27,12 +36,31 @@ func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
+	g.closes++
 }
 
-// Open lets them pass, the held ones first.
-func (g *Gate) Open() {
+// Kept forgets what was held before the last Close: the broker has kept the session and brings it again.
+func (g *Gate) Kept() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.void = g.closes
+}
+
+// closings tells how often the gate was closed, and before which close nothing is held any more.
+func (g *Gate) closings() (closes, void int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closes, g.void
+}
+
+// Open lets them pass, the held ones first, for a connection that ctx ends with. When it has ended, nothing
+// happens: the gate is closed for the next connection, or will be.
+func (g *Gate) Open(ctx context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	g.closed = false
 	if g.opened != nil {
 		g.opened()
@@ -78,16 +106,23 @@ func (g *Gate) wait(ctx context.Context) []Delivery {
 
 // pass keeps shadow messages back while the gate is closed; once it is open they go first.
 func (g *Gate) pass(ds []Delivery) []Delivery {
+	closes, void := g.closings()
+	g.held = slices.DeleteFunc(g.held, func(h held) bool { return h.close < void })
 	if !g.shut(nil) {
-		if len(g.held) > 0 {
-			ds, g.held = append(g.held, ds...), nil
+		if len(g.held) == 0 {
+			return ds
 		}
-		return ds
+		all := make([]Delivery, 0, len(g.held)+len(ds))
+		for _, h := range g.held {
+			all = append(all, h.Delivery)
+		}
+		g.held = nil
+		return append(all, ds...)
 	}
 	rest := ds[:0]
 	for _, d := range ds {
 		if isShadow(d) {
-			g.held = append(g.held, d)
+			g.held = append(g.held, held{d, closes})
 		} else {
 			rest = append(rest, d)
 		}

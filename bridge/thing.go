@@ -141,8 +141,14 @@ func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {
 			s.Shadow = ShadowStale
 		}
 	})
-	if t.ports.API != nil && !t.Status.Status().Connected {
+	if t.ports.API == nil {
+		return
+	}
+	switch s := t.Status.Status(); {
+	case !s.Connected:
 		t.gate.Close()
+	case s.SessionPresent:
+		t.gate.Kept()
 	}
 }
 
@@ -157,7 +163,7 @@ func (t *Thing) Ready(ctx context.Context, sessionPresent bool) {
 		t.unfetched(ctx, err)
 		t.wantResync()
 	}
-	t.gate.Open()
+	t.gate.Open(ctx)
 	jobs := mapping.Address{Thing: t.Name, Channel: mapping.JobsGet}
 	if err := t.exchange.Tell(ctx, jobs, func(error) {}); err != nil && !errors.Is(err, ErrNotConnected) && ctx.Err() == nil {
 		t.ports.Log.Warn("asking for the pending jobs failed", "error", err)
@@ -208,14 +214,18 @@ func (t *Thing) fetch(ctx context.Context) error {
 	t.shadow.Save(ctx, nil)
 	if delta != nil {
 		a := mapping.Address{Thing: t.Name, Channel: mapping.ShadowDelta}
-		stored := make(chan struct{})
+		stored := make(chan error, 1)
 		m := Message{Address: a, Payload: delta, Received: time.Now(), Origin: a.Topic(), Source: SourceShadowGet}
-		if err := t.ports.Down.Send(ctx, m, func(error) { close(stored) }); err != nil {
+		if err := t.ports.Down.Send(ctx, m, func(err error) { stored <- err }); err != nil {
 			t.shadow.Undelivered()
 			return err
 		}
 		select {
-		case <-stored:
+		case err := <-stored:
+			if err != nil { // larger than NATS takes
+				t.shadow.Undelivered()
+				return err
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
