@@ -21,6 +21,9 @@ const (
 	CodeUnexpected Code = "unexpected" // nothing that the cloud should send here
 )
 
+// Codes lists them all, in the order of the declaration.
+var Codes = [...]Code{CodeJSON, CodeSchema, CodeSubject, CodeTooLarge, CodeExpired, CodeRefused, CodeUnexpected}
+
 // Rejection is the one error that ends retrying: the message goes to the dead letters.
 type Rejection struct {
 	Code    Code

@@ -158,12 +158,6 @@ func (c Channel) Route() *Route {
 	return r
 }
 
-// ParseChannel finds a channel by its name.
-func ParseChannel(name string) (Channel, bool) {
-	_, ok := byChannel[Channel(name)]
-	return Channel(name), ok
-}
-
 // HasID tells whether the channel's addresses carry an id.
 func (r *Route) HasID() bool { return r.pattern().id >= 0 }
 

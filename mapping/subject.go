@@ -92,8 +92,35 @@ func (s Subjects) Service(r *Route) string {
 	return s.prefix + "." + string(SpaceReq) + ".*." + join(r.pattern().literals, ".", "*")
 }
 
-// ShadowGet is the tail of the one request that has no topic: it goes to the Fleets HTTP API.
+// ShadowGet names the one request that has no topic: it goes to the Fleets HTTP API.
 const ShadowGet = "shadow.get"
+
+// ShadowGet prints the subject of that request, "fleets.req.pump-07.shadow.get".
+func (s Subjects) ShadowGet(t Thing) string { return s.shadowGet(Token(string(t))) }
+
+// EveryShadowGet prints the wildcard over those of all Things, "fleets.req.*.shadow.get".
+func (s Subjects) EveryShadowGet() string { return s.shadowGet("*") }
+
+func (s Subjects) shadowGet(token string) string {
+	return s.prefix + "." + string(SpaceReq) + "." + token + "." + ShadowGet
+}
+
+// ParseShadowGet is the inverse of ShadowGet.
+func (s Subjects) ParseShadowGet(subject string) (Thing, error) {
+	rest, ok := strings.CutPrefix(subject, s.prefix+"."+string(SpaceReq)+".")
+	token, ok2 := strings.CutSuffix(rest, "."+ShadowGet)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("subject %q: %w: it is not that of %s", subject, ErrNoRoute, ShadowGet)
+	}
+	name, err := Untoken(token)
+	if err == nil {
+		var t Thing
+		if t, err = ParseThing(name); err == nil {
+			return t, nil
+		}
+	}
+	return "", fmt.Errorf("subject %q: %w", subject, err)
+}
 
 // Store prints the subject on which the bridge alone hands a message to a capturing stream. The
 // stream stores and republishes it under Print's spelling, so that nobody sees what is not on disk

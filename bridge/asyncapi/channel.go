@@ -29,8 +29,7 @@ func newTable(o Options) *table {
 	for _, r := range mapping.Routes() {
 		t.route(r)
 	}
-	prefix := o.Subjects.Prefix()
-	t.channel(reqShadow, prefix+"."+string(mapping.SpaceReq)+".{thing}."+mapping.ShadowGet, "ask for the shadow document, from the Fleets HTTP API", reqShadow)
+	t.channel(reqShadow, parametrized(o.Subjects.ShadowGet(anyThing), ""), "ask for the shadow document, from the Fleets HTTP API", reqShadow)
 	t.asks(reqShadow, "req", shadowAnswer)
 	t.command()
 	for _, r := range mapping.Routes() {

@@ -90,10 +90,9 @@ func channels(d mapping.Direction) []string {
 
 // deadly are the headers that say why a message died.
 func deadly() []member {
-	codes := []bridge.Code{bridge.CodeJSON, bridge.CodeSchema, bridge.CodeSubject, bridge.CodeTooLarge, bridge.CodeExpired, bridge.CodeRefused, bridge.CodeUnexpected}
-	names := make([]string, len(codes))
-	for i, c := range codes {
-		names[i] = string(c)
+	var names []string
+	for _, c := range bridge.Codes {
+		names = append(names, string(c))
 	}
 	return []member{
 		{local.HeaderErrorCode, words("Why it can never go on.", names...)},

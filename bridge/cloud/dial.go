@@ -17,13 +17,19 @@ import (
 // defaultPorts are also the list of schemes.
 var defaultPorts = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443"}
 
+// DefaultPort is the port of a broker whose URL names none; known is false for a scheme that Dial refuses.
+func DefaultPort(scheme string) (port string, known bool) {
+	port, known = defaultPorts[scheme]
+	return port, known
+}
+
 // defaultPath is where EMQX and most others serve MQTT over WebSocket.
 const defaultPath = "/mqtt"
 
 // Dial opens a network connection to a broker as a Session does: mqtt, mqtts, ws or wss; ctx bounds the TLS
 // and WebSocket handshakes, too. A nil config trusts the system's certificates.
 func Dial(ctx context.Context, u *url.URL, config *tls.Config) (net.Conn, error) {
-	port, known := defaultPorts[u.Scheme]
+	port, known := DefaultPort(u.Scheme)
 	if !known {
 		return nil, fmt.Errorf("mqtt.server %q: scheme %q: use mqtt, mqtts, ws or wss", u.Redacted(), u.Scheme)
 	}

@@ -43,7 +43,7 @@ func openTap(ctx context.Context, url string, j *journal) (*tap, error) {
 	}
 	t := &tap{nc: nc, heard: make(chan *nats.Msg, tapBuffer), synced: make(chan struct{}, 1), done: make(chan struct{}), journal: j}
 	subjects := []string{j.subjects.Thing(mapping.SpaceDown, Thing), j.subjects.Space("dead"), "_INBOX.>", j.handlerReplies() + ">",
-		j.subjects.Prefix() + ".req.*." + mapping.ShadowGet}
+		j.subjects.EveryShadowGet()}
 	for _, r := range mapping.Routes() {
 		if r.Direction == mapping.Up {
 			subjects = append(subjects, j.subjects.Service(&r))

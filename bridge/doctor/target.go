@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/gateway"
 )
 
@@ -28,8 +29,9 @@ type target struct {
 
 func (t target) name() string { return net.JoinHostPort(t.host, t.port) }
 
-var ports = map[string]string{
-	"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443", "http": "80", "https": "443", "nats": "4222", "tls": "4222",
+// otherPorts are those of schemes that are no broker's.
+var otherPorts = map[string]string{
+	"http": "80", "https": "443", "nats": "4222", "tls": "4222",
 	"socks5": "1080", "socks5h": "1080", // of proxies
 }
 
@@ -38,7 +40,10 @@ func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
 		return p
 	}
-	return ports[u.Scheme]
+	if p, broker := cloud.DefaultPort(u.Scheme); broker {
+		return p
+	}
+	return otherPorts[u.Scheme]
 }
 
 // targets lists the broker's servers, the Fleets HTTP API and an external NATS server.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
 
@@ -245,7 +246,7 @@ func metricsDoc(t *testing.T) string {
 		fmt.Fprintf(&b, "`%s`, ", r.Channel)
 	}
 	fmt.Fprintf(&b, "and `%s` for a topic or subject that is no channel's |\n| `outcome` | ", noChannel)
-	b.WriteString(list(outcomes[:]) + " |\n| `code` | " + list(codes[:]) + " |\n")
+	b.WriteString(list(outcomes[:]) + " |\n| `code` | " + list(bridge.Codes[:]) + " |\n")
 	return b.String()
 }
 

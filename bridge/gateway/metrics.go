@@ -55,8 +55,6 @@ var forwardBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 var (
 	outcomes   = [...]bridge.Outcome{bridge.Delivered, bridge.Duplicate, bridge.Dead}
 	directions = [...]mapping.Direction{mapping.Up, mapping.Down}
-	codes      = [...]bridge.Code{bridge.CodeJSON, bridge.CodeSchema, bridge.CodeSubject, bridge.CodeTooLarge,
-		bridge.CodeExpired, bridge.CodeRefused, bridge.CodeUnexpected}
 )
 
 // Queues tells how many messages of each Thing wait for the broker. It is asked at each scrape, and
@@ -134,7 +132,7 @@ func (m *Metrics) countDead() {
 		Help: "Messages that were stored as dead letters, by why."}, []string{"direction", "code"})
 	m.registry.MustRegister(vec)
 	for _, d := range directions {
-		for _, c := range codes {
+		for _, c := range bridge.Codes {
 			m.dead[deadLabels{d, c}] = vec.WithLabelValues(d.String(), string(c))
 		}
 	}

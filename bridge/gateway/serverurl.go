@@ -7,10 +7,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-)
 
-// defaultPorts of the broker's schemes.
-var defaultPorts = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443"}
+	"fleetbridge/bridge/cloud"
+)
 
 // otherSchemes are what other clients call the same.
 var otherSchemes = map[string]string{"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "tcps": "mqtts", "http": "ws", "https": "wss"}
@@ -33,7 +32,7 @@ func parseServer(text string) (string, error) {
 		}
 		return "", fmt.Errorf("%q has no scheme, write %s://%s", text, scheme, text)
 	}
-	port, known := defaultPorts[strings.ToLower(scheme)]
+	port, known := cloud.DefaultPort(strings.ToLower(scheme))
 	if !known {
 		if near := otherSchemes[strings.ToLower(scheme)]; near != "" {
 			return "", fmt.Errorf("%q: the scheme %s is called %s here, write %s://%s", text, scheme, near, near, rest)

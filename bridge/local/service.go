@@ -82,7 +82,7 @@ func endpoints(subjects mapping.Subjects) []endpoint {
 		}
 	}
 	return append(out, endpoint{name: strings.ReplaceAll(mapping.ShadowGet, ".", "-"), channel: mapping.ShadowGet, shadowGet: true,
-		subject: subjects.Prefix() + "." + string(mapping.SpaceReq) + ".*." + mapping.ShadowGet, about: "the shadow document"})
+		subject: subjects.EveryShadowGet(), about: "the shadow document"})
 }
 
 var semverPattern = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
@@ -147,14 +147,11 @@ func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error)
 	h := nats.Header(r.Headers())
 	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: header(h, HeaderWorker), Trace: traceOf(h)}
 	if shadowGet {
-		token, _, _ := strings.Cut(strings.TrimPrefix(r.Subject(), s.subjects.Prefix()+"."+string(mapping.SpaceReq)+"."), ".")
-		name, err := mapping.Untoken(token)
-		if err == nil {
-			out.Thing, err = mapping.ParseThing(name)
-		}
+		thing, err := s.subjects.ParseShadowGet(r.Subject())
 		if err != nil {
-			return out, badRequest("subject %q: %v", r.Subject(), err)
+			return out, badRequest("%v", err)
 		}
+		out.Thing = thing
 	} else {
 		_, address, err := s.subjects.Parse(r.Subject())
 		if err != nil {

@@ -59,7 +59,7 @@ func describe(s mapping.Subjects, catalog *schemas.Catalog, m match) entry {
 		e.IDName = ""
 		e.About = "ask for the shadow document, from the Fleets HTTP API"
 		e.Direction, e.Schema = mapping.Up.String(), schemas.ShadowDocument
-		e.Request = fill(strings.TrimSuffix(s.Thing(mapping.SpaceReq, t), ">") + mapping.ShadowGet)
+		e.Request = fill(s.ShadowGet(t))
 	case commandHandler:
 		e.About = "serve a command: the cloud's request comes in, the reply is the response"
 		e.Direction, e.Class, e.Schema = mapping.Down.String(), mapping.Control.String(), string(mapping.CommandResponse)

@@ -22,7 +22,7 @@ type match struct {
 // The two that are no channel: a question to the Fleets HTTP API, and the subject of a command's
 // handler.
 const (
-	shadowGet      = "shadow.get"
+	shadowGet      = mapping.ShadowGet
 	commandHandler = "command.handler"
 )
 
