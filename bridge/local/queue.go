@@ -246,7 +246,7 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 				return nil
 			}
 		case <-timer.C:
-			if len(in) == 0 && nc.IsConnected() { // the last question is over and nobody said so
+			if q.open > 0 && len(in) == 0 && nc.IsConnected() { // the last question is over and nobody said so
 				q.log.Debug("the queue's consumer is silent")
 				return nil
 			}

@@ -322,6 +322,8 @@ func TestExternalServerRestart(t *testing.T) {
 	if d := next(t, q); string(d.Payload) != "2" {
 		t.Errorf("%s", d.Payload)
 	}
+	// Until then a message goes down with the old connection, and its sender waits for nothing.
+	eventually(t, "connected again", func() bool { return nc.Stats().Reconnects > 0 && nc.IsConnected() })
 	eventually(t, "a new message is stored", func() bool {
 		_, err := store.Enqueue(testContext(t), a, []byte("3"), bridge.Trace{})
 		return err == nil
