@@ -132,7 +132,7 @@ func (d *Doctor) storeConfig() local.StoreConfig {
 	n := d.cfg.NATS
 	out := local.StoreConfig{
 		Subjects: d.subjects, Replicas: n.Replicas,
-		Up:   local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
+		Up:   int64(n.Up.MaxBytes),
 		Down: local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 	}
 	for _, t := range d.cfg.Things {

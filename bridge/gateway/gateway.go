@@ -234,7 +234,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
 		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Intake: intake, Working: working,
 		Relaxed:      g.server != nil && !n.Embedded.Sync.Always,
-		Up:           local.Limits{MaxBytes: int64(n.Up.MaxBytes)},
+		Up:           int64(n.Up.MaxBytes),
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 		ExecutionTTL: max(g.cfg.MQTT.SessionExpiry, 168*time.Hour),
 	}, g.log)

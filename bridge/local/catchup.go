@@ -25,7 +25,7 @@ func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
 	if seq <= q.last { // a consumer has told it before the intake had the PubAck
 		return
 	}
-	n := len(m.Subject) + len(m.Data)
+	n := len(m.Subject) + size(m) // the payload lies in one piece with the headers that it came with
 	if q.standing == direct && (len(q.unsettled) >= handoverMessages || q.bytes+n > handoverBytes || q.handover.bytes.Load() > handoverTotal) {
 		q.fall(seq)
 		signal(q.wake)

@@ -77,7 +77,7 @@ func (s *Store) limit(ctx context.Context, full bool) error {
 	defer cancel()
 	for _, class := range mapping.Classes {
 		err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) {
-			is.Config.MaxBytes = unlimited(s.cfg.Up.MaxBytes)
+			is.Config.MaxBytes = unlimited(s.cfg.Up)
 			if full {
 				is.Config.MaxBytes = int64(max(is.State.Bytes, 1))
 			}

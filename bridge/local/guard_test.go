@@ -13,7 +13,7 @@ import (
 )
 
 func TestGuard(t *testing.T) {
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: Limits{MaxBytes: 1 << 20}})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 1 << 20})
 	nc := r.program()
 	r.publish(nc, "fleets.up.pump.events.x", "1")
 	var free atomic.Uint64

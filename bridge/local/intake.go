@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"fleetbridge/mapping"
 )
 
 // intake takes what programs publish for one class and stores it for them, in groups: while one group is
@@ -54,9 +56,10 @@ const (
 	answerFailed = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
 )
 
-// newIntake stores in a stream. Nothing comes before listen.
-func newIntake(nc *nats.Conn, js jetstream.JetStream, stream string, h *handover, working func() context.Context, log *slog.Logger) *intake {
-	i := &intake{nc: nc, js: js, stream: stream, nonce: nuid.Next(), working: working, handover: h, log: log, subs: map[string]*nats.Subscription{},
+// newIntake stores in the stream of a class. Nothing comes before listen.
+func (s *Store) newIntake(c mapping.Class) *intake {
+	i := &intake{nc: s.cfg.Intake, js: s.js, stream: s.up[c].CachedInfo().Config.Name, nonce: nuid.Next(), working: s.cfg.working,
+		handover: s.handovers[c], log: s.log, subs: map[string]*nats.Subscription{},
 		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
@@ -111,7 +114,7 @@ func (i *intake) put(m *nats.Msg) bool {
 	}
 	admit(m)
 	i.waiting = append(i.waiting, m)
-	i.bytes += len(m.Data)
+	i.bytes += size(m)
 	if len(i.waiting) == 1 {
 		signal(i.more)
 	}
@@ -178,7 +181,7 @@ func groupLength(all []*nats.Msg) int {
 		if asks(m.Header) {
 			return max(n, 1)
 		}
-		bytes += len(m.Data)
+		bytes += size(m)
 	}
 	return len(all)
 }
@@ -211,7 +214,6 @@ func (i *intake) store(group []*nats.Msg) {
 	ack, err := pubAck(answer)
 	if err != nil && len(group) > 1 {
 		for n := range group {
-			unbatch(group[n])
 			i.store(group[n : n+1])
 		}
 		return

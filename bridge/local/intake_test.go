@@ -102,3 +102,18 @@ func TestIntakeFull(t *testing.T) {
 		t.Error("taken")
 	}
 }
+
+// TestIntakeBoundsHeaders: headers count as payloads do, or a program could fill the memory with them.
+func TestIntakeBoundsHeaders(t *testing.T) {
+	i := &intake{more: make(chan struct{}, 1)}
+	large := strings.Repeat("x", 1<<20)
+	taken := 0
+	for i.put(&nats.Msg{Subject: "fleets.up.pump.events.x", Header: nats.Header{"X": {large}}}) {
+		if taken++; taken > 2*intakeBytes>>20 {
+			t.Fatalf("%d MiB of headers wait, at most %d should", taken, intakeBytes>>20)
+		}
+	}
+	if n := groupLength(i.waiting); n > 2*groupBytes>>20 {
+		t.Errorf("%d MiB of headers go together", n)
+	}
+}

@@ -22,7 +22,8 @@ type StoreConfig struct {
 	Subjects mapping.Subjects
 	Things   []mapping.Thing // only they can be published for; at least one
 	Replicas int             // 0: 1
-	Up, Down Limits
+	Up       int64           // bytes that each up stream may hold, and that of dead letters; 0: no limit
+	Down     Limits
 	// Relaxed leaves the sync of telemetry on its way up to the server's interval. Everything else is as
 	// the server is set.
 	Relaxed bool
@@ -99,37 +100,12 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
 		return nil, err
 	}
-	var dead jetstream.Stream
-	for _, want := range cfg.streams(nc.MaxPayload()) {
-		stream, err := ensureStream(ctx, js, want, s.custody)
-		if err == nil {
-			err = s.custody.compare(ctx, stream)
-		}
-		if err != nil {
-			return nil, err
-		}
-		switch want.Name {
-		case cfg.Subjects.Name(streamDown):
-			s.down = stream
-		case cfg.Subjects.Name(streamDead):
-			dead = stream
-		case cfg.Subjects.Name(streamUpControl):
-			s.up[mapping.Control] = stream
-			s.before[mapping.Control] = gone(stream)
-		case cfg.Subjects.Name(streamUpTelemetry):
-			s.up[mapping.Telemetry] = stream
-			s.before[mapping.Telemetry] = gone(stream)
-		}
+	dead, err := s.openStreams(ctx)
+	if err == nil {
+		err = s.openBuckets(ctx)
 	}
-	for _, want := range cfg.buckets() {
-		kv, err := ensureBucket(ctx, js, want)
-		if err != nil {
-			return nil, err
-		}
-		s.buckets[want.Bucket] = &bucket{kv: kv, js: js, config: want}
-		if want.Bucket == cfg.Subjects.Name(bucketMarks) {
-			s.custody.kv = kv
-		}
+	if err != nil {
+		return nil, err
 	}
 	for class, up := range s.up {
 		if cfg.Intake != nil && takesBatches(up) {
@@ -148,15 +124,49 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		if h == nil {
 			continue
 		}
-		up := s.up[class]
-		in := newIntake(cfg.Intake, js, up.CachedInfo().Config.Name, h, cfg.working, log)
-		s.intakes[class], s.forgetters[class] = in, newForgetter(up, h, cfg.working)
+		in := s.newIntake(mapping.Class(class))
+		s.intakes[class], s.forgetters[class] = in, newForgetter(s.up[class], h, cfg.working)
 		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
 			s.Close()
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// openStreams sees to the streams, tells what is missing of them, and returns the one of dead letters.
+func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err error) {
+	streams := map[string]jetstream.Stream{}
+	for _, want := range s.cfg.streams(s.nc.MaxPayload()) {
+		stream, err := ensureStream(ctx, s.js, want, s.custody)
+		if err == nil {
+			err = s.custody.compare(ctx, stream)
+		}
+		if err != nil {
+			return nil, err
+		}
+		streams[want.Name] = stream
+	}
+	for _, class := range mapping.Classes {
+		s.up[class] = streams[s.cfg.Subjects.Name(upStream(class))]
+		s.before[class] = gone(s.up[class])
+	}
+	s.down = streams[s.cfg.Subjects.Name(streamDown)]
+	return streams[s.cfg.Subjects.Name(streamDead)], nil
+}
+
+func (s *Store) openBuckets(ctx context.Context) error {
+	for _, want := range s.cfg.buckets() {
+		kv, err := ensureBucket(ctx, s.js, want)
+		if err != nil {
+			return err
+		}
+		s.buckets[want.Bucket] = &bucket{kv: kv, js: s.js, config: want}
+		if want.Bucket == s.cfg.Subjects.Name(bucketMarks) {
+			s.custody.kv = kv
+		}
+	}
+	return nil
 }
 
 func gone(s jetstream.Stream) uint64 {

@@ -17,7 +17,7 @@ import (
 func TestStreams(t *testing.T) {
 	r := newRigWith(t, ServerConfig{}, StoreConfig{
 		Things: []mapping.Thing{"pump", "com.acme 7"},
-		Up:     Limits{MaxBytes: 1 << 30, MaxAge: time.Hour}, Down: Limits{MaxBytes: 1 << 20, MaxAge: time.Minute},
+		Up:     1 << 30, Down: Limits{MaxBytes: 1 << 20, MaxAge: time.Minute},
 	})
 	ctx := testContext(t)
 	for _, c := range []struct {
@@ -30,9 +30,9 @@ func TestStreams(t *testing.T) {
 		duplicates time.Duration
 	}{
 		{"FLEETS_UP_CONTROL", "_fleets.up.pump.commands.> _fleets.up.pump.jobs.> _fleets.up.com=2Eacme=207.commands.> _fleets.up.com=2Eacme=207.jobs.>",
-			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, time.Hour, 2 * time.Minute},
+			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, 0, 2 * time.Minute},
 		{"FLEETS_UP_TELEMETRY", "_fleets.up.pump.shadow.> _fleets.up.pump.events.> _fleets.up.com=2Eacme=207.shadow.> _fleets.up.com=2Eacme=207.events.>",
-			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, time.Hour, 2 * time.Minute},
+			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, 0, 2 * time.Minute},
 		{"FLEETS_DOWN", "_fleets.down.>", jetstream.LimitsPolicy, jetstream.DiscardOld, 1 << 20, time.Minute, time.Minute},
 		{"FLEETS_DEAD", "_fleets.dead.>", jetstream.LimitsPolicy, jetstream.DiscardOld, 1 << 30, 0, 2 * time.Minute},
 	} {
@@ -93,7 +93,7 @@ func TestDuplicateMessageID(t *testing.T) {
 }
 
 func TestFullStreamTellsThePublisherAndTakesMoreLater(t *testing.T) {
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: Limits{MaxBytes: 4096}})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 4096})
 	nc := r.program()
 	payload := strings.Repeat("x", 1000)
 	stored, answer := 0, ""
@@ -163,7 +163,7 @@ func TestStreamThatDoesNotFit(t *testing.T) {
 }
 
 func TestLimitsAndThingsChange(t *testing.T) {
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "com.acme"}, Up: Limits{MaxBytes: 1 << 20}})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "com.acme"}, Up: 1 << 20})
 	nc := r.program()
 	r.publish(nc, "fleets.up.com=2Eacme.events.x", `1`)
 	r.publish(nc, "fleets.up.com=2Eacme.jobs.get", `2`)
@@ -171,7 +171,7 @@ func TestLimitsAndThingsChange(t *testing.T) {
 	_ = gone
 	r.store.Close()
 
-	r.store = r.open(r.nc, StoreConfig{Things: []mapping.Thing{"pump"}, Up: Limits{MaxBytes: 2 << 20}})
+	r.store = r.open(r.nc, StoreConfig{Things: []mapping.Thing{"pump"}, Up: 2 << 20})
 	r.journal.expect(t, "WARN", "not configured", "thing=com.acme", "messages=2")
 	if got := r.store.up[mapping.Telemetry].CachedInfo().Config.MaxBytes; got != 2<<20 {
 		t.Errorf("max bytes %d", got)

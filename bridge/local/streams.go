@@ -52,7 +52,7 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 			Name:        c.Subjects.Name(upStream(class)),
 			Description: "what programs published and the cloud has not acknowledged: " + class.String(),
 			Retention:   jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-			MaxBytes: unlimited(c.Up.MaxBytes), MaxAge: c.Up.MaxAge,
+			MaxBytes: unlimited(c.Up), // and no MaxAge: the core gives up what is too old, into the dead letters
 			// The rest of what the server takes is for the headers of the dead letter.
 			MaxMsgSize: int32(max(maxPayload-headroom, maxPayload/2)),
 		}
@@ -69,7 +69,7 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 		out = append(out, s)
 	}
 	out = append(out, c.mirrored(streamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
-		c.mirrored(streamDead, "dead", "dead letters", Limits{MaxBytes: c.Up.MaxBytes}))
+		c.mirrored(streamDead, "dead", "dead letters", Limits{MaxBytes: c.Up}))
 	for i := range out {
 		out[i].Storage, out[i].Replicas, out[i].Duplicates = jetstream.FileStorage, c.replicas(), duplicates
 		if age := out[i].MaxAge; age > 0 {
@@ -245,7 +245,6 @@ const (
 	codeNoPeers        = 10005
 	codeResources      = 10023
 	codeStorage        = 10047
-	codeStore          = 10077
 	codeNotUnique      = 10100
 	codeTooLarge       = 10054
 	codeBatchDuplicate = 10201
