@@ -16,6 +16,9 @@ type Message struct {
 	// Received is when the bridge became answerable for it: the up stream's timestamp, or the arrival
 	// from the broker.
 	Received time.Time
+	// Stamp is the timestamp that an event gets if its sender left it out, in Unix milliseconds: the same however
+	// often the message is read, and no other event's of the Thing. 0: there is none yet.
+	Stamp int64
 	// Origin is the spelling it arrived in, topic or subject, for people who read dead letters.
 	Origin string
 	// Stray stands in for the address when there is none: what follows the space in a dead letter's

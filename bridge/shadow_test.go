@@ -252,22 +252,33 @@ func TestEventClock(t *testing.T) {
 		}
 		return c
 	}
-	c, now := load(), time.UnixMilli(1780000000000)
-	var last int64
-	for range 3 {
-		ms, _ := c.Stamp(now)
-		if ms <= last {
-			t.Fatalf("%d after %d", ms, last)
+	const began = 1780000000000
+	now := time.UnixMilli(began)
+	taken := func(ms int64) Message { return Message{Received: time.UnixMilli(ms)} }
+	stamped := func(ms int64) Message { return Message{Received: time.UnixMilli(ms + 3), Stamp: ms} }
+	c := load()
+	// Four come in one millisecond, the fifth after the clock has jumped back; the sixth has its own.
+	events := []Message{taken(began), taken(began), taken(began), taken(began), taken(began - 3600_000), stamped(began + 2), stamped(began + 20)}
+	for i, m := range events {
+		ms, keep := c.Stamp(m, now.Add(10*time.Millisecond))
+		want := int64(began + i)
+		if i == 6 {
+			want = began + 20
 		}
-		last = ms
-	}
-	if ms, _ := c.Stamp(now.Add(-time.Hour)); ms != last+1 { // the clock jumped back
-		t.Errorf("got %d, want %d", ms, last+1)
+		if ms != want || !keep {
+			t.Errorf("event %d: %d, %v, want %d, saved", i, ms, keep, want)
+		}
 	}
 	saved := make(chan struct{})
-	c.Save(deadline(t), func() { close(saved) })
+	c.Save(deadline(t), began+2, func() { close(saved) }) // the cloud has three
 	<-saved
-	if ms, ahead := load().Stamp(now); ms != last+2 || !ahead {
-		t.Errorf("after a restart: %d, want %d", ms, last+2)
+	c = load()
+	for i, m := range events[3:6] {
+		if ms, _ := c.Stamp(m, now); ms != int64(began+3+i) {
+			t.Errorf("event %d, after a restart: %d, want the same", 3+i, ms)
+		}
+	}
+	if ms, keep := c.Stamp(stamped(began+20), now.Add(time.Hour)); ms != began+20 || keep {
+		t.Errorf("its own: %d, saved %v", ms, keep)
 	}
 }

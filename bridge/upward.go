@@ -77,15 +77,15 @@ func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 	if gjson.GetBytes(m.Payload, "timestamp").Exists() {
 		return forward(m), nil
 	}
-	ms, ahead := u.Events.Stamp(m.Received)
+	ms, keep := u.Events.Stamp(m, u.Now())
 	stamped, err := sjson.SetBytes(m.Payload, "timestamp", ms)
 	if err != nil {
 		return Decision{}, Rejectf(CodeJSON, "filling in the timestamp: %v", err)
 	}
 	m.Payload = stamped
 	d := forward(m)
-	if ahead {
-		d.Finish = func(settle func()) { u.Events.Save(ctx, settle) }
+	if keep {
+		d.Finish = func(settle func()) { u.Events.Save(ctx, ms, settle) }
 	}
 	return d, nil
 }

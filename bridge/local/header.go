@@ -25,7 +25,8 @@ const (
 	HeaderExecution = "Fleets-Execution"
 	HeaderDeadline  = "Fleets-Deadline" // RFC 3339, UTC
 	HeaderWorker    = "Fleets-Worker"
-	HeaderTimeout   = "Fleets-Timeout" // a Go duration
+	HeaderTimeout   = "Fleets-Timeout"   // a Go duration
+	headerStamp     = "Fleets-Timestamp" // of a stored event without a timestamp: the one that it gets, in Unix milliseconds
 
 	headerParent = "traceparent"
 	headerState  = "tracestate"

@@ -40,6 +40,7 @@ type intake struct {
 
 	mu      sync.Mutex
 	waiting []*nats.Msg
+	stamps  stamper
 	bytes   int           // of what waits
 	more    chan struct{} // something waits
 }
@@ -59,7 +60,7 @@ const (
 // newIntake stores in the stream of a class. Nothing comes before listen.
 func (s *Store) newIntake(c mapping.Class) *intake {
 	i := &intake{nc: s.cfg.Intake, js: s.js, stream: s.up[c].CachedInfo().Config.Name, nonce: nuid.Next(), working: s.cfg.working,
-		handover: s.handovers[c], log: s.log, subs: map[string]*nats.Subscription{},
+		handover: s.handovers[c], log: s.log, subs: map[string]*nats.Subscription{}, stamps: stamper{},
 		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
@@ -113,6 +114,7 @@ func (i *intake) put(m *nats.Msg) bool {
 		return false
 	}
 	admit(m)
+	i.stamps.stamp(m, i.handover.space, time.Now())
 	i.waiting = append(i.waiting, m)
 	i.bytes += size(m)
 	if len(i.waiting) == 1 {

@@ -105,7 +105,7 @@ func TestIntakeFull(t *testing.T) {
 
 // TestIntakeBoundsHeaders: headers count as payloads do, or a program could fill the memory with them.
 func TestIntakeBoundsHeaders(t *testing.T) {
-	i := &intake{more: make(chan struct{}, 1)}
+	i := &intake{more: make(chan struct{}, 1), handover: &handover{space: "fleets.up.>"}, stamps: stamper{}}
 	large := strings.Repeat("x", 1<<20)
 	taken := 0
 	for i.put(&nats.Msg{Subject: "fleets.up.pump.events.x", Header: nats.Header{"X": {large}}}) {

@@ -1,7 +1,9 @@
 package local
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -55,5 +57,61 @@ func TestProgramsOpenNoBatches(t *testing.T) {
 				t.Error("no PubAck")
 			}
 		}
+	}
+}
+
+// TestStampedEvents: an event without a timestamp has the same one each time that it is read, and no other's.
+func TestStampedEvents(t *testing.T) {
+	r := newRig(t, "pump", "lamp")
+	nc := r.program()
+	publish := func(subject, payload string, forged string) {
+		t.Helper()
+		m := nats.NewMsg(subject)
+		m.Data = []byte(payload)
+		if forged != "" {
+			m.Header.Set(headerStamp, forged)
+		}
+		answer, err := nc.RequestMsg(m, answerTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pubAck(answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func(thing mapping.Thing, n int) (stamps []int64) {
+		t.Helper()
+		q, stop := r.run(thing, mapping.Telemetry)
+		defer stop()
+		for range n {
+			stamps = append(stamps, next(t, q).Stamp)
+		}
+		return stamps
+	}
+	before := time.Now().UnixMilli()
+	for range 20 {
+		publish("fleets.up.pump.events.x", `{}`, "")
+	}
+	publish("fleets.up.pump.events.x", `{"timestamp":7}`, "8")
+	publish("fleets.up.pump.events.x", `{"data":{"timestamp":7}}`, "8")
+	publish("fleets.up.pump.shadow.update", `{}`, "8")
+	publish("fleets.up.lamp.events.x", `{}`, "")
+	first := take("pump", 23)
+	for i, ms := range first {
+		own := i < 20 || i == 21
+		if own && (ms < before || i > 0 && i < 20 && ms <= first[i-1]) || !own && ms != 0 {
+			t.Errorf("event %d: %d, after %v", i, ms, first[:i])
+		}
+	}
+	if first[21] <= first[19] {
+		t.Errorf("%v", first)
+	}
+	if ms := take("lamp", 1)[0]; ms < before {
+		t.Errorf("the lamp's: %d", ms)
+	}
+	r.stop()
+	r.start(ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "lamp"}})
+	if again := take("pump", 23); !slices.Equal(again, first) {
+		t.Errorf("%v after a restart, want %v", again, first)
 	}
 }

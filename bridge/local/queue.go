@@ -340,6 +340,7 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 		d.Stray = strings.TrimPrefix(m.Subject, q.store.cfg.Subjects.Prefix()+"."+string(mapping.SpaceUp)+".")
 	}
 	if q.forgetter != nil {
+		d.Stamp = stampOf(m.Header) // whatever else stores a message may not have looked whose header that is
 		d.Settle = func() { q.settle(seq, at) }
 		return d
 	}
