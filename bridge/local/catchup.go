@@ -144,6 +144,15 @@ func (q *Queue) settledTo(all uint64) uint64 {
 	return all
 }
 
+// done is the floor, but for the last message that a consumer has told: what follows may be damaged, and the server
+// passes over all that is stored with a damaged message once that is the first. The lock is held.
+func (q *Queue) done() uint64 {
+	if q.standing != direct {
+		return min(q.floor, q.unseen-1)
+	}
+	return q.floor
+}
+
 // restart forgets what was handed out: the sequences count from anew, or it is the next queue's.
 func (q *Queue) restart() {
 	q.mu.Lock()

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -220,54 +219,4 @@ func (f *forgetter) purgeOne(ctx context.Context, q *Queue, upTo func(*Queue) ui
 func (f *forgetter) close() {
 	f.end()
 	f.work.Wait()
-}
-
-// settle takes a message out of what is unsettled, and raises the floor to the last message before which
-// everything that was handed out is settled.
-func (q *Queue) settle(seq uint64, at time.Time) {
-	q.mu.Lock()
-	full := q.nearlyFull()
-	if h, open := q.unsettled[seq]; open && h.at.Equal(at) { // else the sequences count from anew
-		q.release(seq)
-	}
-	for len(q.order) > 0 {
-		if _, open := q.unsettled[q.order[0]]; open {
-			break
-		}
-		q.floor = q.order[0]
-		q.order = q.order[1:]
-	}
-	q.mu.Unlock()
-	q.forgetter.add(q)
-	if full {
-		signal(q.ready.room)
-	}
-}
-
-// done is the floor, but for the last message that a consumer has told: what follows may be damaged, and the server
-// passes over all that is stored with a damaged message once that is the first. The lock is held.
-func (q *Queue) done() uint64 {
-	if q.standing != direct {
-		return min(q.floor, q.unseen-1)
-	}
-	return q.floor
-}
-
-// line puts a message where it belongs in the order. One that was settled before is open again, if it is told again;
-// and when a stream has lost its end, a message may come behind one that had its number later. The lock is held.
-func (q *Queue) line(seq uint64) {
-	q.floor, q.forgotten = min(q.floor, seq-1), min(q.forgotten, seq-1)
-	if n, there := slices.BinarySearch(q.order, seq); !there {
-		q.order = slices.Insert(q.order, n, seq)
-	}
-}
-
-// release takes a message out of what is unsettled. The lock is held.
-func (q *Queue) release(seq uint64) {
-	h := q.unsettled[seq]
-	delete(q.unsettled, seq)
-	if h.bytes > 0 {
-		q.bytes -= h.bytes
-		q.handover.bytes.Add(-int64(h.bytes))
-	}
 }

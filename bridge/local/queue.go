@@ -2,13 +2,10 @@ package local
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +35,6 @@ type Queue struct {
 	stream   jetstream.Stream
 	thing    mapping.Thing
 	consumer string
-	filters  []string
 	owner    string // marks the consumer as this queue's
 	created  time.Time
 	log      *slog.Logger
@@ -101,7 +97,7 @@ const (
 // begin when Run does.
 func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Queue, error) {
 	q := &Queue{
-		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), filters: s.cfg.Subjects.Class(t, c), owner: nuid.Next(),
+		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), owner: nuid.Next(),
 		all: s.cfg.Subjects.Thing(mapping.SpaceUp, t), created: s.up[c].CachedInfo().Created,
 		log: s.log.With("thing", string(t), "queue", c.String()), ready: newTray(),
 		unsettled: map[uint64]handed{},
@@ -122,54 +118,6 @@ func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Q
 		q.handover.remove(q)
 	}
 	return q, err
-}
-
-// consumerName is the Thing's token, or a hash when that is too long for a file name. The hash is no
-// legal token, so it is no other Thing's.
-func consumerName(t mapping.Thing) string {
-	name := mapping.Token(string(t))
-	if len(name) > 200 {
-		sum := sha256.Sum256([]byte(t))
-		return "=sha256-" + hex.EncodeToString(sum[:])
-	}
-	return name
-}
-
-// create makes the consumer, in the place of one that is there.
-func (q *Queue) create(ctx context.Context) error {
-	config := jetstream.ConsumerConfig{
-		// One filter over all of the Thing's subjects, of which the stream has those of the class: with several
-		// the server searches the index for each message.
-		Durable: q.consumer, FilterSubject: q.all, DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: never, MaxDeliver: -1, MaxAckPending: q.store.cfg.window(),
-		MemoryStorage: true, Metadata: map[string]string{metaOwner: q.owner, metaThing: string(q.thing)},
-	}
-	if q.forgetter != nil {
-		config.MaxAckPending = -1 // a purge does not make the server go on that has reached it: room minds the window
-	}
-	stream := q.stream.CachedInfo().Config.Name
-	for range 10 {
-		stored := q.begin()
-		c, err := q.stream.CreateConsumer(ctx, config)
-		switch code := apiCode(err); {
-		case err == nil:
-			q.made = true
-			if c.CachedInfo().NumPending == 0 && q.handover != nil {
-				q.caughtUp(stored)
-			}
-			return nil
-		case errors.Is(err, jetstream.ErrConsumerExists), code == jetstream.JSErrCodeConsumerExists, code == jetstream.JSErrCodeConsumerNameExists, code == jetstream.JSErrCodeConsumerAlreadyExists:
-		case code == codeNotUnique:
-			return fmt.Errorf("stream %s: a consumer of somebody else's takes from %s; find it with nats consumer ls %s and remove it",
-				stream, strings.Join(q.filters, ", "), stream)
-		default:
-			return fmt.Errorf("stream %s: consumer %s: %w", stream, q.consumer, err)
-		}
-		if err := q.stream.DeleteConsumer(ctx, q.consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return fmt.Errorf("stream %s: consumer %s: %w", stream, q.consumer, err)
-		}
-	}
-	return fmt.Errorf("stream %s: consumer %s: another fleetbridge makes it again and again; stop one of them", stream, q.consumer)
 }
 
 // Take is bridge.Source.
@@ -205,116 +153,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow hands out what one consumer tells. It returns nil when that one may be gone, or is not needed any
-// more.
-func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
-	nc := q.store.nc
-	reconnects := nc.Stats().Reconnects
-	// An inbox of its own, so that nothing comes from the consumer before; with room for all that can
-	// be asked for at a time, and for the word that ends each question.
-	inbox := nc.NewInbox()
-	in := make(chan *nats.Msg, 2*pullBatch+16)
-	sub, err := nc.ChanSubscribe(inbox, in)
-	if errors.Is(err, nats.ErrConnectionClosed) || err != nil && nc.IsClosed() {
-		return fmt.Errorf("queue of %s: %w", q.thing, err)
-	}
-	if err != nil {
-		_ = sleep(ctx, backoffMin)
-		return nil
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	q.open = 0
-	timer := time.NewTimer(pullExpires + pullGrace)
-	defer timer.Stop()
-	for q.following() {
-		if room := q.room(); (room >= pullBatch/2 || room > 0 && q.open == 0) && nc.IsConnected() {
-			q.pull(inbox, room)
-			timer.Reset(pullExpires + pullGrace)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case m := <-in:
-			if again, err := q.come(ctx, m); again || err != nil {
-				return err
-			}
-		case <-q.replaced:
-			return q.takenOver()
-		case <-q.ready.room:
-		case <-status:
-			if nc.Stats().Reconnects != reconnects {
-				return nil
-			}
-		case <-timer.C:
-			if q.open > 0 && len(in) == 0 && nc.IsConnected() { // the last question is over and nobody said so
-				q.log.Debug("the queue's consumer is silent")
-				return nil
-			}
-			timer.Reset(pullGrace)
-		}
-	}
-	return nil
-}
-
 func (q *Queue) takenOver() error { return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver) }
-
-// room is how many messages may be asked for.
-func (q *Queue) room() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return min(pullBatch-q.ready.len(), q.store.cfg.window()-len(q.unsettled)) - q.open
-}
-
-// pull asks for more.
-func (q *Queue) pull(inbox string, batch int) {
-	request, _ := json.Marshal(struct {
-		Batch    int           `json:"batch"`
-		MaxBytes int64         `json:"max_bytes"`
-		Expires  time.Duration `json:"expires"`
-	}{batch, max(pullBytes, q.store.nc.MaxPayload()+headroom), pullExpires})
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + q.stream.CachedInfo().Config.Name + "." + q.consumer
-	if err := q.store.nc.PublishRequest(subject, inbox, request); err == nil {
-		q.open += batch
-	}
-}
-
-// come handles what came: a message, or the end of a question. again tells that the consumer is gone.
-func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
-	if code := m.Header.Get("Status"); code != "" && m.Reply == "" {
-		return q.ended(ctx, code, m)
-	}
-	q.open = max(q.open-1, 0)
-	meta, err := m.Metadata()
-	if err != nil {
-		q.log.Warn("not a message of a stream", "subject", m.Subject, "error", err)
-		return false, nil
-	}
-	seq, at := meta.Sequence.Stream, meta.Timestamp
-	q.mu.Lock()
-	entry, open := q.unsettled[seq]
-	switch {
-	case q.standing == behind: // another consumer tells it
-	case open && !at.After(entry.at): // handed out already
-	case q.settledBefore(seq, at):
-		if q.forgetter == nil || seq <= max(q.forgotten, q.handover.purged.Load()) { // else it will know soon
-			q.acknowledge(m.Reply)
-		}
-	default:
-		q.seen(seq)
-		q.enter(m, seq, handed{at: at})
-	}
-	q.mu.Unlock()
-	if meta.NumPending == 0 && q.handover != nil {
-		q.caughtUp(seq)
-	}
-	return false, nil
-}
-
-// settledBefore tells that the message was handed out and settled, but the stream doesn't know. The
-// time guards against a stream that lost its end in a crash and gave the number away again. The lock is held.
-func (q *Queue) settledBefore(seq uint64, at time.Time) bool {
-	return seq <= q.last && !at.After(q.lastAt)
-}
 
 // enter hands a message out. The lock is held, which keeps the order.
 func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
@@ -359,16 +198,49 @@ func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery 
 	return d
 }
 
-// nearlyFull tells that room may be waiting for a message to be settled. The lock is held.
-func (q *Queue) nearlyFull() bool { return len(q.unsettled) > q.store.cfg.window()-pullBatch }
-
-// acknowledge doesn't wait. One that is lost goes with the connection, and after that everything is
-// told again.
-func (q *Queue) acknowledge(reply string) {
-	if err := q.store.nc.Publish(reply, []byte("+ACK")); err != nil {
-		q.log.Debug("acknowledgement not sent, it follows after the reconnection", "error", err)
+// settle takes a message out of what is unsettled, and raises the floor to the last message before which
+// everything that was handed out is settled.
+func (q *Queue) settle(seq uint64, at time.Time) {
+	q.mu.Lock()
+	full := q.nearlyFull()
+	if h, open := q.unsettled[seq]; open && h.at.Equal(at) { // else the sequences count from anew
+		q.release(seq)
+	}
+	for len(q.order) > 0 {
+		if _, open := q.unsettled[q.order[0]]; open {
+			break
+		}
+		q.floor = q.order[0]
+		q.order = q.order[1:]
+	}
+	q.mu.Unlock()
+	q.forgetter.add(q)
+	if full {
+		signal(q.ready.room)
 	}
 }
+
+// line puts a message where it belongs in the order. One that was settled before is open again, if it is told again;
+// and when a stream has lost its end, a message may come behind one that had its number later. The lock is held.
+func (q *Queue) line(seq uint64) {
+	q.floor, q.forgotten = min(q.floor, seq-1), min(q.forgotten, seq-1)
+	if n, there := slices.BinarySearch(q.order, seq); !there {
+		q.order = slices.Insert(q.order, n, seq)
+	}
+}
+
+// release takes a message out of what is unsettled. The lock is held.
+func (q *Queue) release(seq uint64) {
+	h := q.unsettled[seq]
+	delete(q.unsettled, seq)
+	if h.bytes > 0 {
+		q.bytes -= h.bytes
+		q.handover.bytes.Add(-int64(h.bytes))
+	}
+}
+
+// nearlyFull tells that room may be waiting for a message to be settled. The lock is held.
+func (q *Queue) nearlyFull() bool { return len(q.unsettled) > q.store.cfg.window()-pullBatch }
 
 // Flush returns when the stream has forgotten everything that was settled before, or when ctx ends.
 // Acknowledgements are not waited for one by one, and a server that stops drops those that it has read
@@ -388,38 +260,4 @@ func (q *Queue) Flush(ctx context.Context) error {
 	// Acknowledging the last one again changes nothing, but the answer comes behind all the others.
 	_, err := q.store.nc.RequestWithContext(ctx, reply, []byte("+ACK"))
 	return err
-}
-
-// ended handles the word that ends a question.
-func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool, err error) {
-	text := m.Header.Get("Description")
-	switch {
-	case code == "100": // heartbeat
-		return false, nil
-	case code == "503": // nobody there: the consumer is gone, or JetStream is starting
-		return true, nil
-	case code == "409" && strings.Contains(text, "Consumer Deleted"):
-		return false, fmt.Errorf("queue of %s, consumer %s deleted: %w", q.thing, q.consumer, ErrTakenOver)
-	case code == "409" && strings.Contains(text, "Shutdown"): // the consumer was in that server's memory
-		return true, nil
-	case code == "409" && strings.Contains(text, "Leadership"):
-		q.open = 0
-		_ = sleep(ctx, backoffMin)
-		return false, nil
-	case code == "400" || code == "409" && strings.Contains(text, "MaxWaiting"):
-		q.log.Warn("the queue's question was refused", "code", code, "error", text)
-		return true, nil
-	}
-	if code == "409" && !strings.Contains(text, "Batch Completed") && !strings.Contains(text, "MaxBytes") {
-		if sleep(ctx, backoffMin) != nil {
-			return false, nil
-		}
-	}
-	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
-	if err != nil {
-		left = q.open
-	}
-	q.open = max(q.open-left, 0)
-	// Where nothing comes any more, it was removed untold, as by age: whether that was all, a new consumer knows.
-	return code == "408" && q.open == 0 && q.handover != nil, nil
 }
