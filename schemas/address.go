@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tidwall/gjson"
@@ -22,6 +23,21 @@ func CheckAddress(a mapping.Address, payload []byte) error {
 		return same(payload, "thingName", string(a.Thing), "the Thing in the address", false)
 	}
 	return nil
+}
+
+// CheckEventType checks that a topic can carry the eventType of an event that has passed Check. The bridge
+// refuses what breaks this by its address, which such an event can't have. The error is an *Error.
+func CheckEventType(payload []byte) error {
+	const member = "eventType"
+	v := gjson.GetBytes(payload, member)
+	err := mapping.CheckID(v.String())
+	if err == nil {
+		return nil
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner
+	}
+	return refuse([]Detail{{pointer(member), fmt.Sprintf("%s can be no event type in an address: %s", show(v.String()), err)}})
 }
 
 // same checks that a member is the string that the address has.

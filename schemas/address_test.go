@@ -43,6 +43,19 @@ func TestCheckAddress(t *testing.T) {
 	}
 }
 
+func TestCheckEventType(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"eventType":"com.acme 7"}`: "",
+		`{"eventType":"a/b"}`:        `/eventType: "a/b" can be no event type in an address: contains '/', which MQTT topics reserve`,
+		`{"eventType":"a\u0007"}`:    `/eventType: "a\a" can be no event type in an address: contains the control character U+0007`,
+	} {
+		err := CheckEventType([]byte(payload))
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s:\n got %v\nwant %s", payload, err, want)
+		}
+	}
+}
+
 func TestLooksLikeSeconds(t *testing.T) {
 	for payload, want := range map[string]bool{
 		`{"timestamp":1780000000}`: true, `{"timestamp":99999999999}`: true,

@@ -2,6 +2,7 @@ package fleetstest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -25,22 +26,31 @@ type Misbehaviour struct {
 	ReorderWait time.Duration
 }
 
-// Check finds a probability outside 0 to 1, and a negative time.
+// FaultError is a field of a Misbehaviour that holds what can't be.
+type FaultError struct{ Field, Reason string }
+
+func (e *FaultError) Error() string { return "misbehaviour " + e.Field + ": " + e.Reason }
+
+// Check finds every probability outside 0 to 1, and every negative time. It joins *FaultErrors.
 func (m Misbehaviour) Check() error {
+	var out []error
 	for _, p := range []struct {
 		name  string
 		value float64
 	}{{"DropAnswers", m.DropAnswers}, {"DropToken", m.DropToken}, {"RejectRate", m.RejectRate}, {"Duplicate", m.Duplicate}, {"Reorder", m.Reorder}} {
 		if !(p.value >= 0 && p.value <= 1) {
-			return fmt.Errorf("misbehaviour %s: %v is no probability, use 0 to 1", p.name, p.value)
+			out = append(out, &FaultError{p.name, fmt.Sprintf("%v is no probability, use 0 to 1", p.value)})
 		}
 	}
-	for name, d := range map[string]time.Duration{"LateAnswers": m.LateAnswers, "ReorderWait": m.ReorderWait} {
-		if d < 0 {
-			return fmt.Errorf("misbehaviour %s: %v is negative", name, d)
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"LateAnswers", m.LateAnswers}, {"ReorderWait", m.ReorderWait}} {
+		if d.value < 0 {
+			out = append(out, &FaultError{d.name, fmt.Sprintf("%v is negative", d.value)})
 		}
 	}
-	return nil
+	return errors.Join(out...)
 }
 
 // SetMisbehaviour replaces it at runtime and begins its random numbers anew. What Check refuses is

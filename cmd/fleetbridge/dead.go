@@ -10,11 +10,11 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
+	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
@@ -105,10 +105,14 @@ func (t deadTarget) ids(args []string) ([]uint64, error) {
 func (t deadTarget) open(c *cobra.Command) (*local.DeadLetters, *nats.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), connectTimeout)
 	defer cancel()
-	dial, prefix := local.DialConfig{URL: t.nats}, t.prefix
-	if t.config != "" {
-		cfg, err := loadConfig(c, t.config)
-		if err != nil {
+	dial, prefix, cfg := local.DialConfig{}, t.prefix, (*gateway.Config)(nil)
+	var err error
+	if t.config == "" {
+		if dial.URL, err = gateway.ParseNATS(t.nats); err != nil {
+			return nil, nil, usagef("dead: --nats: %s", err)
+		}
+	} else {
+		if cfg, err = loadConfig(c, t.config); err != nil {
 			return nil, nil, err
 		}
 		if dial, err = cfg.OperatorDial(); err != nil {
@@ -123,7 +127,7 @@ func (t deadTarget) open(c *cobra.Command) (*local.DeadLetters, *nats.Conn, erro
 	}
 	nc, err := local.Dial(ctx, dial)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unreached(cfg, err)
 	}
 	letters, err := local.NewDeadLetters(nc, subjects)
 	if err != nil {
@@ -131,6 +135,22 @@ func (t deadTarget) open(c *cobra.Command) (*local.DeadLetters, *nats.Conn, erro
 		return nil, nil, err
 	}
 	return letters, nc, nil
+}
+
+// unreached says of a connection that failed what the command line or the configuration calls it. cfg is nil
+// with --nats.
+func unreached(cfg *gateway.Config, err error) error {
+	const key = "nats.url"
+	where, ok := strings.CutPrefix(err.Error(), key+" ")
+	switch {
+	case !ok || cfg != nil && cfg.NATS.URL != "":
+		return err
+	case cfg == nil:
+		return errors.New("dead: --nats " + where)
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("dead: the bridge does not answer at nats.embedded.listen %s; is it running with this configuration?", cfg.NATS.Embedded.Listen)
+	}
+	return errors.New("dead: nats.embedded.listen: " + where)
 }
 
 const (
@@ -172,16 +192,6 @@ func shortened(s string) string {
 	return s
 }
 
-// printable keeps what a cloud or a program wrote from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, s)
-}
-
 func showDead(c *cobra.Command, s streams, t deadTarget, id uint64) error {
 	letters, nc, err := t.open(c)
 	if err != nil {
@@ -203,7 +213,7 @@ func showDead(c *cobra.Command, s streams, t deadTarget, id uint64) error {
 		}
 	}
 	fmt.Fprintln(s.out)
-	if _, err := s.out.Write(l.Payload); err != nil {
+	if _, err := s.out.Write(shown(s.out, l.Payload)); err != nil {
 		return err
 	}
 	fmt.Fprintln(s.out)

@@ -92,15 +92,3 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
-
-// Every shell gets a completion script, and channels are completed.
-func TestCompletion(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if got := invoke(t, []string{"completion", shell}, ""); !strings.Contains(got, "fleetbridge") {
-			t.Errorf("%s: got %q", shell, got)
-		}
-	}
-	if got := invoke(t, []string{"__complete", "validate", "shadow."}, ""); !strings.Contains(got, "shadow.report\t") {
-		t.Errorf("got %q", got)
-	}
-}

@@ -9,7 +9,7 @@ import (
 	"fleetbridge/bridge/gateway"
 )
 
-// newRoot makes the command with all its subcommands; cobra adds help and completion.
+// newRoot makes the command with all its subcommands.
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fleetbridge",
@@ -37,7 +37,40 @@ func newRoot(s streams) *cobra.Command {
 	})
 	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newVersion(s))
 	root.AddCommand(extraCommands(s)...)
+	addCobras(root)
 	return root
+}
+
+// addCobras adds cobra's help and completion, and has them refuse what they don't know.
+func addCobras(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				found, rest, err := root.Find(args)
+				if err == nil && len(rest) == 0 {
+					return nil
+				}
+				if !found.HasAvailableSubCommands() {
+					found = found.Parent()
+				}
+				return usagef("help: %q is no command, use one of: %s", strings.Join(args, " "), strings.Join(commandNames(found), ", "))
+			}
+		case "completion":
+			c.Args = cobra.ArbitraryArgs
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usagef("completion: %q is no shell, use %s", args[0], strings.Join(commandNames(c), ", "))
+				}
+				return usagef("completion: name a shell: %s", strings.Join(commandNames(c), ", "))
+			}
+			for _, shell := range c.Commands() {
+				shell.Args = between(0, 0, "")
+			}
+		}
+	}
 }
 
 func commandNames(c *cobra.Command) []string {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tidwall/gjson"
@@ -22,7 +23,8 @@ func newValidate(s streams) *cobra.Command {
 		Short: "Check one payload",
 		Long: "Check one payload and print what breaks, one line each. CHANNEL is a channel's name (event,\n" +
 			"shadow.report, jobs.start-next.accepted, … as explain lists them), a topic or a subject; the latter two\n" +
-			"are also compared with the payload. FILE defaults to -, the standard input.",
+			"are also compared with the payload. FILE defaults to -, the standard input. An event whose timestamp looks\n" +
+			"like seconds is warned of.",
 		Example:           "  echo '{\"eventType\":\"dryRun\",\"severity\":\"warn\"}' | fleetbridge validate event",
 		Args:              between(1, 2, "CHANNEL"),
 		ValidArgsFunction: completeChannel,
@@ -59,7 +61,17 @@ func newValidate(s streams) *cobra.Command {
 type target struct {
 	schema  string
 	address *mapping.Address
+	none    none
 }
+
+// none is what the bridge makes of a payload without bytes.
+type none uint8
+
+const (
+	nonePayload none = iota // what it makes of any other
+	noneFine                // it is all that there is to say: a handler's SUCCEEDED, a question for the shadow
+	noneObject              // {}, and fills the members in
+)
 
 // findTargets reads CHANNEL. Only the topic shadow/update is two: report and desired.
 func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error) {
@@ -67,7 +79,7 @@ func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error
 	case catalog.Source(text) != nil:
 		return []target{{schema: text}}, nil
 	case serviceSchema(text) != "":
-		return []target{{schema: serviceSchema(text)}}, nil
+		return []target{{schema: serviceSchema(text), none: noneFine}}, nil
 	}
 	subjects, err := mapping.NewSubjects(prefix)
 	if err != nil {
@@ -89,10 +101,14 @@ func findTargets(catalog *schemas.Catalog, text, prefix string) ([]target, error
 		case m.open():
 			return nil, usagef("validate: %q is no single channel, name one", text)
 		case m.service != "":
-			out = append(out, target{schema: serviceSchema(m.service)})
+			out = append(out, target{schema: serviceSchema(m.service), none: noneFine})
 		default:
 			a := m.address()
-			out = append(out, target{string(a.Channel), &a})
+			t := target{schema: string(a.Channel), address: &a}
+			if asked := strings.HasPrefix(text, prefix+"."+string(mapping.SpaceReq)+"."); asked && m.route.Accepted != "" {
+				t.none = noneObject
+			}
+			out = append(out, t)
 		}
 	}
 	return out, nil
@@ -141,6 +157,13 @@ func (v validation) report(s streams, name string, payload []byte) error {
 	case err != nil:
 		return err
 	case len(details) == 0:
+		if v.schema == string(mapping.Event) && schemas.LooksLikeSeconds(payload) {
+			fmt.Fprintf(s.err, "warning: /timestamp: %s looks like seconds, it is read as milliseconds: multiply it by 1000\n", gjson.GetBytes(payload, "timestamp").Raw)
+		}
+		if len(payload) == 0 && v.none == noneFine {
+			_, err := fmt.Fprintf(s.out, "OK: %s is empty, and may be\n", name)
+			return err
+		}
 		_, err := fmt.Fprintf(s.out, "OK: %s is a valid %s\n", name, v.schema)
 		return err
 	}
@@ -154,8 +177,12 @@ func (v validation) report(s streams, name string, payload []byte) error {
 // no JSON is not compared with anything, and a value is found wrong once.
 func (v validation) check(payload []byte) ([]schemas.Detail, error) {
 	var out []schemas.Detail
-	if len(payload) == 0 && v.catalog.Check(v.schema, payload) == nil {
+	switch {
+	case len(payload) > 0:
+	case v.none == noneFine || v.catalog.Check(v.schema, payload) == nil:
 		return nil, nil
+	case v.none == noneObject:
+		payload = []byte("{}")
 	}
 	sides := []func([]byte) error{
 		func(p []byte) error { return v.catalog.Check(v.schema, p) },
@@ -182,11 +209,15 @@ func (v validation) check(payload []byte) ([]schemas.Detail, error) {
 	return out, nil
 }
 
+// checkAddress compares the payload with its address, or looks whether there can be one.
 func (v validation) checkAddress(payload []byte) error {
-	if v.address == nil {
-		return nil
+	switch {
+	case v.address != nil:
+		return schemas.CheckAddress(*v.address, payload)
+	case v.schema == string(mapping.Event):
+		return schemas.CheckEventType(payload)
 	}
-	return schemas.CheckAddress(*v.address, payload)
+	return nil
 }
 
 // checkOwn holds the Thing's part of a payload against the Thing's own schemas.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -144,10 +145,34 @@ func (f *flags) check() error {
 			problems = append(problems, fmt.Errorf("--thing %q: is there twice, leave one out", name))
 		}
 	}
-	if err := f.misbehaviour.Check(); err != nil {
-		problems = append(problems, err)
+	return errors.Join(append(problems, f.checkFaults()...)...)
+}
+
+// checkFaults names the flags that the fields of a misbehaviour are.
+func (f *flags) checkFaults() (out []error) {
+	joined, _ := f.misbehaviour.Check().(interface{ Unwrap() []error })
+	if joined == nil {
+		return nil
 	}
-	return errors.Join(problems...)
+	for _, err := range joined.Unwrap() {
+		if wrong := (*fleetstest.FaultError)(nil); errors.As(err, &wrong) {
+			err = fmt.Errorf("--%s: %s", kebab(wrong.Field), wrong.Reason)
+		}
+		out = append(out, err)
+	}
+	return out
+}
+
+// kebab spells DropAnswers drop-answers.
+func kebab(field string) string {
+	var b strings.Builder
+	for i, r := range field {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 func (f *flags) loadCA() error {

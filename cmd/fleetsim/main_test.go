@@ -30,7 +30,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"--http", "8080"}, "--http"},
 		{[]string{"--thing", "a/b"}, "a/b"},
 		{[]string{"--thing", "a", "--thing", "a"}, "twice"},
-		{[]string{"--duplicate", "2"}, "Duplicate"},
+		{[]string{"--duplicate", "2"}, "--duplicate: 2 is no probability"},
+		{[]string{"--drop-answers", "2"}, "--drop-answers: 2"},
+		{[]string{"--late-answers", "-1s"}, "--late-answers: -1s"},
+		{[]string{"help", "nosuch"}, `"nosuch" is no command`},
+		{[]string{"completion"}, "name a shell: bash, fish"},
+		{[]string{"completion", "nosuch"}, `"nosuch" is no shell`},
+		{[]string{"completion", "bash", "x"}, `"x"`},
 		{[]string{"--broker", "mqtts://h", "--ca-file", "nowhere.pem"}, "nowhere.pem"},
 		{[]string{"--broker", "mqtts://h", "--ca-file", "main.go"}, "no certificate"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
@@ -76,8 +82,8 @@ func TestFails(t *testing.T) {
 // Every problem has a line.
 func TestProblems(t *testing.T) {
 	var out, errs strings.Builder
-	code := run(t.Context(), []string{"--mqtt", "1883", "--http", "8080", "--thing", "a/b", "--log-level", "loud"}, streams{&out, &errs})
-	if code != usage || strings.Count(errs.String(), "fleetsim: ") != 4 || strings.Count(errs.String(), "\n") != 4 {
+	code := run(t.Context(), []string{"--mqtt", "1883", "--http", "8080", "--thing", "a/b", "--log-level", "loud", "--reorder", "2", "--reorder-wait", "-1s"}, streams{&out, &errs})
+	if code != usage || strings.Count(errs.String(), "fleetsim: ") != 6 || strings.Count(errs.String(), "\n") != 6 {
 		t.Errorf("exit code %d, %q", code, errs.String())
 	}
 }

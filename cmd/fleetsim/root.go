@@ -11,7 +11,7 @@ import (
 	"fleetbridge/bridge/fleetstest"
 )
 
-// newRoot makes the command, which simulates, and version; cobra adds help and completion.
+// newRoot makes the command, which simulates, and its subcommands.
 func newRoot(s streams) *cobra.Command {
 	f := &flags{}
 	root := &cobra.Command{
@@ -41,7 +41,38 @@ func newRoot(s streams) *cobra.Command {
 	declare(root, f.sections())
 	root.AddCommand(newVersion(s))
 	root.AddCommand(extraCommands()...)
+	addCobras(root)
 	return root
+}
+
+// addCobras adds cobra's help and completion, and has them refuse what they don't know.
+func addCobras(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return usagef("help: %q is no command, see fleetsim --help", strings.Join(args, " "))
+				}
+				return nil
+			}
+		case "completion":
+			var shells []string
+			for _, shell := range c.Commands() {
+				shell.Args = noArgs
+				shells = append(shells, shell.Name())
+			}
+			c.Args = cobra.ArbitraryArgs
+			c.RunE = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usagef("completion: %q is no shell, use %s", args[0], strings.Join(shells, ", "))
+				}
+				return usagef("completion: name a shell: %s", strings.Join(shells, ", "))
+			}
+		}
+	}
 }
 
 func simulate(ctx context.Context, o fleetstest.Options) error {
