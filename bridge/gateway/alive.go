@@ -8,14 +8,20 @@ import (
 	"fleetbridge/bridge/local"
 )
 
+// errStarting is what can be said of a gateway before its parts are there.
+var errStarting = errors.New("starting")
+
 // Alive tells whether the process works: the state of every session can be had, and a request goes
 // through the NATS server to the bridge's own service and back. What is merely away is no fault of the
-// process: the broker, an external NATS server, a disk that is full. It returns when ctx ends; before
-// Listening it fails.
+// process: the broker, an external NATS server, a disk that is full. It returns when ctx ends. Before
+// Listening it fails with the embedded server; a gateway that waits for an external one is alive.
 func (g *Gateway) Alive(ctx context.Context) error {
 	services := g.services.Load()
 	if services == nil {
-		return errors.New("starting")
+		if g.awaited.Load() != nil {
+			return nil
+		}
+		return errStarting
 	}
 	answer := make(chan error, 1)
 	go func() { answer <- g.alive(ctx, services) }() // a lock that is held for good holds this one, not the probe

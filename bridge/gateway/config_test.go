@@ -281,6 +281,16 @@ func TestMissingFile(t *testing.T) {
 	}
 }
 
+// Nobody's messages are mistaken for inboxes, the server's or the bridge's own.
+func TestPrefixThatIsTaken(t *testing.T) {
+	for prefix, ok := range map[string]bool{"_INBOX": false, "_INBOX.x": false, "_INBOX_hvac": false, "_fleets": false, "$SYS": false, "$JS.API": false, "fleets": true, "site_1.fleets": true} {
+		_, err := parse("f", []byte("mqtt: {server: 'mqtt://h:1'}\nthings: [{name: a}]\nnats: {prefix: '"+prefix+"'}\n"), environment)
+		if (err == nil) != ok || err != nil && !strings.HasPrefix(err.Error(), "f:3:") {
+			t.Errorf("%s: %v", prefix, err)
+		}
+	}
+}
+
 // What is odd about a file as a whole is said of the whole file.
 func TestOddBytes(t *testing.T) {
 	const fine = "mqtt: {server: 'mqtt://h:1'}\nthings: [{name: a}]\n"

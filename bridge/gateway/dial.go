@@ -73,20 +73,29 @@ func (c *Config) OperatorDial() (local.DialConfig, error) {
 const dialPause = time.Second
 
 // dial connects to the external server, and waits for it when nobody answers: it is often started
-// together with the bridge. Any other failure is final.
+// together with the bridge. Any other failure is final, and so is the end of ctx.
 func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
+	g.awaits("not connected to NATS yet")
 	for first := true; ; first = false {
 		nc, err := local.Dial(ctx, c)
-		if err == nil || !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
-			return nc, err
+		if err == nil {
+			g.awaits("starting")
+			return nc, nil
 		}
+		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+			return nil, err
+		}
+		g.awaits(withCause("not connected to NATS", err.Error()))
 		if first {
 			g.log.Warn("waiting for the NATS server", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return nil, ctx.Err()
 		case <-time.After(dialPause):
 		}
 	}
 }
+
+// awaits notes what /readyz says until the gateway listens.
+func (g *Gateway) awaits(reason string) { g.awaited.Store(&reason) }

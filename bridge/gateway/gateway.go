@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,6 +33,7 @@ type Gateway struct {
 	metrics      *Metrics
 	certificates *certificates
 
+	pages  *http.Server  // nil: none
 	server *local.Server // nil with an external NATS
 	nc     *nats.Conn
 	store  *local.Store
@@ -50,6 +52,7 @@ type Gateway struct {
 	things    atomic.Pointer[[]*thing]
 	listening chan struct{}
 	services  atomic.Pointer[local.Service] // set when it listens
+	awaited   atomic.Pointer[string]        // before that, with an external NATS: what keeps it from listening
 	stopping  atomic.Bool
 	natsURL   string
 	httpAddr  string
@@ -90,12 +93,23 @@ func (g *Gateway) NATSURL() string { return g.natsURL }
 func (g *Gateway) HTTPAddr() string { return g.httpAddr }
 
 // Run works until ctx ends; then it finishes what is in flight, leaves what is queued in the store, and
-// returns within 10 s. An error before that is one that makes working impossible.
-func (g *Gateway) Run(ctx context.Context) (err error) {
+// returns within 10 s. An error before that is one that makes working impossible. The pages are served
+// before everything is there, so that a gateway that waits for its NATS server can be asked.
+func (g *Gateway) Run(ctx context.Context) error {
 	for _, w := range g.cfg.Warnings {
 		g.log.Warn(w.String())
 	}
 	g.certificates.use(g.cfg.certificates())
+	err := g.open(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		g.log.Info("stopped before it had started")
+		return nil
+	}
+	return err
+}
+
+// open starts the NATS side and all that is made on it, lets programs in and works.
+func (g *Gateway) open(ctx context.Context) (err error) {
 	if err := g.openNATS(ctx); err != nil {
 		return err
 	}
@@ -123,11 +137,6 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer clerk.Close()
-	http, err := g.serveHTTP()
-	if err != nil {
-		return err
-	}
-	defer http.Close()
 	g.services.Store(services)
 	if err := g.listen(); err != nil {
 		return err
@@ -200,7 +209,9 @@ func (g *Gateway) subjects() mapping.Subjects {
 	return s
 }
 
-// openNATS starts the embedded server or dials the external one, and opens the store on it.
+// openNATS starts the embedded server or dials the external one, and opens the store on it. The pages are
+// served before the wait for an external server, and after the embedded one has the store to itself: of
+// two bridges on one store the second shall hear of that.
 func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
@@ -214,6 +225,11 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
 			return err
 		}
+	}
+	if err := g.serveHTTP(); err != nil {
+		return err
+	}
+	if g.server != nil {
 		if g.nc, err = g.server.Connect("fleetbridge"); err != nil {
 			return err
 		}
@@ -229,6 +245,9 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		dial.Log = g.log
 		if g.nc, err = g.dial(ctx, dial); err != nil {
 			return err
+		}
+		if len(g.cfg.Local.Users) > 0 && !local.Confined(ctx, g.nc) {
+			g.log.Warn("local.users binds nobody: the NATS server of nats.url has other accounts, and whoever it lets in may do all; give it those that fleetbridge acl prints")
 		}
 	}
 	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
@@ -255,7 +274,11 @@ func (g *Gateway) serverConfig() local.ServerConfig {
 	return c
 }
 
+// closeNATS closes what openNATS opened.
 func (g *Gateway) closeNATS() {
+	if g.pages != nil {
+		_ = g.pages.Close()
+	}
 	if g.store != nil {
 		g.store.Close()
 	}
@@ -284,19 +307,18 @@ func (g *Gateway) listen() error {
 	return nil
 }
 
-func (g *Gateway) serveHTTP() (*http.Server, error) {
+func (g *Gateway) serveHTTP() error {
 	g.metrics.Collect(g)
-	srv := newHTTPServer(NewHandler(g, g.metrics))
 	if g.cfg.HTTP.Listen == "" {
-		return srv, nil
+		return nil
 	}
 	l, err := net.Listen("tcp", g.cfg.HTTP.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("http.listen: %w; choose another address, or leave it empty for none", err)
+		return fmt.Errorf("http.listen: %w; choose another address, or leave it empty for none", err)
 	}
-	g.httpAddr = l.Addr().String()
-	go func() { _ = srv.Serve(l) }() // ends with Close
-	return srv, nil
+	g.httpAddr, g.pages = l.Addr().String(), newHTTPServer(NewHandler(g, g.metrics))
+	go func() { _ = g.pages.Serve(l) }() // ends with Close
+	return nil
 }
 
 // instance makes a name that no other run of a bridge has.

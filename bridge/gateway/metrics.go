@@ -111,7 +111,7 @@ func (m *Metrics) Collect(q Queues) {
 
 func (m *Metrics) countMessages() {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetbridge_messages_total",
-		Help: "Messages by how they ended: delivered, duplicate or dead. Each counts once."},
+		Help: "Messages by how they ended: delivered, duplicate or dead. Each counts once. Questions that the bridge asks itself, for req subjects and at each connection, are stored nowhere and not counted; their answers are."},
 		[]string{"direction", "channel", "outcome"})
 	m.registry.MustRegister(vec)
 	series := func(d mapping.Direction, c mapping.Channel, label string) {

@@ -75,9 +75,9 @@ func checkHTTP(text string) (plain bool, err error) {
 	return u.Scheme == "http", nil
 }
 
-// parseNATS checks one or more NATS URLs joined by commas; a URL without a scheme is nats. They may
+// ParseNATS checks one or more NATS URLs joined by commas; a URL without a scheme is nats. They may
 // carry a login, so they are never quoted.
-func parseNATS(text string) (string, error) {
+func ParseNATS(text string) (string, error) {
 	var out []string
 	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)

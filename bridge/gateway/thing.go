@@ -200,14 +200,25 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 
 // Queued implements the metrics' collector.
 func (g *Gateway) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
+	if g.services.Load() == nil {
+		return nil, errStarting
+	}
 	return g.store.Queued(ctx)
 }
 
 // Accepted implements Queues.
-func (g *Gateway) Accepted(ctx context.Context) (uint64, error) { return g.store.Accepted(ctx) }
+func (g *Gateway) Accepted(ctx context.Context) (uint64, error) {
+	if g.services.Load() == nil {
+		return 0, errStarting
+	}
+	return g.store.Accepted(ctx)
+}
 
 // Ready implements Readiness: NATS is up and every Thing is connected and subscribed.
 func (g *Gateway) Ready(context.Context) []NotReady {
+	if g.services.Load() == nil {
+		return g.notStarted()
+	}
 	var out []NotReady
 	if !g.nc.IsConnected() {
 		out = append(out, NotReady{Reason: "not connected to NATS"})
@@ -220,6 +231,18 @@ func (g *Gateway) Ready(context.Context) []NotReady {
 		case !s.Subscribed:
 			out = append(out, NotReady{Thing: string(t.bridge.Name), Reason: withCause("not subscribed", s.LastError)})
 		}
+	}
+	return out
+}
+
+// notStarted is what /readyz says before Listening. No Thing has a session yet.
+func (g *Gateway) notStarted() []NotReady {
+	out := []NotReady{{Reason: errStarting.Error()}}
+	if reason := g.awaited.Load(); reason != nil {
+		out[0].Reason = *reason
+	}
+	for _, t := range g.metrics.Things() {
+		out = append(out, NotReady{Thing: string(t), Reason: "not started"})
 	}
 	return out
 }

@@ -21,6 +21,8 @@ func (v *validator) nats() {
 	}
 	if _, err := mapping.NewSubjects(n.Prefix); err != nil {
 		v.problem("nats.prefix", "%s", err)
+	} else if strings.HasPrefix(n.Prefix, "_") {
+		v.problem("nats.prefix", "%q begins with _, as inboxes and the bridge's own subjects do: write another, such as fleets", n.Prefix)
 	}
 	v.between("nats.replicas", n.Replicas, 1, 5)
 	v.bytes("nats.up.max_bytes", n.Up.MaxBytes)
@@ -40,7 +42,7 @@ func (v *validator) nats() {
 
 // external checks what belongs to a NATS server elsewhere.
 func (v *validator) external() {
-	url, err := parseNATS(string(v.NATS.URL))
+	url, err := ParseNATS(string(v.NATS.URL))
 	if err != nil {
 		v.problem("nats.url", "%s", err)
 		return

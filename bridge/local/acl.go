@@ -3,12 +3,15 @@ package local
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"strings"
 
+	"github.com/nats-io/nats.go"
+	"github.com/tidwall/gjson"
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/mapping"
@@ -33,6 +36,15 @@ const (
 	// its environment and does not start without it.
 	passwordVariable = "$FLEETBRIDGE_PASSWORD"
 )
+
+// Confined tells whether a connection to an external server is in the account that ACL has for the bridge. Then its
+// users are in theirs.
+func Confined(ctx context.Context, nc *nats.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	answer, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
+	return err == nil && gjson.GetBytes(answer.Data, "data.account").String() == bridgeAccount
+}
 
 // Print writes the accounts block of a nats-server configuration. Passwords are printed as bcrypt hashes,
 // with a new salt each time.

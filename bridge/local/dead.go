@@ -35,6 +35,9 @@ func (s *Store) letter(l bridge.Letter) *nats.Msg {
 	m := nats.NewMsg("_" + s.cfg.Subjects.Prefix() + ".dead." + l.Direction.String() + "." + strayTail(tail))
 	m.Data = l.Payload
 	stamp(m.Header, l.Message)
+	if t := thingOf(tail); l.Address.Thing == "" && t != "" {
+		m.Header.Set(HeaderThing, t)
+	}
 	m.Header.Set(HeaderErrorCode, oneLine(string(l.Rejection.Code), maxErrorText))
 	m.Header.Set(HeaderError, errorLine(l.Rejection))
 	if l.Direction == mapping.Up {
@@ -48,6 +51,19 @@ func (s *Store) letter(l bridge.Letter) *nats.Msg {
 		m.Header.Set(HeaderTopic, oneLine(l.Origin, maxLine))
 	}
 	return m
+}
+
+// thingOf reads the Thing at the beginning of a dead letter's tail; empty: there is none.
+func thingOf(tail string) string {
+	token, _, _ := strings.Cut(tail, ".")
+	name, err := mapping.Untoken(token)
+	if err != nil {
+		return ""
+	}
+	if _, err := mapping.ParseThing(name); err != nil {
+		return ""
+	}
+	return name
 }
 
 // errorLine is the reason with every pointer that it doesn't name itself.
@@ -98,7 +114,7 @@ type DeadLetter struct {
 	ID        uint64 // the stream sequence
 	Direction mapping.Direction
 	Subject   string // where it is stored
-	Thing     string
+	Thing     string // empty when neither header nor subject names one
 	Channel   string // empty when it had no address
 	Topic     string // down: where it came from; up: where it was going
 	Origin    string // up: the subject that the program used
@@ -120,13 +136,17 @@ func parseLetter(s mapping.Subjects, subject string, h nats.Header) (DeadLetter,
 		Origin: h.Get(HeaderSubject), Code: h.Get(HeaderErrorCode), Error: h.Get(HeaderError), Source: h.Get(HeaderSource), Trace: traceOf(h),
 	}
 	d.Truncated, _ = strconv.Atoi(h.Get(HeaderTruncated))
-	switch base := s.Prefix() + ".dead."; {
+	base, tail := s.Prefix()+".dead.", ""
+	switch {
 	case strings.HasPrefix(subject, base+"up."):
-		d.Direction = mapping.Up
+		d.Direction, tail = mapping.Up, subject[len(base+"up."):]
 	case strings.HasPrefix(subject, base+"down."):
-		d.Direction = mapping.Down
+		d.Direction, tail = mapping.Down, subject[len(base+"down."):]
 	default:
 		return d, fmt.Errorf("subject %q is no dead letter's", subject)
+	}
+	if d.Thing == "" {
+		d.Thing = thingOf(tail)
 	}
 	return d, nil
 }

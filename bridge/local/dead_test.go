@@ -68,7 +68,10 @@ func TestLetterDownAndStrays(t *testing.T) {
 			map[string]string{"Fleets-Error": "no reason given", "Fleets-Topic": "$emqx/things/pump/a b/*", "Fleets-Channel": ""}},
 		{bridge.Letter{Direction: mapping.Up, Rejection: bridge.Rejectf(bridge.CodeSubject, "no"), Message: bridge.Message{
 			Origin: "fleets.up.pump.events.*.>", Stray: "pump.events.*.>"}},
-			"fleets.dead.up.pump.events.=2A.=3E", map[string]string{"Fleets-Subject": "fleets.up.pump.events.*.>", "Fleets-Topic": ""}},
+			"fleets.dead.up.pump.events.=2A.=3E", map[string]string{"Fleets-Subject": "fleets.up.pump.events.*.>", "Fleets-Topic": "", "Fleets-Thing": "pump"}},
+		{bridge.Letter{Direction: mapping.Down, Rejection: bridge.Rejectf(bridge.CodeUnexpected, "no"), Message: bridge.Message{
+			Origin: "$emqx/things/pump 7/a", Stray: mapping.StrayTail("pump 7", "$emqx/things/pump 7/a")}},
+			"fleets.dead.down.pump=207.a", map[string]string{"Fleets-Thing": "pump 7"}},
 		{bridge.Letter{Direction: mapping.Up, Rejection: bridge.Rejectf(bridge.CodeSubject, "%s", strings.Repeat("ü", 2000)), Message: bridge.Message{
 			Origin: "fleets.up." + long, Stray: strings.TrimSuffix(long, ".")}},
 			"fleets.dead.up." + strings.Repeat("x.", 1024) + "=cut", map[string]string{"Fleets-Error": strings.Repeat("ü", 510) + "..."}},
@@ -170,6 +173,20 @@ func TestListDeadLetters(t *testing.T) {
 	info, err := r.store.js.Stream(ctx, "FLEETS_DEAD")
 	if err != nil || info.CachedInfo().State.Consumers != 0 {
 		t.Errorf("consumers left: %+v, %v", info.CachedInfo().State, err)
+	}
+}
+
+// A letter without the header was stored on its Thing's subject all the same.
+func TestThingOfALetter(t *testing.T) {
+	for subject, want := range map[string]string{
+		"fleets.dead.down.pump=207.a": "pump 7", "fleets.dead.up.pump.-": "pump", "fleets.dead.up.=2b.x": "", "fleets.dead.up.=cut": "", "fleets.dead.up.=2F.x": "",
+	} {
+		if l, err := parseLetter(subjects(t), subject, nats.Header{}); err != nil || l.Thing != want {
+			t.Errorf("%s: %q, %v, want %q", subject, l.Thing, err, want)
+		}
+	}
+	if l, err := parseLetter(subjects(t), "fleets.dead.up.pump.-", nats.Header{HeaderThing: {"fan"}}); err != nil || l.Thing != "fan" {
+		t.Errorf("%+v, %v", l, err)
 	}
 }
 

@@ -112,8 +112,10 @@ func printed(urls string) string {
 	parts := strings.Split(urls, ",")
 	for i, part := range parts {
 		if at := strings.LastIndexByte(part, '@'); at >= 0 {
-			scheme, _, _ := strings.Cut(part, "://")
-			parts[i] = scheme + "://" + part[at+1:]
+			scheme := part[:strings.Index(part, "://")+1]
+			if parts[i] = part[at+1:]; scheme != "" {
+				parts[i] = scheme + "//" + parts[i]
+			}
 		}
 	}
 	return strings.Join(parts, ",")

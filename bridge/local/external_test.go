@@ -3,6 +3,7 @@ package local
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/crypto/bcrypt"
+
+	"fleetbridge/mapping"
 )
 
 // plainServer is somebody else's NATS server.
@@ -102,4 +106,31 @@ func (b *breakable) js(t *testing.T) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	return js
+}
+
+// TestConfined: only the accounts that are printed for the users keep them apart.
+func TestConfined(t *testing.T) {
+	r := newRig(t)
+	if Confined(testContext(t), r.nc) {
+		t.Error("a server without accounts keeps users apart")
+	}
+	s := externalServer(t, ACL{URL: "nats://bridge:pass@ignored:4222", Users: []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}, Subjects: r.subjects, Cost: bcrypt.MinCost})
+	nc, err := Dial(testContext(t), DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if !Confined(testContext(t), nc) {
+		t.Error("the printed accounts are not recognised")
+	}
+}
+
+func TestPrintedURLs(t *testing.T) {
+	for urls, want := range map[string]string{
+		"nats://u:secret@h:1,tls://token@i": "nats://h:1,tls://i", "u:secret@h": "h", "h:4222": "h:4222", "nats://u:p%40@h,x@y@i": "nats://h,i",
+	} {
+		if got := printed(urls); got != want {
+			t.Errorf("%s: %s, want %s", urls, got, want)
+		}
+	}
 }
