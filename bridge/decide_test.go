@@ -303,6 +303,42 @@ func TestStaleQuestionsExpire(t *testing.T) {
 	}
 }
 
+// What is handed on says until when it is of use, because it may wait for the broker after that; but what the next
+// messages build on, or nothing can take the place of, is sent whenever that is possible.
+func TestWhatIsHandedOnExpires(t *testing.T) {
+	for _, c := range []struct {
+		channel mapping.Channel
+		id      string
+		payload string
+		after   time.Duration // 0: never
+	}{
+		{mapping.JobsGet, "", `{}`, 30 * time.Second},
+		{mapping.Event, "boot", `{"eventType":"boot","severity":"info"}`, 168 * time.Hour},
+		{mapping.JobUpdate, "j", `{"thingName":"pump-07","status":"FAILED"}`, 168 * time.Hour},
+		{mapping.ShadowReport, "", `{"state":{"reported":{"a":1}}}`, 0},
+		{mapping.CommandResponse, "e", `{"status":"SUCCEEDED"}`, 0},
+	} {
+		d := newDeciders(t)
+		m := arriving(c.channel, c.id, c.payload)
+		m.Received = time.Now().Add(-time.Second)
+		decision, err := d.up.Decide(t.Context(), m)
+		if err != nil || !decision.Forward {
+			t.Fatalf("%s: %+v, %v", c.channel, decision, err)
+		}
+		want := time.Time{}
+		if c.after > 0 {
+			want = m.Received.Add(c.after)
+		}
+		if got := decision.Message.Expires; !got.Equal(want) {
+			t.Errorf("%s: expires %v, want %v", c.channel, got, want)
+		}
+		m.Received = time.Unix(1000, 0) // before the clock was set
+		if decision, err := newDeciders(t).up.Decide(t.Context(), m); err != nil || !decision.Message.Expires.IsZero() {
+			t.Errorf("%s before the clock was set: %+v, %v", c.channel, decision, err)
+		}
+	}
+}
+
 func TestResyncIsAskedForOnce(t *testing.T) {
 	d := newDeciders(t)
 	for _, version := range []int{100, 1, 2, 3, 4} {

@@ -16,6 +16,9 @@ type Message struct {
 	// Received is when the bridge became answerable for it: the up stream's timestamp, or the arrival
 	// from the broker.
 	Received time.Time
+	// Expires is when it is of no use any more: from then on it is not sent, but a dead letter. Zero: it goes
+	// whatever its age.
+	Expires time.Time
 	// Stamp is the timestamp that an event gets if its sender left it out, in Unix milliseconds: the same however
 	// often the message is read, and no other event's of the Thing. 0: there is none yet.
 	Stamp int64

@@ -38,8 +38,11 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	if limit == 0 {
 		limit = u.MaxAge
 	}
-	if age := u.Now().Sub(m.Received); limit > 0 && age > limit && m.Received.After(clockFloor) {
-		return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
+	if limit > 0 && m.Received.After(clockFloor) {
+		if age := u.Now().Sub(m.Received); age > limit {
+			return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
+		}
+		m.Expires = m.Received.Add(limit) // while it waits on the other side
 	}
 	switch m.Address.Channel {
 	case mapping.ShadowReport:
@@ -60,13 +63,16 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // report publishes the whole reported state, and forgets the message only when that state is durable:
-// the next report builds on it.
+// the next report builds on it. What is merged in has to be sent, whatever its age: a null is sent once.
 func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
 	whole, err := u.Shadow.Report(m.Payload, u.MaxBytes)
 	if err != nil {
 		return Decision{}, err
 	}
 	m.Payload = whole
+	if u.Shadow.merged {
+		m.Expires = time.Time{}
+	}
 	d := forward(m)
 	d.Finish = func(settle func()) { u.Shadow.Save(ctx, settle) }
 	return d, nil
@@ -90,7 +96,8 @@ func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 	return d, nil
 }
 
-// response lets one message per execution through, the first.
+// response lets one message per execution through, the first. That has to be sent, whatever its age: no other one
+// will be.
 func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	first, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
 	if err != nil {
@@ -99,6 +106,7 @@ func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	if !first {
 		return drop(Duplicate), nil
 	}
+	m.Expires = time.Time{}
 	return forward(m), nil
 }
 

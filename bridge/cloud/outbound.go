@@ -277,9 +277,8 @@ func (l *lane) ready(now time.Time) (*entry, time.Time) {
 
 // unfit tells why a message can't be sent on this connection, or any more.
 func (o *outbound) unfit(e *entry, now time.Time) error {
-	if !e.expires.IsZero() && now.After(e.expires) {
-		return bridge.Rejectf(bridge.CodeExpired, "topic %q: older than %v, not sent any more",
-			e.topic, e.message.Address.Route().Expiry)
+	if m := &e.message; !m.Expires.IsZero() && now.After(m.Expires) {
+		return bridge.Rejectf(bridge.CodeExpired, "topic %q: older than %v, not sent any more", e.topic, m.Expires.Sub(m.Received))
 	}
 	if size := publishSize(e); o.limits.packetSize > 0 && size > o.limits.packetSize {
 		return bridge.Rejectf(bridge.CodeTooLarge, "topic %q: the packet has %d bytes, the broker takes at most %d",

@@ -1,17 +1,12 @@
 package cloud
 
-import (
-	"time"
-
-	"fleetbridge/bridge"
-)
+import "fleetbridge/bridge"
 
 // entry is one message handed over and not yet acknowledged.
 type entry struct {
 	message  bridge.Message
 	topic    string
-	expires  time.Time // zero: never
-	volatile bool      // worth nothing after a lost connection
+	volatile bool // worth nothing after a lost connection
 	done     func(error)
 
 	lane   *lane

@@ -229,13 +229,29 @@ func TestMaximumPacketSize(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	play(t, nil, func(st *stage) {
 		question := func(payload string, age time.Duration) bridge.Message {
-			return bridge.Message{Address: mapping.Address{Thing: thing, Channel: mapping.JobsGet}, Payload: []byte(payload), Received: time.Now().Add(-age)}
+			m := bridge.Message{Address: mapping.Address{Thing: thing, Channel: mapping.JobsGet}, Payload: []byte(payload), Received: time.Now().Add(-age)}
+			m.Expires = m.Received.Add(30 * time.Second)
+			return m
 		}
 		done := st.send(question("old", 25*time.Second), question("young", 0), response("r"))
 		time.Sleep(9 * time.Second)
 		p := st.accept(false)
 		same(t, "sent", p.come(), "P1:young P2:r")
 		same(t, "outcome", done[0].String(), `[topic "$emqx/things/pump-07/jobs/get": older than 30s, not sent any more]`)
+		same(t, "code", done[0].errs[0].(*bridge.Rejection).Code, bridge.CodeExpired)
+	})
+}
+
+// TestEventsExpire: what has been handed over meets its end like what still waits in the queue.
+func TestEventsExpire(t *testing.T) {
+	play(t, nil, func(st *stage) {
+		old, young := event("old"), event("young")
+		old.Received, young.Received = time.Now(), time.Now()
+		old.Expires, young.Expires = old.Received.Add(4*time.Second), young.Received.Add(time.Hour)
+		done := st.send(old, young, event("ageless"))
+		time.Sleep(9 * time.Second)
+		p := st.accept(false)
+		same(t, "sent", p.come(), "P1:young P2:ageless")
 		same(t, "code", done[0].errs[0].(*bridge.Rejection).Code, bridge.CodeExpired)
 	})
 }

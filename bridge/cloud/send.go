@@ -7,17 +7,13 @@ import (
 )
 
 // Send implements bridge.Sink: the message is published, over as many connections as it takes, until
-// the broker has it or refuses it. Send blocks only while Window messages of the class are handed over
+// the broker has it or refuses it, or it expires. Send blocks only while Window messages of the class are handed over
 // and unacknowledged. done runs on the connection's reader: it must not block.
 func (s *Session) Send(ctx context.Context, m bridge.Message, done func(error)) error {
-	route := m.Address.Route()
-	if err := occupy(ctx, s.places[route.Class]); err != nil {
+	if err := occupy(ctx, s.places[m.Address.Route().Class]); err != nil {
 		return err
 	}
 	e := &entry{message: m, topic: m.Address.Topic(), done: done}
-	if route.Expiry > 0 && !m.Received.IsZero() {
-		e.expires = m.Received.Add(route.Expiry)
-	}
 	s.mu.Lock()
 	s.out.add(e)
 	l := s.link
