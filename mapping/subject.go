@@ -73,8 +73,13 @@ func (s Subjects) Thing(sp Space, t Thing) string {
 }
 
 // Class prints the wildcards over a Thing's upward subjects of one class.
-func (s Subjects) Class(t Thing, c Class) []string {
-	base := s.prefix + "." + string(SpaceUp) + "." + Token(string(t)) + "."
+func (s Subjects) Class(t Thing, c Class) []string { return s.class(Token(string(t)), c) }
+
+// EveryClass prints the wildcards over all Things' upward subjects of one class.
+func (s Subjects) EveryClass(c Class) []string { return s.class("*", c) }
+
+func (s Subjects) class(token string, c Class) []string {
+	base := s.prefix + "." + string(SpaceUp) + "." + token + "."
 	if c == Control {
 		return []string{base + "commands.>", base + "jobs.>"}
 	}

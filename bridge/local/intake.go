@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
@@ -55,6 +56,10 @@ const (
 const (
 	answerBusy   = `{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`
 	answerFailed = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+	// longestSubject leaves room in a line for what else is in it: the server ends a connection whose line is
+	// longer than it takes. A legal subject is much shorter.
+	longestSubject = server.MAX_CONTROL_LINE_SIZE / 2
+	answerTooLong  = `{"error":{"code":400,"err_code":10003,"description":"the subject is longer than any that goes to the cloud"}}`
 )
 
 // newIntake stores in the stream of a class. Nothing comes before listen.
@@ -100,7 +105,10 @@ func (i *intake) receive() {
 		case <-i.ended:
 			return
 		case m := <-i.in:
-			if !i.put(m) {
+			switch {
+			case len(m.Subject) > longestSubject:
+				i.answer(m.Reply, []byte(answerTooLong))
+			case !i.put(m):
 				i.answer(m.Reply, []byte(answerBusy))
 			}
 		}

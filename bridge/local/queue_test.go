@@ -180,7 +180,7 @@ func TestForeignConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = r.store.Queue(testContext(t), "pump", mapping.Telemetry)
-	if err == nil || !containsAll(err.Error(), []string{"stream FLEETS_UP_TELEMETRY", "fleets.up.pump.shadow.>", "nats consumer ls FLEETS_UP_TELEMETRY"}) {
+	if err == nil || !containsAll(err.Error(), []string{"stream FLEETS_UP_TELEMETRY", "fleets.up.pump.>", "nats consumer ls FLEETS_UP_TELEMETRY"}) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -29,7 +29,7 @@ type StoreConfig struct {
 	Relaxed bool
 	// Intake is a connection of its own to a server that ends with this process: the bridge then stores
 	// what programs publish, in groups, but for a relaxed class, and closes it. nil: the streams take it
-	// themselves.
+	// themselves, and a message id counts for all Things.
 	Intake *nats.Conn
 	// Working is the server's, for Intake; nil: it always works.
 	Working      func() context.Context
@@ -74,8 +74,8 @@ type Store struct {
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
 	toDown, toDead *publisher
-	// nil where the stream takes what is published itself
-	intakes    [len(mapping.Classes)]*intake
+	intakes        [len(mapping.Classes)]*intake // nil: the stream takes what is published itself
+	// nil without an intake, and where that stores no groups
 	handovers  [len(mapping.Classes)]*handover
 	forgetters [len(mapping.Classes)]*forgetter
 
@@ -120,13 +120,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
 	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
-	for class, h := range s.handovers {
-		if h == nil {
-			continue
-		}
-		in := s.newIntake(mapping.Class(class))
-		s.intakes[class], s.forgetters[class] = in, newForgetter(s.up[class], h, cfg.working)
-		if err := in.listen(classSubjects(cfg.Subjects, cfg.Things, mapping.Class(class))); err != nil {
+	if cfg.Intake != nil {
+		if err := s.takeIn(); err != nil {
 			s.Close()
 			return nil, err
 		}

@@ -29,9 +29,9 @@ func TestStreams(t *testing.T) {
 		age        time.Duration
 		duplicates time.Duration
 	}{
-		{"FLEETS_UP_CONTROL", "_fleets.up.pump.commands.> _fleets.up.pump.jobs.> _fleets.up.com=2Eacme=207.commands.> _fleets.up.com=2Eacme=207.jobs.>",
+		{"FLEETS_UP_CONTROL", "_fleets.up.*.commands.> _fleets.up.*.jobs.>",
 			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, 0, 2 * time.Minute},
-		{"FLEETS_UP_TELEMETRY", "_fleets.up.pump.shadow.> _fleets.up.pump.events.> _fleets.up.com=2Eacme=207.shadow.> _fleets.up.com=2Eacme=207.events.>",
+		{"FLEETS_UP_TELEMETRY", "_fleets.up.*.shadow.> _fleets.up.*.events.>",
 			jetstream.WorkQueuePolicy, jetstream.DiscardNew, 1 << 30, 0, 2 * time.Minute},
 		{"FLEETS_DOWN", "_fleets.down.>", jetstream.LimitsPolicy, jetstream.DiscardOld, 1 << 20, time.Minute, time.Minute},
 		{"FLEETS_DEAD", "_fleets.dead.>", jetstream.LimitsPolicy, jetstream.DiscardOld, 1 << 30, 0, 2 * time.Minute},

@@ -60,11 +60,11 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 			s.PersistMode = jetstream.AsyncPersistMode
 		}
 		s.Subjects = classSubjects(c.Subjects, c.Things, class)
-		if c.Intake != nil && s.PersistMode != jetstream.AsyncPersistMode {
+		if c.Intake != nil { // which takes for these Things only
 			public := c.Subjects.Space(mapping.SpaceUp)
-			s.Subjects = internals(s.Subjects)
+			s.Subjects = internals(c.Subjects.EveryClass(class))
 			s.SubjectTransform = &jetstream.SubjectTransformConfig{Source: internal(public), Destination: public}
-			s.AllowAtomicPublish = true
+			s.AllowAtomicPublish = batchable(s.PersistMode)
 		}
 		out = append(out, s)
 	}
@@ -78,6 +78,9 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	}
 	return out
 }
+
+// batchable tells whether the server takes atomic batches for a stream of this mode.
+func batchable(m jetstream.PersistModeType) bool { return m != jetstream.AsyncPersistMode }
 
 // classSubjects lists what programs may publish in one class.
 func classSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Class) (out []string) {
@@ -94,14 +97,6 @@ func internals(public []string) []string {
 	out := make([]string, len(public))
 	for i, s := range public {
 		out[i] = internal(s)
-	}
-	return out
-}
-
-func publics(internal []string) []string {
-	out := make([]string, len(internal))
-	for i, s := range internal {
-		out[i] = s[len("_"):]
 	}
 	return out
 }
@@ -174,13 +169,8 @@ func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stre
 	if n := have.CachedInfo().State.Msgs; n > 0 {
 		c.log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
 			"stream", want.Name, "messages", n, "persist_mode", have.CachedInfo().Config.PersistMode.String())
-		is := have.CachedInfo().Config
-		want.PersistMode = is.PersistMode
-		if want.SubjectTransform == nil { // taken in for programs until then
-			want.SubjectTransform, want.AllowAtomicPublish, want.Subjects = is.SubjectTransform, is.AllowAtomicPublish, internals(want.Subjects)
-		} else {
-			want.SubjectTransform, want.AllowAtomicPublish, want.Subjects = nil, false, publics(want.Subjects)
-		}
+		want.PersistMode = have.CachedInfo().Config.PersistMode
+		want.AllowAtomicPublish = want.SubjectTransform != nil && batchable(want.PersistMode)
 		return have, nil
 	}
 	if err := js.DeleteStream(ctx, want.Name); err != nil {

@@ -19,15 +19,12 @@ func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
 		return errors.New("things is empty, name at least one")
 	}
 	for _, class := range mapping.Classes {
-		public, in := classSubjects(s.cfg.Subjects, things, class), s.intakes[class]
-		err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) {
-			is.Config.Subjects = public
-			if in != nil {
-				is.Config.Subjects = internals(public)
-			}
-		})
-		if err == nil && in != nil {
+		public := classSubjects(s.cfg.Subjects, things, class)
+		var err error
+		if in := s.intakes[class]; in != nil {
 			err = in.listen(public)
+		} else {
+			err = s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public })
 		}
 		if err != nil {
 			return err

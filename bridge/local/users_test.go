@@ -53,6 +53,11 @@ func TestUserCheck(t *testing.T) {
 
 func withUsers(t *testing.T, users ...User) *rig {
 	t.Helper()
+	return withUsersAt(t, StoreConfig{}, users...)
+}
+
+func withUsersAt(t *testing.T, store StoreConfig, users ...User) *rig {
+	t.Helper()
 	for i := range users {
 		if users[i].Password == "" && users[i].NKey == "" {
 			users[i].Password = "secret"
@@ -61,7 +66,8 @@ func withUsers(t *testing.T, users ...User) *rig {
 			users[i].Things = []mapping.Thing{"a"}
 		}
 	}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	store.Things = []mapping.Thing{"a", "b"}
+	r := newRigWith(t, ServerConfig{Users: users}, store)
 	clerk, err := ServeUsers(r.nc, r.subjects, users, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +217,7 @@ func TestWhatUsersDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = nc.Flush()
-	reply, err := NewHandlers(r.nc, r.subjects).Call(ctx, bridge.Call{Thing: "a", Action: "purge", Execution: "e"})
+	reply, err := call(ctx, r, bridge.Call{Thing: "a", Action: "purge", Execution: "e"})
 	if err != nil || string(reply.Payload) != "done" {
 		t.Errorf("command: %+v, %v", reply, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
@@ -21,7 +22,8 @@ import (
 // what `fleetbridge acl` prints.
 type yard struct {
 	*rig
-	url string
+	url     string
+	service *Service
 }
 
 // inYards runs a test in both.
@@ -36,7 +38,7 @@ func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
 	things := []mapping.Thing{"a", "b", "c"}
 	t.Run("embedded", func(t *testing.T) {
 		r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: things})
-		f(t, (&yard{r, r.server.URL()}).serve(users))
+		f(t, (&yard{rig: r, url: r.server.URL()}).serve(users))
 	})
 	t.Run("external", func(t *testing.T) {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
@@ -48,7 +50,7 @@ func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
 		}
 		t.Cleanup(r.nc.Close)
 		r.store = r.open(r.nc, StoreConfig{Things: things})
-		f(t, (&yard{r, s.ClientURL()}).serve(users))
+		f(t, (&yard{rig: r, url: s.ClientURL()}).serve(users))
 	})
 }
 
@@ -97,6 +99,7 @@ func (y *yard) serve(users []User) *yard {
 		y.t.Fatal(err)
 	}
 	y.t.Cleanup(func() { _ = s.Close() })
+	y.service = s
 	return y
 }
 
@@ -133,7 +136,17 @@ func (y *yard) hint(thing mapping.Thing, payload string) {
 func (y *yard) call(thing mapping.Thing, action string) (bridge.Reply, error) {
 	ctx, cancel := context.WithTimeout(y.t.Context(), 10*time.Second)
 	defer cancel()
-	return NewHandlers(y.nc, y.subjects).Call(ctx, bridge.Call{Thing: thing, Action: action, Execution: "e"})
+	return call(ctx, y.rig, bridge.Call{Thing: thing, Action: action, Execution: "e"})
+}
+
+// call runs a command as the bridge does.
+func call(ctx context.Context, r *rig, c bridge.Call) (bridge.Reply, error) {
+	l, err := NewHandlers(r.nc, r.subjects).Listen(c.Thing, nuid.Next())
+	if err != nil {
+		return bridge.Reply{}, err
+	}
+	defer l.Close()
+	return l.Call(ctx, c)
 }
 
 func flush(t *testing.T, conns ...*nats.Conn) {
