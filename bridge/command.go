@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,9 +81,11 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
+		e.hangUp()
 		return
 	}
 	c.running.Go(func() {
+		defer e.hangUp()
 		select {
 		case c.slots <- struct{}{}:
 			defer func() { <-c.slots }()
@@ -98,6 +101,11 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 // Resume takes up what the last run left open. What has an answer in the outbox is taken up when that has
 // gone without becoming the response: it was no valid one, or too late, and is a dead letter.
 func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
+	for _, e := range left { // first of all, because what is answered to nobody is lost
+		if err := c.open(e); err != nil {
+			return err
+		}
+	}
 	for _, e := range left {
 		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
 		if err != nil {
@@ -110,6 +118,8 @@ func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 		go func() {
 			if c.unanswered(ctx, e) {
 				c.Start(ctx, e)
+			} else {
+				e.hangUp()
 			}
 		}()
 	}
@@ -179,11 +189,16 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 }
 
 // call returns the response payload, or nil when ctx ended first, and the trace that the response belongs
-// to.
+// to. A handler that an earlier run called may still be at it: it has HandlerWait to reply before another is
+// called, and its reply counts after that, too.
 func (c *Commands) call(ctx context.Context, e *Execution) ([]byte, Trace) {
 	giveUp := time.Now().Add(c.Policy.HandlerWait)
+	wait := time.Duration(0)
+	if e.left {
+		wait = c.Policy.HandlerWait
+	}
 	for pause := pauseMin; ; pause = min(2*pause, time.Second) {
-		reply, err := c.Handlers.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
+		reply, err := c.attempt(ctx, e, wait)
 		switch {
 		case err == nil:
 			if reply.Trace == (Trace{}) {
@@ -203,10 +218,37 @@ func (c *Commands) call(ctx context.Context, e *Execution) ([]byte, Trace) {
 		default:
 			c.Log.Debug("command call failed", "execution", e.ID, "error", err)
 		}
-		if sleep(ctx, pause) != nil {
-			return nil, e.Trace
+		wait = pause
+	}
+}
+
+// attempt waits this long for the reply to an earlier call, and then makes one more.
+func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration) (Reply, error) {
+	if err := c.open(e); err != nil {
+		_ = sleep(ctx, max(wait, pauseMin))
+		return Reply{}, err
+	}
+	if wait > 0 {
+		waiting, cancel := context.WithTimeout(ctx, wait)
+		reply, err := e.line.Wait(waiting)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return reply, err
 		}
 	}
+	return e.line.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
+}
+
+// open listens for replies, from now until hangUp.
+func (c *Commands) open(e *Execution) (err error) {
+	if e.line != nil {
+		return nil
+	}
+	if e.Reply == "" {
+		e.Reply = rand.Text()
+	}
+	e.line, err = c.Handlers.Listen(c.Thing, e.Reply)
+	return err
 }
 
 // reply turns a handler's reply into the response payload.

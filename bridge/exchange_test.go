@@ -184,3 +184,77 @@ func TestGivingUpInTheQueue(t *testing.T) {
 		}
 	})
 }
+
+// A token that is null is none to match by, and comes back to a caller who sent it.
+func TestNullToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newExchange()
+		first := a.ask(t.Context(), at(mapping.JobsGet, ""), `{"clientToken":null}`)
+		synctest.Wait()
+		if token := gjson.GetBytes(a.messages()[0].Payload, "clientToken"); token.Type != gjson.String {
+			t.Errorf("token on the wire: %s", token.Raw)
+		}
+		if !a.reply(0, mapping.JobsGetAccepted, `{"clientToken":null,"n":1}`) {
+			t.Fatal("an answer whose token is null was not taken")
+		}
+		if got := <-first; got.payload != `{"clientToken":null,"n":1}` {
+			t.Errorf("got %+v", got)
+		}
+		second := a.ask(t.Context(), at(mapping.JobsGet, ""), `{}`)
+		synctest.Wait()
+		a.reply(1, mapping.JobsGetAccepted, `{"clientToken":null,"n":2}`)
+		if got := <-second; got.payload != `{"n":2}` {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// late asks about a job and gives up; it returns the token on the wire.
+func (a *answers) late(t *testing.T, job string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got := <-a.ask(ctx, at(mapping.JobGet, job), `{"clientToken":"mine"}`); !errors.Is(got.err, context.DeadlineExceeded) {
+		t.Fatalf("got %+v, want a deadline", got)
+	}
+	all := a.messages()
+	return gjson.GetBytes(all[len(all)-1].Payload, "clientToken").String()
+}
+
+// came hands in a late answer and returns the token that it goes on with.
+func (a *answers) came(job, token string) string {
+	m, _ := a.x.Answer(Message{Address: at(mapping.JobGetAccepted, job), Payload: []byte(`{"clientToken":"` + token + `"}`)})
+	return gjson.GetBytes(m.Payload, "clientToken").String()
+}
+
+// Tokens of those who gave up are kept for ten minutes, a thousand of them, and used once.
+func TestLateTokensAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newExchange()
+		old, kept := a.late(t, "old"), a.late(t, "kept")
+		time.Sleep(lateFor - 30*time.Second)
+		if got := a.came("kept", kept); got != "mine" {
+			t.Errorf("after nine minutes: token %s", got)
+		}
+		if got := a.came("kept", kept); got != kept {
+			t.Errorf("a second answer: token %s", got)
+		}
+		time.Sleep(time.Minute)
+		young := a.late(t, "young")
+		if got := a.came("old", old); got != old {
+			t.Errorf("after more than ten minutes: token %s", got)
+		}
+		if got := a.came("young", young); got != "mine" {
+			t.Errorf("at once: token %s", got)
+		}
+		for i := range lateMax + 10 {
+			w := &waiter{token: fmt.Sprint(i)}
+			a.x.mu.Lock()
+			a.x.remember(w)
+			a.x.mu.Unlock()
+		}
+		if len(a.x.late) != lateMax {
+			t.Errorf("%d tokens are kept, want %d", len(a.x.late), lateMax)
+		}
+	})
+}

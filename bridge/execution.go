@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,11 +30,22 @@ type Execution struct {
 	Received time.Time     `json:"received"`
 	Deadline time.Time     `json:"deadline"`
 	Trace    Trace         `json:"trace"`
+	Reply    string        `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
 	answered chan struct{} // closed when a response was claimed
+	left     bool          // a handler of an earlier run may be at it
+	line     Line
 }
 
 // Answered is closed as soon as somebody's response for the execution has been taken.
 func (e *Execution) Answered() <-chan struct{} { return e.answered }
+
+// hangUp ends its line, if there is one.
+func (e *Execution) hangUp() {
+	if e.line != nil {
+		e.line.Close()
+		e.line = nil
+	}
+}
 
 // claim is the value of a done key: which message is the one response.
 type claim struct {
@@ -49,6 +61,7 @@ func LoadExecutions(ctx context.Context, t mapping.Thing, b Bucket) (*Executions
 		if err := json.Unmarshal(value, e); err != nil {
 			return fmt.Errorf("execution %s is damaged, delete its key to go on without it: %w", key, err)
 		}
+		e.left = e.Reply != ""
 		left = append(left, e)
 		return nil
 	})
@@ -101,7 +114,7 @@ func (x *Executions) done(ctx context.Context, id string) (bool, error) {
 // Begin notes, in memory, that a request is being taken, so that a redelivery which comes before
 // Open has ended is known as one.
 func (x *Executions) Begin(e *Execution) {
-	e.answered = make(chan struct{})
+	e.answered, e.Reply = make(chan struct{}), rand.Text()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.open[e.ID] = e

@@ -187,7 +187,14 @@ func (o *outbox) payloads() (out []string) {
 // handler serves commands with a function.
 type handler func(ctx context.Context, c Call) (Reply, error)
 
-func (h handler) Call(ctx context.Context, c Call) (Reply, error) { return h(ctx, c) }
+func (h handler) Listen(mapping.Thing, string) (Line, error) { return deafLine{h}, nil }
+
+// deafLine hears no reply to an earlier call.
+type deafLine struct{ handler }
+
+func (l deafLine) Call(ctx context.Context, c Call) (Reply, error) { return l.handler(ctx, c) }
+func (deafLine) Wait(ctx context.Context) (Reply, error)           { <-ctx.Done(); return Reply{}, ctx.Err() }
+func (deafLine) Close()                                            {}
 
 // fates collects what an Observer is told.
 type fates struct {

@@ -18,6 +18,15 @@ type Leases struct {
 	thing  mapping.Thing
 	bucket Bucket
 	mu     sync.Mutex // one change at a time
+	taken  uint64     // how many leases were taken
+	// fresh has the leases, by job, whose execution was handed out once in this run, each with its number.
+	fresh map[string]uint64
+}
+
+// Hold is what Take found out.
+type Hold struct {
+	Worker string // who has the execution; empty: nobody
+	taken  uint64 // the lease's number, if this Take made it
 }
 
 // Lease is the value in the bucket FLEETS_LEASES.
@@ -28,7 +37,9 @@ type Lease struct {
 }
 
 // NewLeases reads and writes leases in the bucket.
-func NewLeases(t mapping.Thing, b Bucket) *Leases { return &Leases{thing: t, bucket: b} }
+func NewLeases(t mapping.Thing, b Bucket) *Leases {
+	return &Leases{thing: t, bucket: b, fresh: map[string]uint64{}}
+}
 
 func (l *Leases) key(job string) string {
 	return mapping.Token(string(l.thing)) + "." + mapping.Token(job)
@@ -50,26 +61,47 @@ func (l *Leases) Holder(ctx context.Context, job string) (Lease, bool, error) {
 	return lease, true, nil
 }
 
-// Take leases an execution to a worker, unless another worker has this very execution: then it returns
-// false and that worker's name. A lease of an earlier execution of the job is replaced.
-func (l *Leases) Take(ctx context.Context, job string, want Lease) (ok bool, holder string, err error) {
+// Take leases an execution to a worker, unless somebody has this very execution: then the lease stays as it
+// is. A lease of another run of the job is over, also when the worker has no name and gets no lease.
+func (l *Leases) Take(ctx context.Context, job string, want Lease) (Hold, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	have, held, err := l.Holder(ctx, job)
 	if err != nil {
-		return false, "", err
+		return Hold{}, err
 	}
 	if held && have.Execution == want.Execution {
-		return have.Worker == want.Worker, have.Worker, nil
+		if have.Worker == want.Worker {
+			delete(l.fresh, job)
+		}
+		return Hold{Worker: have.Worker}, nil
 	}
 	if want.Worker == "" {
-		return true, "", nil
+		if held {
+			err = l.drop(ctx, job)
+		}
+		return Hold{}, err
 	}
 	value, err := json.Marshal(want)
 	if err != nil {
-		return false, "", err
+		return Hold{}, err
 	}
-	return true, want.Worker, l.bucket.Put(ctx, l.key(job), value)
+	if err := l.bucket.Put(ctx, l.key(job), value); err != nil {
+		return Hold{}, err
+	}
+	l.taken++
+	l.fresh[job] = l.taken
+	return Hold{Worker: want.Worker, taken: l.taken}, nil
+}
+
+// GiveBack ends the lease that a Take made and nobody heard of, unless its worker has asked again since.
+func (l *Leases) GiveBack(ctx context.Context, job string, h Hold) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.taken == 0 || l.fresh[job] != h.taken {
+		return nil
+	}
+	return l.drop(ctx, job)
 }
 
 // Release ends the lease of a job, if there is one.
@@ -80,7 +112,16 @@ func (l *Leases) Release(ctx context.Context, job string) error {
 	if err != nil || !held {
 		return err
 	}
-	return l.bucket.Delete(ctx, l.key(job))
+	return l.drop(ctx, job)
+}
+
+// drop removes a lease. The caller holds the lock.
+func (l *Leases) drop(ctx context.Context, job string) error {
+	if err := l.bucket.Delete(ctx, l.key(job)); err != nil {
+		return err
+	}
+	delete(l.fresh, job)
+	return nil
 }
 
 // finalStatus tells the statuses after which a worker is done with an execution (protocol page: "Report

@@ -80,9 +80,19 @@ type Reply struct {
 
 // Handlers reaches the programs that serve commands.
 type Handlers interface {
-	// Call runs the command on one handler and waits for its reply until ctx ends. ErrNoHandler: nobody
-	// is subscribed now.
+	// Listen opens the line of an execution. token is the execution's; it is random, and the same in every run
+	// of the bridge, so that replies to the calls of an earlier run arrive, too.
+	Listen(t mapping.Thing, token string) (Line, error)
+}
+
+// Line is where the calls of one execution are answered. Whatever is answered first counts.
+type Line interface {
+	// Call runs the command on one handler and waits for a reply until ctx ends. ErrNoHandler: nobody is
+	// subscribed now.
 	Call(ctx context.Context, c Call) (Reply, error)
+	// Wait waits for a reply to an earlier call until ctx ends.
+	Wait(ctx context.Context) (Reply, error)
+	Close()
 }
 
 // ShadowAPI is the Fleets HTTP API, as far as a gateway needs it.

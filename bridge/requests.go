@@ -30,7 +30,10 @@ type Desk struct {
 	Leases   *Leases
 	Outbox   Outbox
 	Shadow   *Shadow
-	API      ShadowAPI // nil: none is configured
+	// Down and Graveyard take answers whose askers are gone.
+	Down      Sink
+	Graveyard Graveyard
+	API       ShadowAPI // nil: none is configured
 }
 
 // HeaderStale marks a shadow document that is the last known one, not the cloud's word of now.
@@ -93,7 +96,29 @@ func (d *Desk) handle(ctx context.Context, q Request) (Response, error) {
 	}
 	out, err := decide(ctx, q, payload, m.Payload)
 	out.Trace = m.Trace
+	giveBack := out.Unheard
+	out.Unheard = func(ctx context.Context) {
+		if giveBack != nil {
+			giveBack(ctx)
+		}
+		d.publish(ctx, m)
+	}
 	return out, err
+}
+
+// publish stores an answer whose asker is gone where one belongs that came too late: on its down subject.
+func (d *Desk) publish(ctx context.Context, m Message) {
+	stored := make(chan error, 1)
+	if d.Down.Send(ctx, m, func(err error) { stored <- err }) != nil {
+		return
+	}
+	select {
+	case err := <-stored:
+		if r := (*Rejection)(nil); errors.As(err, &r) { // larger than NATS takes
+			_ = buryAndWait(ctx, d.Graveyard, Letter{Message: m, Direction: mapping.Down, Rejection: r})
+		}
+	case <-ctx.Done():
+	}
 }
 
 // mayUpdate refuses an update of an execution that another worker has.
@@ -119,13 +144,16 @@ func (d *Desk) accepted(ctx context.Context, q Request, sent, answer []byte) (Re
 		if job == "" {
 			break
 		}
-		ok, holder, err := d.Leases.Take(ctx, job, Lease{Worker: q.Worker, Execution: number})
+		hold, err := d.Leases.Take(ctx, job, Lease{Worker: q.Worker, Execution: number})
 		if err != nil {
 			return Response{}, err
 		}
-		if !ok {
-			return Response{}, leasedTo(job, holder)
+		if hold.Worker != q.Worker {
+			return Response{}, leasedTo(job, hold.Worker)
 		}
+		return Response{Payload: answer, Unheard: func(ctx context.Context) {
+			_ = insist(ctx, func() error { return d.Leases.GiveBack(ctx, job, hold) })
+		}}, nil
 	case mapping.JobUpdate:
 		if err := d.release(ctx, q, sent); err != nil {
 			return Response{}, err

@@ -18,13 +18,16 @@ type counter struct {
 	desk   *Desk
 	link   *sink
 	outbox *outbox
+	down   *sink
+	dead   *graveyard
 }
 
 func newCounter(t *testing.T) *counter {
 	t.Helper()
-	c := &counter{link: &sink{}, outbox: &outbox{}}
+	c := &counter{link: &sink{}, outbox: &outbox{}, down: &sink{}, dead: &graveyard{}}
 	c.desk = &Desk{Thing: pump07, Catalog: catalog(t), Exchange: NewExchange(pump07, c.link, "test"),
-		Leases: NewLeases(pump07, newMemory()), Outbox: c.outbox, Shadow: newShadow(t, newMemory(), archive{})}
+		Leases: NewLeases(pump07, newMemory()), Outbox: c.outbox, Shadow: newShadow(t, newMemory(), archive{}),
+		Down: c.down, Graveyard: c.dead}
 	c.Requests = &Requests{Things: map[mapping.Thing]*Desk{pump07: c.desk}, Timeout: 10 * time.Second}
 	return c
 }
@@ -61,6 +64,7 @@ func TestRequestErrors(t *testing.T) {
 		{"bad event", Request{Address: at(mapping.Event, "boot"), Payload: []byte(`{}`)}, "", "", 400, ""},
 		{"no answer", Request{Address: at(mapping.JobsGet, "")}, "", "", 504, "no answer from the cloud within 10s"},
 		{"no answer in the caller's time", Request{Address: at(mapping.JobsGet, ""), Timeout: time.Second}, "", "", 504, "no answer from the cloud within 1s"},
+		{"no answer in the configured time", Request{Address: at(mapping.JobsGet, ""), Timeout: time.Hour}, "", "", 504, "no answer from the cloud within 10s"},
 		{"version conflict", Request{Address: at(mapping.JobUpdate, "j"), Payload: []byte(`{"status":"SUCCEEDED"}`)}, mapping.JobUpdateRejected,
 			`{"code":"VersionMismatch","message":"is 3","executionState":{"status":"IN_PROGRESS","versionNumber":3}}`, 409, "VersionMismatch: is 3"},
 		{"problem+json conflict", Request{Address: at(mapping.JobUpdate, "j"), Payload: []byte(`{"status":"SUCCEEDED"}`)}, mapping.JobUpdateRejected,

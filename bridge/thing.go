@@ -83,7 +83,8 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 		Name: c.Thing, Status: NewStatusBoard(c.Thing, p.Statuses),
 		ports: p, shadow: shadow, exchange: exchange, left: left,
 		gate: NewGate(p.Cloud), resync: make(chan struct{}, 1),
-		Desk: &Desk{Thing: c.Thing, Catalog: p.Catalog, Own: c.Own, Exchange: exchange, Leases: leases, Outbox: p.Outbox, Shadow: shadow, API: p.API},
+		Desk: &Desk{Thing: c.Thing, Catalog: p.Catalog, Own: c.Own, Exchange: exchange, Leases: leases, Outbox: p.Outbox, Shadow: shadow, API: p.API,
+			Down: p.Down, Graveyard: p.Graveyard},
 		commands: &Commands{Thing: c.Thing, Policy: c.Commands, Handlers: p.Handlers, Outbox: p.Outbox, Executions: executions,
 			Graveyard: p.Graveyard, Catalog: p.Catalog, Log: p.Log, slots: make(chan struct{}, commandSlots)},
 	}

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -199,6 +200,56 @@ func TestLateAnswerComesDown(t *testing.T) {
 	}
 }
 
+// The asker has died when the cloud answers in time: the answer is for everybody, with the caller's token,
+// and a lease that nobody knows of is not kept.
+func TestAnswerToAProgramThatIsGone(t *testing.T) {
+	s := open(t)
+	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ question, answer string }{
+		{"jobs.start-next", "jobs.start-next.accepted"}, {"jobs.get", "jobs.get.accepted"}, {"jobs.j1.get", "jobs.j1.get.accepted"}, {"jobs.j2.get", "jobs.j2.get.rejected"},
+	} {
+		down := s.subscribe("fleets.down.pump-07." + c.answer)
+		m := &nats.Msg{Subject: "fleets.req.pump-07." + c.question, Reply: nats.NewInbox(), Header: nats.Header{"Fleets-Worker": {"gone"}}, Data: []byte(`{"clientToken":"mine"}`)}
+		if err := s.nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		for gjson.GetBytes(s.next(down).Data, "clientToken").String() != "mine" { // the bridge asks for itself, too
+		}
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "b"); code != "" || gjson.GetBytes(answer.Data, "execution.jobId").String() != "j1" {
+		t.Errorf("%s %s", code, answer.Data)
+	}
+}
+
+// A worker that ends its job over the stored subject gives its lease back.
+func TestRawFinalUpdateEndsTheLease(t *testing.T) {
+	s := open(t)
+	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "a"); code != "" {
+		t.Fatalf("%s %s", code, answer.Data)
+	}
+	leases, err := s.js.KeyValue(s.context(), "FLEETS_LEASES")
+	if err != nil {
+		t.Fatal(err)
+	}
+	update := func(status string) {
+		s.publish("fleets.up.pump-07.jobs.j1.update", `{"status":"`+status+`"}`)
+		s.arrives("$emqx/things/pump-07/jobs/j1/update", `{"status":"`+status+`"}`)
+	}
+	update("IN_PROGRESS")
+	if e, err := leases.Get(s.context(), "pump-07.j1"); err != nil || gjson.GetBytes(e.Value(), "worker").String() != "a" {
+		t.Errorf("after progress: %v, %v", e, err)
+	}
+	update("SUCCEEDED")
+	if e, err := leases.Get(s.context(), "pump-07.j1"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("after the end: %v, %v", e, err)
+	}
+}
+
 // Leases survive a restart.
 func TestLeaseAcrossARestart(t *testing.T) {
 	s := open(t)
@@ -287,6 +338,40 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	s.start()
 	if x, err := s.sim.WaitCommand(s.context(), id); err != nil || x.Status != "SUCCEEDED" || runs != 1 {
 		t.Errorf("%+v %v after %d runs", x, err, runs)
+	}
+}
+
+// A handler that is at it while the bridge is started again is not called once more, and its reply counts.
+func TestHandlerOutlivesTheBridge(t *testing.T) {
+	s := open(t, edit(func(c *gateway.Config) { c.Commands.HandlerWait = 20 * time.Second }))
+	s.cfg.NATS.Embedded.Listen = strings.TrimPrefix(s.gw.NATSURL(), "nats://") // where the program comes back to
+	program, err := nats.Connect(s.gw.NATSURL(), nats.ReconnectWait(20*time.Millisecond), nats.MaxReconnects(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	calls := make(chan *nats.Msg, 8)
+	if _, err := program.ChanSubscribe("fleets.cmd.pump-07.slow", calls); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := <-calls
+	s.restart()
+	if err := program.FlushWithContext(s.context()); err != nil { // it is back
+		t.Fatal(err)
+	}
+	s.ready()
+	if err := call.Respond([]byte(`{"status":"SUCCEEDED","result":{"call":1}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if x, err := s.sim.WaitCommand(s.context(), id); err != nil || x.Status != "SUCCEEDED" || gjson.GetBytes(x.Result, "call").Int() != 1 || len(calls) > 0 {
+		t.Errorf("%+v %v after %d more calls", x, err, len(calls))
 	}
 }
 

@@ -2,12 +2,10 @@ package local
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
@@ -23,22 +21,55 @@ func NewHandlers(nc *nats.Conn, subjects mapping.Subjects) bridge.Handlers {
 	return handlers{nc, subjects}
 }
 
-// Call is bridge.Handlers. When several programs subscribe without a queue group, all of them run the
+// replyRoom is how many replies to one execution are kept while the first is being read: several come if
+// programs subscribe without a queue group.
+const replyRoom = 64
+
+// line is bridge.Line. Its subject is the Thing's: a program that may serve the Thing's commands can
+// answer there from its own account, and nobody else.
+type line struct {
+	handlers
+	subject string
+	sub     *nats.Subscription
+	replies chan *nats.Msg
+}
+
+// Listen is bridge.Handlers.
+func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
+	l := &line{handlers: h, subject: replySpace(h.subjects) + mapping.Token(string(t)) + "." + token, replies: make(chan *nats.Msg, replyRoom)}
+	var err error
+	if l.sub, err = h.nc.ChanSubscribe(l.subject, l.replies); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Call is bridge.Line. When several programs subscribe without a queue group, all of them run the
 // command and the first reply counts.
-func (h handlers) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
-	m := nats.NewMsg(h.subjects.Command(c.Thing, c.Action))
-	m.Data = c.Payload
+func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
+	m := nats.NewMsg(l.subjects.Command(c.Thing, c.Action))
+	m.Reply, m.Data = l.subject, c.Payload
 	m.Header.Set(HeaderExecution, c.Execution)
 	if !c.Deadline.IsZero() {
 		m.Header.Set(HeaderDeadline, c.Deadline.UTC().Format(time.RFC3339Nano))
 	}
 	setTrace(m.Header, c.Trace)
-	answer, err := h.request(ctx, c.Thing, m)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return bridge.Reply{}, bridge.ErrNoHandler
-	}
-	if err != nil {
+	if err := l.nc.PublishMsg(m); err != nil {
 		return bridge.Reply{}, err
+	}
+	return l.Wait(ctx)
+}
+
+// Wait is bridge.Line.
+func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
+	var answer *nats.Msg
+	select {
+	case answer = <-l.replies:
+	case <-ctx.Done():
+		return bridge.Reply{}, ctx.Err()
+	}
+	if nobodyThere(answer) {
+		return bridge.Reply{}, bridge.ErrNoHandler
 	}
 	reply := bridge.Reply{Payload: answer.Data, ErrorCode: header(answer.Header, micro.ErrorCodeHeader), Error: header(answer.Header, micro.ErrorHeader), Trace: traceOf(answer.Header)}
 	if reply.Error != "" && reply.ErrorCode == "" {
@@ -47,29 +78,5 @@ func (h handlers) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error)
 	return reply, nil
 }
 
-// request is nats.Conn's, but with a reply subject of the Thing's, under which a program that may serve
-// the Thing's commands can answer from its own account, and nobody else.
-func (h handlers) request(ctx context.Context, t mapping.Thing, m *nats.Msg) (*nats.Msg, error) {
-	m.Reply = replySpace(h.subjects) + mapping.Token(string(t)) + "." + nuid.Next()
-	answers := make(chan *nats.Msg, 1)
-	sub, err := h.nc.ChanSubscribe(m.Reply, answers)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = sub.Unsubscribe() }() // or the server has, after the first answer
-	if err := sub.AutoUnsubscribe(1); err != nil {
-		return nil, err
-	}
-	if err := h.nc.PublishMsg(m); err != nil {
-		return nil, err
-	}
-	select {
-	case answer := <-answers:
-		if len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
-			return nil, nats.ErrNoResponders
-		}
-		return answer, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+// Close is bridge.Line.
+func (l *line) Close() { _ = l.sub.Unsubscribe() }

@@ -31,6 +31,7 @@ type Service struct {
 	subjects mapping.Subjects
 	handler  bridge.RequestHandler
 	micro    micro.Service
+	audience *audience
 	slots    chan struct{}
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -47,11 +48,15 @@ func Serve(nc *nats.Conn, subjects mapping.Subjects, h bridge.RequestHandler, ve
 }
 
 func (s *Service) start(version string) (err error) {
+	if s.audience, err = newAudience(s.nc); err != nil {
+		return fmt.Errorf("request service: %w", err)
+	}
 	s.micro, err = micro.AddService(s.nc, micro.Config{
 		Name: ServiceName, Version: semver(version), Description: "EMQX Fleets for the programs of this gateway",
 		Metadata: map[string]string{"prefix": s.subjects.Prefix()},
 	})
 	if err != nil {
+		s.audience.close()
 		return fmt.Errorf("request service: %w", err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -111,6 +116,7 @@ func (s *Service) Close() error {
 	err := s.micro.Stop()
 	s.cancel()
 	s.running.Wait()
+	s.audience.close()
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		return nil
 	}
@@ -138,7 +144,11 @@ func (s *Service) serve(r micro.Request, shadowGet bool) {
 	s.running.Go(func() {
 		defer func() { <-s.slots }()
 		response, err := s.handler.Handle(s.ctx, request)
-		s.respond(r.Reply(), response, err)
+		if response.Unheard == nil {
+			s.respond(r.Reply(), response, err)
+		} else if !s.audience.hears(s.ctx, s.answer(r.Reply(), response, err)) {
+			response.Unheard(s.ctx)
+		}
 	})
 }
 
@@ -173,9 +183,14 @@ func badRequest(format string, args ...any) error {
 	return &bridge.RequestError{Code: bridge.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
-// respond sends the answer. One that NATS can't carry becomes an error; one that can't be sent at all
-// is lost with the connection, and so is the program that waits for it.
+// respond sends the answer. One that can't be sent at all is lost with the connection, and so is the
+// program that waits for it.
 func (s *Service) respond(reply string, response bridge.Response, err error) {
+	_ = s.nc.PublishMsg(s.answer(reply, response, err))
+}
+
+// answer spells a response. One that NATS can't carry becomes an error.
+func (s *Service) answer(reply string, response bridge.Response, err error) *nats.Msg {
 	m := &nats.Msg{Subject: reply, Data: response.Payload, Header: nats.Header{}}
 	for k, v := range response.Header {
 		m.Header.Set(k, oneLine(v, maxLine))
@@ -187,7 +202,7 @@ func (s *Service) respond(reply string, response bridge.Response, err error) {
 		m.Data, m.Header = errorAnswer(err)
 	}
 	setTrace(m.Header, response.Trace)
-	_ = s.nc.PublishMsg(m)
+	return m
 }
 
 const internalError = 500

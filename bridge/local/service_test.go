@@ -265,10 +265,9 @@ func TestSemver(t *testing.T) {
 func TestHandlers(t *testing.T) {
 	r := newRig(t, "com.acme")
 	nc := r.program()
-	h := NewHandlers(r.nc, r.subjects)
 	deadline := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	call := bridge.Call{Thing: "com.acme", Execution: "e/1", Action: "set temp", Payload: []byte(`{"n": 1.0}`), Deadline: deadline, Trace: bridge.Trace{Parent: "p", State: "s"}}
-	if _, err := h.Call(testContext(t), call); !errors.Is(err, bridge.ErrNoHandler) {
+	command := bridge.Call{Thing: "com.acme", Execution: "e/1", Action: "set temp", Payload: []byte(`{"n": 1.0}`), Deadline: deadline, Trace: bridge.Trace{Parent: "p", State: "s"}}
+	if _, err := call(testContext(t), r, command); !errors.Is(err, bridge.ErrNoHandler) {
 		t.Errorf("nobody: %v", err)
 	}
 	got := make(chan *nats.Msg, 1)
@@ -294,7 +293,7 @@ func TestHandlers(t *testing.T) {
 		{&nats.Msg{Header: nats.Header{"Nats-Service-Error": {"locked"}}}, bridge.Reply{ErrorCode: "500", Error: "locked"}},
 	} {
 		answer.Store(c.answer)
-		reply, err := h.Call(testContext(t), call)
+		reply, err := call(testContext(t), r, command)
 		if err != nil || string(reply.Payload) != string(c.want.Payload) || reply.ErrorCode != c.want.ErrorCode || reply.Error != c.want.Error {
 			t.Errorf("%+v, %v", reply, err)
 		}
@@ -307,7 +306,48 @@ func TestHandlers(t *testing.T) {
 	answer.Store(nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-got; cancel() }()
-	if _, err := h.Call(ctx, call); !errors.Is(err, context.Canceled) {
+	if _, err := call(ctx, r, command); !errors.Is(err, context.Canceled) {
 		t.Errorf("no answer: %v", err)
 	}
+}
+
+// What a handler replies to the call of a bridge that is gone, the next one hears, between accounts too.
+func TestReplyToAnEarlierCall(t *testing.T) {
+	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+		calls := make(chan *nats.Msg, 1)
+		alice := y.as("alice")
+		if _, err := alice.ChanSubscribe("fleets.cmd.a.purge", calls); err != nil {
+			t.Fatal(err)
+		}
+		flush(t, alice)
+		h := NewHandlers(y.nc, y.subjects)
+		first, err := h.Listen("a", "secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(testContext(t))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := first.Call(ctx, bridge.Call{Thing: "a", Action: "purge", Execution: "e"})
+			ended <- err
+		}()
+		call := <-calls
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		first.Close()
+		second, err := h.Listen("a", "secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		flush(t, y.nc)
+		if err := call.Respond([]byte("done")); err != nil {
+			t.Fatal(err)
+		}
+		if reply, err := second.Wait(testContext(t)); err != nil || string(reply.Payload) != "done" {
+			t.Errorf("%+v, %v", reply, err)
+		}
+	})
 }

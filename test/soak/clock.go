@@ -236,10 +236,18 @@ func (c *clockSite) Enqueue(_ context.Context, a mapping.Address, _ []byte, _ br
 // Pending is bridge.Outbox.
 func (c *clockSite) Pending(context.Context, mapping.Address) (bool, error) { return false, nil }
 
-// Call is bridge.Handlers.
-func (c *clockSite) Call(context.Context, bridge.Call) (bridge.Reply, error) {
-	return bridge.Reply{}, nil
+// Listen is bridge.Handlers.
+func (c *clockSite) Listen(mapping.Thing, string) (bridge.Line, error) { return clockLine{}, nil }
+
+// clockLine is a handler that is done at once.
+type clockLine struct{}
+
+func (clockLine) Call(context.Context, bridge.Call) (bridge.Reply, error) { return bridge.Reply{}, nil }
+func (clockLine) Wait(ctx context.Context) (bridge.Reply, error) {
+	<-ctx.Done()
+	return bridge.Reply{}, ctx.Err()
 }
+func (clockLine) Close() {}
 
 // Outcome is bridge.Observer.
 func (c *clockSite) Outcome(bridge.Fate) {}
