@@ -43,13 +43,13 @@ func (p CommandPolicy) deadline(payload []byte, received time.Time) time.Time {
 		return received.Add(p.DefaultTTL)
 	}
 	start, ok := mapping.Moment(gjson.GetBytes(payload, "timestamp"))
-	if !ok {
+	if !ok || start.Sub(received) > maxTTL { // or a year of five digits, which no record of an execution can hold
 		start = received
 	}
 	return start.Add(time.Duration(min(max(ttl.Float(), 0), maxTTL.Seconds()) * float64(time.Second)))
 }
 
-// maxTTL keeps absurd ttl values from overflowing.
+// maxTTL keeps absurd ttl and timestamp values from overflowing.
 const maxTTL = 10 * 365 * 24 * time.Hour
 
 // Commands runs executions on local handlers: at most one at a time for each, until somebody's response

@@ -29,7 +29,7 @@ type Downward struct {
 // Decide checks a message and finds out whether programs should see it.
 func (d *Downward) Decide(ctx context.Context, dv Delivery) (Decision, error) {
 	switch {
-	case errors.Is(dv.Err, mapping.ErrOwnEcho):
+	case errors.Is(dv.Err, mapping.ErrOwnEcho), errors.Is(dv.Err, mapping.ErrReportAnswer):
 		return drop(Duplicate), nil
 	case dv.Err != nil:
 		return Decision{}, dv.Err

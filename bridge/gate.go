@@ -8,18 +8,23 @@ import (
 	"fleetbridge/mapping"
 )
 
-// Gate holds shadow messages back between a connection and the GET that tells which of them are stale,
-// while everything else passes. It is a Source in front of a Source; what it holds is bounded by what
+// Gate holds shadow messages back between a connection and the GET that tells which of them are stale, and
+// during every other GET, while everything else passes. It is a Source in front of a Source; what it holds is bounded by what
 // its source hands out unsettled: a few connections' at most, as Kept forgets those before.
 type Gate struct {
 	source Source
 	held   []held // of the taker
 
+	pauses chan struct{} // holds one: whose pause it is
+
 	mu     sync.Mutex
 	closed bool
-	closes int    // how often it was closed
-	void   int    // what was held before this close comes again
-	opened func() // set while the taker waits at a closed gate
+	paused bool
+	closes int           // how often it was closed
+	void   int           // what was held before this close comes again
+	opened func()        // set while the taker waits at a closed gate
+	busy   bool          // the taker is moving what the open gate let through
+	idle   chan struct{} // set while a pause waits for the taker; closed when it is back
 }
 
 // held is a delivery, and the close before it was held.
@@ -29,7 +34,7 @@ type held struct {
 }
 
 // NewGate makes an open gate.
-func NewGate(s Source) *Gate { return &Gate{source: s} }
+func NewGate(s Source) *Gate { return &Gate{source: s, pauses: make(chan struct{}, 1)} }
 
 // Close holds shadow messages back from now on.
 func (g *Gate) Close() {
@@ -62,9 +67,71 @@ func (g *Gate) Open(ctx context.Context) {
 		return
 	}
 	g.closed = false
-	if g.opened != nil {
+	g.wake()
+}
+
+// Pause holds shadow messages back until Resume, open or closed as the gate is otherwise. It returns when
+// nothing that was let through before is still on its way to the sink: what the caller sends then is behind
+// it, and before whatever is held. One pause is waited for by the next; with an error, when ctx ends first,
+// there is none to resume.
+func (g *Gate) Pause(ctx context.Context) error {
+	select {
+	case g.pauses <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	g.mu.Lock()
+	g.paused = true
+	idle := make(chan struct{})
+	if g.busy {
+		g.idle = idle
+	} else {
+		close(idle)
+	}
+	g.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		g.Resume()
+		return ctx.Err()
+	}
+}
+
+// Resume ends a pause.
+func (g *Gate) Resume() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.paused, g.idle = false, nil
+	g.wake()
+	<-g.pauses
+}
+
+// wake tells the taker that the gate may be open. The caller holds the lock.
+func (g *Gate) wake() {
+	if !g.closed && !g.paused && g.opened != nil {
 		g.opened()
 	}
+}
+
+// back notes that the taker has seen everything to the sink that it took before.
+func (g *Gate) back() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = false
+	if g.idle != nil {
+		close(g.idle)
+		g.idle = nil
+	}
+}
+
+// admit tells whether n messages may pass, and whether the taker is busy with them from now on.
+func (g *Gate) admit(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	open := !g.closed && !g.paused
+	g.busy = open && n > 0
+	return open
 }
 
 // shut tells whether the gate is closed; opened is called when it no longer is.
@@ -72,14 +139,16 @@ func (g *Gate) shut(opened func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.opened = nil
-	if g.closed {
+	shut := g.closed || g.paused
+	if shut {
 		g.opened = opened
 	}
-	return g.closed
+	return shut
 }
 
 // Take implements Source.
 func (g *Gate) Take(ctx context.Context) []Delivery {
+	g.back()
 	for ctx.Err() == nil {
 		if got := g.pass(g.wait(ctx)); len(got) > 0 {
 			return got
@@ -108,7 +177,7 @@ func (g *Gate) wait(ctx context.Context) []Delivery {
 func (g *Gate) pass(ds []Delivery) []Delivery {
 	closes, void := g.closings()
 	g.held = slices.DeleteFunc(g.held, func(h held) bool { return h.close < void })
-	if !g.shut(nil) {
+	if g.admit(len(g.held) + len(ds)) {
 		if len(g.held) == 0 {
 			return ds
 		}

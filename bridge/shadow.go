@@ -27,11 +27,14 @@ type Shadow struct {
 	mu    sync.Mutex
 	doc   document
 	delta mark
+	undo  mark // the delta's mark before the last GET
 	push  mark
 	loop  loopGuard
 	stale int // deltas in a row that were older than delivered ones
 
 	saver saver
+	// damage is why the stored document could not be read; nil: it could, or there was none.
+	damage error
 }
 
 // document is the value in the bucket FLEETS_SHADOW. The parts stay as they were written.
@@ -68,7 +71,8 @@ func markOf(m Message) mark {
 const shadowPause = 20 * time.Millisecond
 
 // LoadShadow reads what the last run knew: the document from its bucket, the delivered versions from
-// the archive. merged makes Report publish the whole reported state.
+// the archive. merged makes Report publish the whole reported state. A document that can't be read is
+// left behind with a note in damage: it is a cache of the cloud's, and no reason not to start.
 func LoadShadow(ctx context.Context, t mapping.Thing, merged bool, b Bucket, a Archive) (*Shadow, error) {
 	s := &Shadow{thing: t, merged: merged, bucket: b, now: time.Now}
 	s.saver.write, s.saver.pause = s.write, shadowPause
@@ -78,8 +82,8 @@ func LoadShadow(ctx context.Context, t mapping.Thing, merged bool, b Bucket, a A
 	case err != nil:
 		return nil, fmt.Errorf("shadow of %s: %w", t, err)
 	default:
-		if err := json.Unmarshal(raw, &s.doc); err != nil {
-			return nil, fmt.Errorf("shadow of %s: the stored document is damaged, delete its key to start anew: %w", t, err)
+		if s.damage = json.Unmarshal(raw, &s.doc); s.damage != nil {
+			s.doc = document{}
 		}
 	}
 	for c, m := range map[mapping.Channel]*mark{mapping.ShadowDelta: &s.delta, mapping.ShadowDesired: &s.push} {
@@ -116,7 +120,8 @@ func (d document) print() []byte {
 		}
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"reported":%s,"desired":%s,"delta":%s,"version":%d,"updatedAt":%q}`, d.Reported, d.Desired, d.Delta, d.Version, d.UpdatedAt)
+	fmt.Fprintf(&b, `{"reported":%s,"desired":%s,"delta":%s,"version":%d,"updatedAt":%s}`,
+		d.Reported, d.Desired, d.Delta, d.Version, gjson.AppendJSONString(nil, d.UpdatedAt))
 	return b.Bytes()
 }
 
@@ -207,6 +212,7 @@ func (s *Shadow) Fetched(body []byte) (delta []byte) {
 		s.push = mark{}
 	}
 	s.stale = 0
+	s.undo = s.delta
 	pending := d.Get("delta")
 	if emptyObject(pending) || s.delta.known && s.delta.version == version {
 		s.delta.version, s.delta.known = version, true
@@ -222,11 +228,12 @@ func (s *Shadow) Fetched(body []byte) (delta []byte) {
 	return delta
 }
 
-// Undelivered takes back that the delta which Fetched returned was delivered.
+// Undelivered takes back that the delta which Fetched returned last was delivered. What was delivered before
+// stays so.
 func (s *Shadow) Undelivered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.delta.known = false
+	s.delta = s.undo
 }
 
 // NewSession forgets the version marks: the broker has no session, so nothing old can arrive from its

@@ -77,6 +77,10 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 		return nil, err
 	}
 	p.Log = p.Log.With("thing", string(c.Thing))
+	if shadow.damage != nil {
+		p.Log.Error("the stored shadow document can't be read and is given up; the reported state kept for merging is lost, so programs should report everything again",
+			"key", mapping.Token(string(c.Thing)), "error", shadow.damage)
+	}
 	leases := NewLeases(c.Thing, p.Leases)
 	exchange := NewExchange(c.Thing, p.Cloud, c.Instance)
 	t := &Thing{
@@ -94,7 +98,7 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 	if p.API != nil && shadow.Known() {
 		t.Status.status.Shadow = ShadowStale
 	}
-	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now}
+	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now, Log: p.Log}
 	down := &Downward{Catalog: p.Catalog, Own: c.Own, Shadow: shadow, Exchange: exchange, Executions: executions,
 		Commands: t.commands, Archive: p.Archive, Resync: t.wantResync, Now: p.Now}
 	t.pumps = append(t.pumps, &Pump{mapping.Down, t.gate, down, p.Down, p.Graveyard, p.Observer, p.Log})
@@ -200,8 +204,13 @@ func (t *Thing) resyncs(ctx context.Context) {
 	}
 }
 
-// fetch reads the shadow over HTTP and delivers a delta that programs have not seen.
+// fetch reads the shadow over HTTP and delivers a delta that programs have not seen. The gate is shut
+// meanwhile, so that what the broker brings is delivered wholly before the GET or after it.
 func (t *Thing) fetch(ctx context.Context) error {
+	if err := t.gate.Pause(ctx); err != nil {
+		return err
+	}
+	defer t.gate.Resume()
 	body, err := t.ports.API.Shadow(ctx, t.Name)
 	if err == nil {
 		if r := rejection(t.ports.Catalog.Check("shadow.document", body)); r != nil {

@@ -18,6 +18,9 @@ type Address struct {
 var (
 	ErrNoRoute = errors.New("no such channel")
 	ErrOwnEcho = errors.New("a request of the Thing's own, looped back")
+	// ErrReportAnswer is the one error that comes with the Thing. The protocol has no answer to a report, and
+	// a broker that sends one tells nothing that a PUBACK does not; a wide subscription matches it.
+	ErrReportAnswer = errors.New("an answer to a report, for which the protocol has no channel")
 )
 
 // Route is the address's row of the table.
@@ -56,6 +59,9 @@ func ParseTopic(d Direction, topic string) (Address, error) {
 			return Address{}, fmt.Errorf("topic %q: %w", topic, ErrNoRoute)
 		}
 		levels[0] = "commands" // the subject's spelling, in which the patterns are kept
+	}
+	if d == Down && (rest == "shadow/update/accepted" || rest == "shadow/update/rejected") && root == "things" {
+		return Address{Thing: thing}, fmt.Errorf("topic %q: %w", topic, ErrReportAnswer)
 	}
 	a, err := match(d, thing, levels, func(s string) (string, error) { return s, nil })
 	if errors.Is(err, ErrNoRoute) {

@@ -36,7 +36,7 @@ func delivery(thing mapping.Thing, p *packets.Publish, now time.Time, settle fun
 	case err == nil:
 		d.Address = a
 		return d
-	case errors.Is(err, mapping.ErrOwnEcho), errors.As(err, &rejection):
+	case errors.Is(err, mapping.ErrOwnEcho), errors.Is(err, mapping.ErrReportAnswer), errors.As(err, &rejection):
 		d.Err = err
 	default:
 		d.Err = bridge.Rejectf(bridge.CodeUnexpected, "%v", err)

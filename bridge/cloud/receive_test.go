@@ -79,6 +79,7 @@ func TestStrayTopics(t *testing.T) {
 		echo         bool
 	}{
 		{"$emqx/things/pump-07/jobs/get", "pump-07.jobs.get", true},
+		{"$emqx/things/pump-08/shadow/update/accepted", "pump-07.=24emqx.things.pump-08.shadow.update.accepted", false},
 		{"$emqx/things/pump-08/jobs/get", "pump-07.=24emqx.things.pump-08.jobs.get", false},
 		{"$emqx/things/pump-08/jobs/notify", "pump-07.=24emqx.things.pump-08.jobs.notify", false},
 		{"$emqx/things/pump-07/novel", "pump-07.novel", false},
