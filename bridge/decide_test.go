@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,7 +34,7 @@ func newDeciders(t *testing.T) *deciders {
 		t.Fatal(err)
 	}
 	d.up = &Upward{Catalog: catalog(t), MaxBytes: 128 << 10, MaxAge: 168 * time.Hour, Shadow: shadow, Events: clock,
-		Executions: d.station.Executions, Leases: NewLeases(pump07, newMemory()), Now: time.Now}
+		Executions: d.station.Executions, Leases: NewLeases(pump07, newMemory()), Now: time.Now, Log: quiet()}
 	d.down = &Downward{Catalog: d.up.Catalog, Shadow: shadow, Exchange: NewExchange(pump07, &sink{}, "test"),
 		Executions: d.station.Executions, Commands: d.station.Commands, Archive: d.archive, Resync: func() { d.resyncs++ }, Now: time.Now}
 	return d
@@ -272,6 +274,26 @@ func TestT25EventTimestamps(t *testing.T) {
 		}
 		if (decision.Finish != nil) != (i > 0) {
 			t.Errorf("event %d: a timestamp that is not its own must be saved before the event is forgotten, and only that", i)
+		}
+	}
+}
+
+// TestTimestampInSeconds: said once for each type, and the event goes on as it is.
+func TestTimestampInSeconds(t *testing.T) {
+	d := newDeciders(t)
+	var log bytes.Buffer
+	d.up.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, c := range []struct {
+		id, timestamp string
+		lines         int
+	}{{"boot", "1780000000123", 0}, {"boot", "1780000000", 1}, {"boot", "1780000001", 1}, {"boot", "99999999999", 1}, {"stop", "99999999999", 2}, {"stop", "100000000000", 2}} {
+		payload := `{"eventType":"` + c.id + `","severity":"info","timestamp":` + c.timestamp + `}`
+		decision, err := d.up.Decide(t.Context(), arriving(mapping.Event, c.id, payload))
+		if got := fate(decision, err); got != payload {
+			t.Errorf("got %s, want %s", got, payload)
+		}
+		if got := strings.Count(log.String(), "looks like seconds"); got != c.lines {
+			t.Errorf("%s: %d lines, want %d", payload, got, c.lines)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -23,7 +24,13 @@ type Upward struct {
 	Leases     *Leases
 	// Now is the clock by which stored questions expire.
 	Now func() time.Time
+	Log *slog.Logger
+
+	odd map[string]bool // event types of which something odd was logged
 }
+
+// oddTypes bounds what is logged of one Thing's events.
+const oddTypes = 100
 
 // Decide checks a message and gives it its final form.
 func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
@@ -80,7 +87,10 @@ func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
 
 // event fills in the timestamp, without which Fleets would take the time of its own arrival there.
 func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
-	if gjson.GetBytes(m.Payload, "timestamp").Exists() {
+	if v := gjson.GetBytes(m.Payload, "timestamp"); v.Exists() {
+		if v.Num < 1e12 && schemas.LooksLikeSeconds(m.Payload) {
+			u.tellOfSeconds(m)
+		}
 		return forward(m), nil
 	}
 	ms, keep := u.Events.Stamp(m, u.Now())
@@ -94,6 +104,18 @@ func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 		d.Finish = func(settle func()) { u.Events.Save(ctx, ms, settle) }
 	}
 	return d, nil
+}
+
+// tellOfSeconds warns once for each type: such an event is sent, and lies in 1970.
+func (u *Upward) tellOfSeconds(m Message) {
+	if u.odd[m.Address.ID] || len(u.odd) >= oddTypes {
+		return
+	}
+	if u.odd == nil {
+		u.odd = map[string]bool{}
+	}
+	u.odd[m.Address.ID] = true
+	u.Log.Warn("an event's timestamp looks like seconds; it is sent as it is, but Fleets takes milliseconds", "type", m.Address.ID)
 }
 
 // response lets one message per execution through, the first. That has to be sent, whatever its age: no other one

@@ -183,7 +183,7 @@ func TestRefusedByTheBroker(t *testing.T) {
 	simOnly(t)
 	s := open(t)
 	s.sim.Broker().DenyPublish("$emqx/things/+/events/secret", 0x87)
-	s.publish("fleets.up.pump-07.events.secret", `{"eventType":"secret","severity":"info","timestamp":1}`)
+	s.publish("fleets.up.pump-07.events.secret", `{"eventType":"secret","severity":"info","timestamp":1780000000001}`)
 	s.publish("fleets.up.pump-07.events.n", event(0))
 	s.inOrder(1)
 	if m := s.letter("fleets.dead.up.pump-07.events.secret"); m.Headers().Get("Fleets-Error-Code") != "refused" || !strings.Contains(m.Headers().Get("Fleets-Error"), "0x87") {

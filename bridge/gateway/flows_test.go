@@ -372,7 +372,7 @@ func TestTraceContextPassesBothWays(t *testing.T) {
 	s := open(t)
 	const parent, state = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1"
 	m := nats.NewMsg("fleets.up.pump-07.events.boot")
-	m.Data = []byte(`{"eventType":"boot","severity":"info","timestamp":1}`)
+	m.Data = []byte(`{"eventType":"boot","severity":"info","timestamp":1780000000001}`)
 	m.Header.Set("traceparent", parent)
 	m.Header.Set("tracestate", state)
 	if _, err := s.js.PublishMsg(s.context(), m); err != nil {

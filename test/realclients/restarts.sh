@@ -9,7 +9,7 @@ ticks() {
 }
 # tick FROM TO: publishes them; fails when one is not acknowledged.
 tick() {
-  seq "$1" "$2" | sed 's/.*/{"eventType":"tick","severity":"info","data":{"n":&},"timestamp":&}/' |
+  seq "$1" "$2" | awk '{ printf "{\"eventType\":\"tick\",\"severity\":\"info\",\"data\":{\"n\":%d},\"timestamp\":%.0f}\n", $1, 1780000000000 + $1 }' |
     "$NATS" pub -J -q --no-templates --force-stdin --send-on newline fleets.up.pump-07.events.tick >"$work/pub.log" 2>&1
 }
 ticked() { has_text "$work/cloud.record" "\"data\":{\"n\":$1}"; }

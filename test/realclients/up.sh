@@ -22,8 +22,8 @@ stamped() { grep -Eqx "\\\$emqx/things/pump-07/events/noTime 1 0 \{\"eventType\"
 if await stamped; then ok 'an event without a timestamp is given one'; else bad 'an event without a timestamp is given one' "$(grep noTime "$work/cloud.record")"; fi
 
 same 'a name with a dot and a space' '{"stream":"FLEETS_UP_TELEMETRY","seq":6}' \
-  "$(request 'fleets.up.pump=208.events.a=2Eb' '{"eventType":"a.b","severity":"info","timestamp":1}')"
-arrives 'its event arrives' '$emqx/things/pump 8/events/a.b' '{"eventType":"a.b","severity":"info","timestamp":1}' "$work/watcher.record"
+  "$(request 'fleets.up.pump=208.events.a=2Eb' '{"eventType":"a.b","severity":"info","timestamp":1780000000125}')"
+arrives 'its event arrives' '$emqx/things/pump 8/events/a.b' '{"eventType":"a.b","severity":"info","timestamp":1780000000125}' "$work/watcher.record"
 
 same 'a bad report is refused' \
   '{"code":400,"message":"/state/reported: is missing, add an object","details":[{"pointer":"/state/reported","message":"is missing, add an object"}]}' \
