@@ -94,7 +94,7 @@ type NATS struct {
 	URL       NATSURL  `yaml:"url" unit:"URL" doc:"a NATS server or cluster with JetStream, several joined by commas; empty: the embedded server"`
 	CredsFile string   `yaml:"creds_file" unit:"path" doc:"credentials file for url"`
 	TLS       TLS      `yaml:"tls" doc:"for url"`
-	Prefix    string   `yaml:"prefix" default:"fleets" doc:"first part of every subject; streams and buckets are named after it in upper case"`
+	Prefix    string   `yaml:"prefix" default:"fleets" doc:"first part of every subject, not beginning with _; streams and buckets are named after it in upper case"`
 	Replicas  int      `yaml:"replicas" default:"1" doc:"of streams and buckets, 1 to 5; more than 1 needs a cluster"`
 	Embedded  Embedded `yaml:"embedded" doc:"the embedded server, when url is empty"`
 	Up        Up       `yaml:"up" doc:"what is stored on its way to the cloud"`
