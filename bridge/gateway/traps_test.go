@@ -123,7 +123,7 @@ func TestT21T22OddNames(t *testing.T) {
 	if m := <-got; m.Header.Get("Fleets-Execution") != id {
 		t.Errorf("%q", m.Header)
 	}
-	s.publish("fleets.up."+token+".events."+idToken, `{"eventType":".. *>.%2F ü","severity":"info","timestamp":5}`)
+	s.publish("fleets.up."+token+".events."+idToken, `{"eventType":".. *>.%2F ü","severity":"info","timestamp":1780000000005}`)
 	s.arrives("$emqx/things/"+name+"/events/"+id, "")
 }
 
