@@ -116,10 +116,15 @@ kill_bridge() {
 
 # finish ends what still runs and says how it went.
 finish() {
-  local code=$? pid
+  local code=$? pid try
   trap - EXIT
   for pid in $pid_live $pid_handler $pid_bridge $pid_cloud $pid_watcher $pid_broker; do
-    kill -TERM "$pid" 2>/dev/null || true
+    kill -TERM "$pid" 2>/dev/null || continue
+    for try in $(seq 100); do # a client without its server may not listen to that
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
   done
   if [ $failed -gt 0 ] || [ $code -ne 0 ]; then
