@@ -49,9 +49,7 @@ func (r *Requests) Handle(ctx context.Context, q Request) (Response, error) {
 	if q.Timeout > 0 && q.Timeout < timeout {
 		timeout = q.Timeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	answer, err := desk.handle(ctx, q)
+	answer, err := desk.handle(ctx, timeout, q)
 	switch {
 	case errors.Is(err, ErrNotConnected):
 		err = &RequestError{Code: StatusOffline, Message: fmt.Sprintf("thing %q is not connected to the broker", q.Thing)}
@@ -63,7 +61,10 @@ func (r *Requests) Handle(ctx context.Context, q Request) (Response, error) {
 	return answer, err
 }
 
-func (d *Desk) handle(ctx context.Context, q Request) (Response, error) {
+// handle bounds everything but what it has to remember of the cloud's answer: that is not told without.
+func (d *Desk) handle(work context.Context, timeout time.Duration, q Request) (Response, error) {
+	ctx, cancel := context.WithTimeout(work, timeout)
+	defer cancel()
 	if q.ShadowGet {
 		return d.shadow(ctx)
 	}
@@ -94,7 +95,7 @@ func (d *Desk) handle(ctx context.Context, q Request) (Response, error) {
 	if m.Address.Channel == q.Address.Route().Rejected {
 		decide = d.rejected
 	}
-	out, err := decide(ctx, q, payload, m.Payload)
+	out, err := decide(work, q, payload, m.Payload)
 	out.Trace = m.Trace
 	giveBack := out.Unheard
 	out.Unheard = func(ctx context.Context) {

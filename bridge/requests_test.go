@@ -245,3 +245,34 @@ func TestShadowGet(t *testing.T) {
 		t.Errorf("not registered: %+v", err)
 	}
 }
+
+// slow is a bucket whose writes take a while.
+type slow struct {
+	*memory
+	takes time.Duration
+}
+
+func (b slow) Put(ctx context.Context, key string, value []byte) error {
+	if err := sleep(ctx, b.takes); err != nil {
+		return err
+	}
+	return b.memory.Put(ctx, key, value)
+}
+
+// TestAnswerAtTheLastMoment: an answer that has come is told, whatever the time that is left to remember its lease.
+func TestAnswerAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCounter(t)
+		c.desk.Leases = NewLeases(pump07, slow{newMemory(), 200 * time.Millisecond})
+		c.link.on = func(question Message) {
+			go func() {
+				time.Sleep(900 * time.Millisecond)
+				c.desk.Exchange.Answer(Message{Address: at(mapping.JobsStartNextAccepted, ""), Payload: []byte(`{"execution":{"jobId":"j1","executionNumber":1}}`)})
+			}()
+		}
+		r, err := c.Handle(t.Context(), Request{Thing: pump07, Address: at(mapping.JobsStartNext, ""), Worker: "a", Timeout: time.Second})
+		if err != nil || len(r.Payload) == 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
