@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -72,17 +74,17 @@ func (c *Config) OperatorDial() (local.DialConfig, error) {
 // dialPause is how long to wait for a NATS server that is not there yet.
 const dialPause = time.Second
 
-// dial connects to the external server, and waits for it when nobody answers: it is often started
-// together with the bridge. Any other failure is final, and so is the end of ctx.
+// dial connects to the external server, and waits for it when it is away: it is often started together
+// with the bridge. Any other failure is final, and so is the end of ctx.
 func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
 	g.awaits("not connected to NATS yet")
 	for first := true; ; first = false {
-		nc, err := local.Dial(ctx, c)
+		nc, err := dialNow(ctx, c)
 		if err == nil {
 			g.awaits("starting")
 			return nc, nil
 		}
-		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+		if ctx.Err() != nil || !away(err) {
 			return nil, err
 		}
 		g.awaits(withCause("not connected to NATS", err.Error()))
@@ -95,6 +97,47 @@ func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (*nats.Conn, err
 		case <-time.After(dialPause):
 		}
 	}
+}
+
+// dialNow is local.Dial that leaves when ctx ends: the NATS library looks at no context, and has seconds for each
+// server of a list.
+func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
+	type reached struct {
+		nc  *nats.Conn
+		err error
+	}
+	tried := make(chan reached, 1)
+	go func() {
+		nc, err := local.Dial(ctx, c)
+		tried <- reached{nc, err}
+	}()
+	select {
+	case r := <-tried:
+		return r.nc, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-tried; r.nc != nil {
+				r.nc.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// away tells the errors of a server that is not there yet, also behind a proxy that takes its connections: that one
+// hangs up, or is silent. A name that nobody knows is a mistake in the configuration.
+func away(err error) bool {
+	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) {
+		return true
+	}
+	if name := (*net.DNSError)(nil); errors.As(err, &name) && name.IsNotFound {
+		return false
+	}
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		return true
+	}
+	op := (*net.OpError)(nil)
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "read" || op.Op == "write") // not "remote error", an alert of TLS
 }
 
 // awaits notes what /readyz says until the gateway listens.

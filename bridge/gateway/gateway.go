@@ -246,7 +246,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if g.nc, err = g.dial(ctx, dial); err != nil {
 			return err
 		}
-		if len(g.cfg.Local.Users) > 0 && !local.Confined(ctx, g.nc) {
+		if len(g.cfg.Local.Users) > 0 && !local.Confined(ctx, g.nc) && ctx.Err() == nil {
 			g.log.Warn("local.users binds nobody: the NATS server of nats.url has other accounts, and whoever it lets in may do all; give it those that fleetbridge acl prints")
 		}
 	}

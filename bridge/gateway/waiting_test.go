@@ -31,6 +31,23 @@ func (s said) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// runWith runs a bridge with these external NATS servers.
+func runWith(t *testing.T, ctx context.Context, urls ...string) (gw *gateway.Gateway, log said, ended chan error) {
+	t.Helper()
+	cfg := gateway.Default()
+	cfg.MQTT.Server = []string{"mqtt://127.0.0.1:1"}
+	cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
+	cfg.NATS.URL = gateway.NATSURL(strings.Join(urls, ","))
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	log, ended = make(said, 1000), make(chan error, 1)
+	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- gw.Run(ctx) }()
+	return gw, log, ended
+}
+
 // waits runs a bridge whose NATS server is not there, and returns when it has said that it waits.
 func waits(t *testing.T, ctx context.Context) (gw *gateway.Gateway, natsAddress string, log said, ended chan error) {
 	t.Helper()
@@ -40,22 +57,19 @@ func waits(t *testing.T, ctx context.Context) (gw *gateway.Gateway, natsAddress 
 	}
 	natsAddress = l.Addr().String()
 	_ = l.Close()
-	cfg := gateway.Default()
-	cfg.MQTT.Server = []string{"mqtt://127.0.0.1:1"}
-	cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
-	cfg.NATS.URL = gateway.NATSURL("nats://user:hunter2@" + natsAddress)
-	cfg.HTTP.Listen = "127.0.0.1:0"
-	log, ended = make(said, 1000), make(chan error, 1)
-	gw, err = gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(log))
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { ended <- gw.Run(ctx) }()
+	gw, log, ended = runWith(t, ctx, "nats://user:hunter2@"+natsAddress)
+	waiting(t, ctx, log, ended)
+	return gw, natsAddress, log, ended
+}
+
+// waiting returns when a bridge has said that it waits.
+func waiting(t *testing.T, ctx context.Context, log said, ended chan error) {
+	t.Helper()
 	for {
 		select {
 		case line := <-log:
 			if strings.Contains(line, "waiting for the NATS server") {
-				return gw, natsAddress, log, ended
+				return
 			}
 		case err := <-ended:
 			t.Fatalf("ended: %v", err)
@@ -152,6 +166,75 @@ func TestStopWhileNATSIsAway(t *testing.T) {
 		if line := <-log; !strings.HasPrefix(line, "INFO ") {
 			t.Error(line)
 		}
+	}
+}
+
+// listens takes connections and gives them to f.
+func listens(t *testing.T, f func(net.Conn)) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f(c)
+		}
+	}()
+	return "nats://" + l.Addr().String()
+}
+
+// A server that is not there yet behind a proxy that is, such as a published port: it hangs up, resets, or is silent.
+func TestNATSAwayBehindAProxy(t *testing.T) {
+	for name, f := range map[string]func(net.Conn){
+		"hangs up": func(c net.Conn) { _ = c.Close() },
+		"resets":   func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); _ = c.Close() },
+		"silent":   func(c net.Conn) { t.Cleanup(func() { _ = c.Close() }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			run, stop := context.WithCancel(t.Context()) // without a deadline, which would be the time to connect
+			defer stop()
+			_, log, ended := runWith(t, run, listens(t, f))
+			waiting(t, ctx, log, ended)
+			stop()
+			if err := <-ended; err != nil {
+				t.Errorf("ended with %v", err)
+			}
+		})
+	}
+}
+
+// A stop does not wait for all the servers of a list to be silent, which takes seconds each.
+func TestStopAtSilentServers(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	run, stop := context.WithCancel(t.Context())
+	defer stop()
+	tried := make(chan net.Conn, 6)
+	var urls []string
+	for range cap(tried) {
+		urls = append(urls, listens(t, func(c net.Conn) { tried <- c }))
+	}
+	_, _, ended := runWith(t, run, urls...)
+	select {
+	case <-tried:
+	case <-ctx.Done():
+		t.Fatal("it does not connect")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	if n := len(tried); n == cap(tried)-1 {
+		t.Error("it has tried them all before")
 	}
 }
 
