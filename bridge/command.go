@@ -190,12 +190,12 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 
 // call returns the response payload, or nil when ctx ended first, and the trace that the response belongs
 // to. A handler that an earlier run called may still be at it: it has HandlerWait to reply before another is
-// called, and its reply counts after that, too.
+// called, but not more than half of the time that is left, and its reply counts after that, too.
 func (c *Commands) call(ctx context.Context, e *Execution) ([]byte, Trace) {
 	giveUp := time.Now().Add(c.Policy.HandlerWait)
 	wait := time.Duration(0)
 	if e.left {
-		wait = c.Policy.HandlerWait
+		wait = min(c.Policy.HandlerWait, time.Until(e.Deadline)/2) // it may as well be that nobody was called
 	}
 	for pause := pauseMin; ; pause = min(2*pause, time.Second) {
 		reply, err := c.attempt(ctx, e, wait)

@@ -157,3 +157,28 @@ func TestLinesAreSecret(t *testing.T) {
 		tokens[stored.Reply] = true
 	}
 }
+
+// TestLeftWithLittleTime: what was perhaps never called is called before its time is over.
+func TestLeftWithLittleTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newSwitchboard(time.Second)
+		s := newStation(t, rejecting, nil)
+		s.Handlers = b
+		s.Policy.HandlerWait = time.Minute
+		e := &Execution{ID: "e1", Action: "purge", Payload: []byte(`{"action":"purge"}`), Deadline: time.Now().Add(30 * time.Second)}
+		s.Executions.Begin(e)
+		if err := s.Executions.Open(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		again, left, err := LoadExecutions(t.Context(), pump07, s.bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Executions = again
+		if err := s.Resume(t.Context(), left); err != nil {
+			t.Fatal(err)
+		}
+		s.running.Wait()
+		s.expect(t, `{"status":"SUCCEEDED","result":{"call":1}}`)
+	})
+}

@@ -278,6 +278,23 @@ func TestT25EventTimestamps(t *testing.T) {
 	}
 }
 
+// TestOneResponseAfterARestart: the one response waits for a connection for longer than max_age, and the bridge is
+// started again meanwhile.
+func TestOneResponseAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDeciders(t)
+		d.up.MaxAge = time.Hour
+		time.Sleep(30 * 365 * 24 * time.Hour) // beyond clockFloor
+		m := Delivery{Message: Message{Address: at(mapping.CommandResponse, "e1"), Payload: []byte(`{"status":"SUCCEEDED"}`), Received: time.Now(), Sequence: 7}}
+		first := fate(d.up.Decide(t.Context(), m))
+		time.Sleep(2 * time.Hour)
+		again := fate(d.up.Decide(t.Context(), m))
+		if first != again {
+			t.Errorf("first %s, then %s", first, again)
+		}
+	})
+}
+
 // TestTimestampInSeconds: said once for each type, and the event goes on as it is.
 func TestTimestampInSeconds(t *testing.T) {
 	d := newDeciders(t)

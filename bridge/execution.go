@@ -147,15 +147,9 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (boo
 	mine := true
 	switch err := x.bucket.Create(ctx, x.key("done", id), value); {
 	case errors.Is(err, ErrExists):
-		old, err := x.bucket.Get(ctx, x.key("done", id))
-		if err != nil {
+		if mine, err = x.Claimed(ctx, id, sequence); err != nil {
 			return false, err
 		}
-		var c claim
-		if err := json.Unmarshal(old, &c); err != nil {
-			return false, fmt.Errorf("execution %s: the record of its response is damaged: %w", id, err)
-		}
-		mine = c.Sequence == sequence
 	case err != nil:
 		return false, err
 	}
@@ -163,6 +157,20 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (boo
 		go x.forget(ctx, id) // nobody waits for it: the claim says it all
 	}
 	return mine, nil
+}
+
+// Claimed tells whether the message with this sequence was made the execution's one response. ErrNotFound: none
+// was.
+func (x *Executions) Claimed(ctx context.Context, id string, sequence uint64) (bool, error) {
+	value, err := x.bucket.Get(ctx, x.key("done", id))
+	if err != nil {
+		return false, err
+	}
+	var c claim
+	if err := json.Unmarshal(value, &c); err != nil {
+		return false, fmt.Errorf("execution %s: the record of its response is damaged: %w", id, err)
+	}
+	return c.Sequence == sequence, nil
 }
 
 // answered ends an execution, and tells whether it was open.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -47,6 +48,11 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	}
 	if limit > 0 && m.Received.After(clockFloor) {
 		if age := u.Now().Sub(m.Received); age > limit {
+			if m.Address.Channel == mapping.CommandResponse { // a run before this one may have let it through
+				if one, err := u.Executions.Claimed(ctx, m.Address.ID, m.Sequence); one || err != nil && !errors.Is(err, ErrNotFound) {
+					return forward(m), err
+				}
+			}
 			return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
 		}
 		m.Expires = m.Received.Add(limit) // while it waits on the other side
