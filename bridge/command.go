@@ -69,6 +69,7 @@ type Commands struct {
 
 	mu      sync.Mutex
 	closing bool
+	quit    chan struct{} // closed when closing; see quitting
 }
 
 // commandSlots bounds how many commands of one Thing run at once, so that one that nobody serves
@@ -86,6 +87,10 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 	}
 	c.running.Go(func() {
 		defer e.hangUp()
+		reply, goesOn := c.earlier(ctx, e)
+		if !goesOn {
+			return
+		}
 		select {
 		case c.slots <- struct{}{}:
 			defer func() { <-c.slots }()
@@ -94,8 +99,47 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 		case <-ctx.Done():
 			return
 		}
-		c.run(ctx, e)
+		c.run(ctx, e, reply)
 	})
+}
+
+// leftWait is longer than programs take to connect again, after which what they had to reply comes.
+const leftWait = 5 * time.Second
+
+// earlier waits a while for the reply to a call of an earlier run: its handler may still be at it, or nobody was
+// called. It needs no slot for that. goesOn is false when somebody else has answered meanwhile, or when the bridge
+// stops: then the execution stays open.
+func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goesOn bool) {
+	wait := min(leftWait, c.Policy.HandlerWait, time.Until(e.Deadline)/2)
+	if !e.left || wait <= 0 || c.open(e) != nil {
+		return nil, true
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	quit := c.quitting()
+	go func() {
+		select {
+		case <-e.Answered():
+		case <-quit:
+		case <-waiting.Done():
+		}
+		cancel()
+	}()
+	r, err := e.line.Wait(waiting)
+	if err == nil {
+		return &r, true
+	}
+	return nil, ctx.Err() == nil && !closed(e.Answered()) && !closed(quit)
+}
+
+// quitting is closed by Finish.
+func (c *Commands) quitting() chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quit == nil {
+		c.quit = make(chan struct{})
+	}
+	return c.quit
 }
 
 // Resume takes up what the last run left open. What has an answer in the outbox is taken up when that has
@@ -153,7 +197,11 @@ func closed(c <-chan struct{}) bool {
 // Finish starts nothing new and returns when every execution that was started has ended, or has to wait
 // for the next run because the context of Start has.
 func (c *Commands) Finish() {
+	quit := c.quitting()
 	c.mu.Lock()
+	if !c.closing {
+		close(quit)
+	}
 	c.closing = true
 	c.mu.Unlock()
 	c.running.Wait()
@@ -163,7 +211,8 @@ func (c *Commands) address(id string) mapping.Address {
 	return mapping.Address{Thing: c.Thing, Channel: mapping.CommandResponse, ID: id}
 }
 
-func (c *Commands) run(parent context.Context, e *Execution) {
+// run gets the response and hands it over; reply is nil or a reply that has come already.
+func (c *Commands) run(parent context.Context, e *Execution, reply *Reply) {
 	ctx, cancel := context.WithDeadline(parent, e.Deadline.Add(c.Policy.ClockSkew))
 	defer cancel()
 	go func() { // a raw response that comes first ends the call
@@ -173,7 +222,7 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 		case <-ctx.Done():
 		}
 	}()
-	payload, trace := c.call(ctx, e)
+	payload, trace := c.call(ctx, e, reply)
 	if parent.Err() != nil {
 		return // stays open
 	}
@@ -189,22 +238,18 @@ func (c *Commands) run(parent context.Context, e *Execution) {
 }
 
 // call returns the response payload, or nil when ctx ended first, and the trace that the response belongs
-// to. A handler that an earlier run called may still be at it: it has HandlerWait to reply before another is
-// called, but not more than half of the time that is left, and its reply counts after that, too.
-func (c *Commands) call(ctx context.Context, e *Execution) ([]byte, Trace) {
+// to. The reply to a call of an earlier run counts whenever it comes.
+func (c *Commands) call(ctx context.Context, e *Execution, early *Reply) ([]byte, Trace) {
+	if early != nil {
+		return c.reply(ctx, e, *early)
+	}
 	giveUp := time.Now().Add(c.Policy.HandlerWait)
 	wait := time.Duration(0)
-	if e.left {
-		wait = min(c.Policy.HandlerWait, time.Until(e.Deadline)/2) // it may as well be that nobody was called
-	}
 	for pause := pauseMin; ; pause = min(2*pause, time.Second) {
 		reply, err := c.attempt(ctx, e, wait)
 		switch {
 		case err == nil:
-			if reply.Trace == (Trace{}) {
-				reply.Trace = e.Trace
-			}
-			return c.reply(ctx, e, reply), reply.Trace
+			return c.reply(ctx, e, reply)
 		case ctx.Err() != nil:
 			return nil, e.Trace
 		case errors.Is(err, ErrNoHandler):
@@ -251,8 +296,15 @@ func (c *Commands) open(e *Execution) (err error) {
 	return err
 }
 
-// reply turns a handler's reply into the response payload.
-func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) []byte {
+// reply turns a handler's reply into the response payload, with the trace that the response belongs to.
+func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) ([]byte, Trace) {
+	if r.Trace == (Trace{}) {
+		r.Trace = e.Trace
+	}
+	return c.payload(ctx, e, r), r.Trace
+}
+
+func (c *Commands) payload(ctx context.Context, e *Execution, r Reply) []byte {
 	if r.Error != "" || r.ErrorCode != "" {
 		return response(statusFailed, result{Error: r.Error, Code: r.ErrorCode})
 	}

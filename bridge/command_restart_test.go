@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -180,5 +181,62 @@ func TestLeftWithLittleTime(t *testing.T) {
 		}
 		s.running.Wait()
 		s.expect(t, `{"status":"SUCCEEDED","result":{"call":1}}`)
+	})
+}
+
+// left is a station that takes up so many executions of an earlier run.
+func left(t *testing.T, b *switchboard, n int) *station {
+	t.Helper()
+	s := newStation(t, rejecting, nil)
+	s.Handlers = b
+	for i := range n {
+		e := &Execution{ID: fmt.Sprint(i), Action: "purge", Payload: []byte(`{"action":"purge"}`), Deadline: time.Now().Add(time.Minute)}
+		s.Executions.Begin(e)
+		if err := s.Executions.Open(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, left, err := LoadExecutions(t.Context(), pump07, s.bucket)
+	if err != nil || len(left) != n {
+		t.Fatalf("left open: %d, %v", len(left), err)
+	}
+	s.Executions = again
+	if err := s.Resume(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Many commands that were left wait for their handlers side by side.
+func TestManyLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newSwitchboard(time.Second)
+		s := left(t, b, 3*commandSlots)
+		time.Sleep(leftWait + 4*time.Second)
+		b.mu.Lock()
+		n := len(b.calls)
+		b.mu.Unlock()
+		if n != 3*commandSlots {
+			t.Errorf("%d were called", n)
+		}
+		s.running.Wait()
+	})
+}
+
+// A stop does not wait for the handlers of an earlier run, and calls nobody.
+func TestStopWhileOthersAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newSwitchboard(time.Second)
+		s := left(t, b, 3)
+		time.Sleep(time.Second)
+		began := time.Now()
+		s.Finish()
+		if d := time.Since(began); d > 0 {
+			t.Errorf("stopped after %v", d)
+		}
+		s.expect(t)
+		if len(b.calls) > 0 || len(b.ears) > 0 {
+			t.Errorf("called %d times, %d lines are open", len(b.calls), len(b.ears))
+		}
 	})
 }

@@ -31,14 +31,28 @@ func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
 		signal(q.wake)
 	}
 	if q.standing != direct { // a consumer tells it
-		if q.owed != uncounted {
-			q.owed++
-		}
+		owed := arrears{q.owed, q.told}
+		owed.add(seq)
+		q.owed = owed.n
 		return
 	}
 	q.bytes += n
 	q.handover.bytes.Add(int64(n))
 	q.enter(m, seq, handed{at: now, bytes: n})
+}
+
+// add counts a message that was stored.
+func (a *arrears) add(seq uint64) {
+	if a.n != uncounted && seq > a.told {
+		a.n++
+	}
+}
+
+// arrears are what the queue has not handed out.
+func (q *Queue) arrears() arrears {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return arrears{n: q.owed, told: max(q.told, q.last)}
 }
 
 func (q *Queue) isDirect() bool {
@@ -102,6 +116,7 @@ func (q *Queue) caughtUp(seq uint64) {
 	q.forgetter.add(q) // what it had kept
 	signal(q.forgetter.more)
 	if missing > 0 && missing != uncounted {
+		q.handover.told.missed()
 		q.log.Error("stored messages can't be read any more: their records on the disk are damaged, or somebody purged them; they are lost",
 			"stream", q.stream.CachedInfo().Config.Name, "messages", missing)
 	}
@@ -110,9 +125,15 @@ func (q *Queue) caughtUp(seq uint64) {
 // seen notes that a consumer has told a message that was not handed out before. The lock is held.
 func (q *Queue) seen(seq uint64) {
 	q.unseen = max(q.unseen, seq) // what comes next may be damaged, and a purge must not end in front of that
-	if q.owed != uncounted && q.owed > 0 && (seq <= q.since || seq <= q.stored) {
+	if q.owed != uncounted && q.owed > 0 && seq > q.told && (seq <= q.since || seq <= q.stored) {
 		q.owed--
 	}
+}
+
+// purgeable tells that all of the Thing's up to the last message that came has come, and none of it is damaged. While
+// a consumer tells, nobody knows. The lock is held.
+func (q *Queue) purgeable() bool {
+	return (q.standing == direct || q.unseen > q.last) && !q.handover.told.damaged()
 }
 
 // roomy tells that the queue would not fall behind again with the next message: each time it is told all that
@@ -144,8 +165,7 @@ func (q *Queue) settledTo(all uint64) uint64 {
 	return all
 }
 
-// done is the floor, but for the last message that a consumer has told: what follows may be damaged, and the server
-// passes over all that is stored with a damaged message once that is the first. The lock is held.
+// done is the floor, but for the last message that a consumer has told: what follows may be damaged. The lock is held.
 func (q *Queue) done() uint64 {
 	if q.standing != direct {
 		return min(q.floor, q.unseen-1)
@@ -163,7 +183,7 @@ func (q *Queue) restart() {
 	clear(q.unsettled)
 	q.bytes, q.stored, q.last, q.lastAt = 0, 0, 0, time.Time{}
 	q.order, q.floor, q.forgotten = nil, 0, 0
-	q.owed = uncounted
+	q.owed, q.told = uncounted, 0
 	q.fall(1)
 	signal(q.ready.room)
 }

@@ -85,7 +85,7 @@ func (f *forgetter) run() {
 		for _, q := range all {
 			since := f.clean(q)
 			if !since.IsZero() && time.Since(since) >= forgetLinger {
-				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q, (*Queue).done) }) {
+				if !f.turn(func(ctx context.Context) error { return f.purgeOne(ctx, q) }) {
 					return
 				}
 				moved, since = true, f.clean(q)
@@ -131,7 +131,7 @@ func (f *forgetter) pause(d time.Duration) bool {
 func (f *forgetter) clean(q *Queue) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.done() <= max(q.forgotten, f.handover.purged.Load()) {
+	if q.done() <= max(q.forgotten, f.handover.purged.Load()) || !q.purgeable() {
 		q.dirtyAt = time.Time{}
 	}
 	return q.dirtyAt
@@ -150,7 +150,7 @@ func (f *forgetter) forget(ctx context.Context, q *Queue) error {
 	if err := f.purge(ctx); err != nil {
 		return err
 	}
-	return f.purgeOne(ctx, q, func(q *Queue) uint64 { return q.floor })
+	return f.purgeOne(ctx, q)
 }
 
 // purge removes what is settled of all Things.
@@ -163,6 +163,9 @@ func (f *forgetter) purge(ctx context.Context) error {
 	defer func() { <-f.purging }()
 	before := f.handover.purged.Load()
 	floor, era := f.handover.settledIn()
+	if floor = f.handover.told.reach(floor); f.handover.told.damaged() {
+		signal(f.handover.gap) // the intake empties the stream as soon as it can
+	}
 	if floor <= before {
 		return nil
 	}
@@ -189,12 +192,12 @@ func (f *forgetter) still(era context.Context) error {
 	return nil
 }
 
-// purgeOne removes what a queue has settled beyond that.
-func (f *forgetter) purgeOne(ctx context.Context, q *Queue, upTo func(*Queue) uint64) error {
+// purgeOne removes what a queue has settled beyond that, unless there may be something damaged among it.
+func (f *forgetter) purgeOne(ctx context.Context, q *Queue) error {
 	era := f.handover.current() // before the floor
 	q.mu.Lock()
-	floor := upTo(q)
-	done := floor <= max(q.forgotten, f.handover.purged.Load())
+	floor := q.floor
+	done := floor <= max(q.forgotten, f.handover.purged.Load()) || !q.purgeable()
 	q.mu.Unlock()
 	if done {
 		return nil

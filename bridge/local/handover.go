@@ -24,16 +24,24 @@ type handover struct {
 	space string // "fleets.up.>"
 
 	mu     sync.Mutex
-	queues map[string]*Queue // by the Thing's token
-	early  map[string]uint64 // how many messages the stream has, or uncounted, and there is no queue for them
-	last   uint64            // the stream's newest message of which the queues know
-	blind  bool              // the stream may have messages for any Thing that has no queue
-	era    context.Context   // the server's, in which last is the stream's; see Server.Working
+	queues map[string]*Queue  // by the Thing's token
+	early  map[string]arrears // the stream has messages, and there is no queue for them
+	last   uint64             // the stream's newest message of which the queues know
+	blind  bool               // the stream may have messages for any Thing that has no queue
+	era    context.Context    // the server's, in which last is the stream's; see Server.Working
 
 	gap chan struct{} // the intake is to look what the stream has
 
+	told ledger
+
 	bytes  atomic.Int64  // of what the queues have in memory
 	purged atomic.Uint64 // up to here the stream has nothing
+}
+
+// arrears are what a Thing's next queue is owed.
+type arrears struct {
+	n    uint64 // messages; or uncounted
+	told uint64 // all behind this one: the rest was handed out before
 }
 
 // uncounted is some messages or none.
@@ -47,7 +55,7 @@ const (
 )
 
 func newHandover(space string, last uint64, era context.Context) *handover {
-	return &handover{space: space, last: last, era: era, queues: map[string]*Queue{}, early: map[string]uint64{}, gap: make(chan struct{}, 1)}
+	return &handover{space: space, last: last, era: era, queues: map[string]*Queue{}, early: map[string]arrears{}, gap: make(chan struct{}, 1)}
 }
 
 // add puts a queue in the place of the one before, which ends. It reads the stream first unless that has
@@ -58,16 +66,17 @@ func (h *handover) add(q *Queue) (before *Queue) {
 	token := mapping.Token(string(q.thing))
 	if before = h.queues[token]; before != nil {
 		close(before.replaced)
+		h.early[token] = before.arrears()
 		before.restart()
 		signal(before.wake)
 	}
-	n, early := h.early[token]
-	if before != nil || h.blind {
-		n = uncounted
+	owed, early := h.early[token]
+	if h.blind {
+		owed.n = uncounted
 	}
 	q.mu.Lock()
-	q.unseen, q.since, q.owed = 1, h.last, n
-	if !early && n == 0 {
+	q.unseen, q.since, q.owed, q.told = 1, h.last, owed.n, owed.told
+	if !early && owed.n == 0 {
 		q.standing = direct
 	}
 	q.mu.Unlock()
@@ -89,7 +98,7 @@ func (h *handover) remove(q *Queue) {
 	known := q.floor <= max(q.forgotten, h.purged.Load())
 	q.mu.Unlock()
 	if !known || q.settledTo(h.last) < h.last {
-		h.early[token] = uncounted
+		h.early[token] = q.arrears()
 		signal(h.gap) // perhaps it has none
 	}
 	q.restart()
@@ -99,7 +108,7 @@ func (h *handover) remove(q *Queue) {
 func (h *handover) waiting(token string, n uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.early[token] = n
+	h.early[token] = arrears{n: n}
 }
 
 // give hands a group over that was stored from a sequence on.
@@ -115,8 +124,10 @@ func (h *handover) give(first uint64, group []*nats.Msg) {
 		token := thingToken(m.Subject, h.space)
 		if q := h.queues[token]; q != nil {
 			q.give(m, first+uint64(n), now)
-		} else if h.early[token] != uncounted {
-			h.early[token]++
+		} else {
+			owed := h.early[token]
+			owed.add(first + uint64(n))
+			h.early[token] = owed
 		}
 	}
 	h.last = first + uint64(len(group)) - 1
@@ -135,9 +146,15 @@ func (h *handover) alignLocked(last uint64) {
 		return
 	}
 	if last < h.last {
+		h.told.restart(last)
 		h.purged.Store(0)
 	}
 	h.blind = true
+	for token, owed := range h.early {
+		if owed.told > 0 {
+			h.early[token] = arrears{n: uncounted}
+		}
+	}
 	for _, q := range h.queues {
 		if last < h.last {
 			q.restart()
@@ -152,14 +169,14 @@ func (h *handover) survey(held map[string]uint64, era context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.early
-	h.early = map[string]uint64{}
+	h.early = map[string]arrears{}
 	for token, n := range held {
 		switch {
 		case h.queues[token] != nil:
-		case before[token] == uncounted: // a purge of what its queue had settled may be under way
-			h.early[token] = uncounted
+		case before[token].n == uncounted || before[token].told > 0: // a purge of what its queue had settled may be under way
+			h.early[token] = before[token]
 		default:
-			h.early[token] = n
+			h.early[token] = arrears{n: n}
 		}
 	}
 	h.blind, h.era = false, era
@@ -195,6 +212,22 @@ func (h *handover) settledIn() (uint64, context.Context) {
 		floor = min(floor, q.settledTo(floor))
 	}
 	return floor, h.era
+}
+
+// emptied tells whether a stream with a damaged record has nothing left but what is settled, and its last message. The
+// intake asks between two groups.
+func (h *handover) emptied() (last uint64, ok bool) {
+	if !h.told.damaged() {
+		return 0, false
+	}
+	floor, _ := h.settledIn()
+	return floor, floor > 0 && floor == h.known()
+}
+
+// swept is told that the stream was emptied.
+func (h *handover) swept(last uint64) {
+	h.told.empty(last)
+	h.purged.Store(last)
 }
 
 // all returns the queues.

@@ -142,6 +142,7 @@ func (i *intake) run() {
 			i.look()
 		case <-i.more:
 		}
+		i.sweep()
 		i.mu.Lock()
 		all, i.waiting = i.waiting, all[:0]
 		i.bytes = 0
@@ -170,6 +171,29 @@ func (i *intake) look() {
 	}
 	i.handover.align(last)
 	i.handover.survey(held, working) // what was stored after the last is seen later
+}
+
+// sweep empties a stream that has a damaged record as soon as nothing else is in it: at once, and with nothing stored
+// meanwhile. See ledger.
+func (i *intake) sweep() {
+	last, ok := i.handover.emptied()
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
+	defer cancel()
+	stream, err := i.js.Stream(ctx, i.stream)
+	if err == nil && stream.CachedInfo().State.LastSeq != last { // somebody else has stored something
+		return
+	}
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSequence(last+1))
+	}
+	if err != nil {
+		i.log.Debug("can't remove a damaged record", "error", err)
+		return
+	}
+	i.handover.swept(last)
 }
 
 func (i *intake) over() bool {

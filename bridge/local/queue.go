@@ -61,6 +61,7 @@ type Queue struct {
 	standing  standing
 	unseen    uint64    // unless direct: from here on the stream may hold what it has not seen
 	owed      uint64    // how much that is; or uncounted
+	told      uint64    // up to here the queues before have handed out what can be read, which does not count
 	since     uint64    // the stream's last message when the queue began, up to which that is counted
 	stored    uint64    // the newest that the intake has stored for the Thing
 	bytes     int       // of what is unsettled and did not come from a consumer
@@ -161,6 +162,7 @@ func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
 	q.release(seq)
 	q.unsettled[seq] = h
 	if q.forgetter != nil {
+		q.handover.told.tell(seq)
 		q.line(seq)
 	}
 	q.ready.put(q.delivery(m, seq, h.at))

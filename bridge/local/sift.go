@@ -62,7 +62,10 @@ func (q *Queue) sift(ctx context.Context) error {
 		q.sifted.bad = 0
 		return err
 	}
-	if q.sifted.bad++; q.sifted.bad >= badEnough {
+	q.mu.Lock()
+	same := q.last == last
+	q.mu.Unlock()
+	if q.sifted.bad++; same && q.sifted.bad >= badEnough {
 		q.caughtUp(max(last, stored))
 		signal(q.ready.room) // so that the consumer goes
 	}

@@ -210,6 +210,9 @@ func (s *Store) leftovers(ctx context.Context) error {
 				h.waiting(token, n)
 			}
 		}
+		if err := s.tellHoles(ctx, class); err != nil {
+			return err
+		}
 	}
 	names := map[string]bool{}
 	for _, t := range s.cfg.Things {
@@ -238,6 +241,25 @@ func (s *Store) leftovers(ctx context.Context) error {
 			return fmt.Errorf("stream %s: its consumers: %w", up.CachedInfo().Config.Name, err)
 		}
 	}
+	return nil
+}
+
+// tellHoles finds out what a stream does not have between its first message and its last.
+func (s *Store) tellHoles(ctx context.Context, class mapping.Class) error {
+	h := s.handovers[class]
+	if h == nil {
+		return nil
+	}
+	name := s.up[class].CachedInfo().Config.Name
+	stream, err := s.js.Stream(ctx, name)
+	if err == nil {
+		_, err = stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	state := stream.CachedInfo().State
+	h.told.begin(state.FirstSeq, state.LastSeq, state.Deleted)
 	return nil
 }
 
