@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +78,7 @@ func (f *forgetter) run() {
 		f.mu.Lock()
 		all, f.dirty = f.dirty, all[:0]
 		f.mu.Unlock()
+		all = slices.DeleteFunc(all, f.lets) // before the purge, so that what is settled later counts for the next
 		before := f.handover.purged.Load()
 		if !f.turn(f.purge) {
 			return
@@ -127,11 +129,23 @@ func (f *forgetter) pause(d time.Duration) bool {
 	}
 }
 
+// lets tells that a queue can't be purged by itself now. It is told of again when more of it is settled, or may be
+// purged.
+func (f *forgetter) lets(q *Queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.purgeable() {
+		return false
+	}
+	q.dirtyAt = time.Time{}
+	return true
+}
+
 // clean tells since when a queue has had something to forget; the zero time when it has nothing any more.
 func (f *forgetter) clean(q *Queue) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.done() <= max(q.forgotten, f.handover.purged.Load()) || !q.purgeable() {
+	if q.done() <= max(q.forgotten, f.handover.purged.Load()) {
 		q.dirtyAt = time.Time{}
 	}
 	return q.dirtyAt

@@ -211,7 +211,11 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 		q.enter(m, seq, handed{at: at})
 	}
 	q.mu.Unlock()
-	if meta.NumPending == 0 && q.handover != nil {
+	if q.handover == nil {
+		return false, nil
+	}
+	q.forgetter.add(q) // what came before may go now, if it is settled
+	if meta.NumPending == 0 {
 		q.caughtUp(seq)
 	}
 	return false, nil
