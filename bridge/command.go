@@ -67,9 +67,8 @@ type Commands struct {
 	slots   chan struct{}
 	running sync.WaitGroup
 
-	mu      sync.Mutex
-	closing bool
-	quit    chan struct{} // closed when closing; see quitting
+	mu   sync.Mutex
+	quit chan struct{} // closed by Finish
 }
 
 // commandSlots bounds how many commands of one Thing run at once, so that one that nobody serves
@@ -81,7 +80,7 @@ const commandSlots = 64
 func (c *Commands) Start(ctx context.Context, e *Execution) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing {
+	if closed(c.quit) {
 		e.hangUp()
 		return
 	}
@@ -116,11 +115,10 @@ func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goe
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	quit := c.quitting()
 	go func() {
 		select {
 		case <-e.Answered():
-		case <-quit:
+		case <-c.quit:
 		case <-waiting.Done():
 		}
 		cancel()
@@ -129,17 +127,7 @@ func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goe
 	if err == nil {
 		return &r, true
 	}
-	return nil, ctx.Err() == nil && !closed(e.Answered()) && !closed(quit)
-}
-
-// quitting is closed by Finish.
-func (c *Commands) quitting() chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.quit == nil {
-		c.quit = make(chan struct{})
-	}
-	return c.quit
+	return nil, ctx.Err() == nil && !closed(e.Answered()) && !closed(c.quit)
 }
 
 // Resume takes up what the last run left open. What has an answer in the outbox is taken up when that has
@@ -197,12 +185,10 @@ func closed(c <-chan struct{}) bool {
 // Finish starts nothing new and returns when every execution that was started has ended, or has to wait
 // for the next run because the context of Start has.
 func (c *Commands) Finish() {
-	quit := c.quitting()
 	c.mu.Lock()
-	if !c.closing {
-		close(quit)
+	if !closed(c.quit) {
+		close(c.quit)
 	}
-	c.closing = true
 	c.mu.Unlock()
 	c.running.Wait()
 }

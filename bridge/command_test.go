@@ -28,7 +28,7 @@ func newStation(t *testing.T, policy CommandPolicy, h handler) *station {
 		t.Fatal(err)
 	}
 	s.Commands = &Commands{Thing: pump07, Policy: policy, Handlers: h, Outbox: s.outbox, Executions: x, Graveyard: s.dead,
-		Catalog: catalog(t), Log: quiet(), slots: make(chan struct{}, commandSlots)}
+		Catalog: catalog(t), Log: quiet(), slots: make(chan struct{}, commandSlots), quit: make(chan struct{})}
 	return s
 }
 

@@ -390,46 +390,51 @@ func TestResyncIsAskedForOnce(t *testing.T) {
 	}
 }
 
+// takeAll takes what passes a gate, until stop.
+func takeAll(t *testing.T, g *Gate) (ctx context.Context, got *[]string, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	got = new([]string)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			for _, d := range g.Take(ctx) {
+				*got = append(*got, string(d.Payload))
+			}
+		}
+	}()
+	return ctx, got, func() { cancel(); <-ended }
+}
+
 // The GET decides which queued shadow messages are stale; everything else passes meanwhile.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(feed, 10)
 		g := NewGate(source)
 		g.Close()
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		var got []string
-		go func() {
-			defer close(ended)
-			for ctx.Err() == nil {
-				for _, d := range g.Take(ctx) {
-					got = append(got, string(d.Payload))
-				}
-			}
-		}()
+		ctx, got, stop := takeAll(t, g)
 		source <- arriving(mapping.ShadowDelta, "", "d1")
 		source <- arriving(mapping.CommandRequest, "e", "c1")
 		source <- arriving(mapping.ShadowDesired, "", "d2")
 		source <- arriving(mapping.JobsNotify, "", "n1")
 		synctest.Wait()
-		if strings.Join(got, " ") != "c1 n1" {
-			t.Errorf("behind a closed gate: %q", got)
+		if strings.Join(*got, " ") != "c1 n1" {
+			t.Errorf("behind a closed gate: %q", *got)
 		}
 		lost, cut := context.WithCancel(ctx)
 		cut()
 		g.Open(lost) // of the connection before
 		synctest.Wait()
-		if strings.Join(got, " ") != "c1 n1" {
-			t.Errorf("opened for a connection that is lost: %q", got)
+		if strings.Join(*got, " ") != "c1 n1" {
+			t.Errorf("opened for a connection that is lost: %q", *got)
 		}
 		g.Open(ctx)
 		source <- arriving(mapping.ShadowDelta, "", "d3")
 		synctest.Wait()
-		if strings.Join(got, " ") != "c1 n1 d1 d2 d3" {
-			t.Errorf("after it opened: %q", got)
+		if strings.Join(*got, " ") != "c1 n1 d1 d2 d3" {
+			t.Errorf("after it opened: %q", *got)
 		}
 		stop()
-		<-ended
 	})
 }
 
@@ -439,17 +444,7 @@ func TestGateOfAKeptSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(feed)
 		g := NewGate(source)
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		var got []string
-		go func() {
-			defer close(ended)
-			for ctx.Err() == nil {
-				for _, d := range g.Take(ctx) {
-					got = append(got, string(d.Payload))
-				}
-			}
-		}()
+		ctx, got, stop := takeAll(t, g)
 		for range 50 {
 			g.Close()
 			g.Kept()
@@ -464,10 +459,9 @@ func TestGateOfAKeptSession(t *testing.T) {
 		g.Close()
 		g.Open(ctx) // over a connection without the session, on which they don't come again
 		synctest.Wait()
-		if strings.Join(got, " ") != "d1 d2 d3" {
-			t.Errorf("after it opened: %q", got)
+		if strings.Join(*got, " ") != "d1 d2 d3" {
+			t.Errorf("after it opened: %q", *got)
 		}
 		stop()
-		<-ended
 	})
 }

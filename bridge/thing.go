@@ -90,7 +90,7 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 		Desk: &Desk{Thing: c.Thing, Catalog: p.Catalog, Own: c.Own, Exchange: exchange, Leases: leases, Outbox: p.Outbox, Shadow: shadow, API: p.API,
 			Down: p.Down, Graveyard: p.Graveyard},
 		commands: &Commands{Thing: c.Thing, Policy: c.Commands, Handlers: p.Handlers, Outbox: p.Outbox, Executions: executions,
-			Graveyard: p.Graveyard, Catalog: p.Catalog, Log: p.Log, slots: make(chan struct{}, commandSlots)},
+			Graveyard: p.Graveyard, Catalog: p.Catalog, Log: p.Log, slots: make(chan struct{}, commandSlots), quit: make(chan struct{})},
 	}
 	if p.API != nil {
 		t.gate.Close()

@@ -94,7 +94,7 @@ func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
 // event fills in the timestamp, without which Fleets would take the time of its own arrival there.
 func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 	if v := gjson.GetBytes(m.Payload, "timestamp"); v.Exists() {
-		if v.Num < 1e12 && schemas.LooksLikeSeconds(m.Payload) {
+		if schemas.LooksLikeSeconds(v) {
 			u.tellOfSeconds(m)
 		}
 		return forward(m), nil

@@ -56,7 +56,6 @@ func same(payload []byte, member, want, what string, needed bool) error {
 
 // LooksLikeSeconds tells whether an event's timestamp was probably written in seconds instead of
 // milliseconds: as milliseconds it would lie before March 1973. Such an event is sent all the same.
-func LooksLikeSeconds(payload []byte) bool {
-	v := gjson.GetBytes(payload, "timestamp")
-	return v.Type == gjson.Number && v.Num > 0 && v.Num < 1e11
+func LooksLikeSeconds(timestamp gjson.Result) bool {
+	return timestamp.Type == gjson.Number && timestamp.Num > 0 && timestamp.Num < 1e11
 }

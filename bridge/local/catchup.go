@@ -31,9 +31,7 @@ func (q *Queue) give(m *nats.Msg, seq uint64, now time.Time) {
 		signal(q.wake)
 	}
 	if q.standing != direct { // a consumer tells it
-		owed := arrears{q.owed, q.told}
-		owed.add(seq)
-		q.owed = owed.n
+		q.owed.add(seq)
 		return
 	}
 	q.bytes += n
@@ -52,7 +50,7 @@ func (a *arrears) add(seq uint64) {
 func (q *Queue) arrears() arrears {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return arrears{n: q.owed, told: max(q.told, q.last)}
+	return arrears{n: q.owed.n, told: max(q.owed.told, q.last)}
 }
 
 func (q *Queue) isDirect() bool {
@@ -83,7 +81,7 @@ func (q *Queue) fallBehind(seq uint64, others bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if others {
-		q.owed = uncounted
+		q.owed.n = uncounted
 	}
 	switch q.standing {
 	case direct:
@@ -105,18 +103,21 @@ func (q *Queue) caughtUp(seq uint64) {
 		q.standing = behind
 	}
 	done := q.standing == reading && q.stored <= seq && q.roomy() && !q.over()
-	missing := q.owed
+	missing := q.owed.n
 	if done {
-		q.standing, q.owed = direct, 0
+		q.standing, q.owed.n = direct, 0
 	}
 	q.mu.Unlock()
 	if !done {
 		return
 	}
+	lost := missing > 0 && missing != uncounted
+	if lost {
+		q.handover.told.missed()
+	}
 	q.forgetter.add(q) // what it had kept
 	signal(q.forgetter.more)
-	if missing > 0 && missing != uncounted {
-		q.handover.told.missed()
+	if lost {
 		q.log.Error("stored messages can't be read any more: their records on the disk are damaged, or somebody purged them; they are lost",
 			"stream", q.stream.CachedInfo().Config.Name, "messages", missing)
 	}
@@ -125,8 +126,8 @@ func (q *Queue) caughtUp(seq uint64) {
 // seen notes that a consumer has told a message that was not handed out before. The lock is held.
 func (q *Queue) seen(seq uint64) {
 	q.unseen = max(q.unseen, seq) // what comes next may be damaged, and a purge must not end in front of that
-	if q.owed != uncounted && q.owed > 0 && seq > q.told && (seq <= q.since || seq <= q.stored) {
-		q.owed--
+	if q.owed.n != uncounted && q.owed.n > 0 && seq > q.owed.told && (seq <= q.since || seq <= q.stored) {
+		q.owed.n--
 	}
 }
 
@@ -183,7 +184,7 @@ func (q *Queue) restart() {
 	clear(q.unsettled)
 	q.bytes, q.stored, q.last, q.lastAt = 0, 0, 0, time.Time{}
 	q.order, q.floor, q.forgotten = nil, 0, 0
-	q.owed, q.told = uncounted, 0
+	q.owed = arrears{n: uncounted}
 	q.fall(1)
 	signal(q.ready.room)
 }

@@ -38,7 +38,7 @@ type handover struct {
 	purged atomic.Uint64 // up to here the stream has nothing
 }
 
-// arrears are what a Thing's next queue is owed.
+// arrears are what a Thing's queue, or its next one, is owed.
 type arrears struct {
 	n    uint64 // messages; or uncounted
 	told uint64 // all behind this one: the rest was handed out before
@@ -75,7 +75,7 @@ func (h *handover) add(q *Queue) (before *Queue) {
 		owed.n = uncounted
 	}
 	q.mu.Lock()
-	q.unseen, q.since, q.owed, q.told = 1, h.last, owed.n, owed.told
+	q.unseen, q.since, q.owed = 1, h.last, owed
 	if !early && owed.n == 0 {
 		q.standing = direct
 	}

@@ -60,8 +60,7 @@ type Queue struct {
 	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
 	standing  standing
 	unseen    uint64    // unless direct: from here on the stream may hold what it has not seen
-	owed      uint64    // how much that is; or uncounted
-	told      uint64    // up to here the queues before have handed out what can be read, which does not count
+	owed      arrears   // what that is
 	since     uint64    // the stream's last message when the queue began, up to which that is counted
 	stored    uint64    // the newest that the intake has stored for the Thing
 	bytes     int       // of what is unsettled and did not come from a consumer

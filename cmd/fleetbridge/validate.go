@@ -157,8 +157,8 @@ func (v validation) report(s streams, name string, payload []byte) error {
 	case err != nil:
 		return err
 	case len(details) == 0:
-		if v.schema == string(mapping.Event) && schemas.LooksLikeSeconds(payload) {
-			fmt.Fprintf(s.err, "warning: /timestamp: %s looks like seconds, it is read as milliseconds: multiply it by 1000\n", gjson.GetBytes(payload, "timestamp").Raw)
+		if at := gjson.GetBytes(payload, "timestamp"); v.schema == string(mapping.Event) && schemas.LooksLikeSeconds(at) {
+			fmt.Fprintf(s.err, "warning: /timestamp: %s looks like seconds, it is read as milliseconds: multiply it by 1000\n", at.Raw)
 		}
 		if len(payload) == 0 && v.none == noneFine {
 			_, err := fmt.Fprintf(s.out, "OK: %s is empty, and may be\n", name)
