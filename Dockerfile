@@ -6,6 +6,7 @@
 #   docker build --platform linux/arm/v7 .                    # one of them, without buildx
 #
 # The compiler runs on the machine that builds, whatever it builds for. docs/docker.md tells how to run them.
+# A tag may move: docs/docker.md tells how to build from a digest.
 ARG GO_IMAGE=golang:1.26-bookworm
 
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build

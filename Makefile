@@ -26,6 +26,11 @@ test: ## all tests
 race: ## all tests with the race detector
 	$(GO) test -race ./...
 
+.PHONY: compute
+compute: ## all rounds of the tests that compute much, of which make race does a part
+	$(GO) test -count=1 ./schemas ./bridge/journal
+	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|Unreadable|ThousandUsersChange|CostlyFiles)'
+
 .PHONY: fmt
 fmt: ## fails when a file is not formatted
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
@@ -43,14 +48,15 @@ staticcheck: $(STATICCHECK) ## staticcheck
 	$(STATICCHECK) -tags soakroot ./test/...
 
 .PHONY: docs
-docs: ## the generated tables in docs/ and README.md
-	$(GO) test -count=1 ./bridge/gateway -run '^(TestDocuments|TestREADME)$$' -update
+docs: ## the generated tables in docs/
+	$(GO) test -count=1 ./bridge/gateway -run '^TestDocuments$$' -update
 	$(GO) test -count=1 ./bridge/asyncapi -run '^TestDocument$$' -update
 
 .PHONY: docs-check
-docs-check: ## fails when make docs would change something
-	@before=$$(cat docs/*.md docs/asyncapi.yaml README.md | cksum); $(MAKE) --no-print-directory docs; \
-	[ "$$before" = "$$(cat docs/*.md docs/asyncapi.yaml README.md | cksum)" ] || { echo "the generated tables were stale; make docs has written them"; exit 1; }
+docs-check: ## fails when make docs would change something, a link leads nowhere, or the README is long
+	@before=$$(cat docs/*.md docs/asyncapi.yaml | cksum); $(MAKE) --no-print-directory docs; \
+	[ "$$before" = "$$(cat docs/*.md docs/asyncapi.yaml | cksum)" ] || { echo "the generated tables were stale; make docs has written them"; exit 1; }
+	$(GO) test -count=1 ./bridge/gateway -run '^(TestLinks|TestREADMEIsShort)$$'
 
 .PHONY: asyncapi-check
 asyncapi-check: build ## what fleetbridge asyncapi prints, by the AsyncAPI project's parser (needs node with npm)
@@ -84,6 +90,16 @@ cross: ## builds for the other platforms
 	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/fleetbridge
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/fleetbridge
 
+SEEDS ?= 10000
+
+.PHONY: simulate
+simulate: ## SEEDS histories of the journal on a simulated disk
+	$(GO) test -count=1 -timeout 24h ./bridge/journal -run '^TestSimulate$$' -seeds $(SEEDS)
+
+.PHONY: mutants
+mutants: ## builds faults into the journal, one at a time, and sees that its tests find each
+	$(GO) test -count=1 -timeout 1h ./bridge/journal -run '^TestMutants$$' -v -mutants
+
 SOAK ?= 30m
 
 .PHONY: soak
@@ -92,7 +108,7 @@ soak: ## every fault again and again for SOAK (needs root, FUSE and mosquitto); 
 
 .PHONY: soak-short
 soak-short: ## every fault once (needs root, FUSE and mosquitto)
-	$(GO) test -tags soakroot -count=1 -timeout 10m ./test/soak -broker mosquitto
+	$(GO) test -tags soakroot -count=1 -timeout 10m ./test/soak -all -broker mosquitto
 
 .PHONY: bench
 bench: ## benchmarks

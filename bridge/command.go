@@ -62,6 +62,9 @@ type Commands struct {
 	Executions *Executions
 	Graveyard  Graveyard
 	Catalog    *schemas.Catalog
+	Own        *schemas.ThingSchemas // nil: the Thing brings none
+	Retries    *Retries
+	Watch      *Watch // nil: nobody looks
 	Log        *slog.Logger
 
 	slots   chan struct{}
@@ -161,17 +164,23 @@ func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 // unanswered waits until the outbox has no answer for the execution any more, and tells whether there is still
 // one to give. It is false when ctx ends first.
 func (c *Commands) unanswered(ctx context.Context, e *Execution) bool {
-	gone := insist(ctx, func() error {
-		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
-		if err == nil && pending && !closed(e.Answered()) {
-			err = errPending
+	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
+		pending := false
+		err := c.Retries.Until(ctx, c.Thing, "to look for the answer to a command", func() (err error) {
+			pending, err = c.Outbox.Pending(ctx, c.address(e.ID))
+			return err
+		})
+		if err != nil || closed(e.Answered()) {
+			return false
 		}
-		return err
-	})
-	return gone == nil && !closed(e.Answered())
+		if !pending {
+			return true
+		}
+		if sleep(ctx, pause) != nil {
+			return false
+		}
+	}
 }
-
-var errPending = errors.New("the answer is in the outbox")
 
 func closed(c <-chan struct{}) bool {
 	select {
@@ -218,7 +227,11 @@ func (c *Commands) run(parent context.Context, e *Execution, reply *Reply) {
 	default:
 	}
 	if payload == nil {
-		payload = response(statusTimedOut, result{Error: "no answer by the deadline"})
+		reason := "no answer by the deadline"
+		if e.unanswered {
+			reason += ": a program subscribes to " + e.Action + ", and none replied; one that only watches counts, too"
+		}
+		payload = c.decided(e, statusTimedOut, reason)
 	}
 	c.Answer(parent, e.ID, payload, trace)
 }
@@ -235,6 +248,7 @@ func (c *Commands) call(ctx context.Context, e *Execution, early *Reply) ([]byte
 		reply, err := c.attempt(ctx, e, wait)
 		switch {
 		case err == nil:
+			c.Log.Debug("command replied to by a program", "execution", e.ID, "action", e.Action, "bytes", len(reply.Payload), "code", reply.ErrorCode)
 			return c.reply(ctx, e, reply)
 		case ctx.Err() != nil:
 			return nil, e.Trace
@@ -242,7 +256,7 @@ func (c *Commands) call(ctx context.Context, e *Execution, early *Reply) ([]byte
 			left := time.Until(giveUp)
 			if c.Policy.Reject {
 				if left <= 0 {
-					return response(statusRejected, result{Error: "no handler for " + e.Action}), e.Trace
+					return c.decided(e, statusRejected, "no handler for "+e.Action), e.Trace
 				}
 				pause = min(pause, left)
 			}
@@ -267,7 +281,16 @@ func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration
 			return reply, err
 		}
 	}
-	return e.line.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
+	c.Log.Debug("command goes to programs", "execution", e.ID, "action", e.Action, "bytes", len(e.Payload))
+	if e.called.IsZero() { // a call that finds nobody is repeated
+		e.called = time.Now()
+		if c.Watch.on() {
+			c.saw(e, Sighting{Outcome: Called, Direction: mapping.Down, Payload: e.Payload, Reason: e.Action, Trace: e.Trace})
+		}
+	}
+	reply, err := e.line.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
+	e.unanswered = err != nil && ctx.Err() != nil && !errors.Is(err, ErrNoHandler)
+	return reply, err
 }
 
 // open listens for replies, from now until hangUp.
@@ -287,6 +310,13 @@ func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) ([]byte, Tr
 	if r.Trace == (Trace{}) {
 		r.Trace = e.Trace
 	}
+	if c.Watch.on() {
+		s := Sighting{Outcome: Replied, Direction: mapping.Up, Payload: r.Payload, Code: r.ErrorCode, Reason: r.Error, Trace: r.Trace}
+		if !e.called.IsZero() { // else in an earlier run
+			s.Took = time.Since(e.called)
+		}
+		c.saw(e, s)
+	}
 	return c.payload(ctx, e, r), r.Trace
 }
 
@@ -297,22 +327,50 @@ func (c *Commands) payload(ctx context.Context, e *Execution, r Reply) []byte {
 	if len(r.Payload) == 0 {
 		return response(statusSucceeded, result{})
 	}
-	err := check(c.Catalog, nil, c.address(e.ID), r.Payload)
-	if err == nil {
-		return r.Payload
-	}
 	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: r.Trace}
-	err.Reason = fmt.Sprintf("the reply of the handler for %s is no valid response: %s", e.Action, err.Reason)
-	if err := buryAndWait(ctx, c.Graveyard, Letter{Message: m, Direction: mapping.Up, Rejection: err}); err != nil {
+	// A reply that has come counts, whatever has ended meanwhile; the schemas are soon done.
+	lasting := context.WithoutCancel(ctx)
+	err := check(lasting, c.Catalog, nil, m)
+	if err == nil {
+		err = rejection(lasting, c.Own.CheckResult(lasting, e.Action, m.Payload))
+	}
+	broken := (*Rejection)(nil)
+	switch {
+	case err == nil:
+		return r.Payload
+	case !errors.As(err, &broken):
 		return nil
 	}
-	return response(statusFailed, result{Error: err.Reason})
+	broken.Reason = fmt.Sprintf("the reply of the handler for %s is no valid response: %s", e.Action, broken.Reason)
+	if err := buryAndWait(ctx, c.Graveyard, Letter{Message: m, Direction: mapping.Up, Rejection: broken}); err != nil {
+		return nil
+	}
+	return c.decided(e, statusFailed, broken.Reason)
+}
+
+// decided is a response in the place of a program's, and says so in the log.
+func (c *Commands) decided(e *Execution, status, reason string) []byte {
+	c.Log.Info("command answered by the bridge", "execution", e.ID, "action", e.Action, "status", status, "reason", reason)
+	payload := response(status, result{Error: reason})
+	if c.Watch.on() {
+		c.saw(e, Sighting{Outcome: Decided, Direction: mapping.Up, Payload: payload, Code: status, Reason: reason, Trace: e.Trace})
+	}
+	return payload
+}
+
+// saw tells what happens to an execution.
+func (c *Commands) saw(e *Execution, s Sighting) {
+	s.Address = mapping.Address{Thing: c.Thing, Channel: mapping.CommandRequest, ID: e.ID}
+	if s.Direction == mapping.Up {
+		s.Address.Channel = mapping.CommandResponse
+	}
+	c.Watch.tell(s)
 }
 
 // Answer puts a response that the bridge wrote into the outbox, where it waits and is claimed like
 // every program's. It tries until ctx ends.
 func (c *Commands) Answer(ctx context.Context, id string, payload []byte, t Trace) {
-	_ = insist(ctx, func() error {
+	_ = c.Retries.Until(ctx, c.Thing, "to store the answer to a command", func() error {
 		_, err := c.Outbox.Enqueue(ctx, c.address(id), payload, t)
 		return err
 	})

@@ -140,7 +140,7 @@ func TestHandlerExceedsTheDeadline(t *testing.T) {
 		s := newStation(t, rejecting, func(ctx context.Context, _ Call) (Reply, error) { <-ctx.Done(); return Reply{}, ctx.Err() })
 		s.start(t, "e1", 10*time.Second)
 		s.running.Wait()
-		s.expect(t, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline"}}`)
+		s.expect(t, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline: a program subscribes to purge, and none replied; one that only watches counts, too"}}`)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -435,6 +436,66 @@ func TestGate(t *testing.T) {
 			t.Errorf("after it opened: %q", *got)
 		}
 		stop()
+	})
+}
+
+// TestGateSettlesInOrder: the source hears of nothing that passed what is held before it hears of that, and of what is
+// forgotten with its connection, so that it lets it go.
+func TestGateSettlesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := make(feed, 10)
+		g := NewGate(source)
+		settled := ""
+		put := func(c mapping.Channel, payload string) {
+			d := arriving(c, "", payload)
+			d.Settle = func() { settled += payload + " " }
+			source <- d
+		}
+		take := func(n int) {
+			for range n {
+				for _, d := range g.Take(t.Context()) {
+					d.Settle()
+				}
+			}
+		}
+		expect := func(want string) {
+			t.Helper()
+			if settled != want {
+				t.Errorf("settled %q, want %q", settled, want)
+			}
+			settled = ""
+		}
+		put(mapping.ShadowDelta, "d0")
+		take(1)
+		expect("d0 ")
+		g.Close()
+		put(mapping.JobsNotify, "n1")
+		take(1)
+		expect("n1 ")
+		for i := range 3 {
+			put(mapping.ShadowDelta, fmt.Sprint("d", i))
+			put(mapping.JobsNotify, fmt.Sprint("n", i))
+		}
+		take(3)
+		expect("")
+		g.Open(t.Context())
+		take(1)
+		expect("d0 n0 d1 n1 d2 n2 ")
+		g.Close()
+		put(mapping.ShadowDelta, "lost")
+		put(mapping.JobsNotify, "n3")
+		take(1)
+		g.Close()
+		g.Kept()
+		put(mapping.JobsNotify, "n4")
+		take(1)
+		expect("lost n3 n4 ")
+		put(mapping.JobsNotify, "n5")
+		take(1)
+		expect("n5 ")
+		if !g.passed.none() {
+			t.Error("something is kept")
+		}
 	})
 }
 

@@ -1,7 +1,8 @@
 // Package bridge is the core of fleetbridge in its own nouns. A Pump moves messages from a Source to
 // a Sink; Upward and Downward decide what becomes of each; Shadow, Exchange, Leases, Executions and
-// Commands are what they decide with. The edges, MQTT and NATS, implement the interfaces in ports.go.
+// Commands are what they decide with. The edges, MQTT and NATS, implement the interfaces in
+// ports.go, lanes.go, views.go and state.go.
 //
-// The package imports neither edge's library. What it remembers is in Buckets; what it holds is held
+// The package imports neither edge's library. What it remembers is State; what it holds is held
 // by the Source until it is settled.
 package bridge

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -24,6 +25,12 @@ type Downward struct {
 	// Resync is called when only a GET can tell which shadow version is the newest. It must not block.
 	Resync func()
 	Now    func() time.Time
+
+	Log *slog.Logger
+
+	overruns *overruns
+	arrivals arrivals
+	odd      map[string]bool // properties that were desired though they are not writable, and logged
 }
 
 // Decide checks a message and finds out whether programs should see it.
@@ -39,13 +46,14 @@ func (d *Downward) Decide(ctx context.Context, dv Delivery) (Decision, error) {
 		return drop(Duplicate), nil
 	}
 	m := dv.Message
-	if r := check(d.Catalog, d.Own, m.Address, m.Payload); r != nil {
-		return Decision{}, r
+	if err := d.check(ctx, m); err != nil {
+		return Decision{}, err
 	}
 	switch m.Address.Channel {
 	case mapping.ShadowDesired:
 		return d.desired(ctx, m)
 	case mapping.ShadowDelta:
+		d.tellOfReadOnly(m.Payload, "state")
 		decision := d.shadow(ctx, m, d.Shadow.Delta(m.Payload))
 		if d.Shadow.WantsResync() {
 			d.Resync()
@@ -60,6 +68,15 @@ func (d *Downward) Decide(ctx context.Context, dv Delivery) (Decision, error) {
 		}
 		return forward(m), nil
 	}
+}
+
+func (d *Downward) check(ctx context.Context, m Message) error {
+	if m.Size > len(m.Payload) { // only its head was kept
+		return rejection(ctx, d.Catalog.TooLarge(m.Size))
+	}
+	err := check(ctx, d.Catalog, d.Own, m)
+	d.overruns.note(m.Address, err)
+	return err
 }
 
 // ownReport tells a report that came back on shadow/update from a desired push: a broker that ignores
@@ -77,7 +94,31 @@ func (d *Downward) desired(ctx context.Context, m Message) (Decision, error) {
 		}
 		m.Payload = only
 	}
+	d.tellOfReadOnly(m.Payload, "state.desired")
 	return d.shadow(ctx, m, d.Shadow.Desired(m.Payload)), nil
+}
+
+// tellOfReadOnly warns once of each property that the cloud desires and the Thing Type calls not writable. Programs get
+// it all the same.
+func (d *Downward) tellOfReadOnly(payload []byte, path string) {
+	if !d.Own.HasReadOnly() {
+		return
+	}
+	var names []string
+	gjson.GetBytes(payload, path).ForEach(func(name, _ gjson.Result) bool {
+		names = append(names, name.String())
+		return true
+	})
+	for _, name := range d.Own.NotWritable(names) {
+		if d.odd[name] {
+			continue
+		}
+		if d.odd == nil {
+			d.odd = map[string]bool{}
+		}
+		d.odd[name] = true
+		d.Log.Warn("the cloud desires what the Thing Type does not let it set; programs get it as it is", "property", name)
+	}
 }
 
 func (d *Downward) shadow(ctx context.Context, m Message, deliver bool) Decision {
@@ -101,12 +142,18 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 	if seen {
 		return drop(Duplicate), nil
 	}
-	if r := check(d.Catalog, d.Own, m.Address, m.Payload); r != nil {
-		return Decision{}, d.refuse(ctx, m, statusRejected, r)
+	if err := d.check(ctx, m); err != nil {
+		if r := (*Rejection)(nil); errors.As(err, &r) {
+			err = d.refuse(ctx, m, statusRejected, r)
+		}
+		return Decision{}, err
+	}
+	if sent, ok := mapping.Moment(gjson.GetBytes(m.Payload, "timestamp")); ok {
+		d.arrivals.note(m.Received, sent)
 	}
 	deadline := d.Commands.Policy.deadline(m.Payload, m.Received)
 	if late := d.Now().Sub(deadline); late > d.Commands.Policy.ClockSkew {
-		r := Rejectf(CodeExpired, "the command's time was over %s before it arrived", late.Round(time.Millisecond))
+		r := Rejectf(CodeExpired, "the command's time was over %s before it arrived%s", late.Round(time.Millisecond), d.arrivals.watch.because())
 		return Decision{}, d.refuse(ctx, m, statusTimedOut, r)
 	}
 	decision := forward(m)
@@ -120,14 +167,43 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 		ID: m.Address.ID, Action: gjson.GetBytes(m.Payload, "action").String(),
 		Payload: m.Payload, Received: m.Received, Deadline: deadline, Trace: m.Trace,
 	}
+	if err := d.Executions.Fits(e); err != nil {
+		r := (*Rejection)(nil)
+		if errors.As(err, &r) {
+			err = d.refuse(ctx, m, statusRejected, r)
+		}
+		return Decision{}, err
+	}
 	d.Executions.Begin(e)
 	decision.Finish = func(settle func()) { go d.open(ctx, e, settle) }
+	decision.Refused = func(ctx context.Context, r *Rejection) *Message { // larger than NATS takes
+		d.Commands.Answer(ctx, e.ID, response(statusRejected, result{Error: r.Reason}), m.Trace)
+		return nil
+	}
 	return decision, nil
 }
 
 // open makes the execution durable, lets the broker forget the request, and starts the handler.
 func (d *Downward) open(ctx context.Context, e *Execution, settle func()) {
-	if insist(ctx, func() error { return d.Executions.Open(ctx, e) }) != nil {
+	var tooLarge error
+	ended := d.Commands.Retries.Until(ctx, d.Commands.Thing, "to record a command", func() error {
+		err := d.Executions.Open(ctx, e)
+		if errors.Is(err, ErrTooLarge) { // the server takes less than it said
+			tooLarge, err = err, nil
+		}
+		return err
+	})
+	if ended != nil {
+		return
+	}
+	if tooLarge != nil {
+		r := Rejectf(CodeTooLarge, "the command can't be kept: %v", tooLarge)
+		d.Commands.Answer(ctx, e.ID, response(statusRejected, result{Error: r.Reason}), e.Trace)
+		m := Message{Address: mapping.Address{Thing: d.Commands.Thing, Channel: mapping.CommandRequest, ID: e.ID}, Payload: e.Payload, Received: e.Received, Trace: e.Trace}
+		m.Origin = m.Address.Topic()
+		if buryAndWait(ctx, d.Commands.Graveyard, Letter{Message: m, Direction: mapping.Down, Rejection: r}) == nil {
+			settle()
+		}
 		return
 	}
 	settle()
@@ -136,7 +212,8 @@ func (d *Downward) open(ctx context.Context, e *Execution, settle func()) {
 
 // refuse answers a command that won't run and returns why, for the dead letter.
 func (d *Downward) refuse(ctx context.Context, m Message, status string, r *Rejection) error {
-	payload := response(status, result{Error: r.Reason})
+	e := &Execution{ID: m.Address.ID, Action: gjson.GetBytes(m.Payload, "action").String()}
+	payload := d.Commands.decided(e, status, r.Reason)
 	if _, err := d.Commands.Outbox.Enqueue(ctx, d.Commands.address(m.Address.ID), payload, m.Trace); err != nil {
 		return err
 	}

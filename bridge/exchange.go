@@ -25,6 +25,9 @@ type Exchange struct {
 	counter uint64
 	lanes   map[lane]*turn
 	late    map[string]lateToken
+
+	// Heard, when set, is called with the question's channel at each answer, whoever it is for. It must not block.
+	Heard func(question mapping.Channel)
 }
 
 // lane is a kind of question: jobs.get and jobs.start-next once per Thing, the others once per job.
@@ -190,6 +193,9 @@ func (x *Exchange) wire(payload []byte, token string) ([]byte, error) {
 // everybody.
 func (x *Exchange) Answer(m Message) (out Message, taken bool) {
 	token := gjson.GetBytes(m.Payload, "clientToken")
+	if x.Heard != nil {
+		x.Heard(question(m.Address.Channel))
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if t := x.lanes[lane{question(m.Address.Channel), m.Address.ID}]; t != nil && t.waiting != nil {

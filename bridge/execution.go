@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -15,8 +16,14 @@ import (
 // Executions remembers one Thing's command executions for as long as the broker could send a request
 // again: which are open, and which response was the one. Both survive restarts.
 type Executions struct {
+	// MaxRecord is how many bytes the bucket takes, for key and value together; 0: no limit.
+	MaxRecord int
+	Retries   *Retries
+
+	damage []error // records of the last run that can't be read, and were given up
+
 	thing  mapping.Thing
-	bucket Bucket
+	bucket State
 
 	mu   sync.Mutex
 	open map[string]*Execution
@@ -24,16 +31,18 @@ type Executions struct {
 
 // Execution is a command under way.
 type Execution struct {
-	ID       string        `json:"id"`
-	Action   string        `json:"action"`
-	Payload  []byte        `json:"payload"`
-	Received time.Time     `json:"received"`
-	Deadline time.Time     `json:"deadline"`
-	Trace    Trace         `json:"trace"`
-	Reply    string        `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
-	answered chan struct{} // closed when a response was claimed
-	left     bool          // a handler of an earlier run may be at it
-	line     Line
+	ID         string        `json:"id"`
+	Action     string        `json:"action"`
+	Payload    []byte        `json:"-"`
+	Received   time.Time     `json:"received"`
+	Deadline   time.Time     `json:"deadline"`
+	Trace      Trace         `json:"trace"`
+	Reply      string        `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
+	answered   chan struct{} // closed when a response was claimed
+	left       bool          // a handler of an earlier run may be at it
+	line       Line
+	unanswered bool      // the last call found a subscriber and no reply
+	called     time.Time // for the first time in this run
 }
 
 // Answered is closed as soon as somebody's response for the execution has been taken.
@@ -52,14 +61,19 @@ type claim struct {
 	Sequence uint64 `json:"seq"` // in the stream of control messages
 }
 
-// LoadExecutions reads what the last run left open.
-func LoadExecutions(ctx context.Context, t mapping.Thing, b Bucket) (*Executions, []*Execution, error) {
+// LoadExecutions reads what the last run left open. A record that can't be read is given up, with a note in damage: it
+// expires by itself, and a command that is sent again writes over it.
+func LoadExecutions(ctx context.Context, t mapping.Thing, b State) (*Executions, []*Execution, error) {
 	x := &Executions{thing: t, bucket: b, open: map[string]*Execution{}}
 	var left []*Execution
 	err := b.List(ctx, x.key("open", ""), func(key string, value []byte) error {
-		e := &Execution{answered: make(chan struct{})}
-		if err := json.Unmarshal(value, e); err != nil {
-			return fmt.Errorf("execution %s is damaged, delete its key to go on without it: %w", key, err)
+		e, err := parseExecution(value)
+		if err == nil && (e.ID == "" || x.key("open", e.ID) != key || mapping.Token(e.Reply) != e.Reply) {
+			err = errors.New("it is another one's, or nobody's")
+		}
+		if err != nil {
+			x.damage = append(x.damage, fmt.Errorf("%s: %w", key, err))
+			return nil
 		}
 		e.left = e.Reply != ""
 		left = append(left, e)
@@ -122,7 +136,7 @@ func (x *Executions) Begin(e *Execution) {
 
 // Open makes a begun execution durable, unless it was answered meanwhile.
 func (x *Executions) Open(ctx context.Context, e *Execution) error {
-	value, err := json.Marshal(e)
+	value, err := e.print()
 	if err != nil {
 		return err
 	}
@@ -160,17 +174,14 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (boo
 }
 
 // Claimed tells whether the message with this sequence was made the execution's one response. ErrNotFound: none
-// was.
+// was. What can't be read was another one: two responses would be worse than none.
 func (x *Executions) Claimed(ctx context.Context, id string, sequence uint64) (bool, error) {
 	value, err := x.bucket.Get(ctx, x.key("done", id))
 	if err != nil {
 		return false, err
 	}
 	var c claim
-	if err := json.Unmarshal(value, &c); err != nil {
-		return false, fmt.Errorf("execution %s: the record of its response is damaged: %w", id, err)
-	}
-	return c.Sequence == sequence, nil
+	return json.Unmarshal(value, &c) == nil && c.Sequence == sequence, nil
 }
 
 // answered ends an execution, and tells whether it was open.
@@ -186,7 +197,47 @@ func (x *Executions) answered(id string) bool {
 	return true
 }
 
+// Fits refuses an execution whose record would be larger than the bucket takes.
+func (x *Executions) Fits(e *Execution) error {
+	value, err := e.print()
+	if err != nil {
+		return err
+	}
+	if n := len(value) + len(x.key("open", e.ID)) + recordRoom; x.MaxRecord > 0 && n > x.MaxRecord {
+		return Rejectf(CodeTooLarge, "the command has %d bytes with what is kept of it, and NATS takes %d; raise max_payload of the NATS server", n, x.MaxRecord)
+	}
+	return nil
+}
+
+// print makes the record: what is known of the execution on one line, and then the request as it came.
+func (e *Execution) print() ([]byte, error) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(line, '\n'), e.Payload...), nil
+}
+
+// parseExecution reads a record; those of an earlier version have the request in base64 within the line.
+func parseExecution(record []byte) (*Execution, error) {
+	line, payload, split := bytes.Cut(record, []byte("\n"))
+	e := &Execution{Payload: payload, answered: make(chan struct{})}
+	if err := json.Unmarshal(line, e); err != nil {
+		return nil, err
+	}
+	if !split {
+		var old struct {
+			Payload []byte `json:"payload"`
+		}
+		if err := json.Unmarshal(line, &old); err != nil {
+			return nil, err
+		}
+		e.Payload = old.Payload
+	}
+	return e, nil
+}
+
 // forget removes the record of an execution that was open. If ctx ends before, the next run does.
 func (x *Executions) forget(ctx context.Context, id string) {
-	_ = insist(ctx, func() error { return x.bucket.Delete(ctx, x.key("open", id)) })
+	_ = x.Retries.Until(ctx, x.thing, "to forget a command that was answered", func() error { return x.bucket.Delete(ctx, x.key("open", id)) })
 }

@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,23 +14,24 @@ import (
 	"fleetbridge/schemas"
 )
 
-// The edges, as small as they can be. What they promise is in ports.go; the real ones are tested in
-// their own packages and together in bridge/gateway.
+// The edges, as small as they can be. That they keep what the ports promise is asked in ports_test.go, by the list that
+// the real ones go through, too.
 
 type memory struct {
 	mu     sync.Mutex
 	values map[string][]byte
+	notes  map[string][]byte
 	fail   error // every method returns it while set
 	writes int
 }
 
-func newMemory() *memory { return &memory{values: map[string][]byte{}} }
+func newMemory() *memory { return &memory{values: map[string][]byte{}, notes: map[string][]byte{}} }
 
 func (b *memory) Get(_ context.Context, key string) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v, ok := b.values[key]; ok || b.fail != nil {
-		return v, b.fail
+		return slices.Clone(v), b.fail
 	}
 	return nil, ErrNotFound
 }
@@ -37,10 +40,27 @@ func (b *memory) Put(_ context.Context, key string, value []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail == nil {
-		b.values[key] = value
+		b.values[key] = slices.Clone(value)
 		b.writes++
 	}
 	return b.fail
+}
+
+func (b *memory) GetNoted(ctx context.Context, key string) (value, note []byte, err error) {
+	value, err = b.Get(ctx, key)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return value, b.notes[key], err
+}
+
+func (b *memory) PutNoted(ctx context.Context, key string, value, note []byte) error {
+	err := b.Put(ctx, key, value)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.notes[key] = note
+	}
+	return err
 }
 
 func (b *memory) Create(_ context.Context, key string, value []byte) error {
@@ -50,7 +70,7 @@ func (b *memory) Create(_ context.Context, key string, value []byte) error {
 		return ErrExists
 	}
 	if b.fail == nil {
-		b.values[key] = value
+		b.values[key] = slices.Clone(value)
 	}
 	return b.fail
 }
@@ -59,20 +79,22 @@ func (b *memory) Delete(_ context.Context, key string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.values, key)
+	delete(b.notes, key)
 	return b.fail
 }
 
 func (b *memory) List(_ context.Context, prefix string, f func(string, []byte) error) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for k, v := range b.values {
+	now, fail := maps.Clone(b.values), b.fail
+	b.mu.Unlock()
+	for k, v := range now {
 		if strings.HasPrefix(k, prefix) {
 			if err := f(k, v); err != nil {
 				return err
 			}
 		}
 	}
-	return b.fail
+	return fail
 }
 
 func (b *memory) set(err error) {
@@ -147,43 +169,6 @@ func (a archive) Last(_ context.Context, at mapping.Address) (Message, error) {
 	return Message{}, ErrNotFound
 }
 
-// outbox keeps what the bridge writes.
-type outbox struct {
-	mu   sync.Mutex
-	sent []Message
-	fail error
-}
-
-func (o *outbox) Enqueue(_ context.Context, a mapping.Address, payload []byte, t Trace) (Receipt, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.fail != nil {
-		return Receipt{}, o.fail
-	}
-	o.sent = append(o.sent, Message{Address: a, Payload: payload, Trace: t})
-	return Receipt{"FLEETS_UP_CONTROL", uint64(len(o.sent))}, nil
-}
-
-func (o *outbox) Pending(_ context.Context, a mapping.Address) (bool, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, m := range o.sent {
-		if m.Address == a {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-func (o *outbox) payloads() (out []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, m := range o.sent {
-		out = append(out, string(m.Payload))
-	}
-	return out
-}
-
 // handler serves commands with a function.
 type handler func(ctx context.Context, c Call) (Reply, error)
 
@@ -242,7 +227,7 @@ func arriving(c mapping.Channel, id, payload string) Delivery {
 
 func deadline(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

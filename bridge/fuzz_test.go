@@ -42,7 +42,7 @@ func fixtures(f *testing.F, channel string, more ...string) [][]byte {
 func stored(t *testing.T, c *schemas.Catalog, s *Shadow) {
 	t.Helper()
 	doc := s.Document()
-	if err := c.Check("shadow.document", doc); err != nil || !json.Valid(doc) {
+	if err := c.Check(context.Background(), "shadow.document", doc); err != nil || !json.Valid(doc) {
 		t.Fatalf("document %q: %v", doc, err)
 	}
 	bucket := newMemory()
@@ -50,11 +50,11 @@ func stored(t *testing.T, c *schemas.Catalog, s *Shadow) {
 	if again := newShadow(t, bucket, archive{}); again.damage != nil || !bytes.Equal(again.Document(), doc) {
 		t.Fatalf("document %q is read as %q: %v", doc, again.Document(), again.damage)
 	}
-	report, err := s.Report([]byte(`{"state":{"reported":{"fuzz":1}}}`), 1<<20)
+	report, err := whole(s, []byte(`{"state":{"reported":{"fuzz":1}}}`), 1<<20)
 	if err != nil {
 		t.Fatalf("a report on top of %q: %v", doc, err)
 	}
-	if err := c.Check(string(mapping.ShadowReport), report); err != nil || !gjson.GetBytes(report, "state.reported.fuzz").Exists() {
+	if err := c.Check(context.Background(), string(mapping.ShadowReport), report); err != nil || !gjson.GetBytes(report, "state.reported.fuzz").Exists() {
 		t.Fatalf("a report on top of %q: %q: %v", doc, report, err)
 	}
 }
@@ -68,16 +68,16 @@ func FuzzShadowFetched(f *testing.F) {
 	}
 	c := catalog(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if c.Check("shadow.document", body) != nil {
+		if c.Check(context.Background(), "shadow.document", body) != nil {
 			return
 		}
 		s := newShadow(t, newMemory(), archive{})
-		if d := s.Fetched(body); d != nil {
-			if err := c.Check(string(mapping.ShadowDelta), d); err != nil {
+		if d := fetched(s, body); d != nil {
+			if err := c.Check(context.Background(), string(mapping.ShadowDelta), d); err != nil {
 				t.Fatalf("delta %q: %v", d, err)
 			}
 		}
-		if d := s.Fetched(body); d != nil {
+		if d := fetched(s, body); d != nil {
 			t.Fatalf("delivered twice: %q", d)
 		}
 		stored(t, c, s)
@@ -107,7 +107,7 @@ func FuzzShadowDown(f *testing.F) {
 			return
 		}
 		out := decision.Message.Payload
-		if err := c.Check(string(channel), out); err != nil || !bytes.Equal(before, payload) {
+		if err := c.Check(context.Background(), string(channel), out); err != nil || !bytes.Equal(before, payload) {
 			t.Fatalf("%q became %q: %v", before, out, err)
 		}
 		if isDelta || !gjson.GetBytes(before, "state.reported").Exists() {
@@ -176,7 +176,7 @@ func FuzzAnswer(f *testing.F) {
 		if caller != "" {
 			asked = `{"clientToken":` + caller + `}`
 		}
-		if c.Check(string(link.channel), payload) != nil || c.Check(string(mapping.JobsGet), []byte(asked)) != nil {
+		if c.Check(context.Background(), string(link.channel), payload) != nil || c.Check(context.Background(), string(mapping.JobsGet), []byte(asked)) != nil {
 			return
 		}
 		link.x = NewExchange(pump07, link, "fuzz")

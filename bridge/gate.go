@@ -13,7 +13,8 @@ import (
 // its source hands out unsettled: a few connections' at most, as Kept forgets those before.
 type Gate struct {
 	source Source
-	held   []held // of the taker
+	held   []held      // of the taker
+	passed settlements // of what passes, or was taken behind, something held
 
 	pauses chan struct{} // holds one: whose pause it is
 
@@ -176,8 +177,14 @@ func (g *Gate) wait(ctx context.Context) []Delivery {
 // pass keeps shadow messages back while the gate is closed; once it is open they go first.
 func (g *Gate) pass(ds []Delivery) []Delivery {
 	closes, void := g.closings()
-	g.held = slices.DeleteFunc(g.held, func(h held) bool { return h.close < void })
-	if g.admit(len(g.held) + len(ds)) {
+	g.forget(void)
+	open := g.admit(len(g.held) + len(ds))
+	if len(g.held) > 0 || !g.passed.none() || !open && slices.ContainsFunc(ds, isShadow) {
+		for i := range ds {
+			ds[i].Settle = g.passed.expect(ds[i].Settle)
+		}
+	}
+	if open {
 		if len(g.held) == 0 {
 			return ds
 		}
@@ -197,6 +204,17 @@ func (g *Gate) pass(ds []Delivery) []Delivery {
 		}
 	}
 	return rest
+}
+
+// forget drops what was held before a close. Its connection is lost, so its settlement only lets go what the source
+// holds of it.
+func (g *Gate) forget(close int) {
+	g.held = slices.DeleteFunc(g.held, func(h held) bool {
+		if h.close < close {
+			h.Settle()
+		}
+		return h.close < close
+	})
 }
 
 func isShadow(d Delivery) bool {

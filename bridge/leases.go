@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/tidwall/gjson"
@@ -16,7 +15,7 @@ import (
 // is under way to everybody who asks; the lease keeps two workers from doing it twice.
 type Leases struct {
 	thing  mapping.Thing
-	bucket Bucket
+	bucket State
 	mu     sync.Mutex // one change at a time
 	taken  uint64     // how many leases were taken
 	// fresh has the leases, by job, whose execution was handed out once in this run, each with its number.
@@ -37,7 +36,7 @@ type Lease struct {
 }
 
 // NewLeases reads and writes leases in the bucket.
-func NewLeases(t mapping.Thing, b Bucket) *Leases {
+func NewLeases(t mapping.Thing, b State) *Leases {
 	return &Leases{thing: t, bucket: b, fresh: map[string]uint64{}}
 }
 
@@ -45,7 +44,7 @@ func (l *Leases) key(job string) string {
 	return mapping.Token(string(l.thing)) + "." + mapping.Token(job)
 }
 
-// Holder returns the lease of a job, if there is one.
+// Holder returns the lease of a job, if there is one. A record that can't be read is none: the next Take writes over it.
 func (l *Leases) Holder(ctx context.Context, job string) (Lease, bool, error) {
 	value, err := l.bucket.Get(ctx, l.key(job))
 	if errors.Is(err, ErrNotFound) {
@@ -55,8 +54,8 @@ func (l *Leases) Holder(ctx context.Context, job string) (Lease, bool, error) {
 		return Lease{}, false, err
 	}
 	var lease Lease
-	if err := json.Unmarshal(value, &lease); err != nil {
-		return Lease{}, false, fmt.Errorf("lease of job %s is damaged, delete its key to free it: %w", job, err)
+	if json.Unmarshal(value, &lease) != nil || lease.Worker == "" {
+		return Lease{}, false, nil
 	}
 	return lease, true, nil
 }

@@ -12,7 +12,13 @@ type Message struct {
 	Address mapping.Address
 	// Payload is what was sent, byte for byte. Nobody may write into it.
 	Payload []byte
-	Trace   Trace
+	// Again, when set, makes the payload anew for another try after the other side has refused it: call it before each
+	// such try. A merged report then leaves out what others that are refused as well have brought into it.
+	Again func() []byte
+	// Size is how many bytes the payload had when it was too large to be kept whole, and Payload is its head.
+	// 0: it is whole.
+	Size  int
+	Trace Trace
 	// Received is when the bridge became answerable for it: the up stream's timestamp, or the arrival
 	// from the broker.
 	Received time.Time
@@ -46,12 +52,15 @@ type Delivery struct {
 	Message
 	// Err is set when the edge could not make an address of it; it is a *Rejection.
 	Err error
-	// Settle tells the source that the message is in durable charge elsewhere. It is called once, from
-	// any goroutine and in any order; a source that must acknowledge in order keeps that order itself.
+	// Settle tells the source that it need not hold the message any longer: it is in durable charge elsewhere. It is
+	// called once, in the order in which the source handed its deliveries out, one after the other, from any goroutine.
+	// So a source need not know which delivery is settled: it is the oldest that is not. Settle does not wait. What is
+	// not settled when the source ends comes again from the next one, in the same order.
 	Settle func()
 }
 
-// Source hands out deliveries in order, to one taker.
+// Source hands out deliveries in order, to one taker, who settles them in that order. What is done in another one is
+// put in line by the core: see settlements.
 type Source interface {
 	// Take waits for deliveries and returns the next ones, some at a time. The slice is the caller's until
 	// it calls again; it is empty only when ctx has ended.

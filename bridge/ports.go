@@ -8,51 +8,16 @@ import (
 	"fleetbridge/mapping"
 )
 
-// What the core asks of the two edges. Both are thin; the decisions are on this side.
+// What the core asks of the two edges, beside Lanes, views and State. Both are thin; the decisions are on this side.
 
 var (
 	ErrNotFound     = errors.New("not found")
 	ErrExists       = errors.New("exists already")
 	ErrNotConnected = errors.New("not connected to the broker")
 	ErrNoHandler    = errors.New("nobody serves the command")
+	// ErrTooLarge is for good: NATS will never take what is so large.
+	ErrTooLarge = errors.New("larger than NATS takes")
 )
-
-// Bucket is a durable map, one of the KV buckets. A method returns when the change is as durable as
-// the bucket is.
-type Bucket interface {
-	Get(ctx context.Context, key string) ([]byte, error) // ErrNotFound
-	Put(ctx context.Context, key string, value []byte) error
-	Create(ctx context.Context, key string, value []byte) error // ErrExists
-	Delete(ctx context.Context, key string) error               // deleting what is not there is no error
-	// List calls f for every key that begins with prefix, which ends at a dot.
-	List(ctx context.Context, prefix string, f func(key string, value []byte) error) error
-}
-
-// Graveyard stores dead letters.
-type Graveyard interface {
-	// Bury is Sink.Send for dead letters; done is never called with a *Rejection.
-	Bury(ctx context.Context, l Letter, done func(error)) error
-}
-
-// Archive is what has been delivered downwards and can still be replayed.
-type Archive interface {
-	// Last returns the newest stored message of an address, or ErrNotFound.
-	Last(ctx context.Context, a mapping.Address) (Message, error)
-}
-
-// Outbox takes messages for the cloud that the bridge itself writes, such as the answer to a
-// command that nobody serves. They travel like every program's.
-type Outbox interface {
-	Enqueue(ctx context.Context, a mapping.Address, payload []byte, t Trace) (Receipt, error)
-	// Pending tells whether the outbox still holds a message for the address.
-	Pending(ctx context.Context, a mapping.Address) (bool, error)
-}
-
-// Receipt is JetStream's word that a message is stored; it prints as a PubAck.
-type Receipt struct {
-	Stream   string `json:"stream"`
-	Sequence uint64 `json:"seq"`
-}
 
 // Link is a Thing's session with the cloud, as the core needs it besides Source and Sink.
 type Link interface {
@@ -98,9 +63,20 @@ type Line interface {
 // ShadowAPI is the Fleets HTTP API, as far as a gateway needs it.
 type ShadowAPI interface {
 	// Shadow fetches the document {reported, desired, delta, version, updatedAt}. ErrNotFound: the
-	// Thing is not registered. Any other error: not reachable now.
+	// Thing is not registered. Any other error: not reachable now; a *RetryLater says when to ask again.
 	Shadow(ctx context.Context, t mapping.Thing) ([]byte, error)
 }
+
+// RetryLater is an error of somebody who named a pause. Until it is over every try fails.
+type RetryLater struct {
+	After time.Duration
+	Err   error
+}
+
+func (e *RetryLater) Error() string { return e.Err.Error() }
+
+// Unwrap returns what was the matter.
+func (e *RetryLater) Unwrap() error { return e.Err }
 
 // Observer counts. It must not block.
 type Observer interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"fleetbridge/mapping"
@@ -18,6 +19,9 @@ type Decision struct {
 	// Finish, when set, runs after the durable charge and before the settlement, for what must be
 	// remembered first. It must call settle once, from any goroutine, or the source keeps the message.
 	Finish func(settle func())
+	// Refused, when set, is asked once the sink has rejected the message, before that is buried. A message in return is
+	// sent in its place. It may wait, until ctx ends.
+	Refused func(ctx context.Context, r *Rejection) *Message
 }
 
 // forward sends the message on as it is, or as it was changed.
@@ -35,13 +39,21 @@ type Decider interface {
 // Pump moves messages of one Thing, one way. Its only promise: a delivery is settled after the sink,
 // or the graveyard, has taken durable charge of it, and not before every earlier one is.
 type Pump struct {
+	Thing     mapping.Thing
 	Direction mapping.Direction
 	Source    Source
 	Decider   Decider
 	Sink      Sink
 	Graveyard Graveyard
 	Observer  Observer
+	Retries   *Retries
+	Watch     *Watch // nil: nobody looks
 	Log       *slog.Logger
+
+	letters letterLog
+
+	refusals refusals
+	passages uint64 // so far
 }
 
 // Pause between two tries of what failed for a passing reason.
@@ -54,9 +66,11 @@ const (
 // or when work ends. What is unsettled by then stays with the source. It returns nil.
 func (p *Pump) Run(take, work context.Context) error {
 	var out settlements
+	p.letters.log, p.letters.direction = p.Log, p.Direction
 	for take.Err() == nil {
-		for _, d := range p.Source.Take(take) {
-			if err := p.move(work, d, &out); err != nil {
+		taken := p.Source.Take(take)
+		for i := range taken { // without copies: a pump at rest keeps a small stack
+			if err := p.move(work, &taken[i], &out); err != nil {
 				return nil // work ended: the source keeps it
 			}
 		}
@@ -68,78 +82,140 @@ func (p *Pump) Run(take, work context.Context) error {
 	return nil
 }
 
+// passage is one delivery on its way through the pump, from the decision on.
+type passage struct {
+	channel  mapping.Channel // it arrived on
+	decision Decision
+	taken    time.Time
+	number   uint64 // of the pump's
+	settled  func()
+}
+
 // move sees one delivery to its sink. It returns an error only when ctx ends first.
-func (p *Pump) move(ctx context.Context, d Delivery, out *settlements) error {
-	taken := time.Now()
-	settled := out.expect(d.Settle)
-	decision, err := p.decide(ctx, d)
-	if rejection := (*Rejection)(nil); errors.As(err, &rejection) {
-		return p.bury(ctx, d.Message, rejection, taken, settled)
+func (p *Pump) move(ctx context.Context, d *Delivery, out *settlements) error {
+	p.passages++
+	w := &passage{channel: d.Address.Channel, taken: time.Now(), number: p.passages, settled: out.expect(d.Settle)}
+	p.hop(hopTaken, w, &d.Message, "")
+	var err error
+	w.decision, err = p.decide(ctx, d)
+	if rejection, dead := errors.AsType[*Rejection](err); dead {
+		return p.bury(ctx, w, d.Message, rejection)
 	}
 	if err != nil {
 		return err
 	}
-	end := func(o Outcome) func() {
-		return func() {
-			p.Observer.Outcome(Fate{p.Direction, d.Address.Channel, o, "", taken})
-			settled()
-		}
-	}
-	finish := decision.Finish
-	if finish == nil {
-		finish = func(settle func()) { settle() }
-	}
-	if !decision.Forward {
-		finish(end(decision.Outcome))
+	if !w.decision.Forward {
+		p.hop(hopDecided, w, &d.Message, w.decision.Outcome)
+		w.decision.Message = d.Message
+		p.finish(w, w.decision.Outcome)
 		return nil
 	}
-	return p.Sink.Send(ctx, decision.Message, func(err error) {
+	p.hop(hopDecided, w, &w.decision.Message, forwarded)
+	return p.send(ctx, w)
+}
+
+// send hands a message over to the sink.
+func (p *Pump) send(ctx context.Context, w *passage) error {
+	return p.Sink.Send(ctx, w.decision.Message, func(err error) {
 		if err == nil {
-			finish(end(Delivered))
+			p.hop(hopSent, w, &w.decision.Message, "")
+			p.finish(w, Delivered)
 			return
 		}
-		rejection := (*Rejection)(nil)
-		if !errors.As(err, &rejection) {
+		rejection, ok := errors.AsType[*Rejection](err)
+		if !ok {
 			rejection = Rejectf(CodeRefused, "%v", err)
 		}
 		// The sink's callback must not wait for the graveyard. The number of these goroutines is
 		// bounded by what the source hands out unsettled.
-		go func() { _ = p.bury(ctx, decision.Message, rejection, taken, settled) }()
+		turn := p.refusals.next()
+		go func() { _ = p.refused(ctx, w, rejection, turn) }()
 	})
 }
 
-func (p *Pump) decide(ctx context.Context, d Delivery) (Decision, error) {
-	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
-		decision, err := p.Decider.Decide(ctx, d)
-		rejection := (*Rejection)(nil)
-		if err == nil || errors.As(err, &rejection) || ctx.Err() != nil {
-			return decision, err
-		}
-		if pause == pauseMin {
-			p.Log.Warn("message waits", "channel", d.Address.Channel, "error", err)
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return Decision{}, err
-		}
-	}
+// refusals are looked into one after the other, each in a goroutine of its own, in the order of next.
+type refusals struct {
+	mu   sync.Mutex
+	last chan struct{} // closed when the last turn is over
 }
 
-func (p *Pump) bury(ctx context.Context, m Message, r *Rejection, taken time.Time, settled func()) error {
-	p.Log.Debug("dead letter", "channel", m.Address.Channel, "code", r.Code, "error", r.Reason)
+// refusalTurn begins when before is closed, and is over when over is.
+type refusalTurn struct{ before, over chan struct{} }
+
+func (t *refusals) next() refusalTurn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := refusalTurn{t.last, make(chan struct{})}
+	if now.before == nil {
+		now.before = make(chan struct{})
+		close(now.before)
+	}
+	t.last = now.over
+	return now
+}
+
+// refused sends what the decider would have in the place of a message that the sink rejected, or buries that. The
+// decider hears of rejections in their order, as a later one may be due to an earlier one, and what goes again keeps it.
+func (p *Pump) refused(ctx context.Context, w *passage, r *Rejection, t refusalTurn) error {
+	<-t.before
+	defer close(t.over)
+	if w.decision.Refused != nil {
+		if instead := w.decision.Refused(ctx, r); instead != nil {
+			w.decision.Message = *instead
+			return p.send(ctx, w)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err() // the source keeps it
+		}
+	}
+	return p.bury(ctx, w, w.decision.Message, r)
+}
+
+// finish ends a passage after the durable charge.
+func (p *Pump) finish(w *passage, o Outcome) {
+	if w.decision.Finish != nil {
+		w.decision.Finish(func() { p.end(w, o) })
+		return
+	}
+	p.end(w, o)
+}
+
+func (p *Pump) end(w *passage, o Outcome) {
+	p.Observer.Outcome(Fate{p.Direction, w.channel, o, "", w.taken})
+	p.letters.taken(w.channel)
+	p.hop(hopSettled, w, &w.decision.Message, o)
+	if p.Watch.on() {
+		p.ended(w, &w.decision.Message, o, nil)
+	}
+	w.settled()
+}
+
+// decide asks the decider until it knows.
+func (p *Pump) decide(ctx context.Context, d *Delivery) (decision Decision, err error) {
+	ended := p.Retries.Until(ctx, d.Address.Thing, "to pass on "+string(d.Address.Channel), func() error {
+		decision, err = p.Decider.Decide(ctx, *d)
+		if _, dead := errors.AsType[*Rejection](err); dead {
+			return nil
+		}
+		return err
+	})
+	if ended != nil {
+		return Decision{}, ended
+	}
+	return decision, err
+}
+
+func (p *Pump) bury(ctx context.Context, w *passage, m Message, r *Rejection) error {
+	p.letters.dead(m.Address.Channel, r)
+	p.hop(hopDecided, w, &m, Dead)
 	return p.Graveyard.Bury(ctx, Letter{Message: m, Direction: p.Direction, Rejection: r}, func(error) {
-		p.Observer.Outcome(Fate{p.Direction, m.Address.Channel, Dead, r.Code, taken})
-		settled()
-	})
-}
-
-// insist tries until f works, with growing pauses, or returns the context's error.
-func insist(ctx context.Context, f func() error) error {
-	for pause := pauseMin; f() != nil; pause = min(2*pause, pauseMax) {
-		if err := sleep(ctx, pause); err != nil {
-			return err
+		p.Observer.Outcome(Fate{p.Direction, m.Address.Channel, Dead, r.Code, w.taken})
+		p.hop(hopSettled, w, &m, Dead)
+		if p.Watch.on() {
+			p.ended(w, &m, Dead, r)
 		}
-	}
-	return nil
+		w.settled()
+	})
 }
 
 // sleep waits, or returns the context's error.

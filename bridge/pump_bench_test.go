@@ -40,8 +40,13 @@ func (s source) Take(ctx context.Context) []Delivery {
 // pumpAll sends every delivery through a pump whose edges cost nothing.
 func pumpAll(b *testing.B, d mapping.Direction, decider Decider, delivery func(i int) Delivery) {
 	b.Helper()
+	pumpWatched(b, &Watch{}, d, decider, delivery)
+}
+
+func pumpWatched(b *testing.B, watch *Watch, d mapping.Direction, decider Decider, delivery func(i int) Delivery) {
+	b.Helper()
 	in := make(source, 64)
-	p := &Pump{Direction: d, Source: in, Decider: decider, Sink: idle{}, Graveyard: idle{}, Observer: idle{}, Log: quiet()}
+	p := &Pump{Direction: d, Source: in, Decider: decider, Sink: idle{}, Graveyard: idle{}, Observer: idle{}, Watch: watch, Log: quiet()}
 	take, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	settled := make(chan struct{}, b.N)
@@ -92,7 +97,7 @@ func BenchmarkDecide(b *testing.B) {
 
 func benchShadow(b *testing.B, merged bool) *Shadow {
 	b.Helper()
-	s, err := LoadShadow(context.Background(), pump07, merged, newMemory(), archive{})
+	s, err := LoadShadow(context.Background(), ShadowConfig{Thing: pump07, Merged: merged}, newMemory(), archive{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -106,4 +111,20 @@ func benchUpward(b *testing.B, merged bool) *Upward {
 		b.Fatal(err)
 	}
 	return &Upward{Catalog: catalog(b), MaxBytes: 1 << 20, Shadow: benchShadow(b, merged), Events: events, Now: time.Now}
+}
+
+// What a message costs in the pump itself is bounded: it is paid for each.
+func TestCostOfPassage(t *testing.T) {
+	p := &Pump{Source: make(source), Decider: forwarder{}, Sink: idle{}, Graveyard: idle{}, Observer: idle{}, Log: quiet()}
+	d := arriving(mapping.JobsNotify, "", `{}`)
+	d.Settle = func() {}
+	var out settlements
+	const most = 6
+	if n := testing.AllocsPerRun(100, func() {
+		if err := p.move(context.Background(), &d, &out); err != nil {
+			t.Fatal(err)
+		}
+	}); n > most {
+		t.Errorf("%.0f allocations a message, want at most %d", n, most)
+	}
 }

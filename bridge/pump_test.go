@@ -40,7 +40,7 @@ type line struct {
 
 func newLine(decide deciderFunc) *line {
 	l := &line{feed: make(feed, 100), sink: &sink{}, dead: &graveyard{}, fates: &fates{}}
-	l.pump = &Pump{mapping.Up, l.feed, decide, l.sink, l.dead, l.fates, quiet()}
+	l.pump = &Pump{Direction: mapping.Up, Source: l.feed, Decider: decide, Sink: l.sink, Graveyard: l.dead, Observer: l.fates, Retries: nil, Log: quiet()}
 	return l
 }
 

@@ -17,7 +17,7 @@ const (
 	CodeSubject    Code = "subject"    // a subject that is no address
 	CodeTooLarge   Code = "too_large"  // more bytes or deeper than allowed, here or at the broker
 	CodeExpired    Code = "expired"    // too late to be of use
-	CodeRefused    Code = "refused"    // the broker will not take it: PUBACK 0x87, 0x90, 0x95, 0x99
+	CodeRefused    Code = "refused"    // the broker will not take it, while it takes others of the kind
 	CodeUnexpected Code = "unexpected" // nothing that the cloud should send here
 )
 
@@ -29,6 +29,8 @@ type Rejection struct {
 	Code    Code
 	Reason  string
 	Details []schemas.Detail
+	// Overrun is set when the check was given up because it took too many steps.
+	Overrun bool
 }
 
 func (r *Rejection) Error() string { return r.Reason }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 type Requests struct {
 	Things  map[mapping.Thing]*Desk
 	Timeout time.Duration
+	Watch   *Watch       // nil: nobody looks
+	Log     *slog.Logger // nil: it says nothing
 }
 
 // Desk answers the requests for one Thing.
@@ -34,6 +37,9 @@ type Desk struct {
 	Down      Sink
 	Graveyard Graveyard
 	API       ShadowAPI // nil: none is configured
+	Retries   *Retries
+
+	overruns *overruns
 }
 
 // HeaderStale marks a shadow document that is the last known one, not the cloud's word of now.
@@ -49,16 +55,58 @@ func (r *Requests) Handle(ctx context.Context, q Request) (Response, error) {
 	if q.Timeout > 0 && q.Timeout < timeout {
 		timeout = q.Timeout
 	}
+	r.hop("request taken", q, nil)
+	began := time.Now()
 	answer, err := desk.handle(ctx, timeout, q)
+	rejected := (*Rejection)(nil)
 	switch {
 	case errors.Is(err, ErrNotConnected):
 		err = &RequestError{Code: StatusOffline, Message: fmt.Sprintf("thing %q is not connected to the broker", q.Thing)}
+	case errors.As(err, &rejected):
+		err = refusedQuestion(rejected)
 	case errors.Is(err, context.Canceled):
 		err = &RequestError{Code: StatusOffline, Message: "the bridge is stopping"}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = &RequestError{Code: StatusNoAnswer, Message: fmt.Sprintf("no answer from the cloud within %s", timeout)}
 	}
+	r.hop("request answered", q, err)
+	if r.Watch.on() {
+		r.saw(q, answer, err, time.Since(began))
+	}
 	return answer, err
+}
+
+// hop says at debug what became of a request, without what it says.
+func (r *Requests) hop(what string, q Request, err error) {
+	if r.Log == nil || !r.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	channel, code := string(q.Address.Channel), 0
+	if q.ShadowGet {
+		channel = string(ShadowGet)
+	}
+	if refused := (*RequestError)(nil); errors.As(err, &refused) {
+		code = refused.Code
+	}
+	r.Log.Debug(what, "thing", string(q.Thing), "channel", channel, "id", q.Address.ID, "bytes", len(q.Payload), "code", code)
+}
+
+// saw tells how a request was answered, with what was asked or, without that, with the answer.
+func (r *Requests) saw(q Request, answer Response, err error, took time.Duration) {
+	s := Sighting{Took: took, Outcome: Answered, Direction: mapping.Up, Address: q.Address, Payload: q.Payload, Trace: q.Trace}
+	if s.Address.Thing = q.Thing; q.ShadowGet {
+		s.Address.Channel = ShadowGet
+	}
+	if len(s.Payload) == 0 {
+		s.Payload = answer.Payload
+	}
+	if err != nil {
+		s.Code, s.Reason = "500", err.Error() // as the edge answers what is no RequestError
+		if refused := (*RequestError)(nil); errors.As(err, &refused) {
+			s.Code = strconv.Itoa(refused.Code)
+		}
+	}
+	r.Watch.tell(s)
 }
 
 // handle bounds everything but what it has to remember of the cloud's answer: that is not told without.
@@ -73,8 +121,12 @@ func (d *Desk) handle(work context.Context, timeout time.Duration, q Request) (R
 	if asks && len(payload) == 0 {
 		payload = []byte("{}")
 	}
-	if r := check(d.Catalog, d.Own, q.Address, payload); r != nil {
-		return Response{}, &RequestError{Code: StatusBadRequest, Message: r.Reason, Details: r.Details}
+	if err := check(ctx, d.Catalog, d.Own, Message{Address: q.Address, Payload: payload}); err != nil {
+		d.overruns.note(q.Address, err)
+		if r := (*Rejection)(nil); errors.As(err, &r) {
+			err = &RequestError{Code: StatusBadRequest, Message: r.Reason, Details: r.Details}
+		}
+		return Response{}, err
 	}
 	if !asks {
 		receipt, err := d.Outbox.Enqueue(ctx, q.Address, payload, q.Trace)
@@ -153,7 +205,7 @@ func (d *Desk) accepted(ctx context.Context, q Request, sent, answer []byte) (Re
 			return Response{}, leasedTo(job, hold.Worker)
 		}
 		return Response{Payload: answer, Unheard: func(ctx context.Context) {
-			_ = insist(ctx, func() error { return d.Leases.GiveBack(ctx, job, hold) })
+			_ = d.Retries.Until(ctx, d.Thing, "to give a lease back", func() error { return d.Leases.GiveBack(ctx, job, hold) })
 		}}, nil
 	case mapping.JobUpdate:
 		if err := d.release(ctx, q, sent); err != nil {
@@ -188,6 +240,18 @@ func (d *Desk) rejected(ctx context.Context, q Request, sent, answer []byte) (Re
 		}
 	}
 	return Response{}, refusal(body)
+}
+
+// refusedQuestion answers a question that did not get to the cloud.
+func refusedQuestion(r *Rejection) *RequestError {
+	out := &RequestError{Code: StatusCloudRefused, Message: r.Reason, Details: r.Details}
+	switch r.Code {
+	case CodeTooLarge:
+		out.Code = StatusBadRequest
+	case CodeExpired:
+		out.Code = StatusNoAnswer
+	}
+	return out
 }
 
 func refusal(body gjson.Result) *RequestError {
@@ -283,12 +347,18 @@ func equalJSON(a, b gjson.Result) bool {
 	}
 }
 
-// shadow asks the HTTP API, and falls back on what is known.
+// shadow asks the HTTP API, and falls back on what is known. What it shows is the last known document from then on.
 func (d *Desk) shadow(ctx context.Context) (Response, error) {
 	var err error
 	if d.API != nil {
+		var question Question
 		var doc []byte
-		if doc, err = d.API.Shadow(ctx, d.Thing); err == nil {
+		question, doc, err = fetcher{d.Thing, d.API, d.Catalog, d.Shadow}.ask(ctx)
+		if err == nil {
+			err = d.Shadow.Learn(question, doc)
+		}
+		if err == nil {
+			d.keep(ctx)
 			return Response{Payload: doc}, nil
 		}
 		if errors.Is(err, ErrNotFound) {
@@ -302,4 +372,17 @@ func (d *Desk) shadow(ctx context.Context) (Response, error) {
 		err = errors.New("fleets.url is not configured and nothing has arrived yet")
 	}
 	return Response{}, &RequestError{Code: StatusOffline, Message: fmt.Sprintf("the shadow of %q is unknown: %v", d.Thing, err)}
+}
+
+// keep waits until the document is durable, or for as long as the answer may be late.
+func (d *Desk) keep(ctx context.Context) {
+	saved := make(chan struct{})
+	d.Shadow.Save(context.WithoutCancel(ctx), func() { close(saved) })
+	late := time.NewTimer(time.Second)
+	defer late.Stop()
+	select {
+	case <-saved:
+	case <-late.C:
+	case <-ctx.Done():
+	}
 }

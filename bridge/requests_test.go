@@ -228,15 +228,19 @@ func TestShadowGet(t *testing.T) {
 	c := newCounter(t)
 	doc := `{"reported":{"a":1},"desired":{},"delta":{},"version":4,"updatedAt":"2026-05-27T10:05:00Z"}`
 	ask := func() (Response, *RequestError) { return c.ask(t, Request{ShadowGet: true}, "", "") }
-	c.desk.API = api{doc: doc}
-	if r, err := ask(); err != nil || string(r.Payload) != doc || r.Header[HeaderStale] != "" {
-		t.Errorf("%s %v %+v", r.Payload, r.Header, err)
-	}
 	c.desk.API = api{err: errors.New("connection refused")}
 	if _, err := ask(); err == nil || err.Code != 503 {
 		t.Errorf("nothing known: %+v", err)
 	}
-	c.desk.Shadow.Fetched([]byte(doc))
+	c.desk.API = api{doc: doc}
+	if r, err := ask(); err != nil || string(r.Payload) != doc || r.Header[HeaderStale] != "" {
+		t.Errorf("%s %v %+v", r.Payload, r.Header, err)
+	}
+	again := newShadow(t, c.desk.Shadow.bucket, archive{})
+	if got := string(again.Document()); got != doc {
+		t.Errorf("after a restart, what was shown once is %s", got)
+	}
+	c.desk.API = api{err: errors.New("connection refused")}
 	if r, err := ask(); err != nil || string(r.Payload) != doc || r.Header[HeaderStale] != "true" {
 		t.Errorf("%s %v %+v", r.Payload, r.Header, err)
 	}

@@ -4,20 +4,26 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"fleetbridge/mapping"
 )
 
 // saver writes a value that changes faster than it can be made durable: one write at a time, always of
 // the newest value, and everybody who waited for a change is told by the write that covers it. While
-// nobody waits it may rest between two writes, so that a cache costs no disk time at every change. It has no
+// nobody waits it may rest before a write, so that a cache costs no disk time at every change. It has no
 // goroutine while nothing changes.
 type saver struct {
 	// write makes the current value durable. An error means: once more after a pause.
 	write func(ctx context.Context) error
+	// what and thing name it for retries.
+	retries *Retries
+	thing   mapping.Thing
+	what    string
 	// pause is how long it rests, so how far a value that nobody waits for may be behind.
 	pause time.Duration
 
 	mu      sync.Mutex
-	running bool
+	running chan struct{} // closed when the goroutine ends; nil: there is none
 	dirty   bool
 	waiting []func()
 	hurry   chan struct{} // somebody waits
@@ -39,35 +45,60 @@ func (s *saver) save(ctx context.Context, then func()) {
 		default:
 		}
 	}
-	if !s.running {
-		s.running = true
+	if s.running == nil {
+		s.running = make(chan struct{})
 		go s.run(ctx)
 	}
+}
+
+// settle returns when nothing is being written any more, or ctx ends.
+func (s *saver) settle(ctx context.Context) {
+	s.mu.Lock()
+	running := s.running
+	s.mu.Unlock()
+	if running == nil {
+		return
+	}
+	select {
+	case <-running:
+	case <-ctx.Done():
+	}
+}
+
+// ends says that the goroutine ends. The lock must be held.
+func (s *saver) ends() {
+	close(s.running)
+	s.running = nil
 }
 
 func (s *saver) run(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		if !s.dirty {
-			s.running = false
+			s.ends()
 			s.mu.Unlock()
 			return
 		}
+		lazy := len(s.waiting) == 0
+		s.mu.Unlock()
+		if lazy {
+			s.rest(ctx)
+		}
+		s.mu.Lock()
 		s.dirty = false
 		told := s.waiting
 		s.waiting = nil
 		s.mu.Unlock()
 
-		if insist(ctx, func() error { return s.write(ctx) }) != nil {
+		if s.retries.Until(ctx, s.thing, s.what, func() error { return s.write(ctx) }) != nil {
 			s.mu.Lock()
-			s.running = false
+			s.ends()
 			s.mu.Unlock()
 			return
 		}
 		for _, then := range told {
 			then()
 		}
-		s.rest(ctx)
 	}
 }
 

@@ -2,9 +2,10 @@ package bridge
 
 import "sync"
 
-// settlements lets deliveries be settled only in the order in which they were taken. A duplicate of a
-// message that is still on its way to the disk must not be acknowledged before it: for the broker the
-// two are one.
+// settlements is where the order of Delivery.Settle is made: whoever is done first, deliveries are settled in the order
+// in which they were expected, once, and one after the other. A duplicate of a message that is still on its way to the
+// disk must not be acknowledged before it: for the broker the two are one. What waits here for an older one is bounded
+// by what its source hands out unsettled.
 type settlements struct {
 	mu       sync.Mutex
 	entries  []settlement // the ones not yet settled, in order
@@ -51,6 +52,13 @@ func (s *settlements) ready(number int) {
 		s.empty = nil
 	}
 	s.mu.Unlock()
+}
+
+// none reports whether everything is settled.
+func (s *settlements) none() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.entries) == 0 && !s.draining
 }
 
 // idle returns a channel that is closed when nothing is unsettled. Nothing may be expected after it.

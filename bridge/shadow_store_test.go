@@ -16,7 +16,7 @@ func TestOddUpdatedAtIsStoredAsJSON(t *testing.T) {
 	for _, odd := range []string{`Invalid\u007fDate`, `\u0007`, `\u0000`, `\ud83d\ude00\u00ad\udbff\udfff`, `a\"b\\c</script>`, "\u2028"} {
 		bucket := newMemory()
 		s := newShadow(t, bucket, archive{})
-		s.Fetched([]byte(`{"reported":{"a":1},"desired":{},"delta":{},"version":3,"updatedAt":"` + odd + `"}`))
+		fetched(s, []byte(`{"reported":{"a":1},"desired":{},"delta":{},"version":3,"updatedAt":"`+odd+`"}`))
 		saved := make(chan struct{})
 		s.Save(deadline(t), func() { close(saved) })
 		<-saved

@@ -11,13 +11,41 @@ import (
 	"fleetbridge/mapping"
 )
 
-func newShadow(t *testing.T, b Bucket, a Archive) *Shadow {
+func newShadow(t *testing.T, b ShadowView, a Archive) *Shadow {
 	t.Helper()
-	s, err := LoadShadow(deadline(t), pump07, true, b, a)
+	s, err := LoadShadow(deadline(t), ShadowConfig{Thing: pump07, Merged: true}, b, a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// whole is what a report is published as.
+func whole(s *Shadow, payload []byte, limit int) ([]byte, error) {
+	r, err := s.Report(payload, limit)
+	if err != nil {
+		return nil, err
+	}
+	return r.Payload(), nil
+}
+
+// reports hands a reported state over, on its way to the broker.
+func reports(t *testing.T, s *Shadow, reported string) *Report {
+	t.Helper()
+	r, err := s.Report([]byte(`{"state":{"reported":`+reported+`}}`), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// fetched is the delta to deliver after a GET.
+func fetched(s *Shadow, body []byte) []byte {
+	delta, err := s.Fetched(s.Asks(), body)
+	if err != nil {
+		panic(err)
+	}
+	return delta
 }
 
 func delta(version int, state string) []byte {
@@ -91,7 +119,7 @@ func TestT12DeltaLoop(t *testing.T) {
 			if s.Delta(delta(version, `{"rpm":9999}`)) {
 				delivered++
 			}
-			if _, err := s.Report(report, 1<<20); err != nil {
+			if _, err := whole(s, report, 1<<20); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -130,7 +158,7 @@ func TestT13VersionsRestart(t *testing.T) {
 	if !s.WantsResync() || s.WantsResync() {
 		t.Fatal("versions keep coming lower: it must want one GET")
 	}
-	if got := s.Fetched([]byte(`{"reported":{},"desired":{"a":2},"delta":{"a":2},"version":3}`)); string(got) == "" {
+	if got := fetched(s, []byte(`{"reported":{},"desired":{"a":2},"delta":{"a":2},"version":3}`)); string(got) == "" {
 		t.Error("the fetched delta was not delivered")
 	}
 	if !s.Delta(delta(4, `{"a":3}`)) {
@@ -148,10 +176,10 @@ func TestFetched(t *testing.T) {
 	s := newShadow(t, newMemory(), archive{})
 	body := []byte(`{"reported":{"rpm":1480},"desired":{"rpm":15000000000000000001},"delta":{"rpm":15000000000000000001},"version":12,"updatedAt":"2026-05-27T10:05:00Z"}`)
 	want := `{"version":12,"timestamp":1779876300,"state":{"rpm":15000000000000000001}}`
-	if got := string(s.Fetched(body)); got != want {
+	if got := string(fetched(s, body)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got := s.Fetched(body); got != nil {
+	if got := fetched(s, body); got != nil {
 		t.Errorf("a version that was delivered is delivered again: %s", got)
 	}
 	if s.Delta(delta(12, `{"rpm":15000000000000000001}`)) {
@@ -164,11 +192,11 @@ func TestFetched(t *testing.T) {
 		t.Errorf("document %s", got)
 	}
 	for _, empty := range []string{`{}`, `{"delta":null,"version":13}`, `{"delta":{},"version":14}`, `{"reported":null,"version":15}`} {
-		if got := s.Fetched([]byte(empty)); got != nil {
+		if got := fetched(s, []byte(empty)); got != nil {
 			t.Errorf("%s: delivered %s", empty, got)
 		}
 	}
-	if got := s.Fetched([]byte(`{"reported":null,"desired":{"a":1},"delta":{"a":1},"version":1}`)); got == nil {
+	if got := fetched(s, []byte(`{"reported":null,"desired":{"a":1},"delta":{"a":1},"version":1}`)); got == nil {
 		t.Error("fixture: reported null with a delta was not applied")
 	}
 }
@@ -183,16 +211,17 @@ func TestT14MergedReports(t *testing.T) {
 		{`{"state":{"reported":{"temp":null}}}`, `{"state":{"reported":{"temp":null,"hum":12345678901234567890}}}`},
 		{`{"state":{"reported":{"x":{"y":1}}}}`, `{"state":{"reported":{"hum":12345678901234567890,"x":{"y":1}}}}`},
 	} {
-		got, err := s.Report([]byte(c.in), 1<<20)
-		if err != nil || string(got) != c.out {
-			t.Errorf("report %s\ngot  %s, %v\nwant %s", c.in, got, err, c.out)
+		r, err := s.Report([]byte(c.in), 1<<20)
+		if err != nil || string(r.Payload()) != c.out {
+			t.Fatalf("report %s\ngot  %s, %v\nwant %s", c.in, r.Payload(), err, c.out)
 		}
+		r.Taken()
 	}
 	saved := make(chan struct{})
 	s.Save(deadline(t), func() { close(saved) })
 	<-saved
 	again := newShadow(t, bucket, archive{})
-	got, err := again.Report([]byte(`{"state":{"reported":{"z":1}}}`), 1<<20)
+	got, err := whole(again, []byte(`{"state":{"reported":{"z":1}}}`), 1<<20)
 	if want := `{"state":{"reported":{"hum":12345678901234567890,"x":{"y":1},"z":1}}}`; err != nil || string(got) != want {
 		t.Errorf("after a restart: %s, %v, want %s", got, err, want)
 	}
@@ -201,15 +230,15 @@ func TestT14MergedReports(t *testing.T) {
 // A report that would make every later one too large must change nothing.
 func TestReportThatGrowsTooLarge(t *testing.T) {
 	s := newShadow(t, newMemory(), archive{})
-	if _, err := s.Report([]byte(`{"state":{"reported":{"a":1}}}`), 60); err != nil {
+	if _, err := whole(s, []byte(`{"state":{"reported":{"a":1}}}`), 60); err != nil {
 		t.Fatal(err)
 	}
 	rejection := (*Rejection)(nil)
-	_, err := s.Report([]byte(`{"state":{"reported":{"b":"`+strings.Repeat("x", 50)+`"}}}`), 60)
+	_, err := whole(s, []byte(`{"state":{"reported":{"b":"`+strings.Repeat("x", 50)+`"}}}`), 60)
 	if !errors.As(err, &rejection) || rejection.Code != CodeTooLarge {
 		t.Fatalf("got %v, want too_large", err)
 	}
-	got, err := s.Report([]byte(`{"state":{"reported":{"c":1}}}`), 60)
+	got, err := whole(s, []byte(`{"state":{"reported":{"c":1}}}`), 60)
 	if want := `{"state":{"reported":{"a":1,"c":1}}}`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
@@ -222,7 +251,7 @@ func TestSaverWritesTheNewestOnce(t *testing.T) {
 		bucket.set(errors.New("no space"))
 		told := 0
 		for i := range 100 {
-			if _, err := s.Report(fmt.Appendf(nil, `{"state":{"reported":{"n":%d}}}`, i), 1<<20); err != nil {
+			if _, err := whole(s, fmt.Appendf(nil, `{"state":{"reported":{"n":%d}}}`, i), 1<<20); err != nil {
 				t.Fatal(err)
 			}
 			s.Save(t.Context(), func() { told++ })

@@ -53,8 +53,8 @@ func TestClockSkewWhileItRuns(t *testing.T) {
 		response          string
 	}{
 		{5 * time.Second, 13 * time.Second, 3 * time.Second, `{"status":"SUCCEEDED"}`},
-		{5 * time.Second, 20 * time.Second, 5 * time.Second, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline"}}`},
-		{0, 13 * time.Second, 0, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline"}}`},
+		{5 * time.Second, 20 * time.Second, 5 * time.Second, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline: a program subscribes to purge, and none replied; one that only watches counts, too"}}`},
+		{0, 13 * time.Second, 0, `{"status":"TIMED_OUT","result":{"error":"no answer by the deadline: a program subscribes to purge, and none replied; one that only watches counts, too"}}`},
 	} {
 		t.Run(fmt.Sprint(c.takes, " with ", c.skew), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

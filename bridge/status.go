@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,10 @@ type Status struct {
 	Shadow         ShadowState `json:"shadow"`
 	Queued         uint64      `json:"queued"` // messages that wait for the broker
 	LastError      string      `json:"lastError"`
+	// Store is why the gateway's store takes nothing now; empty: it does. It shows in LastError.
+	Store string `json:"-"`
+	// Clock is by how much the gateway's clock and the cloud's differ. It shows in LastError if nothing else does.
+	Clock string `json:"-"`
 }
 
 // StatusBoard keeps one Thing's status and writes it to the bucket when it changes.
@@ -39,13 +44,19 @@ type StatusBoard struct {
 }
 
 // NewStatusBoard starts with a Thing that is not connected.
-func NewStatusBoard(t mapping.Thing, b Bucket) *StatusBoard {
+func NewStatusBoard(t mapping.Thing, b StatusView) *StatusBoard {
 	s := &StatusBoard{status: Status{Since: time.Now().UTC(), Shadow: ShadowUnknown}}
+	s.saver.thing, s.saver.what = t, "to write the status"
 	s.saver.write = func(ctx context.Context) error {
 		if s.removed() {
 			return b.Delete(ctx, mapping.Token(string(t)))
 		}
-		value, err := json.Marshal(s.Status())
+		now := s.Status()
+		if now.Store != "" {
+			now.LastError = now.Store
+		}
+		now.LastError = cmp.Or(now.LastError, now.Clock)
+		value, err := json.Marshal(now)
 		if err != nil {
 			return fmt.Errorf("status of %s: %w", t, err)
 		}
@@ -75,6 +86,9 @@ func (s *StatusBoard) Change(ctx context.Context, edit func(*Status)) {
 
 // Save writes the status whether it changed or not.
 func (s *StatusBoard) Save(ctx context.Context) { s.saver.save(ctx, nil) }
+
+// Settle returns when every change so far is in the bucket, or ctx ends.
+func (s *StatusBoard) Settle(ctx context.Context) { s.saver.settle(ctx) }
 
 // Remove takes the status out of the bucket, for good, and returns when it is out or ctx ends.
 func (s *StatusBoard) Remove(ctx context.Context) {

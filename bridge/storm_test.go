@@ -15,7 +15,7 @@ func TestT34NotifyStorm(t *testing.T) {
 		cloud, down, b := &quietCloud{feed: make(feed)}, &sink{}, newMemory()
 		thing, err := NewThing(t.Context(), ThingConfig{Thing: pump07, Instance: "x"}, Ports{
 			Cloud: cloud, Down: down, Graveyard: &graveyard{}, Archive: archive{}, Outbox: &outbox{},
-			Queues:  map[mapping.Class]Source{mapping.Control: make(feed), mapping.Telemetry: make(feed)},
+			Lanes:   map[mapping.Kind]Source{mapping.Commands: make(feed), mapping.Jobs: make(feed), mapping.Shadow: make(feed), mapping.Events: make(feed)},
 			Shadows: b, Statuses: newMemory(), Executions: b, Leases: b, Marks: newMemory(), Catalog: catalog(t), Observer: &fates{}, Now: time.Now, Log: quiet(),
 		})
 		if err != nil {

@@ -21,6 +21,8 @@ type ThingConfig struct {
 	MaxBytes int
 	MaxAge   time.Duration // of what waits for the broker; 0: none
 	Commands CommandPolicy
+	// Patience is how long the cloud may take to answer what the bridge asks by itself; 0: for ever.
+	Patience time.Duration
 	// Instance is unique to this run of the bridge.
 	Instance string
 }
@@ -32,21 +34,28 @@ type Ports struct {
 		Sink
 		Link
 	}
-	Queues                                       map[mapping.Class]Source
-	Down                                         Sink
-	Graveyard                                    Graveyard
-	Archive                                      Archive
-	Outbox                                       Outbox
-	Handlers                                     Handlers
-	API                                          ShadowAPI // nil: none is configured
-	Shadows, Statuses, Executions, Leases, Marks Bucket
-	Catalog                                      *schemas.Catalog
-	Observer                                     Observer
-	Now                                          func() time.Time
-	Log                                          *slog.Logger
+	Lanes                     map[mapping.Kind]Source // the Thing's
+	Outbox                    Outbox
+	Down                      Sink
+	Archive                   Archive
+	Graveyard                 Graveyard
+	Shadows                   ShadowView
+	Statuses                  StatusView
+	Executions, Leases, Marks State
+	MaxRecord                 int // bytes that views and State take, for key and value together; 0: no limit
+	Handlers                  Handlers
+	API                       ShadowAPI // nil: none is configured
+	Retries                   *Retries
+	Watch                     *Watch // nil: nobody looks
+	Clocks                    *ClockWatch
+	Catalog                   *schemas.Catalog
+	Observer                  Observer
+	Silent                    func(mapping.Thing, bool) // hears whether the cloud leaves jobs/get unanswered; may be nil
+	Now                       func() time.Time
+	Log                       *slog.Logger
 }
 
-// Thing is one Thing's share of the bridge: three pumps and what they decide with.
+// Thing is one Thing's share of the bridge: a pump down, one up for each kind, and what they decide with.
 type Thing struct {
 	Name   mapping.Thing
 	Status *StatusBoard
@@ -59,51 +68,73 @@ type Thing struct {
 	gate     *Gate
 	left     []*Execution // open since the last run
 	pumps    []*Pump
-	resync   chan struct{}
+	resync   errand
+	silence  silence
+	answers  time.Duration // how long the cloud may take to answer
+	fetcher  fetcher
+	patience sync.Once              // of reports that wait for the first document
+	said     atomic.Pointer[string] // why the shadow was not fetched, in the log
 }
 
 // NewThing loads what the last run knew of the Thing and wires its parts. Nothing runs yet.
 func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
-	shadow, err := LoadShadow(ctx, c.Thing, c.Merged, p.Shadows, p.Archive)
+	p.Log = p.Log.With("thing", string(c.Thing))
+	shadow, err := LoadShadow(ctx, ShadowConfig{Thing: c.Thing, Merged: c.Merged, Fetches: p.API != nil, MaxRecord: p.MaxRecord}, p.Shadows, p.Archive)
 	if err != nil {
 		return nil, err
 	}
+	shadow.size.log, shadow.saver.retries = p.Log, p.Retries
 	executions, left, err := LoadExecutions(ctx, c.Thing, p.Executions)
 	if err != nil {
 		return nil, fmt.Errorf("executions of %s: %w", c.Thing, err)
 	}
+	executions.MaxRecord, executions.Retries = p.MaxRecord, p.Retries
 	events, err := LoadEventClock(ctx, c.Thing, p.Marks)
 	if err != nil {
 		return nil, err
 	}
-	p.Log = p.Log.With("thing", string(c.Thing))
+	events.Log, events.save.retries = p.Log, p.Retries
+	for _, err := range executions.damage {
+		p.Log.Error("a command that was under way can't be read and is given up; it ends TIMED_OUT in the cloud unless it is sent again", "error", err)
+	}
+	if events.damage != nil {
+		p.Log.Error("the event clock can't be read and is given up; an event whose sending was under way may come twice", "key", mapping.Token(string(c.Thing)), "error", events.damage)
+	}
 	if shadow.damage != nil {
 		p.Log.Error("the stored shadow document can't be read and is given up; the reported state kept for merging is lost, so programs should report everything again",
 			"key", mapping.Token(string(c.Thing)), "error", shadow.damage)
 	}
+	overruns := &overruns{log: p.Log}
 	leases := NewLeases(c.Thing, p.Leases)
 	exchange := NewExchange(c.Thing, p.Cloud, c.Instance)
 	t := &Thing{
 		Name: c.Thing, Status: NewStatusBoard(c.Thing, p.Statuses),
 		ports: p, shadow: shadow, exchange: exchange, left: left,
-		gate: NewGate(p.Cloud), resync: make(chan struct{}, 1),
+		gate: NewGate(p.Cloud), fetcher: fetcher{thing: c.Thing, api: p.API, catalog: p.Catalog, shadow: shadow},
 		Desk: &Desk{Thing: c.Thing, Catalog: p.Catalog, Own: c.Own, Exchange: exchange, Leases: leases, Outbox: p.Outbox, Shadow: shadow, API: p.API,
-			Down: p.Down, Graveyard: p.Graveyard},
+			Down: p.Down, Graveyard: p.Graveyard, Retries: p.Retries, overruns: overruns},
 		commands: &Commands{Thing: c.Thing, Policy: c.Commands, Handlers: p.Handlers, Outbox: p.Outbox, Executions: executions,
-			Graveyard: p.Graveyard, Catalog: p.Catalog, Log: p.Log, slots: make(chan struct{}, commandSlots), quit: make(chan struct{})},
+			Graveyard: p.Graveyard, Catalog: p.Catalog, Own: c.Own, Retries: p.Retries, Watch: p.Watch, Log: p.Log, slots: make(chan struct{}, commandSlots), quit: make(chan struct{})},
 	}
+	t.Status.saver.retries = p.Retries
+	shadow.refresh = t.refresh
+	t.resync.do, t.answers = t.fetchAgain, c.Patience
+	exchange.Heard = t.jobsHeard
 	if p.API != nil {
 		t.gate.Close()
 	}
 	if p.API != nil && shadow.Known() {
 		t.Status.status.Shadow = ShadowStale
 	}
-	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now, Log: p.Log}
+	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now, Log: p.Log, overruns: overruns}
 	down := &Downward{Catalog: p.Catalog, Own: c.Own, Shadow: shadow, Exchange: exchange, Executions: executions,
-		Commands: t.commands, Archive: p.Archive, Resync: t.wantResync, Now: p.Now}
-	t.pumps = append(t.pumps, &Pump{mapping.Down, t.gate, down, p.Down, p.Graveyard, p.Observer, p.Log})
-	for _, class := range mapping.Classes {
-		t.pumps = append(t.pumps, &Pump{mapping.Up, p.Queues[class], up, p.Cloud, p.Graveyard, p.Observer, p.Log})
+		Commands: t.commands, Archive: p.Archive, Resync: t.wantResync, Now: p.Now, Log: p.Log, overruns: overruns, arrivals: arrivals{watch: p.Clocks}}
+	pump := func(d mapping.Direction, from Source, by Decider, to Sink) {
+		t.pumps = append(t.pumps, &Pump{Thing: c.Thing, Direction: d, Source: from, Decider: by, Sink: to, Graveyard: p.Graveyard, Observer: p.Observer, Retries: p.Retries, Watch: p.Watch, Log: p.Log})
+	}
+	pump(mapping.Down, t.gate, down, p.Down)
+	for _, kind := range mapping.Kinds {
+		pump(mapping.Up, p.Lanes[kind], up, p.Cloud)
 	}
 	return t, nil
 }
@@ -114,23 +145,20 @@ func (t *Thing) Run(take, work context.Context) error {
 		return err
 	}
 	t.left = nil
+	t.shadow.lives(work)
 	t.Status.Save(work)
 	pumping, stopped := context.WithCancel(work)
 	defer stopped()
+	t.resync.begin(pumping)
 	var pumps sync.WaitGroup
 	errs := make([]error, len(t.pumps))
-	left := atomic.Int32{}
-	left.Store(int32(len(t.pumps)))
-	for i, p := range t.pumps {
-		pumps.Go(func() {
-			errs[i] = p.Run(take, work)
-			if left.Add(-1) == 0 {
-				stopped()
-			}
-		})
+	for i, p := range t.pumps[1:] {
+		pumps.Go(func() { errs[i+1] = p.Run(take, work) })
 	}
-	t.resyncs(pumping) // a goroutine less for each Thing
+	errs[0] = t.pumps[0].Run(take, work) // a goroutine less for each Thing
 	pumps.Wait()
+	stopped()
+	t.resync.end()
 	return errors.Join(errs...)
 }
 
@@ -140,12 +168,22 @@ func (t *Thing) Finish() { t.commands.Finish() }
 
 // Connected is told of every change of the connection.
 func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {
+	was, now := false, Status{}
 	t.Status.Change(ctx, func(s *Status) {
+		was = s.Connected
 		edit(s)
+		now = *s
 		if !s.Connected && s.Shadow == ShadowKnown {
 			s.Shadow = ShadowStale
 		}
 	})
+	if was != now.Connected && t.ports.Watch.on() {
+		seen := Sighting{Outcome: Connected, Address: mapping.Address{Thing: t.Name}}
+		if !now.Connected {
+			seen.Outcome, seen.Reason = Disconnected, now.LastError
+		}
+		t.ports.Watch.tell(seen)
+	}
 	if t.ports.API == nil {
 		return
 	}
@@ -154,6 +192,9 @@ func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {
 		t.gate.Close()
 	case s.SessionPresent:
 		t.gate.Kept()
+		fallthrough
+	default:
+		t.baseUnknown()
 	}
 }
 
@@ -164,96 +205,38 @@ func (t *Thing) Ready(ctx context.Context, sessionPresent bool) {
 		if !sessionPresent {
 			t.shadow.NewSession()
 		}
-	} else if err := t.fetch(ctx); err != nil && ctx.Err() == nil {
+		t.gate.Open(ctx)
+		t.askForJobs(ctx)
+		return
+	}
+	// A GET that is slow keeps nothing else waiting.
+	ready := time.AfterFunc(gateTime, func() {
+		t.gate.Open(ctx)
+		t.askForJobs(ctx)
+	})
+	if err := t.fetch(ctx); err != nil && ctx.Err() == nil {
 		t.unfetched(ctx, err)
 		t.wantResync()
 	}
-	t.gate.Open(ctx)
-	jobs := mapping.Address{Thing: t.Name, Channel: mapping.JobsGet}
-	if err := t.exchange.Tell(ctx, jobs, func(error) {}); err != nil && !errors.Is(err, ErrNotConnected) && ctx.Err() == nil {
-		t.ports.Log.Warn("asking for the pending jobs failed", "error", err)
+	if ready.Stop() {
+		t.gate.Open(ctx)
+		t.askForJobs(ctx)
 	}
+}
+
+// refresh has the whole reported state published once more, as a report of no program that changes nothing.
+func (t *Thing) refresh() {
+	a := mapping.Address{Thing: t.Name, Channel: mapping.ShadowReport}
+	go func() {
+		_ = t.ports.Retries.Until(t.shadow.life(), t.Name, "to publish the whole reported state again", func() error {
+			_, err := t.ports.Outbox.Enqueue(t.shadow.life(), a, []byte(`{"state":{"reported":{}}}`), Trace{})
+			return err
+		})
+	}()
 }
 
 func (t *Thing) wantResync() {
-	select {
-	case t.resync <- struct{}{}:
-	default:
+	if t.ports.API != nil {
+		t.resync.want()
 	}
-}
-
-// resyncs fetches the shadow again when somebody wants it, until that worked.
-func (t *Thing) resyncs(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.resync:
-		}
-		if t.ports.API == nil {
-			continue
-		}
-		for pause := 5 * time.Second; t.Status.Status().Connected; pause = min(2*pause, 5*time.Minute) {
-			if sleep(ctx, pause) != nil {
-				return
-			}
-			if t.fetch(ctx) == nil {
-				break
-			}
-		}
-	}
-}
-
-// fetch reads the shadow over HTTP and delivers a delta that programs have not seen. The gate is shut
-// meanwhile, so that what the broker brings is delivered wholly before the GET or after it.
-func (t *Thing) fetch(ctx context.Context) error {
-	if err := t.gate.Pause(ctx); err != nil {
-		return err
-	}
-	defer t.gate.Resume()
-	body, err := t.ports.API.Shadow(ctx, t.Name)
-	if err == nil {
-		if r := rejection(t.ports.Catalog.Check("shadow.document", body)); r != nil {
-			err = r
-		}
-	}
-	if err != nil {
-		return err
-	}
-	delta := t.shadow.Fetched(body)
-	t.shadow.Save(ctx, nil)
-	if delta != nil {
-		a := mapping.Address{Thing: t.Name, Channel: mapping.ShadowDelta}
-		stored := make(chan error, 1)
-		m := Message{Address: a, Payload: delta, Received: time.Now(), Origin: a.Topic(), Source: SourceShadowGet}
-		if err := t.ports.Down.Send(ctx, m, func(err error) { stored <- err }); err != nil {
-			t.shadow.Undelivered()
-			return err
-		}
-		select {
-		case err := <-stored:
-			if err != nil { // larger than NATS takes
-				t.shadow.Undelivered()
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	t.Status.Change(ctx, func(s *Status) {
-		s.Shadow = ShadowKnown
-		if s.Subscribed { // else the trouble with that is not over
-			s.LastError = ""
-		}
-	})
-	return nil
-}
-
-func (t *Thing) unfetched(ctx context.Context, err error) {
-	state := ShadowUnknown
-	if t.shadow.Known() {
-		state = ShadowStale
-	}
-	t.ports.Log.Warn("shadow not fetched", "error", err)
-	t.Status.Change(ctx, func(s *Status) { s.Shadow, s.LastError = state, "shadow: "+err.Error() })
 }

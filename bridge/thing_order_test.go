@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,12 @@ import (
 // scriptedAPI answers GET number n with what the script says; it may wait, but no longer than ctx.
 type scriptedAPI struct {
 	answer func(ctx context.Context, n int) (string, error)
-	n      int
+	n      atomic.Int32
 }
 
 func (a *scriptedAPI) Shadow(ctx context.Context, _ mapping.Thing) ([]byte, error) {
-	a.n++
-	body, err := a.answer(ctx, a.n)
+	n := int(a.n.Add(1))
+	body, err := a.answer(ctx, n)
 	return []byte(body), err
 }
 
@@ -69,7 +70,7 @@ func run(t *testing.T, edit func(*Ports)) *running {
 	r := &running{cloud: &quietCloud{feed: make(feed, 16)}, ended: make(chan error, 1)}
 	r.Thing = newThing(t, func(p *Ports) {
 		p.Cloud = r.cloud
-		p.Queues = map[mapping.Class]Source{mapping.Control: make(feed), mapping.Telemetry: make(feed)}
+		p.Lanes = map[mapping.Kind]Source{mapping.Commands: make(feed), mapping.Jobs: make(feed), mapping.Shadow: make(feed), mapping.Events: make(feed)}
 		edit(p)
 	})
 	var take, work context.Context
@@ -110,12 +111,12 @@ func TestDeltaDuringAGet(t *testing.T) {
 		}}
 		r := run(t, func(p *Ports) { p.API, p.Down = api, down })
 		r.wantResync()
-		time.Sleep(6 * time.Second)
+		time.Sleep(refetchMin + gateTime/2)
 		r.cloud.feed <- arriving(mapping.ShadowDelta, "", string(delta(6, `{"rpm":6}`)))
 		r.cloud.feed <- arriving(mapping.JobsNotify, "", `{"version":-1}`)
 		synctest.Wait()
-		if got := down.versions(); api.n != 2 || !slices.Equal(got, []int64{-1}) {
-			t.Errorf("during GET %d programs saw %v, want the notification alone", api.n, got)
+		if got := down.versions(); api.n.Load() != 2 || !slices.Equal(got, []int64{-1}) {
+			t.Errorf("during GET %d programs saw %v, want the notification alone", api.n.Load(), got)
 		}
 		close(answer)
 		synctest.Wait()
@@ -141,7 +142,7 @@ func TestGetBehindADeltaUnderWay(t *testing.T) {
 		synctest.Wait()
 		r.wantResync()
 		time.Sleep(6 * time.Second)
-		if api.n != 1 {
+		if api.n.Load() != 1 {
 			t.Error("the GET did not wait for the delta under way")
 		}
 		close(down.room)

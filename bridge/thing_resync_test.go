@@ -29,10 +29,10 @@ func TestShadowBecomesKnownWhenTheAPIIsBack(t *testing.T) {
 		time.Sleep(20 * time.Second) // 5 s, then 10 s
 		synctest.Wait()
 		if s := r.Status.Status(); s.Shadow != ShadowKnown {
-			t.Errorf("after %d GETs: %+v", api.n, s)
+			t.Errorf("after %d GETs: %+v", api.n.Load(), s)
 		}
-		if got := down.versions(); api.n != 3 || !slices.Equal(got, []int64{3}) {
-			t.Errorf("%d GETs, programs saw %v", api.n, got)
+		if got := down.versions(); api.n.Load() != 3 || !slices.Equal(got, []int64{3}) {
+			t.Errorf("%d GETs, programs saw %v", api.n.Load(), got)
 		}
 		r.end(t)
 	})

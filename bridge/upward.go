@@ -27,6 +27,8 @@ type Upward struct {
 	Now func() time.Time
 	Log *slog.Logger
 
+	overruns *overruns
+
 	odd map[string]bool // event types of which something odd was logged
 }
 
@@ -39,8 +41,9 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 		return Decision{}, d.Err
 	}
 	m := d.Message
-	if r := check(u.Catalog, u.Own, m.Address, m.Payload); r != nil {
-		return Decision{}, r
+	if err := check(ctx, u.Catalog, u.Own, m); err != nil {
+		u.overruns.note(m.Address, err)
+		return Decision{}, err
 	}
 	limit := m.Address.Route().Expiry
 	if limit == 0 {
@@ -71,23 +74,35 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	}
 }
 
-// clockFloor is before any release of this program. A message that is older was stored before the
-// gateway's clock was set, as at the boot of one without a battery, and nobody knows how long ago.
-var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // report publishes the whole reported state, and forgets the message only when that state is durable:
 // the next report builds on it. What is merged in has to be sent, whatever its age: a null is sent once.
 func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
-	whole, err := u.Shadow.Report(m.Payload, u.MaxBytes)
+	if err := u.Shadow.AwaitBase(ctx); err != nil {
+		return Decision{}, err
+	}
+	r, err := u.Shadow.Report(m.Payload, u.MaxBytes)
 	if err != nil {
 		return Decision{}, err
 	}
-	m.Payload = whole
-	if u.Shadow.merged {
-		m.Expires = time.Time{}
+	u.Shadow.Save(ctx, nil)
+	m.Payload = r.Payload()
+	if u.Shadow.cfg.Merged {
+		m.Expires, m.Again = time.Time{}, r.Again
 	}
 	d := forward(m)
-	d.Finish = func(settle func()) { u.Shadow.Save(ctx, settle) }
+	d.Finish = func(settle func()) {
+		r.Taken()
+		u.Shadow.Save(ctx, settle)
+	}
+	d.Refused = func(ctx context.Context, _ *Rejection) *Message {
+		if !r.Refused() {
+			u.Shadow.Save(ctx, nil)
+			return nil
+		}
+		m := m
+		m.Payload = r.Payload()
+		return &m
+	}
 	return d, nil
 }
 

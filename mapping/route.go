@@ -76,7 +76,7 @@ const (
 type Route struct {
 	Channel   Channel
 	Direction Direction
-	Class     Class
+	Kind      Kind
 	// Topic is the MQTT topic; {t} stands for the Thing and one of {id}, {type} for the id.
 	Topic string
 	// Tail is the subject after "{prefix}.{space}.{t}.", with the same id.
@@ -104,45 +104,45 @@ const (
 // routes is the whole protocol. Everything that lists channels derives from it: parsing,
 // subscriptions, services, schemas, metrics, documentation.
 var routes = []Route{
-	{Channel: ShadowReport, Direction: Up, Class: Telemetry, Topic: things + "shadow/update", Tail: "shadow.update",
+	{Channel: ShadowReport, Direction: Up, Kind: Shadow, Topic: things + "shadow/update", Tail: "shadow.update",
 		About: "report of the device's current state"},
-	{Channel: ShadowDesired, Direction: Down, Class: Telemetry, Topic: things + "shadow/update", Tail: "shadow.update",
+	{Channel: ShadowDesired, Direction: Down, Kind: Shadow, Topic: things + "shadow/update", Tail: "shadow.update",
 		Identity: ByVersion, About: "desired state as the cloud set it"},
-	{Channel: ShadowDelta, Direction: Down, Class: Telemetry, Topic: things + "shadow/update/delta", Tail: "shadow.update.delta",
+	{Channel: ShadowDelta, Direction: Down, Kind: Shadow, Topic: things + "shadow/update/delta", Tail: "shadow.update.delta",
 		Identity: ByVersion, About: "what is desired and not yet reported"},
-	{Channel: Event, Direction: Up, Class: Telemetry, Topic: things + "events/{type}", Tail: "events.{type}",
+	{Channel: Event, Direction: Up, Kind: Events, Topic: things + "events/{type}", Tail: "events.{type}",
 		About: "something happened"},
-	{Channel: CommandRequest, Direction: Down, Class: Control, Topic: commands + "{id}/request", Tail: "commands.{id}.request",
+	{Channel: CommandRequest, Direction: Down, Kind: Commands, Topic: commands + "{id}/request", Tail: "commands.{id}.request",
 		Identity: ByExecution, About: "a command to execute"},
-	{Channel: CommandResponse, Direction: Up, Class: Control, Topic: commands + "{id}/response", Tail: "commands.{id}.response",
+	{Channel: CommandResponse, Direction: Up, Kind: Commands, Topic: commands + "{id}/response", Tail: "commands.{id}.response",
 		Identity: ByExecution, About: "how a command ended"},
-	{Channel: JobsNotify, Direction: Down, Class: Control, Topic: things + "jobs/notify", Tail: "jobs.notify",
+	{Channel: JobsNotify, Direction: Down, Kind: Jobs, Topic: things + "jobs/notify", Tail: "jobs.notify",
 		EmptyOK: true, About: "hint: the list of pending jobs changed"},
-	{Channel: JobsNotifyNext, Direction: Down, Class: Control, Topic: things + "jobs/notify-next", Tail: "jobs.notify-next",
+	{Channel: JobsNotifyNext, Direction: Down, Kind: Jobs, Topic: things + "jobs/notify-next", Tail: "jobs.notify-next",
 		EmptyOK: true, About: "hint: another job is first in the queue"},
-	{Channel: JobsGet, Direction: Up, Class: Control, Topic: things + "jobs/get", Tail: "jobs.get",
+	{Channel: JobsGet, Direction: Up, Kind: Jobs, Topic: things + "jobs/get", Tail: "jobs.get",
 		Accepted: JobsGetAccepted, Rejected: JobsGetRejected, Expiry: staleQuestion, About: "ask for the pending jobs"},
-	{Channel: JobsGetAccepted, Direction: Down, Class: Control, Topic: things + "jobs/get/accepted", Tail: "jobs.get.accepted",
+	{Channel: JobsGetAccepted, Direction: Down, Kind: Jobs, Topic: things + "jobs/get/accepted", Tail: "jobs.get.accepted",
 		About: "the pending jobs"},
-	{Channel: JobsGetRejected, Direction: Down, Class: Control, Topic: things + "jobs/get/rejected", Tail: "jobs.get.rejected",
+	{Channel: JobsGetRejected, Direction: Down, Kind: Jobs, Topic: things + "jobs/get/rejected", Tail: "jobs.get.rejected",
 		About: "why there is no list"},
-	{Channel: JobsStartNext, Direction: Up, Class: Control, Topic: things + "jobs/start-next", Tail: "jobs.start-next",
+	{Channel: JobsStartNext, Direction: Up, Kind: Jobs, Topic: things + "jobs/start-next", Tail: "jobs.start-next",
 		Accepted: JobsStartNextAccepted, Rejected: JobsStartNextRejected, Expiry: staleQuestion, About: "start the next pending job"},
-	{Channel: JobsStartNextAccepted, Direction: Down, Class: Control, Topic: things + "jobs/start-next/accepted", Tail: "jobs.start-next.accepted",
+	{Channel: JobsStartNextAccepted, Direction: Down, Kind: Jobs, Topic: things + "jobs/start-next/accepted", Tail: "jobs.start-next.accepted",
 		About: "the execution that was started, with its job document"},
-	{Channel: JobsStartNextRejected, Direction: Down, Class: Control, Topic: things + "jobs/start-next/rejected", Tail: "jobs.start-next.rejected",
+	{Channel: JobsStartNextRejected, Direction: Down, Kind: Jobs, Topic: things + "jobs/start-next/rejected", Tail: "jobs.start-next.rejected",
 		About: "why none was started"},
-	{Channel: JobGet, Direction: Up, Class: Control, Topic: things + "jobs/{id}/get", Tail: "jobs.{id}.get",
+	{Channel: JobGet, Direction: Up, Kind: Jobs, Topic: things + "jobs/{id}/get", Tail: "jobs.{id}.get",
 		Accepted: JobGetAccepted, Rejected: JobGetRejected, Expiry: staleQuestion, About: "ask for one job's execution"},
-	{Channel: JobGetAccepted, Direction: Down, Class: Control, Topic: things + "jobs/{id}/get/accepted", Tail: "jobs.{id}.get.accepted",
+	{Channel: JobGetAccepted, Direction: Down, Kind: Jobs, Topic: things + "jobs/{id}/get/accepted", Tail: "jobs.{id}.get.accepted",
 		About: "the job's execution"},
-	{Channel: JobGetRejected, Direction: Down, Class: Control, Topic: things + "jobs/{id}/get/rejected", Tail: "jobs.{id}.get.rejected",
+	{Channel: JobGetRejected, Direction: Down, Kind: Jobs, Topic: things + "jobs/{id}/get/rejected", Tail: "jobs.{id}.get.rejected",
 		About: "why it is not shown"},
-	{Channel: JobUpdate, Direction: Up, Class: Control, Topic: things + "jobs/{id}/update", Tail: "jobs.{id}.update",
+	{Channel: JobUpdate, Direction: Up, Kind: Jobs, Topic: things + "jobs/{id}/update", Tail: "jobs.{id}.update",
 		Accepted: JobUpdateAccepted, Rejected: JobUpdateRejected, About: "report a job's progress or end"},
-	{Channel: JobUpdateAccepted, Direction: Down, Class: Control, Topic: things + "jobs/{id}/update/accepted", Tail: "jobs.{id}.update.accepted",
+	{Channel: JobUpdateAccepted, Direction: Down, Kind: Jobs, Topic: things + "jobs/{id}/update/accepted", Tail: "jobs.{id}.update.accepted",
 		About: "the update was taken"},
-	{Channel: JobUpdateRejected, Direction: Down, Class: Control, Topic: things + "jobs/{id}/update/rejected", Tail: "jobs.{id}.update.rejected",
+	{Channel: JobUpdateRejected, Direction: Down, Kind: Jobs, Topic: things + "jobs/{id}/update/rejected", Tail: "jobs.{id}.update.rejected",
 		About: "why it was not"},
 }
 
@@ -157,6 +157,9 @@ func (c Channel) Route() *Route {
 	}
 	return r
 }
+
+// Class is that of the route's kind.
+func (r *Route) Class() Class { return r.Kind.Class() }
 
 // HasID tells whether the channel's addresses carry an id.
 func (r *Route) HasID() bool { return r.pattern().id >= 0 }

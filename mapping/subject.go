@@ -78,12 +78,20 @@ func (s Subjects) Class(t Thing, c Class) []string { return s.class(Token(string
 // EveryClass prints the wildcards over all Things' upward subjects of one class.
 func (s Subjects) EveryClass(c Class) []string { return s.class("*", c) }
 
-func (s Subjects) class(token string, c Class) []string {
-	base := s.prefix + "." + string(SpaceUp) + "." + token + "."
-	if c == Control {
-		return []string{base + "commands.>", base + "jobs.>"}
+// Kind prints the wildcard over a Thing's upward subjects of one kind, "fleets.up.pump-07.events.>".
+func (s Subjects) Kind(t Thing, k Kind) string { return s.kind(Token(string(t)), k) }
+
+func (s Subjects) class(token string, c Class) (out []string) {
+	for _, k := range Kinds {
+		if k.Class() == c {
+			out = append(out, s.kind(token, k))
+		}
 	}
-	return []string{base + "shadow.>", base + "events.>"}
+	return out
+}
+
+func (s Subjects) kind(token string, k Kind) string {
+	return s.prefix + "." + string(SpaceUp) + "." + token + "." + k.String() + ".>"
 }
 
 // Command prints the subject that a handler of an action serves, "fleets.cmd.pump-07.purge".

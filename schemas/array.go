@@ -24,7 +24,9 @@ func (a *array) valid(t *tape, at uint32) bool {
 		case a.rest != nil && !a.rest.valid(t, i):
 			return false
 		}
-		size++
+		if size++; t.over() {
+			return false
+		}
 		if a.contains != nil && a.contains.valid(t, i) {
 			some++
 		}

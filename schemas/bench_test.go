@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,19 +65,19 @@ func bench(b *testing.B, payload []byte, check func([]byte) error) {
 
 // BenchmarkCheck is Catalog.Check, guard included; library is how long the guard and the library take.
 func BenchmarkCheck(b *testing.B) {
-	c := newCatalog(b)
+	c := catalog(b)
 	for _, channel := range benchChannels {
 		for _, size := range sizes {
 			payload := payloadOf(channel, size.bytes)
 			b.Run(channel+"/"+size.name, func(b *testing.B) {
-				bench(b, payload, func(p []byte) error { return c.Check(channel, p) })
+				bench(b, payload, func(p []byte) error { return c.Check(context.Background(), channel, p) })
 			})
 			b.Run(channel+"/"+size.name+"/library", func(b *testing.B) {
 				bench(b, payload, func(p []byte) error {
 					if err := c.Guard(p); err != nil {
 						return err
 					}
-					return c.channels[channel].checker.full.check(p)
+					return c.channels[channel].checker.full.check(context.Background(), p, librarySteps)
 				})
 			})
 		}
@@ -91,11 +92,13 @@ func BenchmarkThing(b *testing.B) {
 		for _, size := range sizes {
 			payload := payloadOf(channel, size.bytes)
 			b.Run(channel+"/"+size.name, func(b *testing.B) {
-				bench(b, payload, func(p []byte) error { return thing.Check(channel, p) })
+				bench(b, payload, func(p []byte) error { return thing.Check(context.Background(), channel, p) })
 			})
 			path := map[string]string{"shadow.report": "state.reported", "event": "data", "command.request": "params"}[channel]
 			b.Run(channel+"/"+size.name+"/library", func(b *testing.B) {
-				bench(b, payload, func(p []byte) error { return checkers[channel].full.check([]byte(gjson.GetBytes(p, path).Raw)) })
+				bench(b, payload, func(p []byte) error {
+					return checkers[channel].full.check(context.Background(), []byte(gjson.GetBytes(p, path).Raw), librarySteps)
+				})
 			})
 		}
 	}

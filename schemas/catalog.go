@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (c *Catalog) add(name string, emptyOK bool) error {
 	object, _ := text.(map[string]any)
 	at, _ := object["$id"].(string)
 	loaded := texts{at: text}
-	checker, err := compile(loaded, at, loaded)
+	checker, err := compile(loaded, at, loaded, newPatterns())
 	if err != nil {
 		return fmt.Errorf("schema of %s: %w", name, err)
 	}
@@ -105,10 +106,14 @@ func (c *Catalog) Guard(payload []byte) error {
 	return s.scan(payload, c.limits)
 }
 
+// TooLarge is what Check says of a payload of so many bytes, for who does not have the whole of it. The error is an
+// *Error.
+func (c *Catalog) TooLarge(size int) error { return c.limits.tooLarge(size) }
+
 // Check guards a payload and holds it against a schema, by the name of its channel. It returns nil,
-// an *Error, or a plain error when there is no such schema. A payload of no bytes passes where the
+// an *Error, the context's error, or a plain error when there is no such schema. A payload of no bytes passes where the
 // channel allows it. A good payload of ordinary size costs no allocation.
-func (c *Catalog) Check(name string, payload []byte) error {
+func (c *Catalog) Check(ctx context.Context, name string, payload []byte) error {
 	ch, ok := c.channels[name]
 	if !ok {
 		return fmt.Errorf("no schema %q, use one of %s", name, strings.Join(c.names, ", "))
@@ -121,5 +126,5 @@ func (c *Catalog) Check(name string, payload []byte) error {
 	if err := s.scan(payload, c.limits); err != nil {
 		return err
 	}
-	return ch.checker.check(&s.tape, 0)
+	return ch.checker.check(ctx, &s.tape, 0)
 }

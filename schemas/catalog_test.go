@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,9 +19,11 @@ import (
 
 var update = flag.Bool("update", false, "write the expected errors beside the invalid payloads")
 
-func newCatalog(t testing.TB) *Catalog {
+var defaultCatalog = sync.OnceValues(func() (*Catalog, error) { return New(Options{}) })
+
+func catalog(t testing.TB) *Catalog {
 	t.Helper()
-	c, err := New(Options{})
+	c, err := defaultCatalog()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,10 +57,10 @@ func read(t testing.TB, path string) []byte {
 }
 
 func TestValidPayloadsPass(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	for channel, paths := range cases(t, "valid") {
 		for _, path := range paths {
-			if err := c.Check(channel, read(t, path)); err != nil {
+			if err := c.Check(context.Background(), channel, read(t, path)); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
 		}
@@ -67,11 +70,11 @@ func TestValidPayloadsPass(t *testing.T) {
 // The golden file beside a payload holds the code, then a line for each detail. Regenerate with
 // go test -update, and read the difference.
 func TestInvalidPayloadsAreRefused(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	for channel, paths := range cases(t, "invalid") {
 		for _, path := range paths {
 			var e *Error
-			if err := c.Check(channel, read(t, path)); !errors.As(err, &e) {
+			if err := c.Check(context.Background(), channel, read(t, path)); !errors.As(err, &e) {
 				t.Errorf("%s: got %v, want an *Error", path, err)
 				continue
 			}
@@ -128,7 +131,7 @@ func TestSchemasAndRoutesMatch(t *testing.T) {
 		want = append(want, string(r.Channel))
 	}
 	want = append(want, ShadowDocument)
-	c := newCatalog(t)
+	c := catalog(t)
 	if names := c.Names(); !slices.Equal(names, want) {
 		t.Errorf("Names() = %v, want %v", names, want)
 	}
@@ -163,7 +166,7 @@ func TestSchemasAndRoutesMatch(t *testing.T) {
 // What goes up is closed: a member that the protocol does not know is refused. What comes down is
 // open at every level.
 func TestStrictUpOpenDown(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	for _, r := range mapping.Routes() {
 		closed := strings.Contains(string(c.channels[string(r.Channel)].source), `"additionalProperties"`)
 		if up := r.Direction == mapping.Up; closed != up {
@@ -173,8 +176,8 @@ func TestStrictUpOpenDown(t *testing.T) {
 }
 
 func TestCheckUnknownName(t *testing.T) {
-	c := newCatalog(t)
-	err := c.Check("shadow.reports", []byte(`{}`))
+	c := catalog(t)
+	err := c.Check(context.Background(), "shadow.reports", []byte(`{}`))
 	var e *Error
 	if err == nil || errors.As(err, &e) || !strings.Contains(err.Error(), "shadow.report,") {
 		t.Errorf("got %v, want a plain error that lists the names", err)
@@ -194,7 +197,7 @@ func TestOptionsBoundPayloads(t *testing.T) {
 		`{"state":{"reported":{"a":[]}}}`:                "/state/reported/a: byte 26: is nested deeper than 3 levels, flatten it",
 		`{"state":{"reported":{"abcdefghijklmn":1234}}}`: "has 46 bytes, at most 40 are allowed",
 	} {
-		err := c.Check("shadow.report", []byte(payload))
+		err := c.Check(context.Background(), "shadow.report", []byte(payload))
 		if want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", payload, err)
@@ -220,7 +223,7 @@ func TestErrorIsBounded(t *testing.T) {
 	}
 	b.WriteString("}")
 	payload := b.String()
-	err := newCatalog(t).Check("shadow.report", []byte(payload))
+	err := catalog(t).Check(context.Background(), "shadow.report", []byte(payload))
 	var e *Error
 	if !errors.As(err, &e) || e.Code != CodeSchema {
 		t.Fatalf("got %v", err)
@@ -247,17 +250,17 @@ func TestUnder(t *testing.T) {
 }
 
 func TestCheckConcurrently(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	good, bad := []byte(`{"eventType":"boot","severity":"info"}`), []byte(`{"eventType":"boot","severity":"bad","x":1}`)
-	want := c.Check("event", bad).Error()
+	want := c.Check(context.Background(), "event", bad).Error()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				if err := c.Check("event", good); err != nil {
+				if err := c.Check(context.Background(), "event", good); err != nil {
 					t.Error(err)
 				}
-				if got := c.Check("event", bad).Error(); got != want {
+				if got := c.Check(context.Background(), "event", bad).Error(); got != want {
 					t.Errorf("got %s, want %s", got, want)
 				}
 			}

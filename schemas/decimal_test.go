@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+
+	"fleetbridge/internal/race"
 )
 
 // checkNumbers compares what decimals say about two numbers with what big.Rat says.
@@ -44,7 +46,7 @@ func TestDecimals(t *testing.T) {
 		checkNumbers(t, c[1], c[0])
 	}
 	d := dice{then: rand.New(rand.NewPCG(3, 4))}
-	for range 20_000 {
+	for range race.Part(20_000) {
 		checkNumbers(t, d.number(), d.number())
 	}
 }

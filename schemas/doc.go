@@ -16,5 +16,8 @@
 // nodes are made of what it compiled, so references, dialects and identifiers are its business, and
 // tests hold the two against each other.
 //
+// A check has a budget of steps and ends with its context, whatever a Thing's schema asks for: see
+// budget.go, and meter.go for how the library is held to it.
+//
 // Nothing here reads the network, and everything may be used from several goroutines.
 package schemas

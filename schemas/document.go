@@ -2,36 +2,81 @@ package schemas
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/url"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// document asks the jsonschema library about a decoded payload.
+// document asks the jsonschema library about a decoded payload, one payload at a time.
 type document struct {
 	schema *jsonschema.Schema
 	texts  texts
+	meter  *meter
+	turn   chan struct{} // holds the meter while nobody uses it
 }
 
-// check returns nil or an *Error. The payload has passed Guard.
-func (d *document) check(payload []byte) error {
-	// Numbers stay as they were written: json.Number, not float64.
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
-	if err != nil {
-		return &Error{Code: CodeJSON, Details: []Detail{{Message: "is no JSON: " + err.Error()}}}
+func newDocument(s *jsonschema.Schema, t texts, m *meter) *document {
+	d := &document{s, t, m, make(chan struct{}, 1)}
+	d.turn <- struct{}{}
+	return d
+}
+
+// check returns nil, an *Error, or the context's error. The payload has passed Guard.
+// The check may take so many steps.
+func (d *document) check(ctx context.Context, payload []byte, steps int) error {
+	select {
+	case <-d.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() {
+		d.meter.work = work{}
+		d.turn <- struct{}{}
+	}()
+	var value any
+	var err error
+	enough := d.meter.within(func() {
+		d.meter.begin(ctx, payload, steps)
+		// Numbers stay as they were written: json.Number, not float64.
+		if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(payload)); err != nil {
+			err = &Error{Code: CodeJSON, Details: []Detail{{Message: "is no JSON: " + err.Error()}}}
+			return
+		}
+		err = d.schema.Validate(value)
+	})
+	if !enough {
+		return d.meter.ended(ctx)
 	}
 	var broken *jsonschema.ValidationError
-	if errors.As(d.schema.Validate(value), &broken) {
-		details := explain(broken, value, d.texts)
-		if len(details) == 0 { // never pass what the library did not
-			details = []Detail{{Message: "breaks the schema"}}
-		}
-		return refuse(details)
+	if errors.As(err, &broken) {
+		return d.explain(ctx, broken, value)
 	}
-	return nil
+	return err
+}
+
+// explain says what is wrong. It never passes what the library did not.
+func (d *document) explain(ctx context.Context, broken *jsonschema.ValidationError, value any) (err error) {
+	enough := d.meter.within(func() {
+		d.meter.work = newWork(explainSteps)
+		d.meter.ctx = ctx
+		err = refuse(explain(d.meter, broken, value, d.texts))
+	})
+	switch {
+	case !enough && ctx.Err() != nil:
+		return ctx.Err()
+	case !enough:
+		return unexplained("is wrong in too many ways to name")
+	case err == nil:
+		return unexplained("breaks the schema")
+	}
+	return err
+}
+
+func unexplained(message string) error {
+	return &Error{Code: CodeSchema, Details: []Detail{{Message: message}}}
 }
 
 // texts are decoded schema files by URL, for messages that say what was expected.
@@ -56,67 +101,4 @@ func lookup(v any, tokens []string) any {
 		v = child(v, token)
 	}
 	return v
-}
-
-// pinned replaces propertyNames in a compiled schema. The library's own reports the place of a bad
-// name in a slice that it goes on writing to, so that the pointer may end up somewhere else.
-type pinned struct{ names *jsonschema.Schema }
-
-func (p pinned) Validate(ctx *jsonschema.ValidatorContext, v any) {
-	object, _ := v.(map[string]any)
-	for name := range object {
-		var broken *jsonschema.ValidationError
-		if errors.As(p.names.Validate(name), &broken) {
-			ctx.AddErrors(broken.Causes, &kind.PropertyNames{Property: name})
-		}
-	}
-}
-
-// pinNames applies pinned to a schema and everything below it.
-func pinNames(s *jsonschema.Schema, seen map[*jsonschema.Schema]bool) {
-	if s == nil || seen[s] {
-		return
-	}
-	seen[s] = true
-	if s.PropertyNames != nil {
-		pinNames(s.PropertyNames, seen)
-		s.Extensions = append(s.Extensions, pinned{s.PropertyNames})
-		s.PropertyNames = nil
-	}
-	below := []*jsonschema.Schema{s.Ref, s.RecursiveRef, s.Not, s.If, s.Then, s.Else, s.UnevaluatedProperties,
-		s.Contains, s.Items2020, s.UnevaluatedItems, s.ContentSchema}
-	if s.DynamicRef != nil {
-		below = append(below, s.DynamicRef.Ref)
-	}
-	for _, list := range [][]*jsonschema.Schema{s.AllOf, s.AnyOf, s.OneOf, s.PrefixItems} {
-		below = append(below, list...)
-	}
-	for _, named := range []map[string]*jsonschema.Schema{s.Properties, s.DependentSchemas} {
-		for _, sub := range named {
-			below = append(below, sub)
-		}
-	}
-	for _, sub := range s.PatternProperties {
-		below = append(below, sub)
-	}
-	// Where drafts differ, the library keeps any.
-	for _, dependency := range s.Dependencies {
-		below = append(below, subschemas(dependency)...)
-	}
-	for _, either := range []any{s.AdditionalProperties, s.Items, s.AdditionalItems} {
-		below = append(below, subschemas(either)...)
-	}
-	for _, sub := range below {
-		pinNames(sub, seen)
-	}
-}
-
-func subschemas(v any) []*jsonschema.Schema {
-	switch v := v.(type) {
-	case *jsonschema.Schema:
-		return []*jsonschema.Schema{v}
-	case []*jsonschema.Schema:
-		return v
-	}
-	return nil
 }

@@ -40,6 +40,9 @@ type Error struct {
 	Details []Detail
 	// Offset is the byte at which reading stopped; it is set for the codes json and too_large.
 	Offset int
+	// Overrun is set when the check, or finding out what is wrong, was given up, because it took more steps
+	// than are allowed: it is the schema that should be looked at.
+	Overrun bool
 }
 
 // A refusal lists so much and says how many more there are: what is wrong with a payload may be
@@ -76,7 +79,7 @@ func Under(prefix string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	moved := &Error{Code: e.Code, Offset: e.Offset}
+	moved := &Error{Code: e.Code, Offset: e.Offset, Overrun: e.Overrun}
 	for _, d := range e.Details {
 		moved.Details = append(moved.Details, Detail{prefix + d.Pointer, d.Message})
 	}
@@ -88,16 +91,24 @@ func refuse(details []Detail) error {
 	if len(details) == 0 {
 		return nil
 	}
+	return &Error{Code: CodeSchema, Details: details}
+}
+
+// limited cuts details to what a refusal lists, and adds how many more there are.
+func limited(details []Detail, more int) []Detail {
 	bytes := 0
 	for i, d := range details {
 		bytes += len(d.Pointer) + len(d.Message)
 		if i == maxDetails || i > 0 && bytes > maxDetailBytes {
-			more := Detail{Message: fmt.Sprintf("and %d more problems", len(details)-i)}
-			details = append(details[:i:i], more)
+			more += len(details) - i
+			details = details[:i:i]
 			break
 		}
 	}
-	return &Error{Code: CodeSchema, Details: details}
+	if more > 0 {
+		details = append(details, Detail{Message: fmt.Sprintf("and %d more problems", more)})
+	}
+	return details
 }
 
 // pointer spells a path as a JSON Pointer.

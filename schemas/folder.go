@@ -16,28 +16,28 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-)
 
-// Bounds of a Thing's schema files: far more than a device has, far less than hurts.
-const (
-	maxSchemaBytes  = 1 << 20
-	maxFolderLevels = 8 // a link to a parent directory would be endless
+	"fleetbridge/internal/plainfile"
 )
 
 // folder is a directory of schema files while it is loaded. To the schemas it is a host of its own,
 // so that no reference can leave it.
 type folder struct {
 	dir      string
-	fsys     fs.FS
+	entries  int // looked at
 	files    map[string]*file
 	ids      map[string]string // $id to path
 	texts    texts
+	patterns *patterns
+	bytes    int  // of all files
+	one, all size // of what was compiled: the schema at work, and all
 	problems []*FileError
 }
 
 type file struct {
 	raw  []byte
 	text any
+	size size
 	bad  bool // no JSON; its problem was told
 	used bool // it is a schema, or one refers to it, or its problem was told
 }
@@ -45,53 +45,74 @@ type file struct {
 const root = "thing:///"
 
 func newFolder(dir string) *folder {
-	return &folder{dir: dir, fsys: os.DirFS(dir), files: map[string]*file{}, ids: map[string]string{}, texts: texts{}}
+	return &folder{dir: dir, files: map[string]*file{}, ids: map[string]string{}, texts: texts{}, patterns: newPatterns()}
 }
 
 func (f *folder) paths() []string { return slices.Sorted(maps.Keys(f.files)) }
 
+// at is the path of a file in this process.
+func (f *folder) at(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
+// problem notes what is wrong; so many will do.
 func (f *folder) problem(path string, line int, d Detail) {
-	f.problems = append(f.problems, &FileError{filepath.Join(f.dir, filepath.FromSlash(path)), line, d})
+	if f.full() {
+		return
+	}
+	f.problems = append(f.problems, &FileError{f.at(path), line, d})
 }
+
+func (f *folder) full() bool { return len(f.problems) >= maxProblems }
 
 // read takes in every JSON file of a directory and of those below it.
 func (f *folder) read(dir string, level int) {
-	entries, err := fs.ReadDir(f.fsys, dir)
+	entries, err := plainfile.List(f.at(dir), maxFolderEntries)
 	if err != nil {
-		f.problem(dir, 0, Detail{Message: "can't be read: " + cause(err)})
+		f.problem(dir, 0, Detail{Message: cause(err)})
+		return
+	}
+	if f.entries += len(entries); f.entries > maxFolderEntries {
+		f.problem(".", 0, Detail{Message: fmt.Sprintf("holds more than %d files, name a directory of its own", maxFolderEntries)})
 		return
 	}
 	for _, entry := range entries {
+		if f.full() {
+			return
+		}
 		name := path.Join(dir, entry.Name())
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
-		info, err := fs.Stat(f.fsys, name) // follows links
+		info, err := os.Stat(f.at(name)) // follows links
 		switch {
 		case err != nil:
-			f.problem(name, 0, Detail{Message: "can't be read: " + cause(err)})
+			f.problem(name, 0, Detail{Message: cause(err)})
 		case info.IsDir() && level == maxFolderLevels:
 			f.problem(name, 0, Detail{Message: fmt.Sprintf("directories are nested deeper than %d levels, flatten them", maxFolderLevels)})
 		case info.IsDir():
 			f.read(name, level+1)
 		case strings.HasSuffix(strings.ToLower(name), ".json"):
-			f.take(name, info.Size())
+			f.take(name)
 		}
 	}
 }
 
 // take reads one file. A file that is no JSON stays out of the set, its problem told.
-func (f *folder) take(name string, size int64) {
-	if size > maxSchemaBytes {
-		f.problem(name, 0, Detail{Message: fmt.Sprintf("has %d bytes, at most %d are allowed", size, maxSchemaBytes)})
-		return
-	}
-	raw, err := fs.ReadFile(f.fsys, name)
+func (f *folder) take(name string) {
+	plain, err := plainfile.Read(f.at(name), "schema", MaxFileBytes)
 	if err != nil {
-		f.problem(name, 0, Detail{Message: "can't be read: " + cause(err)})
+		f.problem(name, 0, Detail{Message: cause(err)})
 		return
 	}
-	if err := Guard(raw, Limits{MaxBytes: maxSchemaBytes}); err != nil {
+	f.put(name, plain.Data)
+}
+
+// put takes a file in.
+func (f *folder) put(name string, raw []byte) {
+	if f.bytes += len(raw); f.bytes > maxFolderBytes || len(f.files) == maxFolderFiles {
+		f.problem(name, 0, Detail{Message: fmt.Sprintf("is one too many: a directory may have %d files and %d bytes", maxFolderFiles, maxFolderBytes)})
+		return
+	}
+	if err := Guard(raw, Limits{MaxBytes: MaxFileBytes}); err != nil {
 		var e *Error
 		errors.As(err, &e)
 		f.problem(name, lineAt(raw, e.Offset), e.Details[0])
@@ -100,6 +121,12 @@ func (f *folder) take(name string, size int64) {
 	}
 	text, _ := jsonschema.UnmarshalJSON(bytes.NewReader(raw)) // Guard found it good
 	f.files[name] = &file{raw: raw, text: text}
+	var long string
+	if f.files[name].size, long = sizeOf(text); long != "" {
+		f.problem(name, f.line(name, long), Detail{shorten(long, maxPart), fmt.Sprintf("has members whose JSON Pointers are longer than %d bytes; shorten the names", maxPart)})
+		f.files[name].bad, f.files[name].used = true, true
+		return
+	}
 	f.texts[at(name)] = text
 	id, ok := child(text, "$id").(string)
 	if id = strings.TrimSuffix(id, "#"); !ok || id == "" {
@@ -115,10 +142,11 @@ func (f *folder) take(name string, size int64) {
 // compile makes a checker of a file, nil if it can't, its problems told.
 func (f *folder) compile(name string) *checker {
 	f.files[name].used = true
-	if f.files[name].bad {
+	if f.files[name].bad || f.full() {
 		return nil
 	}
-	c, err := compile(f, at(name), f.texts)
+	f.one = size{}
+	c, err := compile(f, at(name), f.texts, f.patterns)
 	if err != nil {
 		f.blame(name, err)
 		return nil
@@ -143,8 +171,19 @@ func (f *folder) Load(from string) (any, error) {
 		return nil, fmt.Errorf("there is no file %s in the directory", name)
 	}
 	file.used = true
-	if file.bad {
+	if file.bad && file.text == nil {
 		return nil, fmt.Errorf("%s is no JSON", name)
+	}
+	if file.bad {
+		return nil, fmt.Errorf("%s is no usable schema", name)
+	}
+	f.one.add(file.size)
+	f.all.add(file.size)
+	if too := f.one.beyond(maxOne); too != "" {
+		return nil, fmt.Errorf("the schema has, with all that it refers to, %s; split it", too)
+	}
+	if too := f.all.beyond(maxAll); too != "" {
+		return nil, fmt.Errorf("the schemas of the directory have together, each with all that it refers to, %s; refer to less", too)
 	}
 	f.texts[from] = file.text
 	return file.text, nil
@@ -163,8 +202,13 @@ func (f *folder) blame(name string, err error) {
 	case errors.As(err, &invalid) && errors.As(invalid.Err, &broken):
 		in, _, _ := strings.Cut(invalid.URL, "#")
 		where := f.name(in, name)
-		for _, d := range explain(broken, f.files[where].text, f.texts) {
-			f.problem(where, f.line(where, d.Pointer), d)
+		m := &meter{work: newWork(librarySteps)}
+		if !m.within(func() {
+			for _, d := range explain(m, broken, f.files[where].text, f.texts) {
+				f.problem(where, f.line(where, d.Pointer), d)
+			}
+		}) {
+			f.problem(where, 0, Detail{Message: "is no usable schema, in too many ways to name"})
 		}
 	case errors.As(err, &load):
 		f.reference(name, load.URL, fmt.Sprintf("%s can't be used: %v", strings.TrimPrefix(load.URL, root), load.Err))
@@ -206,7 +250,7 @@ func (f *folder) reference(name, target, message string) {
 			}
 			ref, frag, _ := strings.Cut(ref, "#")
 			to, err := u.Parse(ref)
-			if err != nil || to.String() != file || fragment != "" && frag != fragment {
+			if f.full() || err != nil || to.String() != file || fragment != "" && frag != fragment {
 				return
 			}
 			found = true
@@ -287,11 +331,14 @@ func lineAt(raw []byte, offset int) int {
 	return 1 + bytes.Count(raw[:min(offset, len(raw))], []byte("\n"))
 }
 
-// cause drops the operation and path that a file system puts before an error.
+// cause says why a file can't be used, without the path that stands before it anyway.
 func cause(err error) string {
-	var e *fs.PathError
-	if errors.As(err, &e) {
-		return e.Err.Error()
+	refused, e := (*plainfile.Refused)(nil), (*fs.PathError)(nil)
+	switch {
+	case errors.As(err, &refused):
+		return refused.Why
+	case errors.As(err, &e):
+		err = e.Err
 	}
-	return err.Error()
+	return "can't be read: " + err.Error()
 }

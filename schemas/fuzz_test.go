@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +18,7 @@ import (
 // Whatever comes in, Check answers: nil, or an error that can be shown and stored, and the same
 // answer again. Nodes and library agree on it, and so they do on what a Thing adds.
 func FuzzCheck(f *testing.F) {
-	c := newCatalog(f)
+	c := catalog(f)
 	names := c.Names()
 	for i, name := range names {
 		for _, kind := range []string{"valid", "invalid"} {
@@ -37,18 +38,18 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, payload []byte) {
 		name := names[int(which)%len(names)]
 		if Guard(payload, Limits{}) == nil {
-			errs := []error{thing.checkPart(thing.reported, payload), thing.checkPart(thing.events["highTemperature"], payload), thing.checkPart(thing.commands["setTemperature"], payload)}
+			errs := []error{thing.checkPart(context.Background(), thing.reported, payload), thing.checkPart(context.Background(), thing.events["highTemperature"], payload), thing.checkPart(context.Background(), thing.commands["setTemperature"], payload)}
 			for _, err := range errs {
 				if e := (*Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != CodeSchema) {
 					t.Fatalf("%q: %v", payload, err)
 				}
 			}
-			if got, want := thing.Check(name, payload), thingByLibrary(thing, name, payload); fmt.Sprint(got) != fmt.Sprint(want) {
+			if got, want := thing.Check(context.Background(), name, payload), thingByLibrary(thing, name, payload); fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("%s %q: %v, by the library %v", name, payload, got, want)
 			}
 		}
 		agree(t, c.channels[name].checker, []byte(name), payload)
-		err := c.Check(name, payload)
+		err := c.Check(context.Background(), name, payload)
 		if err == nil {
 			return
 		}
@@ -68,7 +69,7 @@ func FuzzCheck(f *testing.F) {
 		if !utf8.ValidString(line) || strings.ContainsAny(line, "\n\r\x00") {
 			t.Fatalf("%s %q: line %q", name, payload, line)
 		}
-		if again := c.Check(name, payload); again == nil || again.Error() != line {
+		if again := c.Check(context.Background(), name, payload); again == nil || again.Error() != line {
 			t.Fatalf("%s %q: first %s, then %v", name, payload, line, again)
 		}
 	})
@@ -94,5 +95,5 @@ func thingByLibrary(thing *ThingSchemas, channel string, payload []byte) error {
 	if raw = string(bytes.TrimSpace([]byte(raw))); raw == "" || raw == "null" {
 		raw = "{}"
 	}
-	return Under(part, c.full.check([]byte(raw)))
+	return Under(part, c.full.check(context.Background(), []byte(raw), librarySteps))
 }

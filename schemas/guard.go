@@ -42,13 +42,17 @@ func (l Limits) orDefault() Limits {
 // schema's business. The error is an *Error.
 func Guard(payload []byte, limits Limits) error { return new(scanner).scan(payload, limits) }
 
+func (l Limits) tooLarge(size int) *Error {
+	return &Error{Code: CodeTooLarge, Offset: l.MaxBytes, Details: []Detail{{Message: fmt.Sprintf(
+		"has %d bytes, at most %d are allowed", size, l.MaxBytes)}}}
+}
+
 // scan guards a payload and puts it on the tape. The error is an *Error; after one the tape is of no
 // use.
 func (s *scanner) scan(payload []byte, limits Limits) error {
 	limits = limits.orDefault()
 	if len(payload) > limits.MaxBytes {
-		return &Error{Code: CodeTooLarge, Offset: limits.MaxBytes, Details: []Detail{{Message: fmt.Sprintf(
-			"has %d bytes, at most %d are allowed", len(payload), limits.MaxBytes)}}}
+		return limits.tooLarge(len(payload))
 	}
 	s.reset(payload, limits.MaxDepth)
 	if e := s.document(); e != nil {

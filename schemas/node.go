@@ -9,7 +9,7 @@ type node struct {
 	types    jsonType // those that are allowed
 	integer  bool     // of numbers, only integers
 	constant *tape
-	enum     []*tape
+	enum     *enum
 	object   *object
 	array    *array
 	text     *text
@@ -19,11 +19,14 @@ type node struct {
 
 // valid tells whether the value at i is what the schema asks for.
 func (n *node) valid(t *tape, i uint32) bool {
-	k := &t.tokens[i]
-	if n.types&k.is == 0 || n.integer && k.is == typeNumber && k.odd && !isInteger(t.textAt(i)) {
+	if t.spend(1); t.over() {
 		return false
 	}
-	if n.constant != nil && !t.equal(i, n.constant, 0) || n.enum != nil && !t.among(i, n.enum) {
+	k := &t.tokens[i]
+	if n.types&k.is == 0 || n.integer && k.is == typeNumber && k.odd && !t.integer(i) {
+		return false
+	}
+	if n.constant != nil && !t.equal(i, n.constant, 0) || n.enum != nil && !n.enum.has(t, i) {
 		return false
 	}
 	switch k.is {
@@ -36,20 +39,35 @@ func (n *node) valid(t *tape, i uint32) bool {
 			return false
 		}
 	case typeString:
-		if n.text != nil && !n.text.valid(t.textAt(i)) {
+		if n.text != nil && !n.text.valid(t, t.textAt(i)) {
 			return false
 		}
 	case typeNumber:
-		if n.number != nil && !n.number.valid(t.textAt(i)) {
+		if n.number != nil && !n.number.valid(t, t.textAt(i)) {
 			return false
 		}
 	}
 	return n.forms == nil || n.forms.valid(t, i)
 }
 
-// among tells whether the value at i equals one of several.
-func (t *tape) among(i uint32, values []*tape) bool {
-	for _, v := range values {
+// enum are the values of which one is asked for. Strings and ordinary numbers are found at once,
+// however many there are.
+type enum struct {
+	words   map[string]bool
+	numbers map[decimal]bool
+	others  []*tape
+}
+
+func (e *enum) has(t *tape, i uint32) bool {
+	switch t.tokens[i].is {
+	case typeString:
+		return e.words[string(t.textAt(i))]
+	case typeNumber:
+		if d, ok := parseDecimal(t.textAt(i)); ok {
+			return e.numbers[d]
+		}
+	}
+	for _, v := range e.others {
 		if t.equal(i, v, 0) {
 			return true
 		}
@@ -89,6 +107,9 @@ func (f *forms) valid(t *tape, i uint32) bool {
 func matches(nodes []*node, t *tape, i uint32, enough int) int {
 	count := 0
 	for _, n := range nodes {
+		if t.over() {
+			break
+		}
 		if n.valid(t, i) {
 			if count++; count == enough {
 				break

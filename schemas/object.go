@@ -21,7 +21,7 @@ type member struct {
 
 // pattern speaks of the values whose names match.
 type pattern struct {
-	expr  matcher
+	expr  *expression
 	value *node
 }
 
@@ -64,7 +64,7 @@ func (o *object) valid(t *tape, at uint32) bool {
 			}
 		}
 		for _, p := range o.patterns {
-			if p.expr.Match(name) {
+			if p.expr.match(t, name) {
 				if known = true; !p.value.valid(t, i+1) {
 					return false
 				}
@@ -74,17 +74,23 @@ func (o *object) valid(t *tape, at uint32) bool {
 			return false
 		}
 	}
+	if t.over() {
+		return false
+	}
 	return required == o.required && o.size.holds(size) && o.complete(t, at)
 }
 
 // complete tells whether the object has what its members ask for.
 func (o *object) complete(t *tape, at uint32) bool {
 	for _, d := range o.dependents {
-		if t.member(at, d.name) == 0 {
+		if t.over() {
+			return false
+		}
+		if t.memberPaid(at, d.name) == 0 {
 			continue
 		}
 		for _, name := range d.required {
-			if t.member(at, name) == 0 {
+			if t.memberPaid(at, name) == 0 {
 				return false
 			}
 		}

@@ -70,16 +70,13 @@ func (p *plan) fill(n *node, s *jsonschema.Schema) {
 		n.constant = p.literal(*s.Const)
 	}
 	if s.Enum != nil {
-		n.enum = []*tape{}
-		for _, v := range s.Enum.Values {
-			n.enum = append(n.enum, p.literal(v))
-		}
+		n.enum = p.enum(s.Enum.Values)
 	}
 	n.object, n.array = p.object(s), p.array(s)
 	if s.MinLength != nil || s.MaxLength != nil || s.Pattern != nil {
 		n.text = &text{length: newSpan(s.MinLength, s.MaxLength)}
 		if s.Pattern != nil {
-			n.text.expr = p.matcher(s.Pattern)
+			n.text.expr = p.expression(s.Pattern)
 		}
 	}
 	if s.Minimum != nil || s.Maximum != nil || s.ExclusiveMinimum != nil || s.ExclusiveMaximum != nil || s.MultipleOf != nil {
@@ -129,10 +126,28 @@ func (p *plan) literal(v any) *tape {
 	return &s.tape
 }
 
-func (p *plan) matcher(r jsonschema.Regexp) matcher {
-	m, ok := r.(matcher)
+func (p *plan) enum(values []any) *enum {
+	e := &enum{words: map[string]bool{}, numbers: map[decimal]bool{}}
+	for _, v := range values {
+		switch v := v.(type) {
+		case string:
+			e.words[v] = true
+			continue
+		case json.Number:
+			if d, ok := parseDecimal([]byte(v)); ok && Guard([]byte(v), boundless) == nil {
+				e.numbers[d] = true
+				continue
+			}
+		}
+		e.others = append(e.others, p.literal(v))
+	}
+	return e
+}
+
+func (p *plan) expression(r jsonschema.Regexp) *expression {
+	x, ok := r.(*expression)
 	p.lack("pattern", !ok)
-	return m
+	return x
 }
 
 // list makes nodes of schemas, nil if there are none.
@@ -165,7 +180,7 @@ func (p *plan) object(s *jsonschema.Schema) *object {
 	o := &object{size: newSpan(s.MinProperties, s.MaxProperties), name: p.node(s.PropertyNames)}
 	p.members(o, s)
 	for expr, value := range s.PatternProperties {
-		o.patterns = append(o.patterns, pattern{p.matcher(expr), p.node(value)})
+		o.patterns = append(o.patterns, pattern{p.expression(expr), p.node(value)})
 	}
 	switch rest := s.AdditionalProperties.(type) {
 	case bool:

@@ -102,6 +102,9 @@ func (k keywords) allowed() string {
 // tells is whether phrase has more to say than that it is a value.
 func (k keywords) tells() bool { return k.phrase() != anything }
 
+// maxWords is how many allowed values are listed.
+const maxWords = 40
+
 const anything = "any value"
 
 // phrase says what is expected: "an integer from 1 to 10080", "one of info, warn, error".
@@ -110,11 +113,15 @@ func (k keywords) phrase() string {
 		return word(c)
 	}
 	if values, ok := k["enum"].([]any); ok {
-		words := make([]string, len(values))
-		for i, v := range values {
-			words[i] = word(v)
+		words := make([]string, min(len(values), maxWords))
+		for i := range words {
+			words[i] = word(values[i])
 		}
-		return "one of " + strings.Join(words, ", ")
+		more := ""
+		if len(values) > maxWords {
+			more = fmt.Sprintf(" or %d more", len(values)-maxWords)
+		}
+		return "one of " + strings.Join(words, ", ") + more
 	}
 	var forms []string
 	for _, t := range k.types() {
@@ -213,16 +220,19 @@ func (k keywords) between(low, high, noun string) string {
 	return ""
 }
 
+// maxWord bounds an allowed value in bytes.
+const maxWord = 60
+
 // word writes an allowed value: plain words as they are, everything else as JSON.
 func word(v any) string {
 	special := func(r rune) bool { return r <= ' ' || r == ',' || r == '"' || r == 0x7F }
-	if s, ok := v.(string); ok && s != "" && !strings.ContainsFunc(s, special) {
+	if s, ok := v.(string); ok && s != "" && len(s) <= maxWord && !strings.ContainsFunc(s, special) {
 		return s
 	}
 	if text, err := json.Marshal(v); err == nil {
-		return shorten(string(text), 60)
+		return shorten(string(text), maxWord)
 	}
-	return fmt.Sprint(v)
+	return shorten(fmt.Sprint(v), maxWord)
 }
 
 func alternatives(forms []string) string {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestRules(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	for name, want := range map[string][]string{
 		"shadow.report": {
 			"payload: an object, no other members (allowed: state, clientToken, version)",
@@ -40,7 +40,7 @@ func TestRules(t *testing.T) {
 
 // The rules of a channel name every member of its schema.
 func TestRulesAreComplete(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	for _, name := range c.Names() {
 		rules := strings.Join(c.Rules(name), "\n")
 		for member := range c.channels[name].keywords["properties"].(map[string]any) {

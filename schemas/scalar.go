@@ -1,17 +1,18 @@
 package schemas
 
-import "unicode/utf8"
-
-// matcher is a regular expression that takes bytes.
-type matcher interface{ Match(b []byte) bool }
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // text is what a schema asks of a string.
 type text struct {
 	length span // in characters
-	expr   matcher
+	expr   *expression
 }
 
-func (x *text) valid(s []byte) bool {
+func (x *text) valid(t *tape, s []byte) bool {
+	t.spend(len(s) / 64)
 	// Only where bytes and characters may differ in what they say are characters counted.
 	if len(s) < x.length.least {
 		return false
@@ -19,7 +20,7 @@ func (x *text) valid(s []byte) bool {
 	if (x.length.least > 0 || len(s) > x.length.most) && !x.length.holds(utf8.RuneCount(s)) {
 		return false
 	}
-	return x.expr == nil || x.expr.Match(s)
+	return x.expr == nil || x.expr.match(t, s)
 }
 
 // number is what a schema asks of a number.
@@ -29,7 +30,10 @@ type number struct {
 	multiple     *bound
 }
 
-func (n *number) valid(text []byte) bool {
+func (n *number) valid(t *tape, text []byte) bool {
+	if len(text) > maxSize || n.multiple != nil && bytes.ContainsAny(text, "eE") {
+		t.spend(vastSteps)
+	}
 	return (n.least == nil || n.least.compare(text) >= 0) &&
 		(n.most == nil || n.most.compare(text) <= 0) &&
 		(n.above == nil || n.above.compare(text) > 0) &&

@@ -30,6 +30,7 @@ type frame struct {
 
 func (s *scanner) reset(payload []byte, maxDepth int) {
 	s.tape = tape{src: payload, tokens: s.tokens[:0], plain: s.plain[:0]}
+	s.work = newWork(baseSteps + stepsPerByte*len(payload))
 	s.pos, s.maxDepth, s.open = 0, maxDepth, s.open[:0]
 	s.names.empty = true
 }

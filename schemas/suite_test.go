@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"context"
 	"encoding/json"
 	"path/filepath"
 	"slices"
@@ -56,7 +57,7 @@ func TestSuite(t *testing.T) {
 				if c.quick != nil && agree(t, c, g.Schema, test.Data) == open {
 					t.Errorf("%s: %s: the nodes can't tell", name, test.Description)
 				}
-				if err := c.check(&s.tape, 0); (err == nil) != test.Valid {
+				if err := c.check(context.Background(), &s.tape, 0); (err == nil) != test.Valid {
 					t.Errorf("%s: %s: %v, want valid: %v", name, test.Description, err, test.Valid)
 				}
 				checked++

@@ -8,6 +8,7 @@ import (
 // tape is a payload cut into its values, in the order of the text: a container, then what is in it,
 // then what follows. A member is two tokens, its name and its value. It is good until the next scan.
 type tape struct {
+	work   // what nodes may still do
 	src    []byte
 	tokens []token
 	plain  []byte // what the strings with escapes mean, one after the other
@@ -71,8 +72,26 @@ func (t *tape) member(object uint32, name string) uint32 {
 	return 0
 }
 
+// integer reports whether a number that has a point or an exponent is an integer.
+func (t *tape) integer(i uint32) bool {
+	text := t.textAt(i)
+	if len(text) > maxSize {
+		t.spend(vastSteps)
+	}
+	return isInteger(text)
+}
+
+// memberPaid is member at the tape's expense: large objects are read from one end to the other.
+func (t *tape) memberPaid(object uint32, name string) uint32 {
+	t.spend(1 + int(t.tokens[object].next-object)/8)
+	return t.member(object, name)
+}
+
 // equal compares two values as JSON Schema does: 1 is 1.0, and the order of members is nothing.
 func (t *tape) equal(i uint32, other *tape, j uint32) bool {
+	if t.spend(1); t.over() {
+		return false
+	}
 	a, b := &t.tokens[i], &other.tokens[j]
 	if a.is != b.is {
 		return false
@@ -83,6 +102,9 @@ func (t *tape) equal(i uint32, other *tape, j uint32) bool {
 	case typeBoolean:
 		return t.src[a.start] == other.src[b.start]
 	case typeNumber:
+		if len(other.textAt(j)) > maxSize {
+			t.spend(vastSteps)
+		}
 		return sameNumber(t.textAt(i), other.textAt(j))
 	case typeString:
 		return bytes.Equal(t.textAt(i), other.textAt(j))
@@ -110,6 +132,7 @@ const manyMembers = 64
 func (t *tape) equalMembers(i uint32, other *tape, j uint32) bool {
 	members := 0
 	for at := i + 1; at < t.tokens[i].next; at = t.tokens[at+1].next {
+		t.spend(1 + int(other.tokens[j].next-j)/8)
 		twin := other.member(j, string(t.textAt(at)))
 		if twin == 0 || !t.equal(at+1, other, twin) {
 			return false

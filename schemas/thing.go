@@ -3,6 +3,7 @@ package schemas
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ const (
 	PartReported = "/state/reported" // of a shadow report
 	PartData     = "/data"           // of an event
 	PartParams   = "/params"         // of a command request
+	PartResult   = "/result"         // of a command response
 )
 
 // ThingSchemas are the schemas that a Thing brings. What has none passes, and everything passes a
@@ -26,27 +28,37 @@ type ThingSchemas struct {
 	reported *checker
 	events   map[string]*checker
 	commands map[string]*checker
+
+	// Of a Thing Type only.
+	results    map[string]*checker
+	severities map[string][]string            // of events, by their type
+	readOnly   map[string]bool                // properties
+	units      map[*checker]map[string]string // of the members that a checker knows, by their reference token
+	also       *ThingSchemas                  // what holds, too
 }
 
 // Check checks the part of a channel's payload that the Thing's own schemas speak of: state.reported,
 // data or params. The payload has passed Catalog.Check. Pointers begin at the payload. Channels without
-// such a part pass. The error is an *Error.
-func (t *ThingSchemas) Check(channel string, payload []byte) error {
+// such a part pass. The error is an *Error or the context's.
+func (t *ThingSchemas) Check(ctx context.Context, channel string, payload []byte) error {
 	if t == nil {
 		return nil
 	}
+	if err := t.also.Check(ctx, channel, payload); err != nil {
+		return err
+	}
 	switch mapping.Channel(channel) {
 	case mapping.ShadowReport:
-		return t.checkReport(payload)
+		return t.checkReport(ctx, payload)
 	case mapping.Event:
-		return t.checkNamed(t.events, payload, "eventType", PartData)
+		return t.checkNamed(ctx, t.events, payload, [2]string{"eventType", PartData})
 	case mapping.CommandRequest:
-		return t.checkNamed(t.commands, payload, "action", PartParams)
+		return t.checkNamed(ctx, t.commands, payload, [2]string{"action", PartParams})
 	}
 	return nil
 }
 
-func (t *ThingSchemas) checkReport(payload []byte) error {
+func (t *ThingSchemas) checkReport(ctx context.Context, payload []byte) error {
 	if t.reported == nil {
 		return nil
 	}
@@ -60,19 +72,21 @@ func (t *ThingSchemas) checkReport(payload []byte) error {
 		reported = s.member(state, "reported")
 	}
 	if reported == 0 || s.tokens[reported].is == typeNull {
-		return Under(PartReported, t.checkPart(t.reported, nil))
+		return Under(PartReported, t.checkPart(ctx, t.reported, nil))
 	}
 	if s.nulls { // a null deletes, it is no value
-		return Under(PartReported, t.checkPart(t.reported, mapping.Merge(nil, s.rawAt(reported))))
+		return Under(PartReported, t.checkPart(ctx, t.reported, mapping.Merge(nil, s.rawAt(reported))))
 	}
-	return Under(PartReported, t.reported.check(&s.tape, reported))
+	return Under(PartReported, t.inUnits(t.reported, t.reported.check(ctx, &s.tape, reported)))
 }
 
-// checkNamed checks the part of a payload with the schema that goes by the name in a member.
-func (t *ThingSchemas) checkNamed(schemas map[string]*checker, payload []byte, member, part string) error {
+// checkNamed checks a part of a payload with the schema that goes by the name in a member; at is that
+// member and the part.
+func (t *ThingSchemas) checkNamed(ctx context.Context, schemas map[string]*checker, payload []byte, at [2]string) error {
 	if len(schemas) == 0 {
 		return nil
 	}
+	member, part := at[0], at[1]
 	s := t.scanners.get()
 	defer t.scanners.put(s)
 	if err := s.scan(payload, boundless); err != nil {
@@ -82,19 +96,24 @@ func (t *ThingSchemas) checkNamed(schemas map[string]*checker, payload []byte, m
 	if name == 0 {
 		return nil
 	}
+	if part == PartData {
+		if err := t.checkSeverity(s, name); err != nil {
+			return err
+		}
+	}
 	c := schemas[string(s.textAt(name))]
 	if c == nil {
 		return nil
 	}
 	i := s.member(0, part[1:])
 	if i == 0 || s.tokens[i].is == typeNull {
-		return Under(part, t.checkPart(c, nil))
+		return Under(part, t.checkPart(ctx, c, nil))
 	}
-	return Under(part, c.check(&s.tape, i))
+	return Under(part, t.inUnits(c, c.check(ctx, &s.tape, i)))
 }
 
 // checkPart checks a part by itself; pointers begin at the part. One of no bytes is checked as {}.
-func (t *ThingSchemas) checkPart(c *checker, raw []byte) error {
+func (t *ThingSchemas) checkPart(ctx context.Context, c *checker, raw []byte) error {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		raw = []byte("{}")
 	}
@@ -103,7 +122,7 @@ func (t *ThingSchemas) checkPart(c *checker, raw []byte) error {
 	if err := s.scan(raw, boundless); err != nil {
 		return err
 	}
-	return c.check(&s.tape, 0)
+	return t.inUnits(c, c.check(ctx, &s.tape, 0))
 }
 
 // LoadThing reads a Thing's schemas from a directory: reported.schema.json, events/{type}.schema.json
@@ -136,7 +155,7 @@ func (c *Catalog) LoadThing(dir string) (*ThingSchemas, error) {
 		}
 	}
 	for _, path := range f.paths() {
-		if !f.files[path].used {
+		if !f.files[path].used && !f.full() {
 			f.problem(path, 0, Detail{Message: "nothing reads this file; name it reported.schema.json, events/{type}.schema.json or " +
 				"commands/{action}.schema.json, or refer to it with $ref"})
 		}
@@ -194,6 +213,9 @@ func (f *folder) err() error {
 	})
 	var all []error
 	last := ""
+	if f.full() {
+		all = append(all, fmt.Errorf("%s: more than %d problems, mend the first ones", f.dir, maxProblems))
+	}
 	for _, p := range f.problems {
 		if p.Error() != last {
 			all = append(all, p)

@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -30,7 +31,7 @@ func write(t testing.TB, files map[string]string) string {
 
 func load(t testing.TB, files map[string]string) *ThingSchemas {
 	t.Helper()
-	s, err := newCatalog(t).LoadThing(write(t, files))
+	s, err := catalog(t).LoadThing(write(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,24 +58,24 @@ func TestThingSchemas(t *testing.T) {
 		err  error
 		want string
 	}{
-		{s.checkPart(s.reported, []byte(`{"temperature":21.5,"mode":"auto","other":[1]}`)), ""},
-		{s.checkPart(s.reported, []byte(`{"temperature":85.00000000000000000001}`)), "/temperature: must be a number from -40 to 85, is 85.00000000000000000001"},
-		{s.checkPart(s.reported, []byte(`{"temperature":"warm","mode":"on"}`)), `/mode: "on" is not allowed, use one of auto, off; /temperature: must be a number from -40 to 85, is the string "warm"`},
-		{s.checkPart(s.reported, []byte(`{"a/very/long/name":1}`)), `/a~1very~1long~1name: is not allowed as a name: must be a string of at most 12 characters, has 16 characters`},
-		{s.checkPart(s.events["highTemperature"], []byte(`{"celsius":45.2}`)), ""},
-		{s.checkPart(s.events["highTemperature"], []byte(`{"celsius":145.2}`)), "/celsius: must be a number from -40 to 85, is 145.2"},
-		{s.checkPart(s.events["highTemperature"], nil), "/celsius: is missing, add it"},
-		{s.checkPart(s.events["highTemperature"], []byte("null")), "must be an object, is null"},
-		{s.checkPart(s.events["com.acme.boot now"], []byte(`{"a":1}`)), "/a: is not allowed here, remove it"},
-		{s.checkPart(s.events["com.acme.boot now"], nil), ""},
-		{s.Check("event", []byte(`{"eventType":"unknown","data":17}`)), ""},
-		{s.checkPart(s.commands["setTemperature"], []byte(`{"value":24}`)), ""},
-		{s.checkPart(s.commands["setTemperature"], []byte(`{"value":5}`)), "/value: must be a number above 5, is 5"},
-		{s.Check("command.request", []byte(`{"action":"setTemperature","params": null }`)), "/params/value: is missing, add a number above 5"},
-		{s.checkPart(s.commands["setTemperature"], nil), "/value: is missing, add a number above 5"},
-		{s.checkPart(s.commands["€"], nil), "is not allowed here, remove it"},
-		{s.Check("command.request", []byte(`{"action":"unknown"}`)), ""},
-		{s.Check("command.request", []byte(`{"action":"setTemperature"}`)), "/params/value: is missing, add a number above 5"},
+		{s.checkPart(context.Background(), s.reported, []byte(`{"temperature":21.5,"mode":"auto","other":[1]}`)), ""},
+		{s.checkPart(context.Background(), s.reported, []byte(`{"temperature":85.00000000000000000001}`)), "/temperature: must be a number from -40 to 85, is 85.00000000000000000001"},
+		{s.checkPart(context.Background(), s.reported, []byte(`{"temperature":"warm","mode":"on"}`)), `/mode: "on" is not allowed, use one of auto, off; /temperature: must be a number from -40 to 85, is the string "warm"`},
+		{s.checkPart(context.Background(), s.reported, []byte(`{"a/very/long/name":1}`)), `/a~1very~1long~1name: is not allowed as a name: must be a string of at most 12 characters, has 16 characters`},
+		{s.checkPart(context.Background(), s.events["highTemperature"], []byte(`{"celsius":45.2}`)), ""},
+		{s.checkPart(context.Background(), s.events["highTemperature"], []byte(`{"celsius":145.2}`)), "/celsius: must be a number from -40 to 85, is 145.2"},
+		{s.checkPart(context.Background(), s.events["highTemperature"], nil), "/celsius: is missing, add it"},
+		{s.checkPart(context.Background(), s.events["highTemperature"], []byte("null")), "must be an object, is null"},
+		{s.checkPart(context.Background(), s.events["com.acme.boot now"], []byte(`{"a":1}`)), "/a: is not allowed here, remove it"},
+		{s.checkPart(context.Background(), s.events["com.acme.boot now"], nil), ""},
+		{s.Check(context.Background(), "event", []byte(`{"eventType":"unknown","data":17}`)), ""},
+		{s.checkPart(context.Background(), s.commands["setTemperature"], []byte(`{"value":24}`)), ""},
+		{s.checkPart(context.Background(), s.commands["setTemperature"], []byte(`{"value":5}`)), "/value: must be a number above 5, is 5"},
+		{s.Check(context.Background(), "command.request", []byte(`{"action":"setTemperature","params": null }`)), "/params/value: is missing, add a number above 5"},
+		{s.checkPart(context.Background(), s.commands["setTemperature"], nil), "/value: is missing, add a number above 5"},
+		{s.checkPart(context.Background(), s.commands["€"], nil), "is not allowed here, remove it"},
+		{s.Check(context.Background(), "command.request", []byte(`{"action":"unknown"}`)), ""},
+		{s.Check(context.Background(), "command.request", []byte(`{"action":"setTemperature"}`)), "/params/value: is missing, add a number above 5"},
 	} {
 		var e *Error
 		switch {
@@ -95,7 +96,7 @@ func TestNoThingSchemas(t *testing.T) {
 			"event":           `{"eventType":"a"}`,
 			"command.request": `{"action":"a","params":1}`,
 		} {
-			if err := s.Check(channel, []byte(payload)); err != nil {
+			if err := s.Check(context.Background(), channel, []byte(payload)); err != nil {
 				t.Errorf("what has no schema must pass: %s: %v", channel, err)
 			}
 		}
@@ -139,7 +140,7 @@ func TestThingMessages(t *testing.T) {
 		s := load(t, map[string]string{"reported.schema.json": c.schema})
 		for range 5 { // maps have no order, messages have
 			got := ""
-			if err := s.checkPart(s.reported, []byte(c.value)); err != nil {
+			if err := s.checkPart(context.Background(), s.reported, []byte(c.value)); err != nil {
 				got = err.Error()
 			}
 			if got != c.want {
@@ -174,7 +175,7 @@ func TestThingProblemsAreToldAtOnce(t *testing.T) {
 		"commands/scalar.schema.json":   `17`,
 		"commands/Upper.Schema.JSON":    `{}`,
 	})
-	_, err := newCatalog(t).LoadThing(dir)
+	_, err := catalog(t).LoadThing(dir)
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -213,7 +214,7 @@ func TestThingProblemsAreToldAtOnce(t *testing.T) {
 }
 
 func TestThingDirectory(t *testing.T) {
-	c := newCatalog(t)
+	c := catalog(t)
 	dir := t.TempDir()
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"):                  "no such file or directory",
@@ -233,7 +234,7 @@ func TestThingDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.checkPart(s.events["boot"], nil) == nil {
+	if s.checkPart(context.Background(), s.events["boot"], nil) == nil {
 		t.Error("the schema behind the link is not used")
 	}
 	if err := os.Symlink(dir, filepath.Join(dir, "loop")); err != nil {
@@ -242,8 +243,8 @@ func TestThingDirectory(t *testing.T) {
 	if _, err := c.LoadThing(dir); err == nil || !strings.Contains(err.Error(), "nested deeper") {
 		t.Errorf("a directory in itself: %v", err)
 	}
-	big := write(t, map[string]string{"reported.schema.json": `{"title":"` + strings.Repeat("x", maxSchemaBytes) + `"}`})
-	if _, err := c.LoadThing(big); err == nil || !strings.Contains(err.Error(), "at most 1048576 are allowed") {
+	big := write(t, map[string]string{"reported.schema.json": `{"title":"` + strings.Repeat("x", MaxFileBytes) + `"}`})
+	if _, err := c.LoadThing(big); err == nil || !strings.Contains(err.Error(), "has more than 1MiB") {
 		t.Errorf("a huge file: %v", err)
 	}
 }
@@ -254,10 +255,10 @@ func TestThingIDs(t *testing.T) {
 		"reported.schema.json": `{"$id":"https://acme.example/pump/reported.json","properties":{"a":{"$ref":"common.json#/$defs/a"}}}`,
 		"shared.json":          `{"$id":"https://acme.example/pump/common.json","$defs":{"a":{"type":"boolean"}}}`,
 	})
-	if err := s.checkPart(s.reported, []byte(`{"a":1}`)); err == nil || err.Error() != "/a: must be true or false, is 1" {
+	if err := s.checkPart(context.Background(), s.reported, []byte(`{"a":1}`)); err == nil || err.Error() != "/a: must be true or false, is 1" {
 		t.Error(err)
 	}
-	_, err := newCatalog(t).LoadThing(write(t, map[string]string{
+	_, err := catalog(t).LoadThing(write(t, map[string]string{
 		"reported.schema.json":   "{\n\"$id\":\"https://acme.example/a\"}",
 		"commands/a.schema.json": "{\n\"$id\":\"https://acme.example/a\"}",
 	}))
@@ -280,7 +281,7 @@ func TestThingNeverFetches(t *testing.T) {
 		`{"$id":"` + server.URL + `/a/b.json","$ref":"c.json"}`, `{"$dynamicRef":"` + server.URL + `/x.json#a"}`,
 		`{"$ref":"file:///etc/hostname"}`,
 	} {
-		_, err := newCatalog(t).LoadThing(write(t, map[string]string{"reported.schema.json": schema}))
+		_, err := catalog(t).LoadThing(write(t, map[string]string{"reported.schema.json": schema}))
 		if err == nil || !strings.Contains(err.Error(), "not in the directory") {
 			t.Errorf("%s: %v", schema, err)
 		}

@@ -65,7 +65,7 @@ func (t *table) route(r mapping.Route) {
 		return
 	}
 	up, req := "up."+name, "req."+name
-	stored := "stored in " + t.subjects.Name("UP_"+strings.ToUpper(r.Class.String()))
+	stored := "stored in " + t.subjects.Name("UP_"+strings.ToUpper(r.Class().String()))
 	t.channel(up, t.address(mapping.SpaceUp, r), r.About+"; MQTT topic "+r.Topic+", "+stored, up)
 	t.asks(up, "up", pubAck)
 	t.channel(req, t.address(mapping.SpaceReq, r), r.About+", and be answered", req)

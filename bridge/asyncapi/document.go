@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v3"
 
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -135,9 +135,11 @@ func (d Document) JSON() ([]byte, error) {
 
 // YAML prints the document.
 func (d Document) YAML() ([]byte, error) {
-	out, err := yaml.MarshalWithOptions(d.root, yaml.Indent(2), yaml.IndentSequence(true))
-	if err != nil {
+	var out bytes.Buffer
+	in := yaml.NewEncoder(&out)
+	in.SetIndent(2)
+	if err := in.Encode(d.root); err != nil {
 		return nil, fmt.Errorf("AsyncAPI document: %w", err)
 	}
-	return out, nil
+	return out.Bytes(), in.Close()
 }

@@ -2,6 +2,7 @@ package asyncapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -158,7 +159,7 @@ func TestTranslationMeansTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ours, theirs := catalog.Check(name, []byte(p)), schema.Validate(v)
+			ours, theirs := catalog.Check(context.Background(), name, []byte(p)), schema.Validate(v)
 			if (ours == nil) != (theirs == nil) {
 				t.Errorf("%s %s: the bridge says %v, the document %v", name, p, ours, theirs)
 			}

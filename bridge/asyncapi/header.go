@@ -66,9 +66,9 @@ func worker() []member {
 // stamped are the headers of what came from the cloud, and of dead letters.
 func stamped(d mapping.Direction, dead bool) []member {
 	out := []member{
-		{local.HeaderThing, text("The Thing's name, as it is.")},
+		{local.HeaderThing, text("The Thing's name, percent-encoded.")},
 		{local.HeaderChannel, words("The channel's name.", channels(d)...)},
-		{local.HeaderTopic, text("The MQTT topic.")},
+		{local.HeaderTopic, text("The MQTT topic, percent-encoded.")},
 		{local.HeaderReceived, moment("When the bridge received it, with nanoseconds, UTC.")},
 	}
 	if dead { // a stray has no channel
@@ -96,7 +96,7 @@ func deadly() []member {
 	}
 	return []member{
 		{local.HeaderErrorCode, words("Why it can never go on.", names...)},
-		{local.HeaderError, text("The same for people, with the JSON pointer.")},
+		{local.HeaderError, text("The same for people, with the JSON pointer, percent-encoded.")},
 	}
 }
 

@@ -96,7 +96,7 @@ func requestHeaders(r mapping.Route) [][]member {
 
 func commandMessages(out object) object {
 	out = out.with("cmd", message("cmd", "a command to execute: the cloud's payload unchanged", string(mapping.CommandRequest), headers(1, []member{
-		{local.HeaderExecution, text("The execution's id.")},
+		{local.HeaderExecution, text("The execution's id, percent-encoded.")},
 		{local.HeaderDeadline, moment("Until when the reply counts, UTC; missing when the command has no end.")},
 	}, traces())))
 	out = out.with(handlerReply, message(handlerReply, "how the command ended; a reply without a payload means SUCCEEDED, one that breaks the schema FAILED and a dead letter",
@@ -109,7 +109,7 @@ func commandMessages(out object) object {
 }
 
 func deadMessages(out object) object {
-	subject := []member{{local.HeaderSubject, text("The subject that the program used.")}}
+	subject := []member{{local.HeaderSubject, text("The subject that the program used, percent-encoded.")}}
 	truncated := []member{{local.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")}}
 	up := headers(4, deadly(), stamped(mapping.Up, true), subject, truncated, traces())
 	out = out.with("dead.up", message("dead.up", "what a program published and can never reach the cloud, byte for byte; its id is the stream sequence", "", up))

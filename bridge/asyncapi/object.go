@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // object is a JSON object whose members keep their order, so that the document is the same each time and
@@ -65,9 +65,13 @@ func compact(v any) ([]byte, error) {
 
 // MarshalYAML keeps the order there, too.
 func (o object) MarshalYAML() (any, error) {
-	out := make(yaml.MapSlice, len(o))
-	for i, m := range o {
-		out[i] = yaml.MapItem{Key: m.key, Value: m.value}
+	out := &yaml.Node{Kind: yaml.MappingNode}
+	for _, m := range o {
+		var key, value yaml.Node
+		if err := errors.Join(key.Encode(m.key), value.Encode(m.value)); err != nil {
+			return nil, err
+		}
+		out.Content = append(out.Content, &key, &value)
 	}
 	return out, nil
 }

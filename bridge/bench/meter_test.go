@@ -31,7 +31,7 @@ func (s *script) Close() {}
 
 func measure(t *testing.T, l Load, send func(s *script, n int64, payload []byte)) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	l.Kind, l.Size, l.Things = Down, 300, []mapping.Thing{"a"}
 	r, err := Measure(ctx, l, &script{send: send}, Gauges{})
@@ -146,7 +146,7 @@ func TestDuration(t *testing.T) {
 
 // Where messages are only counted there is no latency.
 func TestCounted(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := &counting{}
 	r, err := Measure(ctx, Load{Kind: Up, Size: 300, Things: []mapping.Thing{"a"}, Messages: 30, Window: 10}, c, Gauges{})

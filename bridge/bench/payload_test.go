@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestPayloads(t *testing.T) {
 					continue
 				}
 				got := newBody(c, size, time.Now()).of(all)
-				if err := catalog.Check(string(c), got); err != nil {
+				if err := catalog.Check(context.Background(), string(c), got); err != nil {
 					t.Errorf("%s, %d bytes: %v", c, size, err)
 				}
 				mark := marker
@@ -60,7 +61,7 @@ func TestResponse(t *testing.T) {
 	}
 	for _, request := range []string{string(newBody(mapping.CommandRequest, 300, time.Now()).of(all)), `{}`} {
 		got := response([]byte(request))
-		if err := catalog.Check(string(mapping.CommandResponse), got); err != nil {
+		if err := catalog.Check(context.Background(), string(mapping.CommandResponse), got); err != nil {
 			t.Error(err)
 		}
 		if tag, ok := findTag(got, marker); ok != (request != `{}`) || ok && tag != all {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,6 +32,9 @@ type APIConfig struct {
 	// nil: the system's roots.
 	TLS     func() (*tls.Config, error)
 	Timeout time.Duration // of one request; default 10 s
+	// Clock, when set, is called with what the API's clock showed when this one's showed ours, to the second. It must
+	// not block.
+	Clock func(theirs, ours time.Time)
 }
 
 // API is the Fleets HTTP API, as far as a gateway needs it.
@@ -39,17 +43,28 @@ type API struct {
 	key, secret string
 	timeout     time.Duration
 	tls         func() (*tls.Config, error)
+	clock       func(theirs, ours time.Time)
 
 	mu     sync.Mutex
 	client *http.Client
 	config *tls.Config // that client has
+	later  *laterThan  // nil: it may be asked
+}
+
+// laterThan is a pause that the API has asked for.
+type laterThan struct {
+	over  time.Time
+	cause error
 }
 
 // NewAPI prepares a client. Nothing is opened before the first request.
 func NewAPI(cfg APIConfig) *API {
 	or(&cfg.Timeout, 10*time.Second)
 	base := url.URL{Scheme: cfg.URL.Scheme, Host: cfg.URL.Host, Path: cfg.URL.Path, RawPath: cfg.URL.RawPath}
-	a := &API{base: strings.TrimRight(base.String(), "/"), key: cfg.Key, secret: cfg.Secret, timeout: cfg.Timeout, tls: cfg.TLS}
+	a := &API{base: strings.TrimRight(base.String(), "/"), key: cfg.Key, secret: cfg.Secret, timeout: cfg.Timeout, tls: cfg.TLS, clock: cfg.Clock}
+	if a.clock == nil {
+		a.clock = func(time.Time, time.Time) {}
+	}
 	if a.tls == nil || cfg.URL.Scheme != "https" {
 		a.tls = func() (*tls.Config, error) { return nil, nil }
 	}
@@ -60,7 +75,9 @@ func NewAPI(cfg APIConfig) *API {
 func newClient(config *tls.Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true,
+			// No TCP keep-alive: what is idle is closed after 30 s, and probes cost as much as the link asks for.
+			DialContext: (&net.Dialer{KeepAlive: -1}).DialContext,
+			Proxy:       http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true,
 			MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: stay,
@@ -102,40 +119,81 @@ func stay(next *http.Request, before []*http.Request) error {
 }
 
 // Shadow implements bridge.ShadowAPI. The document is returned as it was received, after a check that
-// it is a JSON object. Nothing is retried here.
+// it is a JSON object. Nothing is retried here, and while the API has asked for a pause nothing is sent.
 func (a *API) Shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
+	if err := a.paused(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/api/v1/thing-datas/"+segment(string(t))+"/shadow", nil)
-	if err != nil {
-		return nil, fmt.Errorf("fleets.url: %w", err)
-	}
-	request.SetBasicAuth(a.key, a.secret)
-	request.Header.Set("Accept", "application/json")
-	client, err := a.current()
-	if err != nil {
-		return nil, fmt.Errorf("fleets.tls.%w", err)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("fleets.url: no answer within %v: %w", a.timeout, err)
-		}
-		return nil, fmt.Errorf("fleets.url: %w", withMend(err, "fleets.tls"))
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	response, body, err := a.get(ctx, "/api/v1/thing-datas/"+segment(string(t))+"/shadow")
 	switch {
+	case response == nil:
+		return nil, err
 	case response.StatusCode != http.StatusOK:
-		return nil, a.refusal(t, response.StatusCode, body)
+		return nil, a.retryLater(response, a.refusal(t, response.StatusCode, body))
 	case err != nil:
 		return nil, fmt.Errorf("shadow of %q: %w", t, err)
 	case len(body) > maxDocument:
 		return nil, fmt.Errorf("shadow of %q: larger than %d bytes", t, maxDocument)
 	case !isObject(body):
-		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object; is fleets.url the API endpoint?", t)
+		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object%s; is fleets.url the API endpoint, and does the network ask for a login?", t, page(response, body))
 	}
 	return body, nil
+}
+
+// get asks for a path. Without a response there is an error; with one, there may be one of reading its body.
+func (a *API) get(ctx context.Context, path string) (*http.Response, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("fleets.url: %w", err)
+	}
+	request.SetBasicAuth(a.key, a.secret)
+	request.Header.Set("Accept", "application/json")
+	client, err := a.current()
+	if err != nil {
+		return nil, nil, fmt.Errorf("fleets.tls.%w", err)
+	}
+	asked := time.Now()
+	response, err := client.Do(request)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, nil, fmt.Errorf("fleets.url: no answer within %v: %w", a.timeout, err)
+		}
+		return nil, nil, fmt.Errorf("fleets.url: %w", withMend(err, "fleets.tls"))
+	}
+	defer response.Body.Close()
+	a.tellTime(response, asked)
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	return response, body, err
+}
+
+// tellTime reads the API's clock, which is cut to whole seconds, unless the answer was so slow that it says little.
+func (a *API) tellTime(r *http.Response, asked time.Time) {
+	took := time.Since(asked)
+	theirs, err := http.ParseTime(r.Header.Get("Date"))
+	if err == nil && took < clockPatience && r.Header.Get("Age") == "" {
+		a.clock(theirs.Add(500*time.Millisecond), asked.Add(took/2).Round(0))
+	}
+}
+
+// clockPatience is how long an answer may take whose time is believed.
+const clockPatience = 4 * time.Second
+
+// page describes what came instead of JSON: a captive portal's login, most often.
+func page(r *http.Response, body []byte) string {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	out := ""
+	if kind != "" {
+		out = " but " + printable(kind)
+	}
+	lower := bytes.ToLower(body)
+	if from := bytes.Index(lower, []byte("<title>")); from >= 0 {
+		if to := bytes.Index(lower[from:], []byte("</title>")); to >= 0 {
+			out += ", a page called \"" + printable(strings.TrimSpace(string(body[from+len("<title>"):from+to]))) + "\""
+		}
+	}
+	return out
 }
 
 // refusal makes an error of any status but 200.
@@ -161,14 +219,19 @@ func (a *API) problem(body []byte) string {
 		if a.secret != "" {
 			text = strings.ReplaceAll(text, a.secret, "…")
 		}
-		return ": " + shorten(strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return ' '
-			}
-			return r
-		}, text))
+		return ": " + printable(text)
 	}
 	return ""
+}
+
+// printable makes a stranger's text fit for one line.
+func printable(text string) string {
+	return shorten(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD")))
 }
 
 func isObject(b []byte) bool {

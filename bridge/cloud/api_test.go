@@ -162,3 +162,91 @@ func TestShadowTLS(t *testing.T) {
 		t.Error("an unknown certificate was trusted")
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 5, 27, 10, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		after, date string
+		want        time.Duration
+	}{
+		{"120", "", 2 * time.Minute}, {" 7 ", "", 7 * time.Second}, {"0.5", "", 500 * time.Millisecond},
+		{"999999999999999999999999", "", retryAfterMax}, {"-5", "", 0}, {"0", "", 0}, {"NaN", "", 0}, {"Inf", "", retryAfterMax}, {"soon", "", 0}, {"", "", 0},
+		{"Wed, 27 May 2026 10:01:00 GMT", "", time.Minute},
+		{"Wed, 27 May 2026 12:01:00 GMT", "Wed, 27 May 2026 12:00:00 GMT", time.Minute}, // our clock is two hours late
+		{"Wed, 27 May 2026 09:00:00 GMT", "", 0},
+		{"Sun, 27 May 2096 09:00:00 GMT", "", retryAfterMax},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", c.after)
+		h.Set("Date", c.date)
+		if got := retryAfter(h, now); got != c.want {
+			t.Errorf("Retry-After %q, Date %q: %s, want %s", c.after, c.date, got, c.want)
+		}
+	}
+}
+
+// What asks for a pause is left alone until that is over, for every Thing; what only fails is not.
+func TestPauseOfTheAPI(t *testing.T) {
+	asked, status, after := 0, 429, "30"
+	a := api(t, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		w.Header().Set("Retry-After", after)
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(`{"message":"slow down","version":1,"reported":{}}`))
+	}, "")
+	later := (*bridge.RetryLater)(nil)
+	for _, c := range []struct {
+		status int
+		after  string
+		pauses bool
+	}{{429, "30", true}, {503, "30", true}, {503, "", false}, {500, "30", false}, {404, "30", false}, {200, "30", false}} {
+		status, after, asked, a.later = c.status, c.after, 0, nil
+		_, first := a.Shadow(t.Context(), thing)
+		_, second := a.Shadow(t.Context(), "another")
+		if got := asked == 1 && errors.As(first, &later) && errors.As(second, &later) && later.After > 20*time.Second; got != c.pauses {
+			t.Errorf("%d, %q: asked %d times, %v, %v", c.status, c.after, asked, first, second)
+		}
+	}
+	status, after = 429, "30"
+	_, _ = a.Shadow(t.Context(), thing)
+	a.later.over = time.Now().Add(-time.Second)
+	status = 200
+	if _, err := a.Shadow(t.Context(), thing); err != nil {
+		t.Errorf("after the pause: %v", err)
+	}
+}
+
+// A captive portal is quoted, and its page forges nothing.
+func TestCaptivePortal(t *testing.T) {
+	for body, want := range map[string]string{
+		`<html><head><TITLE>Hotel\nWLAN: log in</TITLE></head></html>`: `but text/html, a page called "Hotel\nWLAN: log in"`,
+		"<html><title>a\x1b[2J\nlevel=INFO</title>":                    `a page called "a [2J level=INFO"`,
+		`<html>`: "no JSON object but text/html; ",
+	} {
+		a := api(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write([]byte(body))
+		}, "")
+		if _, err := a.Shadow(t.Context(), thing); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+}
+
+func TestClockOfTheAPI(t *testing.T) {
+	date := "Wed, 27 May 2026 10:00:00 GMT"
+	var theirs time.Time
+	a := api(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Date"] = []string{date}
+		_, _ = w.Write([]byte(`{"reported":{}}`))
+	}, "")
+	a.clock = func(t, _ time.Time) { theirs = t }
+	_, _ = a.Shadow(t.Context(), thing)
+	if want := time.Date(2026, 5, 27, 10, 0, 0, 5e8, time.UTC); !theirs.Equal(want) {
+		t.Errorf("%v, want %v", theirs, want)
+	}
+	date, theirs = "yesterday", time.Time{}
+	if _, err := a.Shadow(t.Context(), thing); err != nil || !theirs.IsZero() {
+		t.Errorf("%v, %v", theirs, err)
+	}
+}

@@ -17,47 +17,109 @@ type Backoff struct {
 // pauses counts what went wrong in a row.
 type pauses struct {
 	rules     Backoff
-	attempts  int // that failed
-	flaps     int // connections that did not live long
+	attempts  int   // that failed
+	flaps     int   // connections that did not live long
+	barren    int   // connections that brought nothing
+	spent     int64 // bytes that those cost; it drains at costRate
+	accused   int   // connections that the broker ended over a packet of ours
 	takeovers int
 	last      time.Duration
 }
 
 const (
 	// Some brokers close the connection without a word when another client takes the session over. From
-	// the fourth connection on that lived shorter than quickLife, the pauses grow; one that lived longer
-	// than that and than the pause before it takes back a step, and stableLife takes back all.
-	quickLife  = 5 * time.Second
-	stableLife = time.Minute
+	// the fourth connection on that did not live long, the pauses grow. Long is steadyLife times the longest of
+	// those pauses: a twin that pauses as we do must not look like a connection that works.
 	quickFlaps = 3
+	steadyLife = 3
+	// A server that answers, and refuses, costs a TLS handshake each time: its pauses grow to refusedMost.
+	refusedMost = time.Minute
+	// A connection that brought nothing costs messages that are sent again: the pauses grow to barrenMost, and when
+	// costBurst bytes are spent each is so long that what is spent more is spread, at costRate bytes a second.
+	barrenMost = 10 * time.Minute
+	costBurst  = 64 << 10
+	costRate   = 150
+	// What a mute connection costs is what the broker sends again, and this side does not see it. So time is saved: each
+	// is followed by a pause so many times as long, doubled each time.
+	muteTimes = 2
+	// The broker ended the connection over a packet of ours; most likely it will again.
+	accusedMost = 5 * time.Minute
 )
 
-// refused is the pause after an attempt that failed.
-func (p *pauses) refused() time.Duration {
+// refused is the pause after an attempt that failed. reached: some server answered.
+func (p *pauses) refused(reached bool) time.Duration {
 	p.attempts++
-	return p.keep(p.rules.pause(p.attempts))
+	most := p.rules.Max
+	if reached {
+		most = max(most, refusedMost)
+	} else {
+		p.barren, p.flaps = 0, 0 // the network was away, and no broker is to blame
+	}
+	return p.keep(p.rules.within(p.attempts, most))
 }
 
-// lost is the pause after a connection that lived for a while.
-func (p *pauses) lost(lived time.Duration, takenOver bool) time.Duration {
+// lost is the pause after a connection.
+func (p *pauses) lost(e ending) time.Duration {
 	p.attempts = 0
-	if lived > 4*max(p.last, p.rules.Takeover) {
+	if e.lived > 4*max(p.last, p.rules.Takeover) {
 		p.takeovers = 0
 	}
-	if takenOver {
+	if e.takenOver() {
 		p.takeovers++
 		d := doubled(p.rules.Takeover, p.takeovers-1, 20*p.rules.Takeover)
 		return p.keep(d + jitter(d/2))
 	}
+	p.spend(e)
+	p.count(e)
 	switch {
-	case lived >= stableLife:
-		p.flaps = 0
-	case lived >= max(p.last, quickLife):
-		p.flaps = max(0, p.flaps-1)
+	case e.another, p.learned(e):
+		return p.keep(p.rules.within(1, p.rules.Max))
+	case p.accused > 0:
+		return p.keep(p.rules.within(p.accused, max(accusedMost, p.rules.Max)))
+	case p.barren > 0:
+		d := p.rules.within(p.barren, max(barrenMost, p.rules.Max))
+		if e.mute() {
+			d = max(d, doubled(muteTimes*e.lived, p.barren-1, barrenMost))
+		}
+		more := time.Duration(max(0, p.spent-costBurst)) * time.Second / costRate
+		return p.keep(max(d, min(more, barrenMost)))
+	}
+	return p.keep(p.rules.within(max(1, p.flaps-quickFlaps+1), p.rules.Max))
+}
+
+// spend adds what a connection cost that brought nothing, and takes off what time has paid for.
+func (p *pauses) spend(e ending) {
+	p.spent = max(0, p.spent-int64((p.last+e.lived).Seconds()*costRate))
+	if e.barren() {
+		p.spent += e.cost
+	}
+}
+
+// learned reports whether a connection told something of a message, and did not cost too much.
+func (p *pauses) learned(e ending) bool { return e.tested && p.spent <= costBurst }
+
+// count takes a connection into the rows that it belongs to, and ends the others.
+func (p *pauses) count(e ending) {
+	steady := e.lived >= steadyLife*p.rules.Max
+	switch {
+	case e.accused() && !e.blamed:
+		p.accused++
+	case e.accused() || steady:
+		p.accused = 0
+	}
+	switch {
+	case e.another: // counts when the whole list was tried
+	case p.learned(e):
+	case e.barren():
+		p.barren++
 	default:
+		p.barren = 0
+	}
+	if steady && !e.barren() {
+		p.flaps = 0
+	} else {
 		p.flaps++
 	}
-	return p.keep(p.rules.pause(max(1, p.flaps-quickFlaps+1)))
 }
 
 func (p *pauses) keep(d time.Duration) time.Duration {
@@ -66,8 +128,11 @@ func (p *pauses) keep(d time.Duration) time.Duration {
 }
 
 // pause is the n-th of a row, n from 1.
-func (b Backoff) pause(n int) time.Duration {
-	d := doubled(b.Min, n-1, b.Max)
+func (b Backoff) pause(n int) time.Duration { return b.within(n, b.Max) }
+
+// within is the same with a longest pause of its own.
+func (b Backoff) within(n int, most time.Duration) time.Duration {
+	d := doubled(b.Min, n-1, most)
 	return d/2 + jitter(d/2)
 }
 

@@ -119,7 +119,7 @@ func TestRoundTrip(t *testing.T) {
 	b := startMochi(t)
 	for _, scheme := range []string{"mqtt", "mqtts", "ws", "wss"} {
 		t.Run(scheme, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			log := &records{}
 			ready := make(chan struct{}, 10)
@@ -186,16 +186,15 @@ func await[T any](t testing.TB, ctx context.Context, c <-chan T) (v T) {
 
 func TestDialErrors(t *testing.T) {
 	b := startMochi(t)
-	closed := listen(t)
-	_ = closed.Close()
+	const closed = "127.0.0.1:1"
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	for want, u := range map[string]string{
-		"connection refused":                    "mqtt://" + closed.Addr().String(),
+		"connection refused":                    "mqtt://" + closed,
 		"certificate signed by unknown":         b.urls["mqtts"].String(),
 		"bad handshake: HTTP status 404":        "ws://" + plain.Listener.Addr().String(),
 		"use mqtt, mqtts, ws or wss":            "http://user:hunter2@localhost",
-		"cannot connect: mqtt://user:xxxxx@127": "mqtt://user:hunter2@" + closed.Addr().String(),
+		"cannot connect: mqtt://user:xxxxx@127": "mqtt://user:hunter2@" + closed,
 	} {
 		target, err := url.Parse(u)
 		if err != nil {
@@ -203,7 +202,7 @@ func TestDialErrors(t *testing.T) {
 		}
 		states := make(chan State, 10)
 		s := run(t, Config{Servers: []*url.URL{target}, ClientID: "c"}, Hooks{State: func(s State) { states <- s }}, slog.New(slog.DiscardHandler))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		await(t, ctx, states)
 		cancel()
 		if got := s.State().LastError; !strings.Contains(got, want) || strings.Contains(got, "hunter2") {

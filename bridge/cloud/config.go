@@ -23,30 +23,48 @@ type Config struct {
 	KeepAlive     time.Duration // seconds on the wire; default 30 s
 	SessionExpiry time.Duration // how long the broker keeps the session; default 168 h
 	// AckTimeout is how long the oldest message in flight may stay unacknowledged without any progress
-	// before the connection is bounced. Default 30 s.
+	// before the connection is bounced. While bytes move, it stands still. Default 30 s.
 	AckTimeout time.Duration
+	// ConnectTimeout is how long nothing may move on the way to CONNACK, and again on the way to SUBACK. Default 60 s.
+	ConnectTimeout time.Duration
+	// AllowQoS0 sends to a broker with Maximum QoS 0, which acknowledges nothing: what is written counts as delivered.
+	// Otherwise nothing is sent to it.
+	AllowQoS0 bool
 	// ReceiveMaximum is how many messages the broker may have sent and we not acknowledged. Default 1024.
 	ReceiveMaximum uint16
 	// Compact asks for 8 wider filters instead of the protocol page's 13.
 	Compact bool
 	// MaxPublishRate limits messages per second; 0: no limit.
 	MaxPublishRate float64
-	// Window is how many messages of a class may be handed over and unacknowledged. Default 512.
+	// Window is how many messages of a kind may be handed over and unacknowledged. Default 512.
 	Window int
 	// MaxPacket is the largest packet that the broker may send, in bytes. What is larger never arrives
 	// and nobody hears of it, so it is well above what is accepted, and an oversized payload can become
 	// a dead letter. Default 1 MiB and 64 KiB.
 	MaxPacket int
-	Backoff   Backoff
+	// MaxPayload is the largest payload that is kept whole, in bytes; of what is larger the first 16 KiB are, for
+	// its dead letter. Default 128 KiB.
+	MaxPayload int
+	// Memory bounds what waits in memory, together with the other sessions that it is given to. Default: one of
+	// DefaultBudget for this session alone.
+	Memory  *Budget
+	Backoff Backoff
+	// Filters remembers what the session was subscribed to; nil: only this Session does.
+	Filters FilterMemory
 }
 
 func (c Config) withDefaults() Config {
 	or(&c.KeepAlive, 30*time.Second)
 	or(&c.SessionExpiry, 168*time.Hour)
 	or(&c.AckTimeout, 30*time.Second)
+	or(&c.ConnectTimeout, 60*time.Second)
 	or(&c.ReceiveMaximum, 1024)
 	or(&c.Window, 512)
 	or(&c.MaxPacket, 1<<20+64<<10)
+	or(&c.MaxPayload, 128<<10)
+	if c.Memory == nil {
+		c.Memory = NewBudget(DefaultBudget)
+	}
 	or(&c.Backoff.Min, 500*time.Millisecond)
 	or(&c.Backoff.Max, 30*time.Second)
 	or(&c.Backoff.Takeover, 30*time.Second)
@@ -80,8 +98,12 @@ type State struct {
 	Subscribed     bool // to every filter
 	SessionPresent bool // the broker had kept the session
 	Since          time.Time
+	// Held is why nothing is sent though the session is connected; empty: it is sent.
+	Held string
 	// Refused are the filters that the broker did not grant, with its code.
 	Refused []string
+	// Standing says which kinds of messages stand still, and why; see Session.Send.
+	Standing []Stand
 	// LastError is what last went wrong. It stays after a reconnection.
 	LastError string
 }

@@ -23,10 +23,13 @@ type conn struct {
 	net.Conn
 	in    reader
 	frame frame
+	// message takes a PUBLISH: the first byte is read, and the length of the body, which it reads to its end.
+	// While it is nil, they are read as other packets are.
+	message func(first byte, b *body) error
 
+	wire       *meter // below Conn; whoever looks at it ends a write that does not move
 	mu         sync.Mutex
 	out        []byte
-	patience   time.Duration // how long a write may block
 	start      time.Time
 	read, sent atomic.Int64 // when bytes last came and went, nanoseconds since start
 
@@ -36,11 +39,8 @@ type conn struct {
 	unwritten error // the first write that failed
 }
 
-func newConn(c net.Conn, maxPacket int, patience time.Duration, failed func()) *conn {
-	return &conn{
-		Conn: c, in: reader{from: c}, frame: frame{max: maxPacket},
-		patience: patience, start: time.Now(), failed: failed,
-	}
+func newConn(c net.Conn, wire *meter, maxPacket int, failed func()) *conn {
+	return &conn{Conn: c, in: reader{from: c}, frame: frame{max: maxPacket}, wire: wire, start: time.Now(), failed: failed}
 }
 
 // fail closes the connection. The first error given is why it was lost.
@@ -50,7 +50,7 @@ func (c *conn) fail(err error) {
 		c.cause = err
 	}
 	c.causeMu.Unlock()
-	_ = c.Conn.Close()
+	c.wire.close()
 	c.failed()
 }
 
@@ -83,12 +83,12 @@ func (c *conn) lost() error {
 	return c.cause
 }
 
-// Read hands out buffered bytes and fails on what is no packet, or one larger than was announced.
+// Read hands out buffered bytes, but for messages, and fails on what is no packet, or one larger than was announced.
 func (c *conn) Read(p []byte) (int, error) {
-	fill := c.in.buffered() == 0
-	n, err := c.in.Read(p)
-	if fill && n > 0 {
-		c.read.Store(int64(time.Since(c.start)))
+	err := c.messages()
+	n := 0
+	if err == nil {
+		n, err = c.bytes(p)
 	}
 	if err == nil {
 		err = c.frame.check(p[:n])
@@ -99,6 +99,58 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// fill waits until there is something to read.
+func (c *conn) fill() error {
+	if c.in.buffered() > 0 {
+		return nil
+	}
+	err := c.in.fill()
+	if err == nil {
+		c.read.Store(int64(time.Since(c.start)))
+	}
+	return err
+}
+
+// bytes reads what comes next, whatever it is.
+func (c *conn) bytes(p []byte) (int, error) {
+	if err := c.fill(); err != nil {
+		return 0, err
+	}
+	return c.in.Read(p)
+}
+
+// messages hands on every PUBLISH that comes before another packet.
+func (c *conn) messages() error {
+	for c.message != nil && c.frame.between() {
+		if err := c.fill(); err != nil {
+			return err
+		}
+		first := c.in.next()
+		if first>>4 != publishAtMostOnce>>4 {
+			return nil
+		}
+		var one [1]byte
+		for begun := false; !begun || !c.frame.ready(); begun = true {
+			if _, err := c.bytes(one[:]); err != nil {
+				return err
+			}
+			if err := c.frame.check(one[:]); err != nil {
+				return err
+			}
+		}
+		if err := c.message(first, &body{from: bodyReader{c}, left: c.frame.body}); err != nil {
+			return err
+		}
+		c.frame.body = 0
+	}
+	return nil
+}
+
+// bodyReader reads past the check, which knows the body's length already.
+type bodyReader struct{ c *conn }
+
+func (b bodyReader) Read(p []byte) (int, error) { return b.c.bytes(p) }
 
 // reading says that an error came from reading, unless it says so itself.
 func reading(err error) error {
@@ -141,7 +193,6 @@ func (c *conn) flush(b []byte) error {
 	if err := c.hush(); err != nil {
 		return err
 	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.patience))
 	if _, err := c.Conn.Write(b); err != nil {
 		err = fmt.Errorf("write: %w", plain(err))
 		c.hushed(err)
@@ -154,12 +205,15 @@ func (c *conn) flush(b []byte) error {
 func (c *conn) lastRead() time.Time { return c.start.Add(time.Duration(c.read.Load())) }
 func (c *conn) lastSent() time.Time { return c.start.Add(time.Duration(c.sent.Load())) }
 
+// errHungUp is the end of a connection without a word.
+var errHungUp = errors.New("the broker closed the connection")
+
 // plain takes the addresses out of a network error, so that the same failure reads the same each time.
 func plain(err error) error {
 	var op *net.OpError
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the broker closed the connection")
+		return errHungUp
 	case errors.As(err, &op) && op.Op != "dial":
 		return op.Err
 	}
@@ -173,6 +227,12 @@ type frame struct {
 	size int // digits of the length seen; 0: before the first byte
 	len  int
 }
+
+// between reports whether a packet begins next.
+func (f *frame) between() bool { return f.body == 0 && f.size == 0 }
+
+// ready reports whether the length of the packet has come.
+func (f *frame) ready() bool { return f.size == 0 }
 
 func (f *frame) check(b []byte) error {
 	for len(b) > 0 {

@@ -3,14 +3,15 @@ package cloud
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,9 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
+
+// patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
+const patience = 30 * time.Second
 
 const thing = mapping.Thing("pump-07")
 
@@ -37,13 +41,61 @@ type stage struct {
 	mu     sync.Mutex
 	states []State
 	dialed []string
+	small  []bool // whether they were to have small segments
+	names  map[string][]netip.Addr
+	link   thin                        // what the connections are made of
+	refuse atomic.Pointer[net.OpError] // what dialing fails with; nil: it does not
+}
+
+// thin is a link that carries so many bytes a second each way; 0: any number.
+type thin struct {
+	up, down atomic.Int64
+	bytes    atomic.Int64 // that came up
+}
+
+// thinConn is the broker's end of a connection over it.
+type thinConn struct {
+	net.Conn
+	link *thin
+}
+
+func (c *thinConn) Read(p []byte) (int, error) {
+	rate := int(c.link.up.Load())
+	if rate > 0 {
+		p = p[:min(len(p), max(1, rate/10))]
+	}
+	n, err := c.Conn.Read(p)
+	c.link.bytes.Add(int64(n))
+	if rate > 0 {
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+	}
+	return n, err
+}
+
+func (c *thinConn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		rate, k := int(c.link.down.Load()), len(p)-n
+		if rate > 0 {
+			k = min(k, max(1, rate/10))
+			time.Sleep(time.Duration(k) * time.Second / time.Duration(rate))
+		}
+		k, err = c.Conn.Write(p[n : n+k])
+		n += k
+	}
+	return n, err
 }
 
 // play runs a test in a bubble with a running session. configure may change the configuration.
 func play(t *testing.T, configure func(*Config), test func(*stage)) {
 	t.Helper()
+	playNamed(t, nil, configure, test)
+}
+
+// playNamed is the same with names that have addresses.
+func playNamed(t *testing.T, names map[string][]netip.Addr, configure func(*Config), test func(*stage)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		st := &stage{t: t, calls: make(chan net.Conn), log: &records{}, ended: make(chan struct{})}
+		st := &stage{t: t, calls: make(chan net.Conn), log: &records{}, ended: make(chan struct{}), names: names}
 		cfg := Config{
 			Servers: []*url.URL{{Scheme: "mqtt", Host: "broker"}}, ClientID: "pump-07-client", Username: "pump", Password: "secret",
 			Backoff: Backoff{Min: 100 * time.Millisecond, Max: time.Second, Takeover: 30 * time.Second},
@@ -52,7 +104,7 @@ func play(t *testing.T, configure func(*Config), test func(*stage)) {
 			configure(&cfg)
 		}
 		st.s = NewSession(thing, cfg, Hooks{State: st.changed}, slog.New(st.log))
-		st.s.dial = st.dial
+		st.s.dial, st.s.resolve = st.dial, st.resolve
 		ctx, stop := context.WithCancel(context.Background())
 		defer stop()
 		st.stop = stop
@@ -74,17 +126,32 @@ func (st *stage) changed(s State) {
 	st.states = append(st.states, s)
 }
 
-func (st *stage) dial(ctx context.Context, u *url.URL, _ *tls.Config) (net.Conn, error) {
+// resolve knows what the test has put into names.
+func (st *stage) resolve(_ context.Context, _, host string) ([]netip.Addr, error) {
 	st.mu.Lock()
-	st.dialed = append(st.dialed, u.Host)
+	defer st.mu.Unlock()
+	return st.names[host], nil
+}
+
+func (st *stage) dial(ctx context.Context, d dialing) (net.Conn, error) {
+	where := d.server.url.Host
+	if d.server.addr.IsValid() {
+		where += "=" + d.server.addr.String()
+	}
+	st.mu.Lock()
+	st.dialed = append(st.dialed, where)
+	st.small = append(st.small, d.small)
 	st.mu.Unlock()
+	if err := st.refuse.Load(); err != nil {
+		return nil, err
+	}
 	ours, theirs := net.Pipe()
 	select {
 	case st.calls <- theirs:
 		if st.wrap != nil {
-			return st.wrap(ours), nil
+			ours = st.wrap(ours)
 		}
-		return ours, nil
+		return d.wire.wrap(ours), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -97,12 +164,19 @@ type peer struct {
 	in        chan *packets.ControlPacket
 	connect   *packets.Connect
 	subscribe *packets.Subscribe
+	// unsubscribe are the filters that were unsubscribed in front of it
+	unsubscribe []string
 }
 
 // call waits for the session to connect and reads its CONNECT.
 func (st *stage) call() *peer {
 	st.t.Helper()
-	c := <-st.calls
+	return st.answerCall(<-st.calls)
+}
+
+func (st *stage) answerCall(raw net.Conn) *peer {
+	st.t.Helper()
+	c := net.Conn(&thinConn{raw, &st.link})
 	p := &peer{t: st.t, c: c, in: make(chan *packets.ControlPacket, 1<<17)}
 	go func() {
 		defer close(p.in)
@@ -139,7 +213,13 @@ func (p *peer) connack(code byte, present bool, change ...func(*packets.Properti
 // suback answers a SUBSCRIBE with a code for each filter; 1 if codes has none.
 func (p *peer) suback(codes map[string]byte) {
 	p.t.Helper()
-	sub, ok := p.next().Content.(*packets.Subscribe)
+	packet := p.next()
+	if u, ok := packet.Content.(*packets.Unsubscribe); ok {
+		p.unsubscribe = append(p.unsubscribe, u.Topics...)
+		p.send(&packets.Unsuback{PacketID: u.PacketID, Reasons: make([]byte, len(u.Topics)), Properties: &packets.Properties{}})
+		packet = p.next()
+	}
+	sub, ok := packet.Content.(*packets.Subscribe)
 	if !ok {
 		p.t.Fatal("expected a SUBSCRIBE")
 	}

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -95,21 +96,70 @@ func TestHostilePackets(t *testing.T) {
 	}
 }
 
-// TestHostileTopicAlias: the session announces no aliases, so a message that has nothing but one is for
-// nobody, though an earlier one has set it.
-func TestHostileTopicAlias(t *testing.T) {
-	play(t, nil, func(st *stage) {
-		p := st.accept(false)
-		one := uint16(1)
-		p.publish(1, notify, "set", func(m *packets.Publish) { m.Properties.TopicAlias = &one })
-		p.publish(2, "", "used", func(m *packets.Publish) { m.Properties.TopicAlias = &one })
-		synctest.Wait()
-		for st.s.waiting() > 0 {
-			if d := st.take(1)[0]; d.Err == nil && string(d.Payload) == "used" {
-				t.Errorf("delivered as %+v", d.Address)
+// TestTopicAliases: the session announces no aliases. What a broker that uses them all the same means is
+// understood; what can't be is refused with 0x94, and never acknowledged.
+func TestTopicAliases(t *testing.T) {
+	with := func(n uint16) func(*packets.Publish) {
+		return func(m *packets.Publish) { m.Properties.TopicAlias = &n }
+	}
+	delta := "$emqx/things/pump-07/shadow/update/delta"
+	t.Run("understood", func(t *testing.T) {
+		play(t, nil, func(st *stage) {
+			p := st.accept(false)
+			p.publish(1, notify, "a", with(1))
+			p.publish(2, "", "b", with(1))
+			p.publish(3, delta, "c", with(65535))
+			p.publish(4, "", "d", with(65535))
+			p.publish(5, delta, "e", with(1)) // the alias is another's now
+			p.publish(6, "", "f", with(1))
+			got := ""
+			for _, d := range st.take(6) {
+				got += string(d.Payload) + ":" + string(d.Address.Channel) + " "
+				d.Settle()
 			}
-		}
+			same(t, "delivered", got, "a:jobs.notify b:jobs.notify c:shadow.delta d:shadow.delta e:shadow.delta f:shadow.delta ")
+			same(t, "acknowledged", p.come(), "A1 A2 A3 A4 A5 A6")
+			same(t, "warnings", st.log.count("WARN"), 0)
+		})
 	})
+	for name, publish := range map[string]func(*peer){
+		"never set":                    func(p *peer) { p.publish(7, "", "x", with(2)) },
+		"never set, QoS 0":             func(p *peer) { p.publish(0, "", "x", with(2), func(m *packets.Publish) { m.QoS = 0 }) },
+		"alias 0":                      func(p *peer) { p.publish(7, notify, "x", with(0)) },
+		"alias 0 for a topic":          func(p *peer) { p.publish(7, "", "x", with(0)) },
+		"set on the connection before": func(p *peer) { p.publish(7, "", "x", with(1)) },
+		"more than there is room for": func(p *peer) {
+			for i := range uint16(maxAliases/maxTopic + 1) {
+				p.publish(100+i, strings.Repeat("t", maxTopic), "x", with(100+i))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, nil, func(st *stage) {
+				p := st.accept(false)
+				p.publish(1, notify, "a", with(1))
+				st.take(1)[0].Settle()
+				same(t, "acknowledged", p.come(), "A1")
+				p.cut()
+				p = st.accept(true)
+				publish(p)
+				said := ""
+				for _, packet := range p.closed() {
+					said += spell(packet) + " "
+				}
+				same(t, "said", said, "DISCONNECT(0x94) ")
+				synctest.Wait()
+				if got := st.s.State().LastError; !strings.Contains(got, "topic alias") {
+					t.Errorf("LastError %q", got)
+				}
+				for range st.s.waiting() {
+					if d := st.take(1)[0]; d.Err == nil {
+						t.Errorf("delivered %q", d.Payload)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestHostileNoise: bytes without sense.
@@ -156,5 +206,24 @@ func TestHostileQuestions(t *testing.T) {
 	a.answer(pubcompByte, 7)
 	if got := a.appendReady(nil); !bytes.Equal(got, []byte{pubcompByte, 2, 0, 7}) {
 		t.Errorf("% x", got)
+	}
+}
+
+// TestOddSubackCodes: what is none of the three codes that grant is a refusal, and said with its code.
+func TestOddSubackCodes(t *testing.T) {
+	for _, code := range []byte{0x03, 0x10, 0x7F, 0x80, 0xFF} {
+		t.Run(fmt.Sprintf("0x%02X", code), func(t *testing.T) {
+			play(t, nil, func(st *stage) {
+				p := st.call()
+				p.connack(0, false)
+				p.suback(map[string]byte{notify: code})
+				synctest.Wait()
+				state := st.s.State()
+				same(t, "subscribed", state.Subscribed, false)
+				if len(state.Refused) != 1 || !strings.HasPrefix(state.Refused[0], fmt.Sprintf("%s: 0x%02X ", notify, code)) {
+					t.Error(state.Refused)
+				}
+			})
+		})
 	}
 }

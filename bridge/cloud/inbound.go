@@ -8,29 +8,27 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
-
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
 
-// delivery makes the bridge's word of a PUBLISH. settle may be nil.
-func delivery(thing mapping.Thing, p *packets.Publish, now time.Time, settle func()) bridge.Delivery {
+// delivery makes the bridge's word of a PUBLISH.
+func delivery(thing mapping.Thing, p *arrival, now time.Time, settle func()) bridge.Delivery {
 	d := bridge.Delivery{
 		Message: bridge.Message{
-			Payload: p.Payload, Received: now, Origin: p.Topic, Retained: p.Retain, Trace: trace(p.Properties),
+			Payload: p.payload, Received: now, Origin: p.topic, Retained: p.retain(), Trace: p.trace,
 		},
 		Settle: settle,
 	}
-	if settle == nil {
-		d.Settle = func() {}
+	if len(p.payload) < p.size {
+		d.Size = p.size
 	}
-	a, err := mapping.ParseTopic(mapping.Down, p.Topic)
+	a, err := mapping.ParseTopic(mapping.Down, p.topic)
 	if errors.Is(err, mapping.ErrOwnEcho) {
-		a, _ = mapping.ParseTopic(mapping.Up, p.Topic)
+		a, _ = mapping.ParseTopic(mapping.Up, p.topic)
 	}
 	if a.Thing != "" && a.Thing != thing {
-		err = bridge.Rejectf(bridge.CodeUnexpected, "topic %q: belongs to the Thing %q, this session is %q's", p.Topic, a.Thing, thing)
+		err = bridge.Rejectf(bridge.CodeUnexpected, "topic %q: belongs to the Thing %q, this session is %q's", p.topic, a.Thing, thing)
 	}
 	switch rejection := (*bridge.Rejection)(nil); {
 	case err == nil:
@@ -41,24 +39,21 @@ func delivery(thing mapping.Thing, p *packets.Publish, now time.Time, settle fun
 	default:
 		d.Err = bridge.Rejectf(bridge.CodeUnexpected, "%v", err)
 	}
-	d.Stray = mapping.StrayTail(thing, p.Topic)
+	d.Stray = mapping.StrayTail(thing, p.topic)
 	return d
 }
 
-func trace(p *packets.Properties) (t bridge.Trace) {
-	if p == nil {
-		return t
+// footprint is about how many bytes a delivery takes in memory until it is settled.
+func footprint(d *bridge.Delivery) int {
+	n := overhead + len(d.Payload) + len(d.Origin) + len(d.Stray) + len(d.Trace.Parent) + len(d.Trace.State)
+	if d.Err != nil {
+		n += len(d.Err.Error())
 	}
-	for _, u := range p.User {
-		switch {
-		case u.Key == traceParent && t.Parent == "":
-			t.Parent = u.Value
-		case u.Key == traceState && t.State == "":
-			t.State = u.Value
-		}
-	}
-	return t
+	return n
 }
+
+// overhead is what a delivery takes beside its texts: itself, its receipt, its place in the inbox.
+const overhead = 768
 
 // acks are the messages received on one connection and not yet acknowledged, in the order of receipt,
 // which is the order in which MQTT wants the acknowledgements.
@@ -68,6 +63,7 @@ type acks struct {
 	mu      sync.Mutex
 	pending []*receipt // from first on
 	first   int
+	settled int // how many of them are, from first on
 	byID    map[uint16]*receipt
 	direct  []byte // answers that wait for nothing: PUBCOMP
 	closed  bool
@@ -77,40 +73,41 @@ type acks struct {
 type receipt struct {
 	id      uint16
 	ack     byte
-	settled bool
 	void    bool // the broker has forgotten it: an acknowledgement would hit another message
 	topic   string
 	payload []byte
+	size    int
 }
 
 func newAcks(wake func()) *acks { return &acks{wake: wake, byID: map[uint16]*receipt{}} }
 
-// receive notes a message and returns its Settle. It returns nil for a message that is here already:
-// some brokers send again what is not acknowledged after a while, on the same connection.
-func (a *acks) receive(p *packets.Publish) func() {
-	r := &receipt{id: p.PacketID, ack: pubackByte, topic: p.Topic, payload: p.Payload}
-	if p.QoS == 2 {
+// receive notes a message. It reports false for one that is here already: some brokers send again what is not
+// acknowledged after a while, on the same connection.
+func (a *acks) receive(p *arrival) bool {
+	r := &receipt{id: p.id, ack: pubackByte, topic: p.topic, payload: p.payload, size: p.size}
+	if p.qos() == 2 {
 		r.ack = pubrecByte
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old := a.byID[r.id]; old != nil {
-		if p.Duplicate && old.topic == r.topic && bytes.Equal(old.payload, r.payload) {
-			return nil
+		if p.dup() && old.topic == r.topic && old.size == r.size && bytes.Equal(old.payload, r.payload) {
+			return false
 		}
 		// Our acknowledgement of an earlier copy freed the identifier, and it is in use again.
 		old.void = true
 	}
 	a.byID[r.id] = r
 	a.pending = append(a.pending, r)
-	return func() { a.settle(r) }
+	return true
 }
 
-// settle marks a message. After the connection was lost nothing happens: the broker brings it again.
-func (a *acks) settle(r *receipt) {
+// settle is Settle of the oldest unsettled message. After the connection was lost nothing happens: the broker brings
+// it again.
+func (a *acks) settle() {
 	a.mu.Lock()
-	r.settled = true
-	ready := !a.closed && a.first < len(a.pending) && a.pending[a.first] == r
+	a.settled++
+	ready := !a.closed && a.settled == 1
 	a.mu.Unlock()
 	if ready {
 		a.wake()
@@ -118,15 +115,10 @@ func (a *acks) settle(r *receipt) {
 }
 
 // unsettled counts the messages that nobody has settled yet.
-func (a *acks) unsettled() (n int) {
+func (a *acks) unsettled() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, r := range a.pending[a.first:] {
-		if !r.settled {
-			n++
-		}
-	}
-	return n
+	return len(a.pending) - a.first - a.settled
 }
 
 // maxDirect is more than a broker can ask for before it has read an answer: one for each packet identifier.
@@ -149,7 +141,7 @@ func (a *acks) appendReady(b []byte) []byte {
 	defer a.mu.Unlock()
 	b = append(b, a.direct...)
 	a.direct = a.direct[:0]
-	for ; a.first < len(a.pending) && a.pending[a.first].settled; a.first++ {
+	for ; a.settled > 0; a.first, a.settled = a.first+1, a.settled-1 {
 		r := a.pending[a.first]
 		a.pending[a.first] = nil
 		if r.void {
@@ -175,18 +167,17 @@ func (a *acks) close() {
 	a.mu.Unlock()
 }
 
-// inbox stands between the reader and whoever takes deliveries. It has room for twice Receive Maximum: a
-// well-behaved broker sends once that much unacknowledged, as much again may be left of an earlier
-// connection. Only beyond that does the reader block, and with it the broker: keep-alive and
-// acknowledgement timeouts stand still meanwhile. It takes memory only for what is in it.
+// inbox stands between the reader and whoever takes deliveries. Before the reader takes a message from the
+// socket it gets room for it from the budget of all Things; what is there goes back when the message is
+// settled or forgotten. While there is no room nothing is read, and the broker keeps what it has:
+// keep-alive and acknowledgement timeouts stand still meanwhile.
 type inbox struct {
-	limit   int
+	memory  *account
 	blocked atomic.Bool
 
 	mu    sync.Mutex
 	items []item
 	more  chan struct{} // items is not empty any more
-	room  chan struct{} // items is not full any more
 	over  bool          // nobody takes any more
 	taken []bridge.Delivery
 }
@@ -194,44 +185,60 @@ type inbox struct {
 type item struct {
 	delivery bridge.Delivery
 	session  int // counts the broker's sessions; 0: no session brings it again
+	held     *holding
+}
+
+// holding is the room of one message.
+type holding struct {
+	memory *account
+	bytes  int
+	gone   atomic.Bool
+}
+
+// drop gives the room back, once.
+func (h *holding) drop() {
+	if !h.gone.Swap(true) {
+		h.memory.release(h.bytes)
+	}
+}
+
+// resize makes the holding as large as what is held.
+func (h *holding) resize(bytes int) {
+	h.memory.release(h.bytes - bytes)
+	h.bytes = bytes
 }
 
 // takeMost is how many deliveries are handed out together.
 const takeMost = 16
 
-func newInbox(size int) *inbox {
-	return &inbox{limit: 2 * size, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newInbox(b *Budget) *inbox {
+	return &inbox{memory: b.account(), more: make(chan struct{}, 1)}
 }
 
-// put hands a delivery on. It blocks while there is no room, and reports false when ctx ended first.
-func (b *inbox) put(ctx context.Context, it item) bool {
-	for !b.offer(it) {
+// reserve waits for room for n bytes. It returns nil when ctx ended first.
+func (b *inbox) reserve(ctx context.Context, n int) *holding {
+	if !b.memory.try(n) {
 		b.blocked.Store(true)
-		select {
-		case <-b.room:
-		case <-ctx.Done():
-			b.blocked.Store(false)
-			return false
+		defer b.blocked.Store(false)
+		if !b.memory.acquire(ctx, n) {
+			return nil
 		}
-		b.blocked.Store(false)
 	}
-	return true
+	return &holding{memory: b.memory, bytes: n}
 }
 
-func (b *inbox) offer(it item) bool {
+// put hands a delivery on.
+func (b *inbox) put(it item) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.over {
-		return true
-	}
-	if len(b.items) >= b.limit {
-		return false
+		it.held.drop()
+		return
 	}
 	b.items = append(b.items, it)
 	if len(b.items) == 1 {
 		signal(b.more)
 	}
-	return true
 }
 
 // close lets what comes from now on go by: unacknowledged, so that the broker brings it again to the
@@ -240,7 +247,7 @@ func (b *inbox) close() {
 	b.mu.Lock()
 	b.over = true
 	b.mu.Unlock()
-	signal(b.room)
+	b.memory.lift()
 }
 
 // take waits for deliveries; see bridge.Source.
@@ -276,9 +283,6 @@ func (b *inbox) next(most int) []bridge.Delivery {
 	default:
 		b.items = b.items[:0]
 	}
-	if n > 0 {
-		signal(b.room)
-	}
 	return b.taken
 }
 
@@ -288,12 +292,13 @@ func (b *inbox) purge(session int) {
 	defer b.mu.Unlock()
 	kept := b.items[:0:0]
 	for _, it := range b.items {
-		if it.session != session {
-			kept = append(kept, it)
+		if it.session == session {
+			it.held.drop()
+			continue
 		}
+		kept = append(kept, it)
 	}
 	b.items = kept
-	signal(b.room)
 }
 
 // signal wakes whoever waits, or the next to wait.

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,18 +15,17 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	paholog "github.com/eclipse/paho.golang/paho/log"
 	"github.com/eclipse/paho.golang/paho/session"
+
+	"fleetbridge/bridge"
 )
 
-const (
-	connectTimeout = 10 * time.Second // for the network, TLS, and the answer to CONNECT together
-	leaveTimeout   = time.Second      // for what is written at the end
-)
+const leaveTimeout = time.Second // for what is written at the end
 
 // link is one connection. To paho it is the session's memory; what must outlive the connection is the
 // Session's.
 type link struct {
 	s       *Session
-	server  *url.URL
+	server  server
 	conn    *conn
 	client  *paho.Client
 	acks    *acks
@@ -38,60 +38,74 @@ type link struct {
 	weak    bool    // a filter was granted at QoS 0 only
 	expiry  *uint32 // how long the broker keeps the session, in seconds; nil: as asked
 
+	patience  time.Duration // how long nothing may move while an answer is due
+	alive     time.Duration // the keep-alive, the smaller one of both sides'
+	began     time.Time     // when CONNACK came
+	roundTrip time.Duration // from CONNECT to it
+	question  atomic.Pointer[question]
+
+	// What the connection has done; with the session's lock.
+	acked      int
+	sent       time.Time
+	subscribed bool
+	blamed     bool
+	tested     bool
+	flying     int // at the end
+
 	wake    chan struct{} // there may be something to write
 	pinging atomic.Bool   // a PINGREQ is due
 	written chan struct{} // closed when the writer has ended
 
+	aliases aliases // only for the reader
+
 	once sync.Once
 	mu   sync.Mutex
 	subs map[uint16]chan<- packets.ControlPacket
+	// UNSUBSCRIBE packets that were sent, and those that the broker has carried out.
+	asked, forgot int
 }
 
-// open connects to one server.
-func (s *Session) open(ctx context.Context, u *url.URL) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	raw, err := s.dialNow(ctx, u)
+// open connects to one server, as long as something moves within its patience.
+func (s *Session) open(ctx context.Context, try *attempt) (*link, error) {
+	patience := try.silent
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	wire := &meter{}
+	go wire.guard(ctx, patience, cancel)
+	raw, err := s.dialNow(ctx, dialing{server: try.server, wire: wire, brief: try.tcp, small: s.small, try: try})
 	if err != nil {
-		return nil, plain(err)
+		for i, m := range try.missed {
+			if try.missed[i].err = plain(m.err); !wire.connected() {
+				try.missed[i].err = unopened(ctx, wire, m.err)
+			}
+		}
+		return nil, unopened(ctx, wire, err)
 	}
 	l := &link{
-		s: s, server: u,
+		s: s, server: try.server, patience: patience, alive: s.cfg.KeepAlive,
 		wake: make(chan struct{}, 1), written: make(chan struct{}), subs: map[uint16]chan<- packets.ControlPacket{},
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	// A reader that waits for room in the inbox would not notice the failure: stop wakes it.
-	l.conn = newConn(raw, s.cfg.MaxPacket, s.cfg.AckTimeout, l.stop)
+	l.conn = newConn(raw, wire, s.cfg.MaxPacket, l.stop)
 	l.acks = newAcks(l.nudge)
 	l.client = paho.NewClient(paho.ClientConfig{
-		Conn: l.conn, Session: l, PingHandler: &watch{link: l}, AuthHandler: noAuth{}, PacketTimeout: connectTimeout,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){l.atMostOnce},
+		Conn: l.conn, Session: l, PingHandler: &watch{link: l}, AuthHandler: noAuth{}, PacketTimeout: forever,
 	})
 	// paho's write of CONNECT does not look at ctx.
-	inTime := context.AfterFunc(ctx, func() { l.conn.fail(ctx.Err()) })
+	inTime := context.AfterFunc(ctx, func() { l.conn.fail(context.Cause(ctx)) })
+	l.began = time.Now()
 	answer, err := l.client.Connect(ctx, s.connectPacket())
 	inTime()
 	if err == nil {
 		return l, nil
 	}
 	l.down()
-	cause := l.conn.lost()
-	switch {
-	case answer != nil && answer.ReasonCode >= 0x80:
-		refusal := &brokerError{packet: "CONNACK", code: answer.ReasonCode}
-		if p := answer.Properties; p != nil {
-			refusal.text, refusal.reference = p.ReasonString, p.ServerReference
-		}
-		return nil, refusal
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(cause, context.DeadlineExceeded):
-		return nil, fmt.Errorf("no CONNACK within %v", connectTimeout)
-	case cause != nil:
-		return nil, cause
-	case errors.Is(err, io.EOF): // not of the stream but of the packet
-		return nil, errors.New("malformed CONNACK: the broker does not speak MQTT 5")
-	}
-	return nil, err
+	return nil, l.unconnected(ctx, answer, err)
 }
+
+// forever stands for paho's limits, which count packets: watch and the meter count bytes.
+const forever = 1 << 20 * time.Hour
 
 func (s *Session) connectPacket() *paho.Connect {
 	expiry := uint32(seconds(s.cfg.SessionExpiry, 1<<32-1))
@@ -113,9 +127,13 @@ func (l *link) ConAckReceived(_ io.Writer, _ *packets.Connect, ca *packets.Conna
 		return fmt.Errorf("CONNACK 0x%02X: the broker does not speak MQTT 5", ca.ReasonCode)
 	}
 	l.present, l.wild = ca.SessionPresent, true
+	l.roundTrip, l.began = time.Since(l.began), time.Now()
 	l.limits = limits{receiveMaximum: 1<<16 - 1}
 	if p := ca.Properties; p != nil {
 		l.expiry = p.SessionExpiryInterval
+		if p.ServerKeepAlive != nil && *p.ServerKeepAlive > 0 { // 0 is no limit of the broker's: ours stays
+			l.alive = min(l.alive, time.Duration(*p.ServerKeepAlive)*time.Second)
+		}
 		if p.ReceiveMaximum != nil && *p.ReceiveMaximum > 0 {
 			l.limits.receiveMaximum = int(*p.ReceiveMaximum)
 		}
@@ -131,12 +149,16 @@ func (l *link) ConAckReceived(_ io.Writer, _ *packets.Connect, ca *packets.Conna
 		s.sessions++
 	}
 	l.session = s.sessions
+	if !l.server.same(s.path) {
+		s.path, s.out.hole = l.server, hole{}
+	}
 	s.out.connect(l.limits, l.present)
 	s.link = l
 	s.mu.Unlock()
 	if l.present {
 		s.inbox.purge(l.session)
 	}
+	l.conn.message = l.receive // paho reads on after this
 	s.work.Go(l.write)
 	return nil
 }
@@ -157,17 +179,18 @@ func (l *link) ConnectionLost(p *packets.Disconnect) error {
 // down gives back everything that belongs to the connection, once.
 func (l *link) down() {
 	l.once.Do(func() {
-		var accused error
-		if said := (*brokerError)(nil); errors.As(l.conn.lost(), &said) && said.accuses() {
-			accused = said
-		}
+		said := l.said()
 		l.stop()
 		l.acks.close()
 		s := l.s
 		var ended []completion
 		s.mu.Lock()
 		if s.link == l {
-			ended = s.out.lose(accused)
+			l.flying = s.out.flight.len
+			ended = s.out.lose(l.loss())
+			l.blamed = slices.ContainsFunc(ended, func(c completion) bool { return !errors.Is(c.err, bridge.ErrNotConnected) })
+			l.tested = s.out.tested
+			l.tooFast(said, kickedRest)
 			s.link = nil
 		}
 		s.mu.Unlock()
@@ -180,7 +203,61 @@ func (l *link) down() {
 		for _, c := range ended {
 			s.complete(c)
 		}
+		s.standChanged()
 	})
+}
+
+// said is the broker's DISCONNECT; nil: it sent none.
+func (l *link) said() *brokerError {
+	var said *brokerError
+	if errors.As(l.conn.lost(), &said) {
+		return said
+	}
+	return nil
+}
+
+// ending sums the connection up when it is over.
+func (l *link) ending() ending {
+	out, in := l.conn.wire.moved()
+	e := ending{
+		cause: l.conn.lost(), said: l.said(), at: time.Now(), lived: time.Since(l.began), roundTrip: l.roundTrip, cost: out + in,
+	}
+	if e.cause == nil {
+		e.cause = errors.New("the broker sent a packet that is malformed or out of place")
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	e.kept = l.present
+	e.subscribed, e.acked, e.flying, e.sent, e.blamed, e.tested = l.subscribed, l.acked, l.flying, l.sent, l.blamed, l.tested
+	return e
+}
+
+// begin lets messages go.
+func (l *link) begin() {
+	s := l.s
+	s.mu.Lock()
+	if s.link == l {
+		s.out.begin(time.Now())
+	}
+	s.mu.Unlock()
+	l.nudge()
+}
+
+// asks notes that a packet is awaited until done is called: when nothing moves meanwhile the connection is bounced.
+func (l *link) asks(answer string) (done func()) {
+	l.question.Store(&question{answer: answer, since: time.Now()})
+	return func() { l.question.Store(nil) }
+}
+
+// tooFast slows down when a broker says that messages come too fast. The session's lock is held.
+func (l *link) tooFast(said *brokerError, rest time.Duration) {
+	if said == nil || said.code != 0x96 && said.code != 0x97 {
+		return
+	}
+	now := time.Now()
+	if o := l.s.out; o.pace.tooFast(now, rest) {
+		l.s.log.Info("fewer messages are sent for a while", "error", said.Error(), "messages_per_second", math.Ceil(o.pace.limit(now)))
+	}
 }
 
 // AddToSession gives a SUBSCRIBE its identifier. Publishing does not come this way.
@@ -204,15 +281,15 @@ func (l *link) AddToSession(_ context.Context, p session.Packet, answer chan<- p
 	return nil
 }
 
-// PacketReceived takes what the broker sends, but for QoS 0 messages.
+// PacketReceived takes what the broker sends, but for messages; see receive.
 func (l *link) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publish) error {
 	switch p := p.Content.(type) {
 	case *packets.Puback:
 		l.puback(p)
-	case *packets.Publish:
-		l.publish(p)
 	case *packets.Pubrel:
 		l.acks.answer(pubcompByte, p.PacketID)
+	case *packets.Unsuback:
+		l.unsuback(p)
 	case *packets.Suback:
 		l.s.mu.Lock()
 		if l.s.link == l {
@@ -231,43 +308,27 @@ func (l *link) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publis
 
 func (l *link) puback(p *packets.Puback) {
 	s := l.s
+	a := answer{code: p.ReasonCode}
+	if p.Properties != nil {
+		a.text = p.Properties.ReasonString
+	}
 	var done *completion
-	var began *entry
 	s.mu.Lock()
 	if s.link == l {
-		done, began = s.out.acked(p.PacketID, p.ReasonCode, time.Now())
+		if done = s.out.acked(p.PacketID, a, time.Now()); done != nil {
+			l.acked++
+		}
+		l.tooFast(&brokerError{packet: "PUBACK", code: p.ReasonCode}, refusedRest)
 	}
+	changed := s.out.standing() != s.stands
 	s.mu.Unlock()
-	if began != nil {
-		text := (&brokerError{packet: "PUBACK", code: p.ReasonCode}).Error()
-		s.log.Warn("the broker refuses messages for now; they are retried in order",
-			"class", began.lane.class.String(), "topic", began.topic, "error", text)
-		s.change(func(st *State) { st.LastError = fmt.Sprintf("topic %q: %s", began.topic, text) })
+	if changed {
+		s.standChanged()
 	}
 	l.nudge()
 	if done != nil {
 		s.complete(*done)
 	}
-}
-
-// publish takes a QoS 1 message. QoS 2 is never asked for, but a session that another client began may
-// still hold such messages: they are taken like QoS 1, at least once.
-func (l *link) publish(p *packets.Publish) {
-	if p.PacketID == 0 || p.QoS > 2 {
-		l.conn.fail(fmt.Errorf("malformed PUBLISH: QoS %d, packet identifier %d", p.QoS, p.PacketID))
-		return
-	}
-	settle := l.acks.receive(p)
-	if settle == nil {
-		return
-	}
-	l.s.inbox.put(l.ctx, item{delivery(l.s.thing, p, time.Now(), settle), l.session})
-}
-
-// atMostOnce takes a QoS 0 message.
-func (l *link) atMostOnce(p paho.PublishReceived) (bool, error) {
-	l.s.inbox.put(l.ctx, item{delivery: delivery(l.s.thing, p.Packet.Packet(), time.Now(), nil)})
-	return true, nil
 }
 
 // leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session, or

@@ -16,47 +16,45 @@ type limits struct {
 
 // rules are the Session's own.
 type rules struct {
-	window     int           // messages of a class handed over and unacknowledged
+	window     int           // messages of a kind handed over and unacknowledged
 	ackTimeout time.Duration // how long the oldest message in flight may stay the oldest
 	interval   time.Duration // between two messages; 0: no limit
+	qos0       bool          // send to a broker that acknowledges nothing
 	// delay is the pause before the n-th try, n from 1.
 	delay func(n int) time.Duration
 }
 
 // outbound decides what is sent next. It holds every message between Send and its completion, in one
-// lane a class, and does no I/O, takes no lock and reads no clock: its owner does.
+// lane a kind, and does no I/O, takes no lock and reads no clock: its owner does.
 type outbound struct {
 	rules  rules
-	lanes  [len(mapping.Classes)]lane
+	lanes  [laneCount]lane
 	flight queue
 	ids    map[uint16]*entry // identifiers in use; nil: a SUBSCRIBE's
 	lastID uint16
 	lastSq uint64
+	turns  uint64 // counts what was handed over
+	starts uint64 // counts what was sent
 
-	limits limits
-	up     bool // connected
-	open   bool // and subscribed: messages may go
-	// suspects are sent one at a time: the broker closed the connection over one of them.
-	suspects int
+	limits   limits
+	up       bool      // connected
+	open     bool      // and subscribed: messages may go
+	began    time.Time // when messages could go first
 	since    time.Time // since when flight.head has been the oldest
-	paceAt   time.Time // when the next message is due, under MaxPublishRate
-}
+	answered uint64    // the newest launch that was answered
+	largest  int       // bytes of the largest packet that was answered on this connection
+	rtt      time.Duration
+	window   window
+	pace     pace
+	cautious bool // the connections before brought nothing
 
-// lane holds the messages of one class in the order of handing over. Those before next are in flight,
-// or refused for now while the lane is paused.
-type lane struct {
-	queue
-	class  mapping.Class
-	next   *entry
-	flying int
-
-	// An episode: the broker refused messages for a passing reason. The lane sends nothing new until
-	// all that is in flight is answered, pauses, and begins again from its head with a window of one,
-	// doubled by each success.
-	window   int  // 0: no episode
-	paused   bool // until nothing is in flight and resume has come
-	resume   time.Time
-	failures int
+	memory memory
+	hole   hole
+	hunt   hunt
+	tested bool // the last connection ended, without a word, over a message that was suspected
+	// alone is sent while nothing else is in flight, and nothing else goes until aloneUntil.
+	alone      *entry
+	aloneUntil time.Time
 }
 
 // completion is a message whose fate is decided; err is for its done.
@@ -66,21 +64,18 @@ type completion struct {
 }
 
 func newOutbound(r rules) *outbound {
-	o := &outbound{rules: r, flight: queue{by: byFlight}, ids: map[uint16]*entry{}}
-	for _, c := range mapping.Classes {
-		o.lanes[c] = lane{queue: queue{by: byHandover}, class: c}
+	o := &outbound{rules: r, flight: queue{by: byFlight}, ids: map[uint16]*entry{}, memory: newMemory(), pace: pace{own: r.interval}}
+	for i := range o.lanes {
+		o.lanes[i] = lane{queue: queue{by: byHandover}, index: i}
 	}
 	return o
 }
 
-// add puts a message at the end of its class.
+// add puts a message at the end of its kind.
 func (o *outbound) add(e *entry) {
-	l := &o.lanes[e.message.Address.Route().Class]
-	e.lane = l
-	l.push(e)
-	if l.next == nil {
-		l.next = e
-	}
+	o.turns++
+	e.turn = o.turns
+	o.lanes[laneOf(e)].add(e)
 }
 
 // waiting is the number of messages handed over and not completed.
@@ -96,11 +91,12 @@ func (o *outbound) waiting() int {
 // what was in flight, so it is sent again under its identifiers and marked; without one everything is
 // new to it.
 func (o *outbound) connect(lim limits, sessionPresent bool) {
-	o.limits, o.up, o.open = lim, true, false
+	o.limits, o.up, o.open, o.largest = lim, true, false, 0
+	o.window.open(o.cautious)
 	clear(o.ids)
 	for i := range o.lanes {
 		l := &o.lanes[i]
-		l.next = l.head
+		l.next, l.trial.left = l.head, 0
 		for e := l.head; e != nil; e = l.after(e) {
 			if sessionPresent && e.id != 0 {
 				e.dup = true
@@ -115,41 +111,14 @@ func (o *outbound) connect(lim limits, sessionPresent bool) {
 // forget makes the next sending a first one.
 func (e *entry) forget() { e.id, e.seq, e.dup = 0, 0, false }
 
-// begin lets messages go.
-func (o *outbound) begin() { o.open = o.up }
+// held reports whether nothing may be sent: the broker could keep no promise.
+func (o *outbound) held() bool { return o.limits.atMostOnce && !o.rules.qos0 }
 
-// lose ends a connection. Volatile messages are completed; the rest stays, to be sent again. accused
-// tells that the broker closed the connection over a packet of ours: what was in flight is sent one at
-// a time on the next one, and what is alone in flight when that happens again is refused.
-func (o *outbound) lose(accused error) []completion {
-	o.up, o.open = false, false
-	var out []completion
-	if accused != nil {
-		if o.suspects > 0 && o.flight.len == 1 {
-			e := o.flight.head
-			o.drop(e)
-			o.suspects--
-			out = append(out, completion{e, bridge.Rejectf(bridge.CodeRefused,
-				"topic %q: the broker closes the connection over this message: %v", e.topic, accused)})
-		} else {
-			o.suspects = o.flight.len
-		}
+// begin lets messages go, unless they are held.
+func (o *outbound) begin(now time.Time) {
+	if !o.open && o.up && !o.held() {
+		o.open, o.began = true, now
 	}
-	for o.flight.len > 0 {
-		o.land(o.flight.head)
-	}
-	for i := range o.lanes {
-		l := &o.lanes[i]
-		for e := l.head; e != nil; {
-			next := l.after(e)
-			if e.volatile {
-				o.drop(e)
-				out = append(out, completion{e, bridge.ErrNotConnected})
-			}
-			e = next
-		}
-	}
-	return out
 }
 
 // land takes a message out of flight; it stays in its lane.
@@ -158,6 +127,7 @@ func (o *outbound) land(e *entry) {
 		return
 	}
 	e.flying = false
+	o.window.flying -= publishSize(e)
 	e.lane.flying--
 	o.flight.remove(e)
 }
@@ -168,10 +138,21 @@ func (o *outbound) drop(e *entry) {
 	if e.id != 0 {
 		delete(o.ids, e.id)
 	}
-	if e.lane.next == e {
-		e.lane.next = e.lane.after(e)
+	o.unsuspect(e)
+	if o.alone == e {
+		o.alone = nil
 	}
-	e.lane.remove(e)
+	l := e.lane
+	if l.next == e {
+		l.next = l.after(e)
+	}
+	if l.trial.probe == e {
+		l.trial.probe = nil
+	}
+	l.remove(e)
+	if l.len == 0 {
+		l.trial.why = nil
+	}
 }
 
 // step is what to do now: send a message, complete one that must not be sent, or wait for an
@@ -191,21 +172,16 @@ func (o *outbound) advance(now time.Time) step {
 	if e == nil {
 		return step{wake: wake}
 	}
+	e.renew()
 	if err := o.unfit(e, now); err != nil {
 		o.drop(e)
 		return step{drop: completion{e, err}}
 	}
-	most := o.limits.receiveMaximum
-	if o.suspects > 0 {
-		most = 1
-	}
-	if o.flight.len >= most {
+	if !o.window.has(o.flight.len, publishSize(e)) {
 		return step{}
 	}
-	if o.rules.interval > 0 {
-		if due := o.paceAt.Add(-paceSlack); now.Before(due) {
-			return step{wake: due}
-		}
+	if due := o.pace.due(now); !due.IsZero() {
+		return step{wake: due}
 	}
 	if !o.limits.atMostOnce && e.id == 0 {
 		if e.id = o.reserve(e); e.id == 0 {
@@ -216,9 +192,6 @@ func (o *outbound) advance(now time.Time) step {
 	return step{send: e}
 }
 
-// paceSlack lets a high rate go out in small bursts rather than with a timer a message.
-const paceSlack = 10 * time.Millisecond
-
 func (o *outbound) launch(e *entry, now time.Time) {
 	if e.seq == 0 {
 		o.lastSq++
@@ -227,52 +200,21 @@ func (o *outbound) launch(e *entry, now time.Time) {
 	if o.flight.len == 0 {
 		o.since = now
 	}
-	if o.rules.interval > 0 {
-		if o.paceAt.Before(now) {
-			o.paceAt = now
-		}
-		o.paceAt = o.paceAt.Add(o.rules.interval)
-	}
+	o.pace.sent(now)
+	o.window.flying += publishSize(e)
+	o.starts++
+	e.launch, e.launched, e.end, e.passed = o.starts, now, 0, false
 	e.flying = true
-	e.lane.flying++
-	e.lane.next = e.lane.after(e)
+	l := e.lane
+	l.flying++
+	l.trial.left = max(l.trial.left-1, 0)
+	if l.next == e {
+		l.next = l.after(e)
+	}
 	o.flight.push(e)
-}
-
-// choose picks the message to go next: control before telemetry, except that what is sent again under
-// its identifier keeps the order of its first sending.
-func (o *outbound) choose(now time.Time) (e *entry, wake time.Time) {
-	for i := range o.lanes {
-		next, at := o.lanes[i].ready(now)
-		if !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
-			wake = at
-		}
-		switch {
-		case next == nil:
-		case e == nil:
-			e = next
-		case e.dup && next.dup && next.seq < e.seq:
-			e = next
-		}
+	if o.alone == e {
+		o.aloneUntil = now.Add(o.prompt())
 	}
-	return e, wake
-}
-
-// ready returns the lane's next message, or when it may have one.
-func (l *lane) ready(now time.Time) (*entry, time.Time) {
-	if l.paused {
-		if l.flying > 0 {
-			return nil, time.Time{}
-		}
-		if now.Before(l.resume) {
-			return nil, l.resume
-		}
-		l.paused, l.window, l.next = false, 1, l.head
-	}
-	if l.window > 0 && l.flying >= l.window {
-		return nil, time.Time{}
-	}
-	return l.next, time.Time{}
 }
 
 // unfit tells why a message can't be sent on this connection, or any more.
@@ -280,64 +222,124 @@ func (o *outbound) unfit(e *entry, now time.Time) error {
 	if m := &e.message; !m.Expires.IsZero() && now.After(m.Expires) {
 		return bridge.Rejectf(bridge.CodeExpired, "topic %q: older than %v, not sent any more", e.topic, m.Expires.Sub(m.Received))
 	}
-	if size := publishSize(e); o.limits.packetSize > 0 && size > o.limits.packetSize {
+	if why := o.memory.hung(e.topic, now); why != "" {
+		return bridge.Rejectf(bridge.CodeRefused, "topic %q: %s", e.topic, why)
+	}
+	size := publishSize(e)
+	if why := o.hole.unsent(size, now); why != "" {
+		return bridge.Rejectf(bridge.CodeRefused, "topic %q: %s", e.topic, why)
+	}
+	if o.limits.packetSize > 0 && size > o.limits.packetSize {
 		return bridge.Rejectf(bridge.CodeTooLarge, "topic %q: the packet has %d bytes, the broker takes at most %d",
 			e.topic, size, o.limits.packetSize)
 	}
 	return nil
 }
 
-// acked takes a PUBACK. done is set when it completes its message; began when it begins an episode of
-// retrying in the message's class. An identifier that is not in use is ignored.
-func (o *outbound) acked(id uint16, code byte, now time.Time) (done *completion, began *entry) {
+// acked takes a PUBACK. done is set when it completes its message; an identifier that is not in use is ignored.
+func (o *outbound) acked(id uint16, a answer, now time.Time) (done *completion) {
 	e := o.ids[id]
 	if e == nil {
-		return nil, nil
+		return nil
 	}
 	if e == o.flight.head {
 		o.since = now
 	}
-	if o.suspects > 0 {
-		o.suspects--
+	if e.flying {
+		o.answered, o.largest = max(o.answered, e.launch), max(o.largest, publishSize(e))
+		if d := now.Sub(e.launched); o.rtt == 0 {
+			o.rtt = d
+		} else {
+			o.rtt += (d - o.rtt) / 8
+		}
 	}
-	switch pubackVerdict(code) {
-	case taken:
-		o.drop(e)
-		e.lane.succeed(o.rules.window)
-		return &completion{entry: e}, nil
-	case refused:
-		o.drop(e)
-		e.lane.succeed(o.rules.window)
-		return &completion{e, refusal(e.topic, code)}, nil
+	if e.volatile {
+		o.memory.answered(e.message.Address.Channel)
 	}
-	delete(o.ids, id)
+	if e.flying && (a.code < 0x80 || finalCodes[a.code]) {
+		o.window.acked(publishSize(e), now.Sub(e.launched))
+	}
+	if a.code < 0x80 {
+		o.take(e, now)
+		return &completion{entry: e}
+	}
+	o.unsuspect(e)
+	return o.refuse(e, a.refusal(), now)
+}
+
+// take notes that the broker has a message.
+func (o *outbound) take(e *entry, now time.Time) {
+	l := e.lane
+	o.memory.taken(e.topic)
+	o.hole.passed(publishSize(e))
+	if e.tries > 0 {
+		l.mended = e.launch
+	}
+	l.succeed(e, o.rules.window, now, o.rules.delay(1))
+	o.drop(e)
+	if e.message.Address.Route().Kind == mapping.Jobs { // a question that passes speaks for its kind
+		jobs := &o.lanes[laneJobs]
+		jobs.taken, jobs.takenTopic = max(jobs.taken, e.launch), e.topic
+	}
+	l.takenTopic = e.topic
+}
+
+// refuse takes a refusal of a message, which has been answered or was in flight when the connection ended. done is set
+// when it completes the message: it is the message, not its kind. Otherwise it is tried again.
+func (o *outbound) refuse(e *entry, r *refusal, now time.Time) (done *completion) {
+	l := e.lane
+	alone := l.flying <= 1
+	head := e == l.head
+	if e.id != 0 && !r.fatal {
+		delete(o.ids, e.id)
+		e.forget()
+	}
 	o.land(e)
-	e.forget()
-	if e.lane.fail(now, o.rules.delay) {
-		return nil, e
+	if e.refused < l.mended { // what was refused before that says nothing
+		e.tries, e.witnessed, e.proven = 0, false, false
 	}
-	return nil, nil
+	others := e.tries > 0 && l.taken > e.refused && now.Sub(e.refusedAt) <= max(r.speaks(), 6*o.rtt)
+	if e.tries == 0 || alone || head {
+		e.tries++
+	}
+	e.witnessed = e.witnessed || others
+	e.refused, e.refusedAt, e.why = e.launch, now, r
+	switch {
+	case e.volatile, finalCode(r), o.memory.refuses(e.topic, r, now), o.hole.refuses(e, r, now):
+	case e.tries >= r.tries() && (others || e.proven || e.witnessed && l.untried() == nil):
+		o.memory.refused(e.topic, l.takenTopic, r, now)
+	default:
+		o.doubt(e, r, now, alone, head)
+		return nil
+	}
+	o.drop(e)
+	l.judged()
+	return &completion{e, r.rejection(e)}
 }
 
-// fail begins an episode, or goes back to its begin. It reports whether there was none.
-func (l *lane) fail(now time.Time, delay func(int) time.Duration) bool {
-	first := l.window == 0
-	if !l.paused {
-		l.failures++
-		l.paused, l.window, l.resume = true, 1, now.Add(delay(l.failures))
+// doubt goes on when it is not known whether a refusal is about the message or about its kind.
+func (o *outbound) doubt(e *entry, r *refusal, now time.Time, alone, head bool) {
+	l := e.lane
+	if !head { // nobody passes
+		l.head.witnessed = false
 	}
-	return first
-}
-
-// succeed widens the window of an episode until it is the usual one again.
-func (l *lane) succeed(usual int) {
-	if l.window == 0 || l.paused {
+	if r.fatal && alone && head && e.tries >= r.tries()-1 && l.try() {
+		l.trial.why = r
 		return
 	}
-	if l.window *= 2; l.window >= usual {
-		l.window, l.failures = 0, 0
+	pause := o.rules.delay(l.trial.failures + 1)
+	if r.fatal {
+		pause = doubled(fatalPause, l.trial.failures, fatalPauseMost)
 	}
+	l.fail(r, now, pause)
 }
+
+// A message that ends connections is tried again after fatalPause, doubled each time up to fatalPauseMost: meanwhile
+// the others have a connection.
+const (
+	fatalPause     = time.Second
+	fatalPauseMost = 5 * time.Minute
+)
 
 // sent completes a message of a broker that acknowledges none. It reports whether the message was
 // still in flight.
@@ -352,38 +354,9 @@ func (o *outbound) sent(e *entry) bool {
 // stalled reports whether the oldest message in flight has been the oldest for too long. A slow broker
 // that answers in order, as it must, is not stalled.
 func (o *outbound) stalled(now time.Time) bool {
-	return o.flight.len > 0 && now.Sub(o.since) >= o.rules.ackTimeout
-}
-
-// reserve takes a free identifier for e; 0: none is free.
-func (o *outbound) reserve(e *entry) uint16 {
-	for range 1<<16 - 1 {
-		if o.lastID++; o.lastID == 0 {
-			o.lastID = 1
-		}
-		if _, used := o.ids[o.lastID]; !used {
-			o.ids[o.lastID] = e
-			return o.lastID
-		}
+	if o.flight.len == 0 {
+		return false
 	}
-	return 0
-}
-
-// reserveLast takes the last free identifier, for a SUBSCRIBE; 0: none is free. Some brokers refuse one that
-// equals the identifier of a message that they have sent themselves, and those count from 1.
-func (o *outbound) reserveLast() uint16 {
-	for id := uint16(1<<16 - 1); id > 0; id-- {
-		if _, used := o.ids[id]; !used {
-			o.ids[id] = nil
-			return id
-		}
-	}
-	return 0
-}
-
-// release frees a SUBSCRIBE's identifier.
-func (o *outbound) release(id uint16) {
-	if e, used := o.ids[id]; used && e == nil {
-		delete(o.ids, id)
-	}
+	overtaken := o.flight.head.launch < o.answered
+	return now.Sub(o.since) >= o.rules.ackTimeout || overtaken && now.Sub(o.flight.head.launched) >= o.rules.ackTimeout
 }

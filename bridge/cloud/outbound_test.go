@@ -11,7 +11,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// model plays a broker that does what it likes with an outbound, and checks what must always hold.
+// model plays a broker with an outbound, and checks what must always hold. It refuses whole kinds for a while, as a
+// mistyped rule does, and for ever what is poison, by a code, by hanging up, or by never acknowledging it; now and
+// then it cuts the connection whatever is in flight.
 type model struct {
 	t       *testing.T
 	r       *rand.Rand
@@ -20,25 +22,39 @@ type model struct {
 	present bool
 	limit   int
 
-	next     int           // number of the next message
-	wire     []*entry      // in flight on this connection
-	taken    [2][]int      // first arrivals at the broker, by class
-	seen     map[int]bool  // has arrived
+	next     int      // number of the next message
+	wire     []*entry // in flight on this connection
+	arrived  [laneCount][]int
+	jumped   map[int]bool  // was tried before one over which a connection ended
+	seen     map[int]bool  // was sent
+	has      map[int]bool  // the broker has it
 	finished map[int]error // completed
 	made     map[*entry]int
+	poison   map[int]poison
+	slip     [laneCount]bool
 }
 
+// poison is what the broker does about one message.
+type poison uint8
+
+const (
+	good poison = iota
+	refusedAlways
+	killing
+	accused
+)
+
 func FuzzOutbound(f *testing.F) {
-	for seed := range uint64(50) {
+	for seed := range uint64(60) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		m := &model{
-			t: t, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(0, 0),
-			seen: map[int]bool{}, finished: map[int]error{}, made: map[*entry]int{},
+			t: t, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(0, 0), jumped: map[int]bool{},
+			seen: map[int]bool{}, has: map[int]bool{}, finished: map[int]error{}, made: map[*entry]int{}, poison: map[int]poison{},
 		}
 		m.o = newOutbound(rules{window: 16, ackTimeout: time.Minute, delay: func(int) time.Duration { return time.Second }})
-		for range 400 {
+		for range 600 {
 			m.act()
 		}
 		m.finish()
@@ -47,37 +63,49 @@ func FuzzOutbound(f *testing.F) {
 
 func (m *model) act() {
 	m.now = m.now.Add(time.Duration(m.r.IntN(300)) * time.Millisecond)
-	switch n := m.r.IntN(20); {
-	case n < 6:
+	switch n := m.r.IntN(200); {
+	case n < 60:
 		m.add()
-	case n < 12:
+	case n < 120:
 		m.send()
-	case n < 18:
-		m.answer(m.r.IntN(6) == 0)
-	case n == 18 && m.o.up:
-		m.complete(m.o.lose(nil))
-		m.wire = nil
+	case n < 180:
+		m.answer()
+	case n < 185:
+		// A broker that changes its mind within a round, or between a message that ends connections and the one that is
+		// tried after it, brings the order to nought, or deceives.
+		i := m.r.IntN(laneCount)
+		if l := &m.o.lanes[i]; i != laneQuestions && l.flying == 0 && l.trial.probe == nil && l.trial.left == 0 && m.o.lanes[laneQuestions].flying == 0 {
+			m.slip[i] = !m.slip[i]
+		}
+	case n < 186 && m.o.up:
+		m.end(loss{how: how(m.r.IntN(2)), cause: errors.New("cut"), at: m.now})
 	case !m.o.up:
 		m.connect(m.r.IntN(2) == 0)
 	}
 }
 
+func (m *model) end(e loss) {
+	m.complete(m.o.lose(e))
+	m.wire = nil
+}
+
 func (m *model) connect(present bool) {
-	m.limit = 1 + m.r.IntN(5)
+	m.limit = 1 + m.r.IntN(20)
 	m.o.connect(limits{receiveMaximum: m.limit}, present)
-	m.o.begin()
+	m.o.begin(m.now)
 	m.present = present
 }
 
 func (m *model) add() {
-	if m.o.waiting() > 20 {
+	if m.o.waiting() > 30 {
 		return
 	}
-	e := &entry{message: event("x"), topic: "t"}
-	if m.r.IntN(3) == 0 {
-		e.message = response("x")
-	}
+	messages := []bridge.Message{event("x"), event("x"), report("x"), response("x"), update("x")}
+	e := &entry{message: messages[m.r.IntN(len(messages))], topic: "t"}
 	e.volatile = m.o.up && m.r.IntN(8) == 0
+	if !e.volatile && m.r.IntN(20) == 0 {
+		m.poison[m.next] = poison(1 + m.r.IntN(3))
+	}
 	m.made[e] = m.next
 	m.next++
 	m.o.add(e)
@@ -98,34 +126,50 @@ func (m *model) send() {
 		if len(m.wire) > m.limit {
 			m.t.Fatalf("%d in flight, Receive Maximum is %d", len(m.wire), m.limit)
 		}
+		n := m.made[s.send]
 		if s.send.dup && !m.present {
 			m.t.Fatal("DUP without a session")
 		}
-		if s.send.dup && !m.seen[m.made[s.send]] {
+		if s.send.dup && !m.seen[n] {
 			m.t.Fatal("DUP on what was never sent")
 		}
-		c := s.send.lane.class
-		if n := m.made[s.send]; !m.seen[n] {
-			m.seen[n] = true
-			m.taken[c] = append(m.taken[c], n)
+		m.seen[n] = true
+		for e := s.send.lane.head; e != s.send; e = e.lane.after(e) {
+			m.jumped[n] = m.jumped[n] || e.killer()
 		}
 	}
 }
 
-// answer acknowledges the oldest in flight.
-func (m *model) answer(refuse bool) {
+// answer does with the oldest in flight what the broker does.
+func (m *model) answer() {
 	if len(m.wire) == 0 {
 		return
 	}
 	e := m.wire[0]
+	n := m.made[e]
 	m.wire = m.wire[1:]
 	code := byte(0)
-	if refuse {
-		code = 0x97
+	switch p := m.poison[n]; {
+	case p == killing:
+		m.end(loss{how: closed, cause: errors.New("EOF"), at: m.now})
+		return
+	case p == accused:
+		m.end(loss{how: accusing, cause: errors.New("DISCONNECT"), code: 0x87, at: m.now})
+		return
+	case p == refusedAlways:
+		code = 0x83
+	case m.slip[laneOfKind(e.message.Address.Route().Kind)]:
+		code = 0x87
 	}
-	done, _ := m.o.acked(e.id, code, m.now)
-	if (done != nil) == refuse {
-		m.t.Fatalf("code %#x completed: %v", code, done != nil)
+	done := m.o.acked(e.id, answer{code: code}, m.now)
+	if done == nil && code == 0 {
+		m.t.Fatalf("message %d is not completed", n)
+	}
+	if code == 0 && !m.has[n] {
+		m.has[n] = true
+		if !m.jumped[n] {
+			m.arrived[e.lane.index] = append(m.arrived[e.lane.index], n)
+		}
 	}
 	if done != nil {
 		m.complete([]completion{*done})
@@ -138,37 +182,78 @@ func (m *model) complete(cs []completion) {
 		if _, again := m.finished[n]; again {
 			m.t.Fatalf("message %d was completed twice", n)
 		}
-		if c.err != nil && !(c.entry.volatile && errors.Is(c.err, bridge.ErrNotConnected)) {
-			m.t.Fatalf("message %d: %v", n, c.err)
+		if c.err != nil && !c.entry.volatile && m.poison[n] == good {
+			m.t.Fatalf("message %d is good: %v", n, c.err)
 		}
 		m.finished[n] = c.err
 	}
 }
 
-// finish lets everything through and checks that nothing is lost, and that first arrivals are in order.
+// inRound reports whether a kind has yet to send what it began.
+func (m *model) inRound() bool {
+	return slices.ContainsFunc(m.o.lanes[:], func(l lane) bool { return l.trial.left > 0 && l.next != nil })
+}
+
+// finish lets everything through but the poison, with a good message of each kind behind, and checks that nothing is lost,
+// and that what arrived first is in order.
 func (m *model) finish() {
-	if !m.o.up {
-		m.connect(true)
-	}
-	for range 1000 {
-		m.now = m.now.Add(2 * time.Second)
+	for len(m.wire) > 0 || m.inRound() {
+		if !m.o.up {
+			m.connect(true)
+		}
+		m.now = m.now.Add(100 * time.Millisecond)
 		m.send()
-		m.answer(false)
+		m.answer()
 	}
-	if n := m.o.waiting(); n != 0 || len(m.finished) != m.next || len(m.o.ids) != 0 || m.o.flight.len != 0 {
-		m.t.Fatalf("%d waiting, %d of %d finished, %d identifiers in use", n, len(m.finished), m.next, len(m.o.ids))
+	m.slip = [laneCount]bool{}
+	for _, last := range []bridge.Message{event("x"), report("x"), response("x"), update("x")} {
+		e := &entry{message: last, topic: "t"}
+		m.made[e] = m.next
+		m.next++
+		m.o.add(e)
 	}
-	for c, order := range m.taken {
-		if !slices.IsSorted(order) {
-			m.t.Fatalf("%v: first arrivals out of order: %v", mapping.Class(c), order)
+	for range 20_000 {
+		if !m.o.up {
+			m.connect(true)
+		}
+		m.now = m.now.Add(100 * time.Millisecond)
+		m.send()
+		m.answer()
+		if m.o.waiting() == 0 {
+			break
 		}
 	}
+	left := 0
+	for i := range m.o.lanes {
+		for e := m.o.lanes[i].head; e != nil; e = m.o.lanes[i].after(e) {
+			if m.poison[m.made[e]] == good {
+				m.t.Errorf("message %d of %s is left, tries %d, next %v, trial %+v", m.made[e], laneNames[i], e.tries, m.o.lanes[i].next == e, m.o.lanes[i].trial)
+			}
+			left++
+		}
+	}
+	if len(m.finished)+left != m.next || m.o.flight.len > left {
+		m.t.Fatalf("%d left, %d of %d finished, %d in flight", left, len(m.finished), m.next, m.o.flight.len)
+	}
+	for i, order := range m.arrived {
+		if !slices.IsSorted(order) {
+			m.t.Fatalf("%s: first arrivals out of order: %v", laneNames[i], order)
+		}
+	}
+}
+
+func report(payload string) bridge.Message {
+	return bridge.Message{Address: mapping.Address{Thing: thing, Channel: mapping.ShadowReport}, Payload: []byte(payload)}
+}
+
+func update(payload string) bridge.Message {
+	return bridge.Message{Address: mapping.Address{Thing: thing, Channel: mapping.JobUpdate, ID: "j"}, Payload: []byte(payload)}
 }
 
 func TestPaceAllowsSmallBursts(t *testing.T) {
 	o := newOutbound(rules{window: 1000, ackTimeout: time.Minute, interval: time.Millisecond})
 	o.connect(limits{receiveMaximum: 1000}, false)
-	o.begin()
+	o.begin(time.Unix(1, 0))
 	for range 100 {
 		o.add(&entry{message: event("x")})
 	}
@@ -198,27 +283,4 @@ func TestIdentifiersWrapAround(t *testing.T) {
 	same(t, "none is left for a SUBSCRIBE", o.reserveLast(), 0)
 	o.release(1<<16 - 2)
 	same(t, "freed", o.reserve(&entry{}), 1<<16-2)
-}
-
-func TestPauses(t *testing.T) {
-	p := pauses{rules: Backoff{Min: 100, Max: 1000, Takeover: 30_000}} // nanoseconds
-	between := func(what string, d, least, most time.Duration) {
-		t.Helper()
-		if d < least || d > most {
-			t.Errorf("%s: %d, want %d to %d", what, d, least, most)
-		}
-	}
-	for _, most := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
-		between("refused", p.refused(), most/2, most)
-	}
-	for _, most := range []time.Duration{100, 100, 100, 200, 400, 800, 1000} {
-		between("lost at once", p.lost(time.Second, false), most/2, most)
-	}
-	between("lost a little later", p.lost(6*time.Second, false), 400, 800)
-	between("lost at once", p.lost(time.Second, false), 500, 1000)
-	between("lost after long", p.lost(time.Minute, false), 50, 100)
-	for _, least := range []time.Duration{30_000, 60_000, 120_000, 240_000, 480_000, 600_000, 600_000} {
-		between("taken over", p.lost(40_000, true), least, least*3/2)
-	}
-	between("long after", p.lost(10_000_000, true), 30_000, 45_000)
 }

@@ -32,16 +32,17 @@ type Probe struct {
 const probeWindow = 64
 
 // OpenProbe connects to one server. The error names the mend where there is one. Nothing is retried.
-func OpenProbe(ctx context.Context, t mapping.Thing, cfg Config, server *url.URL) (*Probe, error) {
+func OpenProbe(ctx context.Context, t mapping.Thing, cfg Config, u *url.URL) (*Probe, error) {
 	cfg.ReceiveMaximum = probeWindow
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Probe{
 		s: NewSession(t, cfg, Hooks{}, slog.New(slog.DiscardHandler)), stop: stop,
 		token: fmt.Sprintf("fleetbridge-doctor-%x", time.Now().UnixNano()), answer: make(chan bridge.Delivery, 1),
 	}
+	p.s.inbox.memory.lift() // probeWindow bounds what comes, and nothing is kept
 	p.s.work.Go(func() { p.read(inner) })
 	var err error
-	if p.l, err = p.s.open(ctx, server); err != nil {
+	if p.l, err = p.s.open(ctx, &attempt{server: server{url: u}, silent: p.s.cfg.ConnectTimeout}); err != nil {
 		stop()
 		p.s.work.Wait()
 		return nil, err
@@ -51,14 +52,18 @@ func OpenProbe(ctx context.Context, t mapping.Thing, cfg Config, server *url.URL
 
 // read takes what comes and keeps it from being acknowledged, but for the probe's own answer.
 func (p *Probe) read(ctx context.Context) {
+	alone := true
 	for ctx.Err() == nil {
 		for _, d := range p.s.Take(ctx) {
 			if !p.asked(d) {
+				alone = false
 				continue
 			}
-			// It leaves in the order of receipt only: behind others it stays, too, and comes down to
-			// everybody after the next start of a Session.
-			d.Settle()
+			// Behind others, which are not settled, it stays, too, and comes down to everybody after the next start
+			// of a Session.
+			if alone {
+				d.Settle()
+			}
 			select {
 			case p.answer <- d:
 			default: // one is enough
@@ -109,9 +114,12 @@ func (p *Probe) Capabilities() Capabilities {
 // Grant is the broker's answer to one filter.
 type Grant struct {
 	Filter string
-	Code   byte   // of the SUBACK: 0 to 2 is the granted QoS, 0x80 and above a refusal
+	Code   byte   // of the SUBACK: 0 to 2 is the granted QoS, else a refusal
 	Reason string // of a refusal, with the mend where there is one
 }
+
+// Refused reports whether the broker granted nothing.
+func (g Grant) Refused() bool { return g.Code > mostGranted }
 
 // Subscribe asks for every filter that the Thing needs, each in a SUBSCRIBE of its own. On a session
 // that has them already it changes nothing. An error means that the connection is lost.
@@ -119,11 +127,9 @@ func (p *Probe) Subscribe(ctx context.Context) ([]Grant, error) {
 	var out []Grant
 	for _, f := range mapping.Filters(p.s.thing, p.s.cfg.Compact) {
 		p.l.weak = false
-		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		missing, err := p.l.subscribe(ctx, []mapping.Filter{f})
-		cancel()
 		if err != nil {
-			return out, p.cause(fmt.Errorf("subscribe %s: %w", f.Topic, err))
+			return out, fmt.Errorf("subscribe %s: %w", f.Topic, p.cause(err))
 		}
 		g := Grant{Filter: f.Topic, Code: 1}
 		switch {
@@ -135,7 +141,7 @@ func (p *Probe) Subscribe(ctx context.Context) ([]Grant, error) {
 		out = append(out, g)
 	}
 	p.s.mu.Lock()
-	p.s.out.begin()
+	p.s.out.begin(time.Now())
 	p.s.mu.Unlock()
 	return out, nil
 }
@@ -171,7 +177,7 @@ func (p *Probe) Question(ctx context.Context) (Answered, error) {
 			return Answered{}, err // some brokers hang up after it
 		}
 		if err != nil {
-			return Answered{}, p.cause(err)
+			return Answered{}, fmt.Errorf("jobs/get: %w", p.cause(err))
 		}
 	case <-ctx.Done():
 		return Answered{}, p.cause(errors.New("the broker did not acknowledge the question in time"))

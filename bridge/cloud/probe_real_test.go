@@ -23,7 +23,7 @@ func TestProbeLeavesARealSessionAsItWas(t *testing.T) {
 	cfg := Config{Servers: []*url.URL{server}, ClientID: "pump-07", SessionExpiry: time.Hour}
 	probe := func(present bool, waiting int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		p, err := OpenProbe(ctx, "pump-07", cfg, server)
 		if err != nil {
@@ -50,7 +50,7 @@ func TestProbeLeavesARealSessionAsItWas(t *testing.T) {
 
 	session := func(take int) (got []string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		subscribed := make(chan struct{}, 1)
 		s := NewSession("pump-07", cfg, Hooks{Ready: func(context.Context, bool) { subscribed <- struct{}{} }}, slog.New(slog.DiscardHandler))

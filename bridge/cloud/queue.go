@@ -1,6 +1,10 @@
 package cloud
 
-import "fleetbridge/bridge"
+import (
+	"time"
+
+	"fleetbridge/bridge"
+)
 
 // entry is one message handed over and not yet acknowledged.
 type entry struct {
@@ -10,13 +14,43 @@ type entry struct {
 	done     func(error)
 
 	lane   *lane
+	turn   uint64 // order of handing over, among all kinds
 	seq    uint64 // order of sending; kept for a resend under the same identifier
 	id     uint16 // packet identifier, 0: none
 	dup    bool   // the broker may have it already
 	flying bool   // sent on this connection, unanswered
+	launch uint64 // number of its last sending, among all
+
+	// What speaks against it.
+	tries     int    // refusals; after the first only those that it met alone or as the first of its kind
+	refused   uint64 // the launch that was refused last
+	refusedAt time.Time
+	witnessed bool // others of its kind were taken between two refusals
+	proven    bool // one that was in flight with it, and sent after it, was taken
+	why       *refusal
+	suspect   bool          // connections may end over it
+	calm      time.Duration // how long one must live before it is sent
+	swallowed int           // connections on which it was not acknowledged, and others were
+	vanishes  bool          // a connection stalled over its size
+	halves    int           // connections that stalled when a part of it had passed
+
+	launched   time.Time // when it was taken for sending
+	passed     bool      // a PINGREQ behind it was answered
+	start, end int64     // bytes written on the connection before and after it; end is 0 while it is being written
 
 	at [2]struct{ prev, next *entry }
 }
+
+// renew makes the payload anew while refusals of its kind are looked into: a merged report may be refused only for what
+// another refused one has brought into it. What is sent again under its identifier is the same message.
+func (e *entry) renew() {
+	if e.message.Again != nil && e.id == 0 && (e.tries > 0 || e.lane.trial.window > 0) {
+		e.message.Payload = e.message.Again()
+	}
+}
+
+// killer reports whether a connection has ended over it while it was alone in flight.
+func (e *entry) killer() bool { return e.tries > 0 && e.why.fatal }
 
 // The two queues that an entry stands in.
 const (

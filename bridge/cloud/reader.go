@@ -17,16 +17,27 @@ type reader struct {
 
 func (b *reader) buffered() int { return b.w - b.r }
 
-func (b *reader) Read(p []byte) (int, error) {
-	if b.r == b.w {
+// fill waits until there is something in the buffer.
+func (b *reader) fill() error {
+	for b.r == b.w {
 		if b.w == len(b.buf) && b.w < readMost { // full the last time: there was more
 			b.buf = make([]byte, max(readLeast, 4*b.w))
 		}
 		n, err := b.from.Read(b.buf)
 		b.r, b.w = 0, max(n, 0)
-		if n <= 0 {
-			return 0, err
+		if n <= 0 && err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// next is the byte that comes next, when there is something in the buffer.
+func (b *reader) next() byte { return b.buf[b.r] }
+
+func (b *reader) Read(p []byte) (int, error) {
+	if err := b.fill(); err != nil {
+		return 0, err
 	}
 	n := copy(p, b.buf[b.r:b.w])
 	b.r += n

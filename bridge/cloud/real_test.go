@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"fleetbridge/bridge/fleetstest"
 )
 
 const mosquitto = "/usr/sbin/mosquitto"
@@ -33,9 +35,7 @@ type realBroker struct {
 
 func startMosquitto(t *testing.T, more string) *realBroker {
 	t.Helper()
-	l := listen(t)
-	b := &realBroker{t: t, address: l.Addr().String(), config: filepath.Join(t.TempDir(), "mosquitto.conf")}
-	_ = l.Close()
+	b := &realBroker{t: t, address: fleetstest.Address(t), config: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	_, port, _ := net.SplitHostPort(b.address)
 	text := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n%s\n", port, more)
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
@@ -52,7 +52,7 @@ func (b *realBroker) start() {
 	if err := b.process.Start(); err != nil {
 		b.t.Fatal(err) // a missing broker is a failure: this test was asked for
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		c, err := net.Dial("tcp", b.address)
 		if err == nil {
 			_ = c.Close()

@@ -2,18 +2,20 @@ package cloud
 
 import (
 	"context"
+	"time"
 
 	"fleetbridge/bridge"
 )
 
 // Send implements bridge.Sink: the message is published, over as many connections as it takes, until
-// the broker has it or refuses it, or it expires. Send blocks only while Window messages of the class are handed over
-// and unacknowledged. done runs on the connection's reader: it must not block.
+// the broker has it or refuses it while it takes others of the kind, or it expires. A kind of which the broker takes
+// nothing stands still, and only that; see State.Standing. Send blocks only while Window messages of the kind are handed
+// over and unacknowledged. done runs on the connection's reader: it must not block.
 func (s *Session) Send(ctx context.Context, m bridge.Message, done func(error)) error {
-	if err := occupy(ctx, s.places[m.Address.Route().Class]); err != nil {
+	e := &entry{message: m, topic: m.Address.Topic(), done: done}
+	if err := occupy(ctx, s.places[laneOf(e)]); err != nil {
 		return err
 	}
-	e := &entry{message: m, topic: m.Address.Topic(), done: done}
 	s.mu.Lock()
 	s.out.add(e)
 	l := s.link
@@ -22,26 +24,31 @@ func (s *Session) Send(ctx context.Context, m bridge.Message, done func(error)) 
 	return nil
 }
 
-// Ask implements bridge.Link: the message goes behind the control messages, ahead of telemetry. When
-// the session is not connected, or the connection is lost before the acknowledgement, done gets
-// bridge.ErrNotConnected and the message is not sent again. Ask blocks only while Window questions are
-// unacknowledged.
+// Ask implements bridge.Link: the message goes behind what waits of commands and jobs, ahead of shadow and events, and
+// for no kind that stands still. When the session is not connected, or the connection is lost before the
+// acknowledgement, done gets bridge.ErrNotConnected and the message is not sent again. What the broker refuses is a
+// *bridge.Rejection at once, and so is for a while a question over which it hung up on several connections in a row. Ask
+// blocks only while Window questions are unacknowledged.
 func (s *Session) Ask(ctx context.Context, m bridge.Message, done func(error)) error {
-	if err := occupy(ctx, s.questions); err != nil {
+	e := &entry{message: m, topic: m.Address.Topic(), done: done, volatile: true}
+	if err := occupy(ctx, s.places[laneOf(e)]); err != nil {
 		return err
 	}
-	e := &entry{message: m, topic: m.Address.Topic(), done: done, volatile: true}
 	s.mu.Lock()
-	up, l := s.out.up, s.link
-	if up {
+	muted := s.out.memory.muted(m.Address.Channel, time.Now())
+	up, l := s.out.up && !s.out.held(), s.link
+	if up && muted == "" {
 		s.out.add(e)
 	}
 	s.mu.Unlock()
-	if !up {
+	switch {
+	case muted != "":
+		s.complete(completion{e, bridge.Rejectf(bridge.CodeRefused, "%s", muted)})
+	case !up:
 		s.complete(completion{e, bridge.ErrNotConnected})
-		return nil
+	default:
+		l.nudge()
 	}
-	l.nudge()
 	return nil
 }
 
@@ -54,11 +61,7 @@ func (s *Session) InFlight() int {
 
 // complete gives the place back and reports. The session's lock is not held.
 func (s *Session) complete(c completion) {
-	if c.entry.volatile {
-		<-s.questions
-	} else {
-		<-s.places[c.entry.message.Address.Route().Class]
-	}
+	<-s.places[laneOf(c.entry)]
 	c.entry.done(c.err)
 }
 

@@ -2,12 +2,11 @@ package cloud
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -23,42 +22,49 @@ type Session struct {
 	cfg   Config
 	hooks Hooks
 	log   *slog.Logger
-	dial  func(context.Context, *url.URL, *tls.Config) (net.Conn, error)
+	// How names and connections are made.
+	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	dial    func(context.Context, dialing) (net.Conn, error)
 
 	inbox *inbox
-	// Places for messages handed over, a pool for each class and one for questions.
-	places    [len(mapping.Classes)]chan struct{}
-	questions chan struct{}
+	// Places for messages handed over, a pool for each lane.
+	places [laneCount]chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	out      *outbound
-	link     *link // the connection that out may send on
-	sessions int   // counts the broker's sessions, from 1
+	link     *link  // the connection that out may send on
+	stands   stands // what of out stands still, as it was last published
+	sessions int    // counts the broker's sessions, from 1
+	path     server // that the last connection led to
 
 	stateMu sync.Mutex // held while the hook runs, so that changes arrive in order
 	valueMu sync.Mutex
 	state   State
 
-	good    int        // the server that worked last
 	readyMu sync.Mutex // held by the Ready hook
 	work    sync.WaitGroup
-	// What was last logged of an outage and of refused filters; only for Run's goroutine.
+	// Only for Run's goroutine: what is known of the servers, and what was last logged.
+	roster  roster
 	told    map[string]bool // reasons why it can't connect, of this outage
 	refused string
+	small   bool      // connections get small segments
+	kept    string    // that the broker keeps the session for less than asked
+	away    time.Time // since when there is no connection; zero: there was none
+	held    []string  // filters that the session holds; nil: not known; only for Run's goroutine
 }
 
 // NewSession prepares a session. Nothing is opened before Run.
 func NewSession(thing mapping.Thing, cfg Config, hooks Hooks, log *slog.Logger) *Session {
 	cfg = cfg.withDefaults()
 	s := &Session{
-		thing: thing, cfg: cfg, hooks: hooks, log: log.With("thing", string(thing)), dial: Dial,
-		inbox: newInbox(int(cfg.ReceiveMaximum)), questions: make(chan struct{}, cfg.Window),
+		thing: thing, cfg: cfg, hooks: hooks, log: log.With("thing", string(thing)), resolve: lookup, dial: dial,
+		inbox: newInbox(cfg.Memory),
 		state: State{Since: time.Now()}, told: map[string]bool{},
 	}
 	for i := range s.places {
 		s.places[i] = make(chan struct{}, cfg.Window)
 	}
-	r := rules{window: cfg.Window, ackTimeout: cfg.AckTimeout, delay: cfg.Backoff.pause}
+	r := rules{window: cfg.Window, ackTimeout: cfg.AckTimeout, delay: cfg.Backoff.pause, qos0: cfg.AllowQoS0}
 	if cfg.MaxPublishRate > 0 {
 		r.interval = time.Duration(float64(time.Second) / cfg.MaxPublishRate)
 	}
@@ -87,7 +93,8 @@ func (s *Session) change(f func(*State)) {
 		after.Since = time.Now()
 	}
 	if after.Connected == before.Connected && after.Subscribed == before.Subscribed && after.SessionPresent == before.SessionPresent &&
-		after.LastError == before.LastError && slices.Equal(after.Refused, before.Refused) {
+		after.LastError == before.LastError && after.Held == before.Held && slices.Equal(after.Refused, before.Refused) &&
+		slices.Equal(after.Standing, before.Standing) {
 		return
 	}
 	s.valueMu.Lock()
@@ -108,7 +115,8 @@ func (s *Session) StopTaking() { s.inbox.close() }
 func (s *Session) Run(ctx context.Context) error {
 	pause := pauses{rules: s.cfg.Backoff}
 	for ctx.Err() == nil {
-		l, err := s.connect(ctx)
+		list := s.servers(ctx)
+		l, err := s.connect(ctx, list)
 		if ctx.Err() != nil {
 			if l != nil {
 				l.leave(false)
@@ -117,45 +125,127 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			s.unreachable(err)
-			sleep(ctx, pause.refused())
+			var answered *serverError
+			sleep(ctx, pause.refused(errors.As(err, &answered)))
 			continue
 		}
-		began := time.Now()
-		err = s.serve(ctx, l)
+		e := s.serve(ctx, l)
 		if ctx.Err() != nil {
 			break
 		}
-		var said *brokerError
-		over := errors.As(err, &said) && said.code == takenOver
-		d := pause.lost(time.Since(began), over)
-		s.dropped(err, over, pause.flaps, d)
+		s.away = e.at
+		if e.still() {
+			s.narrow()
+		}
+		e.another = s.judge(list, l.server, e, pause.barren > 0)
+		d := pause.lost(e)
+		s.dropped(e, pause.flaps, d)
+		s.mu.Lock()
+		s.out.cautious = pause.barren > 1 || e.still() // what is only cut may be any link
+		s.mu.Unlock()
 		sleep(ctx, d)
 	}
 	s.work.Wait()
-	s.change(func(st *State) { st.Connected, st.Subscribed = false, false })
+	s.inbox.memory.close()
+	s.change(func(st *State) { st.Connected, st.Subscribed, st.Held = false, false, "" })
 	return nil
 }
 
-// connect tries every server once.
-func (s *Session) connect(ctx context.Context) (*link, error) {
+// connect tries every server once, in the roster's order.
+func (s *Session) connect(ctx context.Context, list []server) (*link, error) {
+	if len(list) == 0 {
+		return nil, errors.New("mqtt.server: none is configured")
+	}
 	var failed []error
-	for i := range s.cfg.Servers {
-		n := (s.good + i) % len(s.cfg.Servers)
-		u := s.cfg.Servers[n]
-		l, err := s.open(ctx, u)
+	tried := map[server]bool{}
+	fails := func(at server, err error) {
+		if tried[at] {
+			return
+		}
+		tried[at] = true
+		s.roster.fails(list, at, time.Now())
+		failed = append(failed, fmt.Errorf("%s: %w", at, withMend(err, "mqtt.tls")))
+	}
+	pass := s.roster.pass(list, time.Now())
+	for i, at := range pass {
+		if tried[at] {
+			continue
+		}
+		try := &attempt{server: at}
+		try.silent, try.tcp = s.roster.patience(list, at, s.cfg.ConnectTimeout)
+		for _, o := range pass[i+1:] {
+			if o.url == at.url && !tried[o] {
+				try.others = append(try.others, o.addr)
+			}
+		}
+		l, err := s.open(ctx, try)
 		if err == nil {
-			s.good = n
 			return l, nil
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", u.Redacted(), withMend(err, "mqtt.tls")))
-	}
-	if len(failed) == 0 {
-		return nil, errors.New("mqtt.server: none is configured")
+		if late := noHandshake(0); errors.As(err, &late) {
+			s.narrow()
+		}
+		for _, m := range try.missed {
+			fails(server{at.url, m.addr}, m.err)
+		}
+		fails(try.server, err)
 	}
 	return nil, errors.Join(failed...)
+}
+
+// narrow has connections made with small segments from now on: one stalled, and the link may lose large ones. On one that
+// does not, they cost a hundredth.
+func (s *Session) narrow() {
+	if !s.small {
+		s.small = true
+		s.log.Info("a connection stalled; TCP segments are small from now on, as a tunnel may lose large ones", "bytes", segmentLeast)
+	}
+}
+
+// judge keeps a server that worked, and leaves one that did not, or that sends its clients away. It reports whether
+// there is another to try at once.
+func (s *Session) judge(list []server, at server, e ending, again bool) (another bool) {
+	if !e.leaves(again) {
+		s.roster.works(at)
+		return false
+	}
+	another = s.roster.fails(list, at, time.Now())
+	if to := e.reference(); to != "" {
+		s.roster.named(list, to)
+	}
+	if another {
+		s.log.Info("another server of the list is tried", "left", at.String(), "next", s.roster.next.String())
+	}
+	return another
+}
+
+// compare says what the broker grants less of than was asked for, and what it has lost.
+func (s *Session) compare(l *link) {
+	s.mu.Lock()
+	again := l.session > 1
+	s.mu.Unlock()
+	if !l.present && again && !s.away.IsZero() {
+		s.log.Warn("the broker has lost the session: what it had kept for this Thing is gone", "away", time.Since(s.away).Round(time.Second))
+	}
+	kept := s.cfg.SessionExpiry
+	if l.expiry != nil {
+		kept = min(kept, time.Duration(*l.expiry)*time.Second)
+	}
+	text := ""
+	if kept < s.cfg.SessionExpiry {
+		text = fmt.Sprintf("the broker keeps the session for %v, mqtt.session_expiry asks for %v: what comes for a gateway that is away longer is lost",
+			kept, s.cfg.SessionExpiry)
+	}
+	if again := text == s.kept; again || text == "" {
+		s.kept = text
+		return
+	}
+	s.kept = text
+	s.log.Warn("the session is kept for less than asked", "error", text)
+	s.change(func(st *State) { st.LastError = text })
 }
 
 // toldMax bounds what an outage logs: reasons may alternate, as with several addresses.
@@ -172,24 +262,26 @@ func (s *Session) unreachable(err error) {
 }
 
 // dropped tells of a lost connection. The log is told less of a link that flaps.
-func (s *Session) dropped(err error, over bool, flaps int, pause time.Duration) {
-	text := oneLine(err)
+func (s *Session) dropped(e ending, flaps int, pause time.Duration) {
+	text := oneLine(e.cause)
 	clear(s.told)
 	switch {
-	case over:
+	case e.takenOver():
 		text = fmt.Sprintf("another client connected with the client id %q and took the session over: "+
 			"give every Thing one bridge, and no other client its id", s.cfg.ClientID)
 		s.log.Warn("session taken over", "client_id", s.cfg.ClientID, "error", text, "pause", pause.Round(time.Second))
-	case flaps == quickFlaps:
+	case flaps == quickFlaps && e.wordless():
 		s.log.Warn("connection lost again and again; does another client use the client id?",
 			"client_id", s.cfg.ClientID, "error", text)
+	case flaps == quickFlaps:
+		s.log.Warn("connection lost again and again", "error", text, "pause", pause.Round(time.Second))
 	case flaps < quickFlaps:
 		s.log.Warn("connection lost", "error", text)
 	default:
 		s.log.Info("connection lost", "error", text)
 	}
 	s.change(func(st *State) {
-		st.Connected, st.Subscribed, st.LastError = false, false, "connection lost: "+text
+		st.Connected, st.Subscribed, st.Held, st.LastError = false, false, "", "connection lost: "+text
 	})
 }
 

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,19 +15,23 @@ import (
 type ungranted struct {
 	filter mapping.Filter
 	code   byte
+	words  string // the broker's own
 }
 
-// serve uses a connection until it is lost, and returns why, or until ctx ends. The state says connected until its
+// serve uses a connection until it is lost, and returns what became of it, or until ctx ends. The state says connected until its
 // caller has the reason.
-func (s *Session) serve(ctx context.Context, l *link) error {
+func (s *Session) serve(ctx context.Context, l *link) ending {
 	s.change(func(st *State) {
-		st.Connected, st.Subscribed, st.SessionPresent, st.Refused = true, false, l.present, nil
+		st.Connected, st.Subscribed, st.SessionPresent, st.Refused, st.Held = true, false, l.present, nil, ""
 	})
-	s.log.Info("connected", "server", l.server.Redacted(), "session_present", l.present)
+	s.log.Info("connected", "server", l.server.String(), "session_present", l.present)
 	clear(s.told)
+	s.compare(l)
+	s.tidy(ctx, l)
 	missing, err := l.subscribe(ctx, mapping.Filters(s.thing, s.cfg.Compact))
 	switch {
 	case err == nil:
+		s.tidied(ctx, l)
 		s.subscribed(l, missing)
 		s.mind(ctx, l, missing)
 	case ctx.Err() == nil:
@@ -40,17 +43,17 @@ func (s *Session) serve(ctx context.Context, l *link) error {
 	<-l.client.Done()
 	l.down()
 	<-l.written
-	if cause := l.conn.lost(); cause != nil {
-		return cause
-	}
-	return errors.New("the broker sent a packet that is malformed or out of place")
+	return l.ending()
 }
 
 // subscribed lets messages go and calls Ready.
 func (s *Session) subscribed(l *link, missing []ungranted) {
 	s.granted(missing)
-	text := ""
+	text, held := "", ""
 	switch {
+	case l.limits.atMostOnce && !s.cfg.AllowQoS0:
+		held = "the broker's Maximum QoS is 0: it acknowledges nothing, so nothing is sent to it; mqtt.allow_qos_0: true gives the promise up"
+		s.log.Warn("nothing is sent", "error", held)
 	case l.limits.atMostOnce:
 		text = "the broker's Maximum QoS is 0: it acknowledges nothing, so messages count as delivered once written and may be lost"
 	case l.weak:
@@ -58,14 +61,14 @@ func (s *Session) subscribed(l *link, missing []ungranted) {
 	}
 	if text != "" {
 		s.log.Warn("no delivery guarantee", "error", text)
-		s.change(func(st *State) { st.LastError = text })
+	}
+	if text+held != "" {
+		s.change(func(st *State) { st.LastError, st.Held = text+held, held })
 	}
 	s.mu.Lock()
-	if s.link == l {
-		s.out.begin()
-	}
+	l.subscribed = true
 	s.mu.Unlock()
-	l.nudge()
+	l.begin()
 	if s.hooks.Ready == nil {
 		return
 	}
@@ -115,7 +118,11 @@ func (s *Session) mind(ctx context.Context, l *link, missing []ungranted) {
 func (s *Session) granted(missing []ungranted) {
 	var names []string
 	for _, m := range missing {
-		names = append(names, fmt.Sprintf("%s: 0x%02X %s", m.filter.Topic, m.code, s.subackReason(m.code)))
+		name := fmt.Sprintf("%s: 0x%02X %s", m.filter.Topic, m.code, s.subackReason(m.code))
+		if m.words != "" {
+			name += quoted(m.words)
+		}
+		names = append(names, name)
 	}
 	text := strings.Join(names, "; ")
 	if text != s.refused {
@@ -133,16 +140,21 @@ func (s *Session) granted(missing []ungranted) {
 	})
 }
 
+// mostGranted is the last code of a SUBACK that grants something; the others refuse, also those that MQTT does not know.
+const mostGranted = 2
+
 func (s *Session) subackReason(code byte) string {
 	switch {
-	case code == 0x87:
-		return "not authorised: allow the client to subscribe to it"
+	case code < 0x80:
+		return "not granted: MQTT has no such code for a subscription, look at the broker's log"
 	case code == 0x97 && !s.cfg.Compact:
 		return "quota exceeded: set mqtt.subscriptions: compact, which needs 8"
-	case reasons[code] == "":
-		return "refused"
+	case code == 0x97 && s.State().SessionPresent:
+		return "quota exceeded: raise it to 8, or end the session at the broker: it is a kept one, and may hold filters of another program"
+	case code == 0x97:
+		return "quota exceeded: raise it to 8 subscriptions for the client"
 	}
-	return reasons[code]
+	return reason(inSuback, code)
 }
 
 // subscribe asks for the filters, in as few packets as the broker's limits allow, and returns those
@@ -152,7 +164,7 @@ func (l *link) subscribe(ctx context.Context, filters []mapping.Filter) (missing
 	size := 0
 	for _, f := range filters {
 		if !l.wild && strings.ContainsAny(f.Topic, "+#") {
-			missing = append(missing, ungranted{f, 0xA2})
+			missing = append(missing, ungranted{filter: f, code: 0xA2})
 			continue
 		}
 		if n := len(f.Topic) + 3; l.limits.packetSize > 0 && len(batch) > 0 && subscribeHead+size+n > l.limits.packetSize {
@@ -179,12 +191,14 @@ func (l *link) ask(ctx context.Context, filters []mapping.Filter, missing []ungr
 		// Retained messages are hints at best: they come with a new subscription only.
 		p.Subscriptions = append(p.Subscriptions, paho.SubscribeOptions{Topic: f.Topic, QoS: 1, NoLocal: f.NoLocal, RetainHandling: 1})
 	}
+	defer l.asks("SUBACK")()
 	answer, err := l.client.Subscribe(ctx, p)
 	if answer == nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no SUBACK within %v", connectTimeout)
-		}
 		return nil, err
+	}
+	words := ""
+	if answer.Properties != nil {
+		words = answer.Properties.ReasonString
 	}
 	for i, f := range filters {
 		code := byte(0x80)
@@ -192,8 +206,8 @@ func (l *link) ask(ctx context.Context, filters []mapping.Filter, missing []ungr
 			code = answer.Reasons[i]
 		}
 		l.weak = l.weak || code == 0
-		if code >= 0x80 {
-			missing = append(missing, ungranted{f, code})
+		if code > mostGranted {
+			missing = append(missing, ungranted{f, code, words})
 		}
 	}
 	return missing, nil

@@ -8,22 +8,21 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 )
 
 // dialNow dials with the TLS configuration as it is now.
-func (s *Session) dialNow(ctx context.Context, u *url.URL) (net.Conn, error) {
-	var config *tls.Config
+func (s *Session) dialNow(ctx context.Context, d dialing) (net.Conn, error) {
+	u := d.server.url
 	secure := u.Scheme == "mqtts" || u.Scheme == "wss"
 	if s.cfg.TLS != nil && secure {
 		var err error
-		if config, err = s.cfg.TLS(); err != nil {
+		if d.tls, err = s.cfg.TLS(); err != nil {
 			return nil, err
 		}
 	}
-	c, err := s.dial(ctx, u, config)
+	c, err := s.dial(ctx, d)
 	if secure && errors.Is(err, io.EOF) {
 		return nil, errors.New("the broker closed the connection in the TLS handshake: is that its TLS port?")
 	}
@@ -42,6 +41,8 @@ func withMend(err error, section string) error {
 	switch {
 	case errors.As(err, &authority):
 		mend = "set " + section + ".ca_file to the certificate of the authority that signed the server's"
+	case errors.As(err, &name) && name.Certificate != nil && len(name.Certificate.DNSNames)+len(name.Certificate.IPAddresses) == 0:
+		mend = "make the server's certificate anew with a subjectAltName; a Common Name does not count"
 	case errors.As(err, &name):
 		mend = "write a name that the certificate has into the URL, or into " + section + ".server_name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

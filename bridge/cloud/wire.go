@@ -32,6 +32,7 @@ const (
 const (
 	traceParent = "traceparent"
 	traceState  = "tracestate"
+	maxTrace    = 1 << 12 // bytes of a value; the W3C asks for 512
 )
 
 // appendPublish spells the message as an MQTT 5 PUBLISH, never retained.
@@ -78,6 +79,9 @@ func appendDisconnect(b []byte, end bool) []byte {
 	return append(b, disconnectByte, 7, 0, 5, sessionExpiry, 0, 0, 0, 0)
 }
 
+// appendGoodbye spells a DISCONNECT with the reason for which we hang up.
+func appendGoodbye(b []byte, code byte) []byte { return append(b, disconnectByte, 1, code) }
+
 // traceSize is the number of bytes of the trace's user properties.
 func traceSize(t bridge.Trace) int {
 	n := 0
@@ -99,7 +103,7 @@ func appendProperty(b []byte, key, value string) []byte {
 // sendable tells whether a trace value may stand in a packet. A broker closes the connection over a
 // string that is no MQTT string, again at every resend, so such a value is left out.
 func sendable(value string) bool {
-	if value == "" || len(value) > 1<<12 || !utf8.ValidString(value) {
+	if value == "" || len(value) > maxTrace || !utf8.ValidString(value) {
 		return false
 	}
 	for _, r := range value {

@@ -34,7 +34,7 @@ func FuzzPublish(f *testing.F) {
 		same(t, "identifier", p.PacketID, id)
 		same(t, "DUP", p.Duplicate, dup && id != 0)
 		same(t, "QoS", p.QoS == 1, id != 0)
-		got := trace(p.Properties)
+		got := arrivalOf(t, b, 1<<20)
 		want := bridge.Trace{}
 		if sendable(parent) {
 			want.Parent = parent
@@ -42,7 +42,11 @@ func FuzzPublish(f *testing.F) {
 		if sendable(state) {
 			want.State = state
 		}
-		same(t, "trace", got, want)
+		same(t, "trace", got.trace, want)
+		same(t, "topic, as we read it", got.topic, topic[:min(len(topic), maxTopic)])
+		same(t, "payload, as we read it", string(got.payload), payload)
+		same(t, "identifier, as we read it", got.id, id)
+		same(t, "DUP, as we read it", got.dup(), p.Duplicate)
 	})
 }
 

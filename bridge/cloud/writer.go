@@ -40,7 +40,7 @@ func (l *link) write() {
 			out = append(out, pingreqByte, 0)
 		}
 		var wake time.Time
-		picks, wake = l.take(picks[:0])
+		picks, wake = l.take(picks[:0], len(out))
 		for _, p := range picks {
 			out = appendPublish(out, p.entry, p.id, p.dup)
 		}
@@ -48,6 +48,7 @@ func (l *link) write() {
 			if l.conn.send(out) != nil {
 				return
 			}
+			l.left(picks)
 			l.confirm(picks)
 			clear(picks)
 			continue
@@ -66,17 +67,19 @@ func (l *link) write() {
 }
 
 // take collects the messages for one write, and completes those that must not be sent. wake is when
-// more may be due.
-func (l *link) take(picks []pick) (_ []pick, wake time.Time) {
+// more may be due. So many bytes go before them.
+func (l *link) take(picks []pick, ahead int) (_ []pick, wake time.Time) {
 	s := l.s
 	var dropped []completion
 	now := time.Now()
+	before := l.conn.wire.written.Load() + int64(ahead)
 	s.mu.Lock()
 	for size := 0; s.link == l && size < batchBytes && len(picks)+len(dropped) < batchMessages; {
 		next := s.out.advance(now)
 		switch {
 		case next.send != nil:
 			picks = append(picks, pick{next.send, next.send.id, next.send.dup})
+			next.send.start = before + int64(size)
 			size += publishSize(next.send)
 			continue
 		case next.drop.entry != nil:
@@ -96,6 +99,23 @@ func (l *link) take(picks []pick) (_ []pick, wake time.Time) {
 	return picks, wake
 }
 
+// left notes what was written, and when.
+func (l *link) left(picks []pick) {
+	if len(picks) == 0 {
+		return
+	}
+	s, end := l.s, l.conn.wire.written.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != l {
+		return
+	}
+	l.sent = time.Now()
+	for _, p := range picks {
+		p.entry.end = end
+	}
+}
+
 // confirm completes what was written to a broker that acknowledges nothing.
 func (l *link) confirm(picks []pick) {
 	if !l.limits.atMostOnce {
@@ -104,6 +124,9 @@ func (l *link) confirm(picks []pick) {
 	for _, p := range picks {
 		l.s.mu.Lock()
 		ours := l.s.link == l && l.s.out.sent(p.entry)
+		if ours {
+			l.acked++
+		}
 		l.s.mu.Unlock()
 		if ours {
 			l.s.complete(completion{entry: p.entry})

@@ -150,8 +150,8 @@ func (s *stage) metric(ctx context.Context, metric string, labels ...string) (su
 	found := false
 next:
 	for line := range strings.Lines(page) {
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), metric+"{")
-		if !ok {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), metric)
+		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") {
 			continue
 		}
 		for _, l := range labels {

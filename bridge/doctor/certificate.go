@@ -134,6 +134,10 @@ func (d *Doctor) untrusted(t target, config *tls.Config, err error) (detail, men
 		for _, ip := range shown.IPAddresses {
 			names = append(names, ip.String())
 		}
+		if len(names) == 0 {
+			return fmt.Sprintf("the certificate of %s has no subjectAltName", named(shown)),
+				"make it anew with a subjectAltName for " + config.ServerName + "; a Common Name does not count"
+		}
 		return fmt.Sprintf("the certificate is for %s, not for %s", strings.Join(names, ", "), config.ServerName),
 			"connect by one of these names in " + t.key + ", or set " + t.files + ".server_name to it"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:

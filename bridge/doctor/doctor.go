@@ -32,11 +32,12 @@ type Doctor struct {
 	subjects mapping.Subjects
 	tell     func(Finding)
 
-	failed  bool
-	bridge  presence
-	nc      *nats.Conn // nil: not reached
-	ncErr   error
-	reached map[string]bool // targets whose TCP connection worked
+	failed    bool
+	unreached bool // dns, tcp or tls has failed
+	bridge    presence
+	nc        *nats.Conn // nil: not reached
+	ncErr     error
+	reached   map[string]bool // targets whose TCP connection worked
 }
 
 // atOnce is how many Things are looked at beside each other.
@@ -84,6 +85,10 @@ func (d *Doctor) Run(ctx context.Context) (healthy bool) {
 
 func (d *Doctor) add(f Finding) {
 	d.failed = d.failed || f.Status == Fail
+	switch f.Check {
+	case checkDNS, checkTCP, checkTLS:
+		d.unreached = d.unreached || f.Status == Fail
+	}
 	d.tell(f)
 }
 
@@ -131,7 +136,7 @@ func each[S, T any](in []S, f func(S) T) []T {
 func (d *Doctor) storeConfig() local.StoreConfig {
 	n := d.cfg.NATS
 	out := local.StoreConfig{
-		Subjects: d.subjects, Replicas: n.Replicas,
+		Subjects: d.subjects, Replicas: n.Replicas, Embedded: d.embedded(),
 		Up:   int64(n.Up.MaxBytes),
 		Down: local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,11 @@ import (
 	"fleetbridge/bridge/doctor"
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
 )
+
+// patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
+const patience = 30 * time.Second
 
 // clinic is a cloud and a configuration for it.
 type clinic struct {
@@ -46,7 +51,7 @@ func open(t *testing.T, edit ...func(*fleetstest.Options)) *clinic {
 // examine returns every finding, a line each.
 func (c *clinic) examine(o doctor.Options) (lines []string, healthy bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*patience)
 	defer cancel()
 	d, err := doctor.New(c.cfg, o, func(f doctor.Finding) {
 		lines = append(lines, f.String())
@@ -124,7 +129,7 @@ func TestHealthy(t *testing.T) {
 func TestQueuedMessagesSurvive(t *testing.T) {
 	c := open(t)
 	c.cfg.Commands.HandlerWait = 10 * time.Millisecond
-	c.cfg.NATS.Embedded.Listen = freePort(t)
+	c.cfg.NATS.Embedded.Listen = fleetstest.Address(t)
 	runFor(t, c.cfg, func(ctx context.Context) { firstAnswer(ctx, t, c.cfg.NATS.Embedded.Listen) })
 	var ids []string
 	for range 3 {
@@ -139,7 +144,7 @@ func TestQueuedMessagesSurvive(t *testing.T) {
 	}
 	for range 2 {
 		lines, healthy := c.examine(doctor.Options{})
-		has(t, lines, doctor.OK, "session", "kept by the broker, with 3 messages that wait")
+		has(t, lines, doctor.OK, "session", "kept by the broker, with at least 3 messages that wait")
 		has(t, lines, doctor.Skip, "publish", "messages wait")
 		if !healthy {
 			t.Error(strings.Join(lines, "\n"))
@@ -172,14 +177,9 @@ func TestRunningBridge(t *testing.T) {
 func runningBridge(t *testing.T, users []gateway.User) {
 	c := open(t)
 	c.cfg.Local.Users = users
-	c.cfg.HTTP.Listen, c.cfg.NATS.Embedded.Listen = freePort(t), freePort(t)
+	c.cfg.HTTP.Listen, c.cfg.NATS.Embedded.Listen = fleetstest.Address(t), fleetstest.Address(t)
 	runFor(t, c.cfg, func(ctx context.Context) {
-		if err := c.sim.Broker().WaitSubscribed(ctx, "pump-07", "$emqx/commands/things/pump-07/executions/+/request"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.sim.WaitPublish(ctx, func(p fleetstest.Publish) bool { return strings.HasSuffix(p.Topic, "jobs/get") }); err != nil {
-			t.Fatal(err)
-		}
+		c.settled(ctx)
 		lines, healthy := c.examine(doctor.Options{})
 		if !healthy {
 			t.Error(strings.Join(lines, "\n"))
@@ -199,11 +199,75 @@ func runningBridge(t *testing.T, users []gateway.User) {
 	})
 }
 
+// settled waits until the bridge's own word is that it works, which is what the doctor goes by: the broker knows of it
+// earlier.
+func (c *clinic) settled(ctx context.Context) {
+	c.t.Helper()
+	login, err := local.OperatorLogin(c.cfg.NATS.Embedded.StoreDir) // nothing without users
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	url := string(c.cfg.NATS.URL)
+	if url == "" {
+		url = "nats://" + c.cfg.NATS.Embedded.Listen
+	}
+	nc, err := nats.Connect(url, login)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	kv, err := js.KeyValue(ctx, "FLEETS_STATUS")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	w, err := kv.Watch(ctx, "pump-07")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = w.Stop() }()
+	last := ""
+	for !strings.Contains(last, `"subscribed":true`) || !strings.Contains(last, `"shadow":"known"`) {
+		select {
+		case e := <-w.Updates():
+			if e != nil {
+				last = string(e.Value())
+			}
+		case <-ctx.Done():
+			c.t.Fatalf("the bridge's status stayed %s", last)
+		}
+	}
+	for c.cfg.HTTP.Listen != "" && !c.ready(ctx) {
+		select {
+		case <-time.After(20 * time.Millisecond): // a page has to be asked for again
+		case <-ctx.Done():
+			c.t.Fatal("/readyz does not say ready")
+		}
+	}
+}
+
+func (c *clinic) ready(ctx context.Context) bool {
+	c.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.cfg.HTTP.Listen+"/readyz", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
 // What the running bridge can't reach is not asked for through it.
 func TestRunningBridgeWithoutABroker(t *testing.T) {
 	c := open(t)
-	c.cfg.MQTT.Server = []string{"mqtt://" + freePort(t)}
-	c.cfg.NATS.Embedded.Listen = freePort(t)
+	c.cfg.MQTT.Server = []string{"mqtt://" + fleetstest.Address(t)}
+	c.cfg.NATS.Embedded.Listen = fleetstest.Address(t)
 	runFor(t, c.cfg, func(context.Context) {
 		lines, healthy := c.examine(doctor.Options{})
 		if healthy {
@@ -249,9 +313,9 @@ func TestRefusals(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	c := open(t)
-	c.cfg.MQTT.Server = []string{"mqtt://" + freePort(t)}
+	c.cfg.MQTT.Server = []string{"mqtt://" + fleetstest.Address(t)}
 	c.cfg.Fleets.URL = "https://does-not-exist.invalid"
-	lines, healthy := c.examine(doctor.Options{Timeout: 3 * time.Second})
+	lines, healthy := c.examine(doctor.Options{Timeout: 10 * time.Second})
 	if healthy {
 		t.Error("healthy")
 	}
@@ -378,20 +442,9 @@ func firstAnswer(ctx context.Context, t *testing.T, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil {
+	if _, err := c.Next(jetstream.FetchMaxWait(patience)); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort is an address that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // runFor runs a bridge while f does. It may log the warnings that are expected.
@@ -401,7 +454,7 @@ func runFor(t *testing.T, cfg *gateway.Config, f func(ctx context.Context), expe
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)

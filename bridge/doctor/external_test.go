@@ -4,11 +4,11 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"fleetbridge/bridge/doctor"
+	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 )
 
@@ -21,7 +21,7 @@ func startNATS(t *testing.T, jetStream bool) gateway.NATSURL {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("the NATS server did not start")
 	}
 	return gateway.NATSURL(s.ClientURL())
@@ -42,9 +42,7 @@ func TestExternalNATS(t *testing.T) {
 
 	// A bridge that can be seen by its services only.
 	runFor(t, c.cfg, func(ctx context.Context) {
-		if err := c.sim.Broker().WaitSubscribed(ctx, "pump-07", "$emqx/commands/things/pump-07/executions/+/request"); err != nil {
-			t.Fatal(err)
-		}
+		c.settled(ctx)
 		lines, _ := c.examine(doctor.Options{})
 		has(t, lines, doctor.OK, "bridge", "its services answer on nats.url")
 		has(t, lines, doctor.OK, "connect", "skipped: fleetbridge is running")
@@ -61,7 +59,7 @@ func TestExternalNATSThatWillNotDo(t *testing.T) {
 	has(t, lines, doctor.OK, "nats")
 	has(t, lines, doctor.Fail, "jetstream", "is not enabled", "→ start it with -js")
 
-	c.cfg.NATS.URL = gateway.NATSURL("nats://" + freePort(t))
+	c.cfg.NATS.URL = gateway.NATSURL("nats://" + fleetstest.Address(t))
 	lines, _ = c.examine(doctor.Options{})
 	has(t, lines, doctor.Warn, "bridge", "can't tell")
 	has(t, lines, doctor.Skip, "connect", "a second connection would end the first")

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
 )
 
@@ -110,6 +111,9 @@ func (d *Doctor) account(ctx context.Context) {
 	if err != nil {
 		d.add(Finding{Fail, checkJetStream, "", err.Error(), "look at the server's log"})
 		return
+	}
+	if detail, mend := gateway.PayloadShortage(d.nc.MaxPayload(), d.cfg.Limits); detail != "" {
+		d.add(Finding{Warn, checkJetStream, "", detail, mend})
 	}
 	detail := fmt.Sprintf("enabled, %d streams, %s stored", info.Streams, bytes(info.Store))
 	all, most := local.Wanted(d.storeConfig()), info.Limits.MaxStore

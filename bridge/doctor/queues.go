@@ -75,6 +75,9 @@ func (d *Doctor) fills(ctx context.Context) {
 		case full >= nearlyFull && !f.Discards:
 			d.add(Finding{Warn, checkQueues, f.Stream, fmt.Sprintf("%d messages wait, %s of %s (%d %%): soon publishers get errors", f.Messages, bytes(f.Bytes), bytes(uint64(f.MaxBytes)), full),
 				"bring the connection to the broker back, or raise nats.up.max_bytes"})
+		case f.Letters && f.Messages > 0:
+			d.add(Finding{Warn, checkQueues, f.Stream, fmt.Sprintf("%d dead letters: messages that were refused, %s", f.Messages, bytes(f.Bytes)),
+				"fleetbridge dead ls shows them and why"})
 		case f.MaxBytes == 0:
 			d.ok(checkQueues, f.Stream, "%d messages, %s", f.Messages, bytes(f.Bytes))
 		default:

@@ -5,6 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
+
+	"fleetbridge/bridge/local"
+	"fleetbridge/internal/plainfile"
 )
 
 // secrets looks at who may read the files that hold secrets. A group may: that is how services are often
@@ -15,6 +19,12 @@ func (d *Doctor) secrets() {
 		return
 	}
 	files, wrong := d.secretFiles(), 0
+	if d.embedded() {
+		if err := local.CheckStoreDir(d.cfg.NATS.Embedded.StoreDir); err != nil {
+			wrong++
+			d.add(Finding{Fail, checkSecrets, d.cfg.NATS.Embedded.StoreDir, err.Error(), "do so before the next start, which is refused"})
+		}
+	}
 	for _, f := range files {
 		info, err := os.Stat(f.path)
 		switch {
@@ -22,13 +32,19 @@ func (d *Doctor) secrets() {
 		case err != nil:
 			wrong++
 			d.add(Finding{Fail, checkSecrets, f.path, err.Error(), f.key + " names it: make it readable"})
-		case info.Mode().Perm()&0o007 != 0:
+		case plainfile.Others(f.path, info) != 0:
 			wrong++
 			mode := "600"
 			if info.IsDir() {
 				mode = "700"
 			}
 			d.add(Finding{Warn, checkSecrets, f.path, "every user of this machine may use it (mode " + info.Mode().Perm().String() + ")", "chmod " + mode + " " + f.path})
+		}
+	}
+	for _, e := range d.cfg.Exposed {
+		if !slices.ContainsFunc(files, func(f secretFile) bool { return f.path == e.Path }) { // a file of the configuration
+			wrong++
+			d.add(Finding{Warn, checkSecrets, e.Path, e.Detail, e.Mend})
 		}
 	}
 	if wrong == 0 {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
@@ -130,8 +132,9 @@ func (d *Doctor) session(t gateway.Thing) cloud.Config {
 	}
 	return cloud.Config{
 		TLS: files.Client, ClientID: t.ClientID, Username: t.Username, Password: string(t.Password),
-		KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout,
+		KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout, ConnectTimeout: m.ConnectTimeout,
 		Compact: m.Subscriptions == gateway.SubscriptionsCompact, MaxPacket: int(d.cfg.Limits.Payload) + packetHeadroom,
+		MaxPayload: int(d.cfg.Limits.Payload),
 	}
 }
 
@@ -141,32 +144,33 @@ const packetHeadroom = 1 << 20
 func (d *Doctor) connected(v visit) {
 	if v.err != nil {
 		detail := strings.ReplaceAll(v.err.Error(), "\n", "; ")
-		detail, mend := mendOfConnect(detail)
+		detail, mend := d.mendOfConnect(detail)
 		d.add(Finding{Fail, checkConnect, v.thing, detail, mend})
 		return
 	}
 	if v.broken != nil {
-		d.add(Finding{Fail, checkConnect, v.thing, "the connection was lost while it was looked at: " + v.broken.Error(),
-			"give the Thing one bridge, and its client id to no other client"})
+		detail, mend := cloud.SplitMend(v.broken.Error())
+		d.add(Finding{Fail, checkConnect, v.thing, "the connection was lost while it was looked at: " + detail,
+			cmp.Or(mend, "give the Thing one bridge, and its client id to no other client")})
 		return
 	}
 	d.ok(checkConnect, v.thing, "%s takes the login and speaks MQTT 5 (%s)", v.server, brief(v.took))
 }
 
 // mendOfConnect takes the mend out of an error, or adds one.
-func mendOfConnect(text string) (detail, mend string) {
-	for _, known := range []string{"check things[]", "the broker must speak MQTT 5"} {
-		if i := strings.LastIndex(text, ": "+known); i > 0 {
-			return text[:i], text[i+2:]
-		}
+func (d *Doctor) mendOfConnect(text string) (detail, mend string) {
+	if detail, mend = cloud.SplitMend(text); mend != "" {
+		return detail, mend
 	}
 	switch {
-	case strings.Contains(text, "CONNACK"):
+	case strings.Contains(text, "CONNACK"), strings.Contains(text, "DISCONNECT"):
 		return text, "ask the broker's administrator; its log says more"
 	case strings.Contains(text, "certificate"), strings.Contains(text, "tls:"):
 		return text, "check mqtt.tls; a broker may want a client certificate"
+	case d.unreached:
+		return text, "see dns, tcp and tls above"
 	}
-	return text, "see dns, tcp and tls above"
+	return text, "look at the broker's log: dns, tcp and tls are fine"
 }
 
 func (d *Doctor) subscribed(v visit) {
@@ -181,7 +185,7 @@ func (d *Doctor) subscribed(v visit) {
 	for _, g := range v.grants {
 		f := Finding{Check: checkSubscribe, Subject: v.thing, Status: OK, Detail: g.Filter + " granted, QoS 1"}
 		switch {
-		case g.Code >= 0x80:
+		case g.Refused():
 			reason, mend, known := strings.Cut(g.Reason, ": ")
 			if !known {
 				mend = "ask the broker's administrator; its log says more"
@@ -248,8 +252,10 @@ func (d *Doctor) kept(v visit) {
 		f.Status, f.Detail, f.Mend = Warn, "the broker's Maximum QoS is 0: it acknowledges nothing and keeps nothing", "use a broker that has QoS 1"
 	case v.present && v.more:
 		f.Detail = fmt.Sprintf("kept by the broker, with %d messages or more that wait; they stay there", v.waiting)
+	case v.present && v.waiting > 0: // a broker may have brought as many as it may at once
+		f.Detail = fmt.Sprintf("kept by the broker, with at least %d messages that wait; they stay there", v.waiting)
 	case v.present:
-		f.Detail = fmt.Sprintf("kept by the broker, with %d messages that wait; they stay there", v.waiting)
+		f.Detail = "kept by the broker, with no messages that wait"
 	case d.ranBefore():
 		f.Status, f.Detail = Warn, "not kept by the broker, though a bridge has run here: what the cloud sent meanwhile is lost"
 		f.Mend = "check the broker's persistence and its limit of the session expiry; it is normal after mqtt.session_expiry, or before the Thing's first connection"
@@ -286,17 +292,22 @@ func (d *Doctor) ofRunning(ctx context.Context) []visit {
 		case v.status.Connected:
 			d.ok(checkConnect, v.thing, "%s, and says: connected%s", skipped, since(v.status.Since))
 		default:
-			d.add(Finding{Fail, checkConnect, v.thing, skipped + ", and says: not connected" + since(v.status.Since) + ": " + v.status.LastError, "see dns, tcp and tls above"})
+			detail, mend := d.mendOfConnect(v.status.LastError)
+			d.add(Finding{Fail, checkConnect, v.thing, skipped + ", and says: not connected" + since(v.status.Since) + ": " + detail, mend})
 		}
 	}
 	for _, v := range visits {
 		switch {
 		case !v.connected():
 			d.skip(checkSubscribe, v.thing, "needs connect")
+		case v.status.Subscribed && v.status.LastError != "":
+			detail, mend := cloud.SplitMend(v.status.LastError)
+			d.add(Finding{Warn, checkSubscribe, v.thing, skipped + ", and says: every filter is granted, but " + detail, cmp.Or(mend, "look at the log of fleetbridge")})
 		case v.status.Subscribed:
 			d.ok(checkSubscribe, v.thing, "%s, and says: every filter is granted", skipped)
 		default:
-			d.add(Finding{Fail, checkSubscribe, v.thing, skipped + ", and says: " + v.status.LastError, "allow the client to subscribe to it"})
+			detail, mend := cloud.SplitMend(v.status.LastError)
+			d.add(Finding{Fail, checkSubscribe, v.thing, skipped + ", and says: " + detail, cmp.Or(mend, "ask the broker's administrator; its log says more")})
 		}
 	}
 	for _, f := range each(visits, func(v visit) Finding { return d.ask(ctx, v) }) {
@@ -337,7 +348,9 @@ func (d *Doctor) ask(ctx context.Context, v visit) Finding {
 	defer cancel()
 	subject := d.subjects.Print(mapping.SpaceReq, mapping.Address{Thing: mapping.Thing(v.thing), Channel: mapping.JobsGet})
 	began := time.Now()
-	answer, err := d.nc.RequestWithContext(ctx, subject, nil)
+	question := nats.NewMsg(subject)
+	question.Header.Set(local.HeaderTimeout, (d.options.Timeout * 4 / 5).String()) // the bridge says that nobody answers before we stop listening
+	answer, err := d.nc.RequestMsgWithContext(ctx, question)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		f.Status, f.Detail, f.Mend = Fail, "nobody answers on "+subject, "restart fleetbridge"

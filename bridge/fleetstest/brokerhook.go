@@ -1,6 +1,7 @@
 package fleetstest
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 // denial is one thing that clients may not do.
 type denial struct {
 	filter    string
+	text      string // of the payloads that are meant; empty: all
 	subscribe bool
 	code      byte
 }
@@ -24,11 +26,19 @@ type subscribe struct {
 
 // DenyPublish refuses every PUBLISH on a matching topic with the reason code, as 0x87 for "not
 // authorized". QoS 0 messages vanish.
-func (b *Broker) DenyPublish(filter string, code byte) { b.deny(denial{filter, false, code}) }
+func (b *Broker) DenyPublish(filter string, code byte) { b.deny(denial{filter: filter, code: code}) }
+
+// DenyPayload refuses every PUBLISH on a matching topic whose payload contains the text, as a broker does that validates
+// messages.
+func (b *Broker) DenyPayload(filter, text string, code byte) {
+	b.deny(denial{filter: filter, text: text, code: code})
+}
 
 // DenySubscribe refuses exactly this filter with the SUBACK code, as 0x87 or 0x97. Subscriptions
 // that are there already stay.
-func (b *Broker) DenySubscribe(filter string, code byte) { b.deny(denial{filter, true, code}) }
+func (b *Broker) DenySubscribe(filter string, code byte) {
+	b.deny(denial{filter: filter, subscribe: true, code: code})
+}
 
 // AllowAll takes back every denial.
 func (b *Broker) AllowAll() {
@@ -43,11 +53,11 @@ func (b *Broker) deny(d denial) {
 	b.denials = append(b.denials, d)
 }
 
-func (b *Broker) denied(s string, subscribe bool) byte {
+func (b *Broker) denied(s string, payload []byte, subscribe bool) byte {
 	b.Lock()
 	defer b.Unlock()
 	for _, d := range b.denials {
-		if d.subscribe == subscribe && (d.filter == s || !subscribe && topicMatches(d.filter, s)) {
+		if d.subscribe == subscribe && bytes.Contains(payload, []byte(d.text)) && (d.filter == s || !subscribe && topicMatches(d.filter, s)) {
 			return d.code
 		}
 	}
@@ -103,7 +113,7 @@ func (h *brokerHook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) b
 // OnACLCheck is asked for SUBSCRIBE filters and, with write unset too, for deliveries. What may be
 // published is decided in OnPublish, which can choose the code.
 func (h *brokerHook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return write || h.b.denied(topic, true) == 0
+	return write || h.b.denied(topic, nil, true) == 0
 }
 
 // OnSessionEstablish runs before the client takes an older connection's session over. The library
@@ -146,7 +156,7 @@ func (h *brokerHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.P
 func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	codes := make([]byte, len(pk.Filters))
 	for i, f := range pk.Filters {
-		codes[i] = h.b.denied(f.Filter, true)
+		codes[i] = h.b.denied(f.Filter, nil, true)
 	}
 	if slices.Max(append(codes, 0)) > 0 {
 		h.b.Lock()
@@ -192,7 +202,7 @@ func (h *brokerHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Pack
 	}
 	p := Publish{
 		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
-		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, At: time.Now(), Refused: h.b.denied(pk.TopicName, false),
+		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, At: time.Now(), Refused: h.b.denied(pk.TopicName, pk.Payload, false),
 	}
 	for _, u := range pk.Properties.User {
 		p.User = append(p.User, UserProperty{u.Key, u.Val})

@@ -10,7 +10,7 @@ import (
 
 // A cloud with one Thing, and what it wants of it while the device is away.
 func Example() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	sim, err := fleetstest.New(fleetstest.Options{Things: []string{"pump-07"}})
 	if err != nil {

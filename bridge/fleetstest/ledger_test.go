@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"fleetbridge/bridge/fleetstest"
 )
@@ -92,7 +91,7 @@ func TestLedgerSettles(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	settled := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	go func() { settled <- l.Settled(ctx) }()
 	for n := range uint64(299) {

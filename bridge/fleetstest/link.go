@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -20,18 +22,21 @@ type Link struct {
 	monitor
 	cut      bool
 	black    bool
-	delay    time.Duration
-	rate     int // bytes per second and direction, 0: no limit
+	shapes   [2]Shape
+	held     bool // the listener holds little for new connections
 	torn     [2]bool
 	traps    []*trap
 	lines    map[*line]struct{}
 	accepted int
+
+	carried [2]atomic.Int64
 }
 
 // line is one connection through the link.
 type line struct {
 	client, broker net.Conn // broker is nil while the link is a black hole from the start
 	blind          bool     // made in a black hole
+	number         int      // of the link's connections, from 1
 }
 
 func (c *line) reset() {
@@ -133,20 +138,6 @@ func (l *Link) BlackHole(on bool) {
 	l.notify()
 }
 
-// Delay lets every byte arrive so much later, in both directions.
-func (l *Link) Delay(d time.Duration) {
-	l.Lock()
-	defer l.Unlock()
-	l.delay = d
-}
-
-// Throttle limits each direction of each connection to so many bytes a second; 0: no limit.
-func (l *Link) Throttle(bytesPerSecond int) {
-	l.Lock()
-	defer l.Unlock()
-	l.rate = bytesPerSecond
-}
-
 // ResetMidPacket passes only the first half of what there is of the flow's next packet, then resets
 // the connection. New connections are welcome.
 func (l *Link) ResetMidPacket(flow Flow) {
@@ -187,13 +178,17 @@ func (l *Link) serve(client net.Conn) {
 		return
 	}
 	l.accepted++
-	c.blind = l.black
+	c.number, c.blind = l.accepted, l.black
 	l.lines[c] = struct{}{}
 	l.Unlock()
 	if c.blind {
 		return // reset by BlackHole, Cut, Drop or Close
 	}
-	broker, err := net.DialTimeout("tcp", l.target, 5*time.Second)
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	if rate := l.shape(FromBroker).Rate; rate > 0 {
+		dialer.Control = func(_, _ string, c syscall.RawConn) error { receiveBuffer(c, bufferFor(rate)); return nil }
+	}
+	broker, err := dialer.Dial("tcp", l.target)
 	l.Lock()
 	_, wanted := l.lines[c]
 	if err != nil || !wanted {

@@ -61,33 +61,31 @@ func exchange(c net.Conn, s string, within time.Duration) error {
 	return err
 }
 
-const patient = 10 * time.Second
-
 func TestLinkCutAndRestore(t *testing.T) {
 	l := newLink(t, echo(t))
 	c := dial(t, l)
-	if err := exchange(c, "hello", patient); err != nil {
+	if err := exchange(c, "hello", patience); err != nil {
 		t.Fatal(err)
 	}
 	l.Cut()
-	if err := exchange(c, "hello", patient); err == nil || errors.Is(err, errTimeout(err)) {
+	if err := exchange(c, "hello", patience); err == nil || errors.Is(err, errTimeout(err)) {
 		t.Errorf("after Cut: %v", err)
 	}
 	if c, err := net.Dial("tcp", l.Addr()); err == nil {
-		if err := exchange(c, "hello", patient); err == nil || errors.Is(err, errTimeout(err)) {
+		if err := exchange(c, "hello", patience); err == nil || errors.Is(err, errTimeout(err)) {
 			t.Errorf("a new connection after Cut: %v", err)
 		}
 	}
 	l.Restore()
 	c = dial(t, l)
-	if err := exchange(c, "hello", patient); err != nil {
+	if err := exchange(c, "hello", patience); err != nil {
 		t.Errorf("after Restore: %v", err)
 	}
 	l.Drop()
-	if err := exchange(c, "hello", patient); err == nil {
+	if err := exchange(c, "hello", patience); err == nil {
 		t.Error("after Drop the connection still works")
 	}
-	if err := exchange(dial(t, l), "hello", patient); err != nil {
+	if err := exchange(dial(t, l), "hello", patience); err != nil {
 		t.Errorf("a new connection after Drop: %v", err)
 	}
 	if n := l.Accepted(); n != 3 {
@@ -107,7 +105,7 @@ func errTimeout(err error) error {
 func TestLinkBlackHole(t *testing.T) {
 	l := newLink(t, echo(t))
 	old := dial(t, l)
-	if err := exchange(old, "a", patient); err != nil {
+	if err := exchange(old, "a", patience); err != nil {
 		t.Fatal(err)
 	}
 	l.BlackHole(true)
@@ -119,12 +117,12 @@ func TestLinkBlackHole(t *testing.T) {
 		t.Errorf("a new connection in the hole: %v", err)
 	}
 	l.BlackHole(false)
-	_ = old.SetDeadline(time.Now().Add(patient))
+	_ = old.SetDeadline(time.Now().Add(patience))
 	late := make([]byte, 1)
 	if _, err := io.ReadFull(old, late); err != nil || late[0] != 'b' {
 		t.Errorf("after the hole: %q, %v", late, err)
 	}
-	if err := exchange(fresh, "d", patient); err == nil || errors.Is(err, errTimeout(err)) {
+	if err := exchange(fresh, "d", patience); err == nil || errors.Is(err, errTimeout(err)) {
 		t.Errorf("a connection made in the hole: %v", err)
 	}
 }
@@ -134,7 +132,7 @@ func TestLinkDelayAndThrottle(t *testing.T) {
 	c := dial(t, l)
 	l.Delay(40 * time.Millisecond)
 	begin := time.Now()
-	if err := exchange(c, "a", patient); err != nil {
+	if err := exchange(c, "a", patience); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begin); d < 80*time.Millisecond {
@@ -143,11 +141,75 @@ func TestLinkDelayAndThrottle(t *testing.T) {
 	l.Delay(0)
 	l.Throttle(10_000)
 	begin = time.Now()
-	if err := exchange(c, string(bytes.Repeat([]byte("x"), 1000)), patient); err != nil {
+	if err := exchange(c, string(bytes.Repeat([]byte("x"), 1000)), patience); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begin); d < 80*time.Millisecond {
 		t.Errorf("1,000 bytes at 10,000 a second in %v", d)
+	}
+}
+
+// TestLinkShapes: each direction has a shape of its own, and what was sent into it is counted.
+func TestLinkShapes(t *testing.T) {
+	l := newLink(t, echo(t))
+	l.Shape(fleetstest.FromClient, fleetstest.Shape{Rate: 20_000, Delay: 20 * time.Millisecond, Jitter: 30 * time.Millisecond, Seed: 7})
+	c := dial(t, l)
+	text := strings.Repeat("abcdefghij", 300)
+	begin := time.Now()
+	if err := exchange(c, text, patience); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d < 170*time.Millisecond {
+		t.Errorf("3,000 bytes at 20,000 a second and 20 ms in %v", d)
+	}
+	for _, flow := range []fleetstest.Flow{fleetstest.FromClient, fleetstest.FromBroker} {
+		if n := l.Carried(flow); n != 3000 {
+			t.Errorf("%d bytes sent, want 3000", n)
+		}
+	}
+	l.Shape(fleetstest.FromClient, fleetstest.Shape{Rate: 100})
+	if err := exchange(c, text, 100*time.Millisecond); !errors.Is(err, errTimeout(err)) {
+		t.Errorf("3,000 bytes at 100 a second: %v", err)
+	}
+}
+
+// TestLinkSlowIsFelt: who sends into a slow link sees how slow it is.
+func TestLinkSlowIsFelt(t *testing.T) {
+	l := newLink(t, echo(t))
+	l.Throttle(1000)
+	c := dial(t, l)
+	if err := exchange(c, "a", patience); err != nil { // the link is through to the server
+		t.Fatal(err)
+	}
+	_ = c.(*net.TCPConn).SetWriteBuffer(4096)
+	_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := c.Write(make([]byte, 1<<20)); !errors.Is(err, errTimeout(err)) || n > 32<<10 {
+		t.Errorf("%d bytes written, %v", n, err)
+	}
+}
+
+// TestLinkHole: a large packet vanishes with all that comes behind it in its direction; the other one goes on, and
+// so does the next connection.
+func TestLinkHole(t *testing.T) {
+	for _, flow := range []fleetstest.Flow{fleetstest.FromClient, fleetstest.FromBroker} {
+		l := newLink(t, echo(t))
+		l.Shape(flow, fleetstest.Shape{Hole: 200})
+		publish := func(size int) string { // a PUBLISH of so many bytes
+			return string([]byte{0x30, byte((size-3)&0x7F | 0x80), byte((size - 3) >> 7)}) + strings.Repeat("x", size-3)
+		}
+		c := dial(t, l)
+		if err := exchange(c, publish(200)+"\xC0\x00", patience); err != nil {
+			t.Fatalf("what is small enough: %v", err)
+		}
+		if err := exchange(c, publish(201), 50*time.Millisecond); !errors.Is(err, errTimeout(err)) {
+			t.Errorf("what is too large: %v", err)
+		}
+		if err := exchange(c, "\xC0\x00", 50*time.Millisecond); !errors.Is(err, errTimeout(err)) {
+			t.Errorf("what comes behind it: %v", err)
+		}
+		if err := exchange(dial(t, l), "\xC0\x00", patience); err != nil {
+			t.Errorf("the next connection: %v", err)
+		}
 	}
 }
 

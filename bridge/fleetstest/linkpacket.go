@@ -36,7 +36,9 @@ type framer struct {
 	packet Packet // its type
 	length bool   // its remaining length is being read
 	shift  int
-	rest   int // bytes still to come after the length
+	rest   int  // bytes still to come after the length
+	size   int  // of the whole packet, once its length is known, else of what there is of it
+	lost   bool // it has vanished, and nothing behind it arrives
 }
 
 // step consumes the bytes that belong to one packet, or the part of it that is there. first and last
@@ -44,13 +46,16 @@ type framer struct {
 func (f *framer) step(b []byte) (n int, first, last bool) {
 	if !f.within {
 		f.within, f.packet, f.length, f.shift, f.rest = true, Packet(b[0]>>4), true, 0, 0
-		n, first = 1, true
+		n, first, f.size = 1, true, 1
 	}
 	for f.length && n < len(b) {
 		f.rest |= int(b[n]&0x7f) << f.shift
 		f.shift += 7
 		f.length = b[n]&0x80 != 0 && f.shift < 28
 		n++
+		if f.size++; !f.length {
+			f.size += f.rest
+		}
 	}
 	if !f.length {
 		taken := min(f.rest, len(b)-n)

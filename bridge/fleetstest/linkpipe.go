@@ -6,15 +6,6 @@ import (
 	"time"
 )
 
-// chunk is what was read at once.
-type chunk struct {
-	bytes []byte
-	at    time.Time
-}
-
-// chunksUnderWay bounds what a delayed link holds.
-const chunksUnderWay = 256
-
 // pipe passes one direction of a line on until it ends.
 func (l *Link) pipe(c *line, flow Flow) {
 	from, to := c.client, c.broker
@@ -23,23 +14,7 @@ func (l *Link) pipe(c *line, flow Flow) {
 	}
 	chunks := make(chan chunk, chunksUnderWay)
 	stopped := make(chan struct{})
-	go func() {
-		defer close(chunks)
-		for {
-			buffer := make([]byte, 16*1024)
-			n, err := from.Read(buffer)
-			if n > 0 {
-				select {
-				case chunks <- chunk{buffer[:n], time.Now()}:
-				case <-stopped:
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	go l.pipette(c, flow, chunks, stopped).run()
 	defer func() {
 		close(stopped)
 		_ = from.Close() // ends the reader
@@ -51,6 +26,11 @@ func (l *Link) pipe(c *line, flow Flow) {
 		if !l.passChunk(c, flow, &f, ch) {
 			return
 		}
+		if f.lost {
+			break
+		}
+	}
+	for range chunks { // until the sender gives up: nothing of this arrives
 	}
 	if !l.gate(c, time.Time{}) {
 		return
@@ -67,7 +47,7 @@ func (l *Link) passChunk(c *line, flow Flow, f *framer, ch chunk) bool {
 	if flow == FromBroker {
 		to = c.client
 	}
-	if !l.gate(c, ch.at) {
+	if !l.gate(c, ch.due) {
 		return false
 	}
 	if !l.armed(flow) {
@@ -77,9 +57,10 @@ func (l *Link) passChunk(c *line, flow Flow, f *framer, ch chunk) bool {
 		}
 		return l.write(to, ch.bytes)
 	}
+	hole := l.shape(flow).Hole
 	for b := ch.bytes; len(b) > 0; {
 		n, first, last := f.step(b)
-		if !l.gate(c, ch.at) {
+		if !l.gate(c, ch.due) {
 			return false
 		}
 		if first {
@@ -92,6 +73,9 @@ func (l *Link) passChunk(c *line, flow Flow, f *framer, ch chunk) bool {
 				l.Unlock()
 				return false
 			}
+		}
+		if f.lost = hole > 0 && f.size > hole; f.lost {
+			return true
 		}
 		if !l.write(to, b[:n]) {
 			return false
@@ -108,7 +92,7 @@ func (l *Link) passChunk(c *line, flow Flow, f *framer, ch chunk) bool {
 func (l *Link) armed(flow Flow) bool {
 	l.Lock()
 	defer l.Unlock()
-	return l.torn[flow] || slices.ContainsFunc(l.traps, func(t *trap) bool { return t.flow == flow })
+	return l.torn[flow] || l.shapes[flow].Hole > 0 || slices.ContainsFunc(l.traps, func(t *trap) bool { return t.flow == flow })
 }
 
 func (l *Link) tears(flow Flow) bool {
@@ -119,17 +103,15 @@ func (l *Link) tears(flow Flow) bool {
 	return torn
 }
 
-// gate waits while the link is a black hole, then for the delay since at, and reports whether the
-// line is still up.
-func (l *Link) gate(c *line, at time.Time) bool {
+// gate waits while the link is a black hole, then until due, and reports whether the line is still up.
+func (l *Link) gate(c *line, due time.Time) bool {
 	for {
 		l.Lock()
 		_, up := l.lines[c]
 		if !up || !l.black {
-			delay := l.delay
 			l.Unlock()
-			if up && delay > 0 && !at.IsZero() {
-				l.sleep(time.Until(at.Add(delay)))
+			if up && !due.IsZero() {
+				l.sleep(time.Until(due))
 			}
 			return up
 		}
@@ -142,25 +124,9 @@ func (l *Link) gate(c *line, at time.Time) bool {
 	}
 }
 
-// write writes no faster than the throttle allows.
 func (l *Link) write(to net.Conn, b []byte) bool {
-	for len(b) > 0 {
-		l.Lock()
-		rate := l.rate
-		l.Unlock()
-		n := len(b)
-		if rate > 0 {
-			n = min(n, max(1, rate/50))
-		}
-		if _, err := to.Write(b[:n]); err != nil {
-			return false
-		}
-		if rate > 0 {
-			l.sleep(time.Duration(n) * time.Second / time.Duration(rate))
-		}
-		b = b[n:]
-	}
-	return true
+	_, err := to.Write(b)
+	return err == nil
 }
 
 func (l *Link) sleep(d time.Duration) {

@@ -226,7 +226,7 @@ func (m *Mosquitto) Close() error {
 // StartMosquitto starts one that lives until the test ends, and fails the test when it cannot.
 func StartMosquitto(t T, o MosquittoOptions) *Mosquitto {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	m, err := NewMosquitto(ctx, o)
 	if err != nil {

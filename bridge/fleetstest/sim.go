@@ -247,7 +247,7 @@ func Start(t T, o Options) *Sim {
 			t.Errorf("simulator: %v", err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := s.WaitReady(ctx); err != nil {
 		t.Fatalf("simulator: %v", err)
@@ -304,13 +304,13 @@ type PublishOptions struct {
 }
 
 // Publish sends a raw message downwards, past every check and misbehaviour, and returns when the
-// broker has it. With an external broker it waits for at most 10 seconds.
+// broker has it. With an external broker it waits for at most 30 seconds.
 func (s *Sim) Publish(topic string, payload []byte, o PublishOptions) error {
 	p := Publish{Topic: topic, Payload: payload, QoS: 1, Retain: o.Retain, User: o.User}
 	if o.AtMostOnce {
 		p.QoS = 0
 	}
-	ctx, cancel := context.WithTimeout(s.stop, 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.stop, 30*time.Second)
 	defer cancel()
 	if _, err := s.wire.publish(ctx, p); err != nil {
 		return fmt.Errorf("publish to %q: %w", topic, err)

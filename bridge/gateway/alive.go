@@ -33,6 +33,14 @@ func (g *Gateway) Alive(ctx context.Context) error {
 	}
 }
 
+// Stored implements Readiness. A supervisor's watchdog does not ask it: starting again makes no room on a disk.
+func (g *Gateway) Stored() error {
+	if g.server == nil || g.services.Load() == nil || g.stopping.Load() || g.server.Working().Err() == nil {
+		return nil
+	}
+	return errors.New("the store does not work: the disk has refused a write")
+}
+
 func (g *Gateway) alive(ctx context.Context, services *local.Service) error {
 	for _, t := range g.all() {
 		t.session.State()

@@ -13,7 +13,7 @@ import (
 
 // What is stuck inside shows; what is away, or ends as it should, does not.
 func TestAlive(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	subjects, err := mapping.NewSubjects("fleets")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestAlive(t *testing.T) {
 	if g.nc, err = server.Connect("test"); err != nil {
 		t.Fatal(err)
 	}
-	services, err := local.Serve(g.nc, subjects, &bridge.Requests{}, "1.0.0")
+	services, err := local.Serve(g.nc, &bridge.Requests{}, local.ServiceConfig{Subjects: subjects, Version: "1.0.0", Log: g.log})
 	if err != nil {
 		t.Fatal(err)
 	}

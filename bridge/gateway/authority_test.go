@@ -191,7 +191,7 @@ func (f *front) came() []*x509.Certificate {
 // wait returns when so many have come.
 func (f *front) wait(n int) []*x509.Certificate {
 	f.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	for {
 		f.mu.Lock()
 		some, now := f.some, append([]*x509.Certificate{}, f.peers...)

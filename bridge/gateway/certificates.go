@@ -6,10 +6,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // certificateFile is a file of certificates that the configuration names, and the key that does.
@@ -48,11 +49,12 @@ func (c *Config) certificates() []certificateFile {
 // expires tells when the file's certificates do. A chain is worth nothing from the first one on; of
 // several authorities, of which old and new may stand beside each other for a while, the last one counts.
 func (f certificateFile) expires() (time.Time, error) {
-	data, err := os.ReadFile(f.file)
+	file, err := plainfile.Read(f.file, "certificate", maxPEMBytes)
 	if err != nil {
 		return time.Time{}, fileError(f.file, err)
 	}
 	var out time.Time
+	data := file.Data
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {

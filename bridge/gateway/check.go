@@ -77,11 +77,13 @@ func (v *validator) isDir(path, dir string) bool {
 	return false
 }
 
-func (v *validator) readable(path, file string) {
-	f, err := os.Open(file)
+// creds looks at the credentials of nats.url, which the NATS client reads at each connection.
+func (v *validator) creds() {
+	v.watch(v.NATS.CredsFile)
+	_, info, err := readSecret(v.NATS.CredsFile)
 	if err != nil {
-		v.problem(path, "%s", fileError(file, err))
+		v.problem("nats.creds_file", "%s", err)
 		return
 	}
-	f.Close()
+	v.open("nats.creds_file", v.NATS.CredsFile, info)
 }

@@ -8,20 +8,23 @@ import "time"
 // running gateway can't change, a whole section or a key. Load returns it complete: defaults filled in, ${NAME} and _file
 // keys resolved, paths joined to the directory of the file.
 type Config struct {
-	MQTT     MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
-	Fleets   Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
-	Things   []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
-	NATS     NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
-	Local    Local    `yaml:"local" fixed:"yes" doc:"the programs on the gateway"`
-	Shadow   Shadow   `yaml:"shadow" doc:"device shadows"`
-	Requests Requests `yaml:"requests" doc:"questions to the cloud"`
-	Commands Commands `yaml:"commands" doc:"commands from the cloud"`
-	Limits   Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways"`
-	HTTP     HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
-	Log      Log      `yaml:"log" doc:"the log on standard error"`
+	MQTT      MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
+	Fleets    Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
+	Things    []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
+	ThingsDir string   `yaml:"things_dir" unit:"path" doc:"directory of more of them: its files *.yaml, each with things: and local.users: of its own, are read as if they stood here"`
+	NATS      NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
+	Local     Local    `yaml:"local" doc:"the programs on the gateway"`
+	Shadow    Shadow   `yaml:"shadow" doc:"device shadows"`
+	Requests  Requests `yaml:"requests" doc:"questions to the cloud"`
+	Commands  Commands `yaml:"commands" doc:"commands from the cloud"`
+	Limits    Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
+	HTTP      HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
+	Log       Log      `yaml:"log" doc:"the log on standard error"`
 
 	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
 	Warnings []Problem `yaml:"-"`
+	// Exposed are secrets that other users of this machine can read.
+	Exposed []Exposure `yaml:"-"`
 }
 
 // MQTT is how every Thing's session is held.
@@ -33,7 +36,9 @@ type MQTT struct {
 	ReceiveMaximum int           `yaml:"receive_maximum" default:"1024" unit:"messages" doc:"how many unacknowledged messages the broker may send, 1 to 65535"`
 	Subscriptions  string        `yaml:"subscriptions" default:"exact" oneof:"exact compact" doc:"the 13 filters of the protocol page (exact), or 8 wider ones for brokers with a quota (compact)"`
 	MaxPublishRate float64       `yaml:"max_publish_rate" default:"0" unit:"messages/s" doc:"per Thing; 0: no limit"`
-	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"no PUBACK for so long with messages in flight: the connection is made anew"`
+	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"no PUBACK and no byte for so long with messages in flight: the connection is made anew"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"60s" doc:"how long nothing may move on the way from TCP to CONNACK, and to SUBACK; shorter at first while a list or a name has other servers"`
+	AllowQoS0      bool          `yaml:"allow_qos_0" default:"false" doc:"send also to a broker with Maximum QoS 0, which acknowledges nothing: what is written counts as delivered and may be lost; otherwise nothing is sent to it and the Thing is not ready"`
 }
 
 // TLS names the files of a TLS client.
@@ -87,6 +92,7 @@ type Thing struct {
 	PasswordFile string  `yaml:"password_file" unit:"path" doc:"file that holds the password"`
 	TLS          KeyPair `yaml:"tls" doc:"client certificate of this Thing"`
 	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
+	ThingType    string  `yaml:"thing_type" unit:"path" doc:"file with its Fleets Thing Type, as JSON: what its reports, events, command params and results must look like. With schema_dir both hold"`
 }
 
 // NATS is the server that programs connect to.
@@ -104,7 +110,7 @@ type NATS struct {
 // Embedded is the NATS server in the gateway's own process.
 type Embedded struct {
 	Listen   string    `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
-	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored"`
+	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored, and where fleetbridge tail finds the bridge; with url only the latter"`
 	TLS      ListenTLS `yaml:"tls" doc:"of the listener"`
 	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are forced to disk: before they are acknowledged (always), or once in an interval, whose messages a power cut may lose"`
 }
@@ -123,7 +129,8 @@ type Down struct {
 
 // Local lists the programs that may connect to the embedded server.
 type Local struct {
-	Users []User `yaml:"users" doc:"logins of programs; without any everybody on this machine may connect; with nats.url, fleetbridge acl prints them as accounts of that server"`
+	Users []User   `yaml:"users" doc:"logins of programs, which come and go by reload, but for the first and the last; without any everybody on this machine may connect; with nats.url, fleetbridge acl prints them as accounts of that server"`
+	Bus   []string `yaml:"bus" else:"none" unit:"list" doc:"subjects that all users may use among themselves, such as app.>: they begin with a name that is not nats.prefix and not NATS's own, and may end with >; changed by reload, which ends the users' connections; without users any subject is open"`
 }
 
 // User is the login of a program and what it may do.
@@ -154,10 +161,11 @@ type Commands struct {
 	ClockSkew   time.Duration `yaml:"clock_skew" default:"5s" doc:"how far this clock may be ahead of the cloud's"`
 }
 
-// Limits bounds payloads, both ways.
+// Limits bounds payloads, both ways, and memory.
 type Limits struct {
-	Payload Size `yaml:"payload" default:"128KiB" doc:"largest payload, at most 8MiB"`
-	Depth   int  `yaml:"depth" default:"64" unit:"levels" doc:"deepest nesting of JSON, 1 to 1000"`
+	Payload Size   `yaml:"payload" default:"128KiB" doc:"largest payload, at most 8MiB"`
+	Depth   int    `yaml:"depth" default:"64" unit:"levels" doc:"deepest nesting of JSON, 1 to 1000"`
+	Memory  Memory `yaml:"memory" default:"auto" unit:"auto or size" doc:"what the bridge may take, 64MiB or more; auto: a quarter of the machine or its container, 64MiB to 256MiB. An eighth of it may wait between the brokers and the store; beyond that the brokers are not read. A size is also the memory limit of Go's runtime, as nine tenths of a container are with auto, unless GOMEMLIMIT is set"`
 }
 
 // HTTP is the listener of /healthz, /readyz and /metrics.

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 var update = flag.Bool("update", false, "write the golden files and the generated documents")
@@ -130,14 +130,14 @@ func TestDefaults(t *testing.T) {
 	inTestdata(t)
 	want := &Config{
 		MQTT: MQTT{Server: []string{"mqtt://127.0.0.1:1883"}, KeepAlive: 30 * time.Second, SessionExpiry: 168 * time.Hour,
-			ReceiveMaximum: 1024, Subscriptions: "exact", AckTimeout: 30 * time.Second},
+			ReceiveMaximum: 1024, Subscriptions: "exact", AckTimeout: 30 * time.Second, ConnectTimeout: 60 * time.Second},
 		Things: []Thing{{Name: "pump-07", ClientID: "pump-07"}},
 		NATS: NATS{Prefix: "fleets", Replicas: 1,
 			Embedded: Embedded{Listen: "127.0.0.1:4222", StoreDir: "good/fleetbridge-data", Sync: Sync{Always: true}},
 			Up:       Up{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour}, Down: Down{MaxBytes: 256 << 20, MaxAge: 24 * time.Hour}},
 		Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
 		Commands: Commands{"reject", 5 * time.Second, time.Minute, 5 * time.Second},
-		Limits:   Limits{128 << 10, 64}, HTTP: HTTP{"127.0.0.1:9321"}, Log: Log{"info", "text"},
+		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"}, Log: Log{"info", "text"},
 	}
 	for _, file := range []string{"good/minimal.yaml", "good/nulls.yaml"} {
 		if got := load(t, file); !reflect.DeepEqual(got, want) {
@@ -153,7 +153,7 @@ func TestFull(t *testing.T) {
 		MQTT: MQTT{Server: []string{"mqtts://broker.example.com:8883", "wss://broker.example.com:8084/mqtt"},
 			TLS:       TLS{"files/cert.pem", "files/cert.pem", "files/cert.key", "broker"},
 			KeepAlive: 20 * time.Second, SessionExpiry: 24 * time.Hour, ReceiveMaximum: 10, Subscriptions: "compact",
-			MaxPublishRate: 2.5, AckTimeout: 10 * time.Second},
+			MaxPublishRate: 2.5, AckTimeout: 10 * time.Second, ConnectTimeout: 90 * time.Second, AllowQoS0: true},
 		Fleets: Fleets{URL: "https://fleets.example.com:8443", APIKey: "hunter2-key", APISecret: "hunter2-file", APISecretFile: "files/password"},
 		Things: []Thing{
 			{Name: "thermostat-001", ClientID: "0017", Username: "thermostat", Password: "crlf-secret", PasswordFile: "files/crlf", SchemaDir: "files/schemas"},
@@ -162,20 +162,21 @@ func TestFull(t *testing.T) {
 		NATS: NATS{Prefix: "site.fleets", Replicas: 1,
 			Embedded: Embedded{Listen: "0.0.0.0:0", StoreDir: "good/data", Sync: Sync{Interval: time.Second}},
 			Up:       Up{MaxBytes: 64 << 20}, Down: Down{MaxBytes: 1 << 20, MaxAge: time.Hour}},
-		Local: Local{[]User{
+		Local: Local{Bus: []string{"app.>", "site"}, Users: []User{
 			{Name: "hvac", Password: "hunter2-file", PasswordFile: "files/password", Things: []string{"thermostat-001"}, Allow: []string{"report", "read"}},
 			{Name: "everything", NKey: "UCQJOGUITCR7XVLIWOTIQ2WKFHGFJ7DFKCBITRTM3VYLKAEMXQGDE2MY", Things: []string{"thermostat-001", "pump 7"},
 				Allow: []string{"report", "events", "commands", "jobs", "read"}},
 		}},
 		Shadow: Shadow{"as_sent"}, Requests: Requests{5 * time.Second}, Commands: Commands{"wait", 0, 30 * time.Second, 0},
-		Limits: Limits{64 << 10, 10}, Log: Log{"debug", "json"},
+		Limits: Limits{Payload: 64 << 10, Depth: 10, Memory: Memory{512 << 20}}, Log: Log{"debug", "json"},
 		Warnings: c.Warnings,
+		Exposed:  c.Exposed, // as the checkout has the files' modes
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%s\nwant\n%s", dump(c), dump(want))
 	}
 	if got := texts(c.Warnings); !slices.Equal(got, []string{
-		`good/full.yaml:20:11: things[1].name: "pump 7" has characters or a length beyond a-z A-Z 0-9 : _ - and 128, which other tools may refuse`}) {
+		`good/full.yaml:22:11: things[1].name: "pump 7" has characters or a length beyond a-z A-Z 0-9 : _ - and 128, which other tools may refuse`}) {
 		t.Errorf("warnings %q", got)
 	}
 	client, err := c.MQTT.TLS.Client()
@@ -200,7 +201,7 @@ func TestExternal(t *testing.T) {
 	for _, w := range c.Warnings {
 		paths = append(paths, w.Path)
 	}
-	if !slices.Equal(paths, []string{"mqtt.tls", "fleets.url", "things[0].name", "nats.embedded"}) {
+	if !slices.Equal(paths, []string{"mqtt.tls", "fleets.url", "things[0].name", "nats.embedded.sync"}) {
 		t.Errorf("warnings %q", texts(c.Warnings))
 	}
 }
@@ -301,8 +302,9 @@ func TestOddBytes(t *testing.T) {
 		{"comments only", "# nothing\n", "f: mqtt.server: is missing"},
 		{"invalid UTF-8", fine + "# \xff", "f: is not valid UTF-8"},
 		{"large", strings.Repeat("#", 1<<20+1), "f: has more than 1MiB"},
-		{"deep", strings.Repeat("[", 1<<17), "f: has too many brackets"},
-		{"anchors in a ring", "mqtt: &a *a", "f:1:"},
+		{"deep", strings.Repeat("[", 1<<17), "f:1: is not YAML: exceeded max depth"},
+		{"anchors in a ring", "mqtt: &a *a", "f:1: is not YAML"},
+		{"anchor within itself", "mqtt: &a {tls: *a}", "f: things: is missing"},
 		{"alias of a list within itself", "things: &a [*a]", "f: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

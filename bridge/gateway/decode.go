@@ -5,34 +5,33 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v3"
 )
 
-// decoder writes a YAML tree into a Config. It follows the declared types, so the depth of its
+// decoder writes a YAML tree into a struct. It follows the declared types, so the depth of its
 // recursion is theirs, whatever the file nests or aliases.
 type decoder struct {
 	*report
-	env     func(string) (string, bool)
-	anchors map[string]ast.Node
+	env    func(string) (string, bool)
+	known  map[reflect.Type][]key
+	values int  // decoded so far
+	many   bool // too many, and noted
 }
 
-// document decodes the root of the file.
-func (d *decoder) document(root ast.Node, c *Config) {
-	if root != nil {
-		d.value(root, reflect.ValueOf(c).Elem(), key{}, "")
-	}
-}
+// maxValues bounds what aliases of aliases can make of a file: a file without them has fewer values than bytes.
+const maxValues = maxFileBytes
 
 // value decodes one node by the type of its destination. A null leaves the default.
-func (d *decoder) value(n ast.Node, v reflect.Value, k key, path string) {
+func (d *decoder) value(n *yaml.Node, v reflect.Value, k key, path string) {
+	if d.values++; d.values > maxValues {
+		d.tooMany()
+		return
+	}
 	n = d.resolve(n, path)
 	switch {
-	case n == nil || n.Type() == ast.NullType:
+	case n == nil || isNull(n):
 	case section(v.Type()):
 		d.section(n, v, path)
 	case v.Kind() == reflect.Slice:
@@ -42,24 +41,34 @@ func (d *decoder) value(n ast.Node, v reflect.Value, k key, path string) {
 	}
 }
 
-// resolve follows anchors and aliases to the node that holds the value; nil after a problem.
-func (d *decoder) resolve(n ast.Node, path string) ast.Node {
+// keys is the function keys, once for each type.
+func (d *decoder) keys(t reflect.Type) []key {
+	if d.known[t] == nil {
+		d.known[t] = keys(t)
+	}
+	return d.known[t]
+}
+
+func (d *decoder) tooMany() {
+	if !d.many {
+		d.many = true
+		d.problem("", "its aliases make more than %d values, write less", maxValues)
+	}
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// resolve follows aliases to the node that holds the value; nil after a problem. What is quoted in the file is
+// not quoted here: it may be a password.
+func (d *decoder) resolve(n *yaml.Node, path string) *yaml.Node {
 	const hops = 16 // an alias of an alias is odd, a ring of them is endless
 	for range hops {
-		switch x := n.(type) {
-		case *ast.AnchorNode:
-			d.anchors[text(x.Name)] = x.Value
-			n = x.Value
-		case *ast.AliasNode:
-			target, ok := d.anchors[text(x.Value)]
-			if !ok {
-				d.problem(path, "there is no &%s before it", text(x.Value))
-				return nil
-			}
-			n = target
-		case *ast.TagNode:
-			d.problem(path, "the tag %s has no meaning here, remove it", text(x))
+		switch {
+		case n.Style&yaml.TaggedStyle != 0:
+			d.problem(path, "a tag has no meaning here; remove it, or quote text that begins with !")
 			return nil
+		case n.Kind == yaml.AliasNode:
+			n = n.Alias
 		default:
 			return n
 		}
@@ -68,54 +77,54 @@ func (d *decoder) resolve(n ast.Node, path string) ast.Node {
 	return nil
 }
 
-func text(n ast.Node) string {
-	if n == nil || n.GetToken() == nil {
-		return ""
-	}
-	return n.GetToken().Value
-}
-
-func (d *decoder) section(n ast.Node, v reflect.Value, path string) {
-	m, ok := n.(ast.MapNode)
-	if !ok {
+func (d *decoder) section(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
 		d.problem(path, "must be a mapping with the keys %s", strings.Join(names(keys(v.Type())), ", "))
 		return
 	}
-	known, seen := keys(v.Type()), map[string]int{}
-	for it := m.MapRange(); it.Next(); {
-		tk := it.Key().GetToken()
-		name, at := tk.Value, where(tk)
-		if _, merge := it.Key().(*ast.MergeKeyNode); merge {
+	known, seen := d.keys(v.Type()), map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, at := n.Content[i].Value, where(n.Content[i])
+		if n.Content[i].ShortTag() == "!!merge" {
 			d.stray(join(path, "<<"), at, "merge keys are not read, write the keys out")
 			continue
 		}
-		i := slices.IndexFunc(known, func(k key) bool { return k.name == name })
-		if i < 0 {
-			d.stray(join(path, plainKey(name)), at, unknownKey(name, path, known))
+		k := slices.IndexFunc(known, func(k key) bool { return k.name == name })
+		if k < 0 && d.full() { // to look for what it was meant to be takes long
+			d.stray(path, at, "")
+			continue
+		}
+		if k < 0 {
+			d.stray(join(path, plainKey(name, known)), at, d.unknownKey(name, path, known))
 			continue
 		}
 		here := join(path, name)
 		if line, twice := seen[name]; twice {
-			d.problems = append(d.problems, Problem{d.file, at.line, at.column, here, fmt.Sprintf("stands in line %d already, remove one", line)})
+			d.stray(here, at, fmt.Sprintf("stands in line %d already, remove one", line))
 			continue
 		}
 		seen[name] = at.line
 		d.place(here, at)
-		d.value(it.Value(), v.Field(known[i].index), known[i], here)
+		d.value(n.Content[i+1], v.Field(known[k].index), known[k], here)
 	}
 }
 
 // stray reports a key that is not declared, at its own place.
 func (d *decoder) stray(path string, at position, message string) {
-	d.problems = append(d.problems, Problem{d.file, at.line, at.column, path, message})
+	at.file = d.fileOf(path)
+	d.add(path, at, message)
 }
 
-func unknownKey(name, path string, known []key) string {
+func (d *decoder) unknownKey(name, path string, known []key) string {
 	if near := Closest(name, names(known)); near != "" {
 		return "is no known key, did you mean " + near + "?"
 	}
-	for _, elsewhere := range whereIs(name) {
-		return "is no known key here, write " + elsewhere
+	if elsewhere := whereIs(name); len(elsewhere) > 0 {
+		text := "is no known key here, write " + elsewhere[0]
+		if d.fileOf(path) != d.file {
+			text += " in " + d.file
+		}
+		return text
 	}
 	return "is no known key, known are " + strings.Join(names(known), ", ")
 }
@@ -128,24 +137,22 @@ func names(ks []key) []string {
 	return out
 }
 
-var plainKeyForm = regexp.MustCompile(`^[A-Za-z0-9_<-]{1,64}$`)
+var plainKeyForm = regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
 
-// plainKey spells any text as a part of a path.
-func plainKey(name string) string {
-	if plainKeyForm.MatchString(name) {
+// plainKey spells an unknown key as a part of a path. One that does not look like a key, nor like a known
+// one, is not printed: it may be a password in the wrong place.
+func plainKey(name string, known []key) string {
+	if len(name) <= 24 && plainKeyForm.MatchString(name) || Closest(name, names(known)) != "" || len(whereIs(name)) > 0 {
 		return name
 	}
-	if len(name) > 64 {
-		name = name[:64]
-	}
-	return strconv.Quote(name)
+	return "…"
 }
 
 // list decodes a sequence; where a list of words is wanted, a single one will do.
-func (d *decoder) list(n ast.Node, v reflect.Value, k key, path string) {
-	seq, ok := n.(*ast.SequenceNode)
+func (d *decoder) list(n *yaml.Node, v reflect.Value, k key, path string) {
+	ok := n.Kind == yaml.SequenceNode
 	inner := section(v.Type().Elem())
-	if !ok && (inner || !isScalar(n)) {
+	if !ok && (inner || n.Kind != yaml.ScalarNode) {
 		want := "text"
 		if inner {
 			want = "mappings with the keys " + strings.Join(names(keys(v.Type().Elem())), ", ")
@@ -153,9 +160,14 @@ func (d *decoder) list(n ast.Node, v reflect.Value, k key, path string) {
 		d.problem(path, "must be a list of %s", want)
 		return
 	}
-	items := []ast.Node{n}
+	items := []*yaml.Node{n}
 	if ok {
-		items = seq.Values
+		items = n.Content
+	}
+	if d.values+len(items) > maxValues {
+		d.values = maxValues
+		items = nil
+		d.tooMany()
 	}
 	out := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
@@ -166,53 +178,21 @@ func (d *decoder) list(n ast.Node, v reflect.Value, k key, path string) {
 		}
 		if inner {
 			preset(out.Index(i))
-		} else {
-			item = rejoin(item)
 		}
 		d.value(item, out.Index(i), key{oneOf: k.oneOf}, at)
 	}
 	v.Set(out)
 }
 
-// rejoin undoes a slip of the parser: in a list within braces, {server: [mqtt://a:1883]}, it takes the
-// plain text a:1883 for the key a, although YAML wants a space after the colon of a key.
-func rejoin(item ast.Node) ast.Node {
-	m, ok := item.(*ast.MappingNode)
-	if !ok || m.IsFlowStyle || len(m.Values) != 1 || !isScalar(m.Values[0].Value) {
-		return item
-	}
-	k, v := m.Values[0].Key.GetToken(), m.Values[0].Value.GetToken()
-	quoted := k.Type == token.SingleQuoteType || k.Type == token.DoubleQuoteType
-	if quoted || k.Position.Line != v.Position.Line || k.Position.Column+utf8.RuneCountInString(k.Value)+1 != v.Position.Column {
-		return item
-	}
-	whole := *k
-	whole.Value += ":" + strings.TrimSpace(v.Origin)
-	return ast.String(&whole)
-}
-
-func isScalar(n ast.Node) bool {
-	switch n.(type) {
-	case ast.ScalarNode:
-		return true
-	}
-	return false
-}
-
 // scalar decodes text, a number or a word. Numbers keep the spelling of the file, so a client id of
 // 0017 is that.
-func (d *decoder) scalar(n ast.Node, v reflect.Value, k key, path string) {
-	if !isScalar(n) {
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, k key, path string) {
+	if n.Kind != yaml.ScalarNode {
 		d.problem(path, "must be a single value, not a list or a mapping")
 		return
 	}
-	value := text(n)
-	at := where(n.GetToken())
-	if lit, ok := n.(*ast.LiteralNode); ok {
-		value = lit.Value.Value
-	}
-	d.place(path, at)
-	value, ok := d.expand(value, v.Type() == secretType, path)
+	d.place(path, where(n))
+	value, ok := d.expand(n.Value, v.Type() == secretType, path)
 	if !ok {
 		return
 	}
@@ -220,12 +200,29 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, k key, path string) {
 		d.problem(path, "%s", err)
 		return
 	}
+	if value == n.Value {
+		d.plain(v, path)
+	}
 	if len(k.oneOf) > 0 && !slices.Contains(k.oneOf, value) {
 		hint := ""
 		if near := Closest(value, k.oneOf); near != "" {
 			hint = ", did you mean " + near + "?"
 		}
 		d.problem(path, "%q is not one of %s%s", value, strings.Join(k.oneOf, ", "), hint)
+	}
+}
+
+// plain takes note of a secret that stands in the file as it is.
+func (d *decoder) plain(v reflect.Value, path string) {
+	switch v := v.Interface().(type) {
+	case Secret:
+		if v != "" {
+			d.secrets = append(d.secrets, path)
+		}
+	case NATSURL:
+		if v.String() != string(v) { // with a login
+			d.secrets = append(d.secrets, path)
+		}
 	}
 }
 
@@ -257,19 +254,12 @@ func (d *decoder) expand(value string, secret bool, path string) (string, bool) 
 	return "", false
 }
 
-func where(t *token.Token) position {
-	if t == nil || t.Position == nil {
-		return position{}
-	}
-	return position{t.Position.Line, t.Position.Column}
-}
+func where(n *yaml.Node) position { return position{line: n.Line, column: n.Column} }
 
 // start is where a list item begins: at the first key of a mapping.
-func start(n ast.Node) position {
-	if m, ok := n.(ast.MapNode); ok {
-		if it := m.MapRange(); it.Next() {
-			return where(it.Key().GetToken())
-		}
+func start(n *yaml.Node) position {
+	if n.Kind == yaml.MappingNode && len(n.Content) > 0 {
+		return where(n.Content[0])
 	}
-	return where(n.GetToken())
+	return where(n)
 }

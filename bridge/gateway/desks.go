@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
@@ -23,9 +22,13 @@ type desk struct {
 	closed bool
 }
 
-// open has these Things answer, and nobody else.
-func (d *desks) open(ts []*thing, timeout time.Duration) {
-	requests := &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: timeout}
+// openDesks has these Things answer, and nobody else.
+func (g *Gateway) openDesks(ts []*thing) {
+	g.desks.open(ts, &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: g.cfg.Requests.Timeout, Watch: &g.watch.Watch, Log: g.log})
+}
+
+// open fills in the Things.
+func (d *desks) open(ts []*thing, requests *bridge.Requests) {
 	work := map[mapping.Thing]*desk{}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -74,26 +74,46 @@ func (c *Config) OperatorDial() (local.DialConfig, error) {
 // dialPause is how long to wait for a NATS server that is not there yet.
 const dialPause = time.Second
 
-// dial connects to the external server, and waits for it when it is away: it is often started together
-// with the bridge. Any other failure is final, and so is the end of ctx.
-func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
+// dial connects to the external server, and waits for it when it is away.
+func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (nc *nats.Conn, err error) {
 	g.awaits("not connected to NATS yet")
-	for first := true; ; first = false {
-		nc, err := dialNow(ctx, c)
+	err = g.await(ctx, func() (err error) {
+		nc, err = dialNow(ctx, c)
+		return err
+	})
+	return nc, err
+}
+
+// await tries until the external server is there and does what it is asked: it is often started together with the
+// bridge, and a cluster has no leaders at first. Any other failure is final, and so is the end of ctx. Meanwhile
+// /readyz says what is awaited. With the embedded server it tries once.
+func (g *Gateway) await(ctx context.Context, try func() error) error {
+	for {
+		err := try()
 		if err == nil {
-			g.awaits("starting")
-			return nc, nil
+			if g.server == nil {
+				g.awaits(errStarting.Error())
+			}
+			return nil
 		}
-		if ctx.Err() != nil || !away(err) {
-			return nil, err
+		if ctx.Err() != nil && g.server == nil {
+			return ctx.Err()
 		}
-		g.awaits(withCause("not connected to NATS", err.Error()))
-		if first {
+		if g.server != nil || !away(err) {
+			return err
+		}
+		what := "not connected to NATS"
+		if g.nc != nil && g.nc.IsConnected() {
+			what = "NATS is not ready"
+		}
+		g.awaits(withCause(what, err.Error()))
+		if !g.patient { // said once for a start
 			g.log.Warn("waiting for the NATS server", "error", err)
+			g.patient = true
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(dialPause):
 		}
 	}
@@ -124,10 +144,10 @@ func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
 	}
 }
 
-// away tells the errors of a server that is not there yet, also behind a proxy that takes its connections: that one
-// hangs up, or is silent. A name that nobody knows is a mistake in the configuration.
+// away reports whether an error is that of a server that is not there yet, or not ready, also behind a proxy that takes
+// its connections: that one hangs up, or is silent. A name that nobody knows is a mistake in the configuration.
 func away(err error) bool {
-	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) {
+	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || local.NotYet(err) {
 		return true
 	}
 	if name := (*net.DNSError)(nil); errors.As(err, &name) && name.IsNotFound {

@@ -49,26 +49,6 @@ func sameText(t *testing.T, path, want string) {
 	}
 }
 
-const (
-	routesBegin = "<!-- routes:begin -->"
-	routesEnd   = "<!-- routes:end -->"
-)
-
-// The README shows the route table between two markers; the rest of it is written by hand.
-func TestREADME(t *testing.T) {
-	const path = "../../README.md"
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(got), routesBegin)
-	_, after, ok2 := strings.Cut(rest, routesEnd)
-	if !ok || !ok2 {
-		t.Fatalf("%s needs the markers %s and %s", path, routesBegin, routesEnd)
-	}
-	sameText(t, path, before+routesBegin+"\n"+routeTable()+routesEnd+after)
-}
-
 const generated = "<!-- Made from the code by make docs; do not edit. -->\n\n"
 
 func configurationDoc() string {
@@ -79,13 +59,13 @@ func configurationDoc() string {
 		"- A value may be `${NAME}`: the whole value comes from the environment, and it is an error if NAME is unset there.\n" +
 		"- A key that ends in `_file` names a file. Where it stands for a secret, the file holds it; its last newline is not\n" +
 		"  part of the secret.\n" +
-		"- Paths are relative to the directory of the configuration file.\n" +
+		"- Paths are relative to the directory of the file that they stand in.\n" +
 		"- A duration is a number with `ms`, `s`, `m` or `h`, as `30s` or `1h30m`. A size is a number of bytes, or a number with\n" +
 		"  `KiB`, `MiB`, `GiB` or `TiB`.\n" +
 		"- A key without a value, or with `null`, has its default.\n" +
 		"- A running bridge follows this file and those that it names: [reload.md](reload.md). What is marked *restart* it can't\n" +
 		"  change, and refuses. TLS files: [tls.md](tls.md).\n\n" +
-		"The least that works:\n\n```yaml\nmqtt: {server: mqtts://broker.example.com}\nthings:\n  - {name: thermostat-001, username: thermostat-001, password_file: thermostat-001.password}\n```\n")
+		"The least that works:\n\n```yaml\nmqtt: {server: mqtts://broker.example.com}\nthings:\n  - {name: thermostat-001, username: thermostat-001, password_file: thermostat-001.password}\n```\n\n" + typicalConfiguration)
 	for _, k := range keys(reflect.TypeFor[Config]()) {
 		about := sentence(k.doc) + "."
 		if k.otherwise != "" {
@@ -100,6 +80,17 @@ func configurationDoc() string {
 	}
 	return b.String()
 }
+
+const typicalConfiguration = "A typical one:\n\n```yaml" + `
+mqtt: {server: mqtts://broker.example.com:8883, tls: {ca_file: ca.pem}}
+fleets: {url: https://fleets.example.com:8443, api_key: "${FLEETS_API_KEY}", api_secret_file: /run/secrets/fleets}
+things:
+  - {name: thermostat-001, username: thermostat-001, password_file: /run/secrets/thermostat-001, schema_dir: schemas/thermostat}
+nats: {embedded: {listen: "127.0.0.1:4222", store_dir: /var/lib/fleetbridge}}
+local:
+  users:                # without users, every local process may use the bridge
+    - {name: hvac, password_file: /run/secrets/hvac, things: [thermostat-001], allow: [report, events, commands, jobs, read]}
+` + "```\n"
 
 // configurationRows writes the keys of a section, those of sections in it among them.
 func configurationRows(b *strings.Builder, k key, path string) {
@@ -144,6 +135,8 @@ func typeName(k key) string {
 		return "secret"
 	case k.kind.Kind() == reflect.Int:
 		return "number"
+	case k.kind.Kind() == reflect.Bool:
+		return "true or false"
 	}
 	return "text"
 }
@@ -194,9 +187,10 @@ func routeTable() string {
 func subjectsDoc() string {
 	var b strings.Builder
 	b.WriteString("# Topics and subjects\n\n" + generated +
-		"`{t}`, `{id}` and `{type}` stand for one subject token: the name's bytes, of which every one outside `A-Z a-z 0-9 _ -` is\n" +
-		"written `=XX`. `fleets` is the configurable `nats.prefix`. Every `fleets.up.…` has a twin `fleets.req.…` that is answered.\n" +
-		"`fleetbridge explain` says more of each.\n\n" + routeTable() +
+		"The subject is the topic, with `.` for `/`. The second word is the direction.\n\n" +
+		"`{t}`, `{id}` and `{type}` stand for one subject token: the bytes of the name. Every byte that is not in `A-Z a-z 0-9 _ -` is\n" +
+		"written `=XX`. `fleets` is `nats.prefix`, which you can configure. Every `fleets.up.…` has a twin `fleets.req.…` that is answered:\n" +
+		"[requests.md](requests.md). `fleetbridge explain` says more of each.\n\n" + routeTable() +
 		"\nSubjects without a topic:\n\n| Subject | |\n|---|---|\n" +
 		"| `fleets.req.{t}." + mapping.ShadowGet + "` | ask for the shadow document, from the Fleets HTTP API |\n" +
 		"| `fleets.cmd.{t}.{action}` | serve a command |\n" +
@@ -213,10 +207,36 @@ func subjectsDoc() string {
 		if r.Accepted != "" {
 			answers = fmt.Sprintf("`%s`, `%s`", r.Accepted, r.Rejected)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Channel, r.Class, r.Identity, expiry, empty, answers)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Channel, r.Class(), r.Identity, expiry, empty, answers)
 	}
+	b.WriteString(headersDoc)
 	return b.String()
 }
+
+const headersDoc = `
+## Headers
+
+What the embedded server does with the headers that a program sends:
+
+| Header | On ` + "`up`" + ` |
+|---|---|
+| the program's own, which don't begin with ` + "`Nats-`" + ` | taken and left out |
+| ` + "`traceparent`, `tracestate`" + ` | pass to the cloud as MQTT 5 user properties |
+| ` + "`Nats-Msg-Id`" + ` | stored once in two minutes, by subject |
+| ` + "`Nats-Expected-Stream`" + ` | as JetStream does |
+| ` + "`Nats-Stream`, `Nats-Subject`, `Nats-Sequence`, `Nats-Last-Sequence`, `Nats-Time-Stamp`, `Nats-Num-Pending`, `Nats-Msg-Size`, `Nats-Request-Info`" + ` | left out: NATS puts them on what it delivers, and such a message may be sent on |
+| ` + "`Nats-Batch-Id`, `Nats-Batch-Sequence`, `Nats-Batch-Commit`" + ` | left out of a message that came from the bridge (it has ` + "`Fleets-Received`" + `), else refused |
+| every other that begins with ` + "`Nats-`" + `, in any case: expected sequences, TTL, rollup, schedule, trace, counter, … | refused: it asks for what is not supported |
+
+On ` + "`req`" + ` the same headers are refused. Of the others the bridge uses ` + "`traceparent`, `tracestate`, `Fleets-Timeout`" + ` and ` + "`Fleets-Worker`" + `, and leaves out the rest:
+` + "`Nats-Msg-Id`" + ` has no effect there.
+
+A key is an HTTP token. A value has printable ASCII, blanks and tabs. Each line ends with CR LF. A message has at most 30 lines and 64 KiB of headers. The bridge refuses
+everything else: on ` + "`up`" + ` with JetStream's error 400 (10003) in the place of a PubAck, on ` + "`req`" + ` with the service error 400. A publish that asks for no answer is named in
+the log. The bridge does not answer on its own subjects or the server's: it does not take a message with such a reply subject.
+
+Headers that the bridge writes are printable ASCII. ` + "`%`" + `, every byte beyond ASCII, and a blank at an end are written ` + "`%XX`" + ` as in a URL. JSON bodies have the text as it is.
+`
 
 // metricsDoc lists what a scrape returns.
 func metricsDoc(t *testing.T) string {

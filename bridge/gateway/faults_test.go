@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
 )
 
 // event is a numbered event.
@@ -94,21 +96,61 @@ func TestPoisonInTheBacklog(t *testing.T) {
 // metrics scrapes until every line is there.
 func (s *site) metrics(want ...string) {
 	s.t.Helper()
-	for ctx := s.context(); ; {
-		body, missing := s.get("/metrics"), ""
+	missing := ""
+	body := s.page("/metrics", func(body string) bool {
+		missing = ""
 		for _, line := range want {
 			if !strings.Contains(body, line+"\n") {
 				missing = line
 			}
 		}
-		if missing == "" {
-			return
+		return missing == ""
+	})
+	if missing != "" {
+		s.t.Fatalf("%s is not among\n%s", missing, grep(body, "fleetbridge"))
+	}
+}
+
+// page asks for a page of the bridge until it matches, and returns it; the last one when the time is over. Pages
+// and FLEETS_STATUS don't change in one moment.
+func (s *site) page(path string, match func(string) bool) string {
+	s.t.Helper()
+	for ctx := s.context(); ; {
+		page := s.get(path)
+		if match(page) {
+			return page
 		}
 		select {
 		case <-ctx.Done():
-			s.t.Fatalf("%s is not among\n%s", missing, grep(body, "fleetbridge"))
-		case <-time.After(20 * time.Millisecond): // a scraper has to ask again
+			return page
+		case <-time.After(20 * time.Millisecond): // a page has to be asked for again
 		}
+	}
+}
+
+// shows waits until a page has this code and says all of it.
+func (s *site) shows(path string, code int, parts ...string) {
+	s.t.Helper()
+	missing := ""
+	page := s.page(path, func(page string) bool {
+		missing = ""
+		for _, part := range append([]string{fmt.Sprint(code, " ")}, parts...) {
+			if !strings.Contains(page, part) {
+				missing = part
+			}
+		}
+		return missing == ""
+	})
+	if missing != "" {
+		s.t.Errorf("%s does not say %q: %.2000s", path, missing, page)
+	}
+}
+
+// omits waits until a page no longer says it.
+func (s *site) omits(path, part string) {
+	s.t.Helper()
+	if page := s.page(path, func(page string) bool { return !strings.Contains(page, part) }); strings.Contains(page, part) {
+		s.t.Errorf("%s still says %q: %s", path, part, grep(page, part))
 	}
 }
 
@@ -138,7 +180,8 @@ func (s *site) get(path string) string {
 }
 
 func TestFullStreamRefusesAndRecovers(t *testing.T) {
-	s := open(t, startCut(), expect("cannot connect"), edit(func(c *gateway.Config) { c.NATS.Up.MaxBytes = 64 << 10 }))
+	t.Parallel() // it waits more than it works
+	s := open(t, startCut(), expect("cannot connect", "the store does not work"), edit(func(c *gateway.Config) { c.NATS.Up.MaxBytes = 64 << 10 }))
 	stored := 0
 	var refused error
 	for n := 0; refused == nil && n < 10000; n++ {
@@ -152,6 +195,9 @@ func TestFullStreamRefusesAndRecovers(t *testing.T) {
 	if answer, code := s.request("fleets.req.pump-07.events.n", event(0)); code != "503" {
 		t.Errorf("%s %s", code, answer.Data)
 	}
+	s.status("pump-07", func(v string) bool { return strings.Contains(gjson.Get(v, "lastError").String(), "is full") })
+	s.shows("/readyz", 503, `"part":"store"`, "nats.up.max_bytes")
+	s.shows("/metrics", 200, "fleetbridge_store_writable 0")
 	s.publish("fleets.up.pump-07.commands.e.response", `{"status":"SUCCEEDED"}`) // control has a stream of its own
 	s.link.Restore()
 	s.inOrder(stored)
@@ -162,6 +208,32 @@ func TestFullStreamRefusesAndRecovers(t *testing.T) {
 		}
 	}
 	s.inOrder(stored + 1)
+	s.status("pump-07", func(v string) bool { return gjson.Get(v, "lastError").String() == "" })
+	s.shows("/readyz", 200)
+}
+
+// A store that is lost while the bridge runs, as that of a container without a volume, ends the bridge with the
+// reason, and until then it is not ready; the next start works with what there is.
+func TestStoreLost(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := open(t, expect("the store does not work", "cannot store"))
+	if err := s.js.DeleteStream(s.context(), "FLEETS_DOWN"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-s.ended:
+		if !errors.Is(err, local.ErrStreamGone) || !strings.Contains(err.Error(), "FLEETS_DOWN") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-s.context().Done():
+		t.Fatalf("it goes on; %s", s.get("/readyz"))
+	}
+	s.ended <- nil
+	s.restart()
+	s.ready() // the simulator's broker may lose what comes while it hands the session over
+	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.next(sub)
 }
 
 // Control never waits behind telemetry.
@@ -181,7 +253,7 @@ func TestControlOvertakesTelemetry(t *testing.T) {
 
 func TestRefusedByTheBroker(t *testing.T) {
 	simOnly(t)
-	s := open(t)
+	s := open(t, expect("messages wait")) // until the other one shows that the broker takes what is not secret
 	s.sim.Broker().DenyPublish("$emqx/things/+/events/secret", 0x87)
 	s.publish("fleets.up.pump-07.events.secret", `{"eventType":"secret","severity":"info","timestamp":1780000000001}`)
 	s.publish("fleets.up.pump-07.events.n", event(0))
@@ -200,12 +272,8 @@ func TestRefusedSubscription(t *testing.T) {
 	s.status("pump-07", func(v string) bool {
 		return gjson.Get(v, "connected").Bool() && !gjson.Get(v, "subscribed").Bool() && strings.Contains(v, "jobs/notify")
 	})
-	if page := s.get("/readyz"); !strings.HasPrefix(page, "503") || !strings.Contains(page, "pump-07") || !strings.Contains(page, "jobs/notify") {
-		t.Error(page)
-	}
-	if page := s.get("/healthz"); !strings.HasPrefix(page, "200") {
-		t.Error(page)
-	}
+	s.shows("/readyz", 503, "pump-07", "jobs/notify")
+	s.shows("/healthz", 200)
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify-next")
 	s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetstest.PublishOptions{})
 	s.next(sub) // what was granted flows
@@ -213,24 +281,16 @@ func TestRefusedSubscription(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	s := open(t, expect("connection lost", "cannot connect"))
-	if page := s.get("/readyz"); !strings.HasPrefix(page, "200") || !gjson.Get(page[4:], "ready").Bool() {
-		t.Error(page)
-	}
+	s.shows("/readyz", 200, `"ready":true`)
 	s.link.Cut()
 	s.status("pump-07", func(v string) bool {
 		return !gjson.Get(v, "connected").Bool() && gjson.Get(v, "lastError").String() != ""
 	})
-	if page := s.get("/readyz"); !strings.HasPrefix(page, "503") || !strings.Contains(page, "not connected") {
-		t.Error(page)
-	}
-	if body := s.get("/metrics"); !strings.Contains(body, `fleetbridge_mqtt_connected{thing="pump-07"} 0`) {
-		t.Error(grep(body, "connected"))
-	}
+	s.shows("/readyz", 503, "not connected")
+	s.shows("/metrics", 200, `fleetbridge_mqtt_connected{thing="pump-07"} 0`)
 	s.link.Restore()
 	s.ready()
-	if body := s.get("/metrics"); !strings.Contains(body, `fleetbridge_mqtt_connected{thing="pump-07"} 1`) {
-		t.Error(grep(body, "connected"))
-	}
+	s.shows("/metrics", 200, `fleetbridge_mqtt_connected{thing="pump-07"} 1`)
 }
 
 func TestCompactSubscriptions(t *testing.T) {
@@ -278,7 +338,7 @@ func TestWhatMustNotComeDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if m, err := c.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil || m.Headers().Get("Fleets-Error-Code") != "json" {
+		if m, err := c.Next(jetstream.FetchMaxWait(patience)); err != nil || m.Headers().Get("Fleets-Error-Code") != "json" {
 			t.Errorf("%v %v", m, err)
 		}
 	}
@@ -354,7 +414,7 @@ func TestExternalNATS(t *testing.T) {
 	}
 	ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(patience) {
 		t.Fatal("the server is not ready")
 	}
 	s := open(t, edit(func(c *gateway.Config) {
@@ -397,7 +457,7 @@ func TestLoadWithoutAWarning(t *testing.T) {
 	futures := make([]jetstream.PubAckFuture, n)
 	var err error
 	for i := range n {
-		if futures[i], err = s.js.PublishAsync("fleets.up.pump-07.events.n", []byte(event(i)), jetstream.WithStallWait(10*time.Second)); err != nil {
+		if futures[i], err = s.js.PublishAsync("fleets.up.pump-07.events.n", []byte(event(i)), jetstream.WithStallWait(patience)); err != nil {
 			t.Fatal(err)
 		}
 	}

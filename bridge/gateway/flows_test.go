@@ -186,7 +186,7 @@ func TestManyCallersEachGetTheirAnswer(t *testing.T) {
 }
 
 func TestRequestsWhileOffline(t *testing.T) {
-	s := open(t, startCut(), expect("cannot connect"))
+	s := open(t, startCut(), expect("cannot connect", stray))
 	if answer, code := s.request("fleets.req.pump-07.jobs.get", ""); code != "503" {
 		t.Errorf("%s %s", code, answer.Data)
 	}

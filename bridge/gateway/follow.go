@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // File is a configuration file that a running gateway follows: the file itself and all that it names, but
@@ -19,8 +21,9 @@ type File struct {
 func NewFile(path string, env func(string) (string, bool)) *File { return &File{path: path, env: env} }
 
 // Load is the function Load, and remembers what the files looked like. It is not called while Follow runs.
-func (f *File) Load() (*Config, error) {
-	c, seen, err := loadWatched(f.path, f.env)
+// It returns when ctx ends.
+func (f *File) Load(ctx context.Context) (*Config, error) {
+	c, seen, err := loadUntil(ctx, f.path, f.env)
 	f.seen = seen
 	return c, err
 }
@@ -53,7 +56,7 @@ func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
 			}
 		}
 		before = nil
-		c, err := f.Load()
+		c, err := f.Load(ctx)
 		if err == nil {
 			err = f.named(g.Reload(ctx, c))
 		}
@@ -137,7 +140,7 @@ func walk(r root, f func(path string, info os.FileInfo)) {
 	if !info.IsDir() || r.depth == 0 {
 		return
 	}
-	entries, _ := os.ReadDir(r.path) // what can't be listed is refused when it is read
+	entries, _ := plainfile.List(r.path, maxParts) // what can't be listed is refused when it is read
 	for _, e := range entries {
 		walk(root{filepath.Join(r.path, e.Name()), r.depth - 1}, f)
 	}

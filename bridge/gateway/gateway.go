@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
@@ -26,18 +27,28 @@ import (
 type Gateway struct {
 	// Level, when it is set before Run, follows log.level; without it a reload can't change that.
 	Level *slog.LevelVar
+	// LastLog returns the last lines of the log, for fleetbridge bundle; nil: nobody keeps them.
+	LastLog func() []byte
 
 	build        Build
 	log          *slog.Logger
 	catalog      *schemas.Catalog
+	retries      *bridge.Retries
+	clocks       *bridge.ClockWatch
 	metrics      *Metrics
 	certificates *certificates
+	inbox        *cloud.Budget // of all Things
+	memory       memory
 
 	pages  *http.Server  // nil: none
 	server *local.Server // nil with an external NATS
+	clerk  *local.Clerk
 	nc     *nats.Conn
-	store  *local.Store
+	store  *local.Store // views and state
+	lanes  bridge.Lanes
+	spool  *local.Spool // the lanes with the embedded server; else nil
 	desks  desks
+	watch  watching
 
 	// Of Run's goroutine, which alone changes what there is.
 	cfg        *Config
@@ -46,7 +57,8 @@ type Gateway struct {
 	files      map[TLS]*tlsFiles
 	edges      sync.WaitGroup // what belongs to no Thing
 	stopTaking context.CancelFunc
-	failed     func(error) // ends the run
+	lasting    context.Context // ends when the Things have; what is written about them may take until then
+	failed     func(error)     // ends the run
 	changes    chan change
 
 	things    atomic.Pointer[[]*thing]
@@ -56,17 +68,21 @@ type Gateway struct {
 	stopping  atomic.Bool
 	natsURL   string
 	httpAddr  string
+	patient   bool // it has said that it waits for NATS; of Run's goroutine
 }
 
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
 // other effect.
 func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
+	log = boundLog(log)
 	catalog, err := schemas.New(schemas.Options{MaxBytes: int(cfg.Limits.Payload), MaxDepth: cfg.Limits.Depth})
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, files: map[TLS]*tlsFiles{},
-		listening: make(chan struct{}), changes: make(chan change)}
+	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, retries: &bridge.Retries{Log: log},
+		clocks: &bridge.ClockWatch{Log: log, Allowed: cfg.Commands.ClockSkew}, files: map[TLS]*tlsFiles{},
+		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory)}
+	g.inbox = g.memory.budget()
 	if g.own, err = g.loadSchemas(cfg); err != nil {
 		return nil, err
 	}
@@ -99,6 +115,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	for _, w := range g.cfg.Warnings {
 		g.log.Warn(w.String())
 	}
+	defer g.memory.limitRuntime()()
 	g.certificates.use(g.cfg.certificates())
 	err := g.open(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -121,24 +138,32 @@ func (g *Gateway) open(ctx context.Context) (err error) {
 	for i, t := range g.cfg.Things {
 		plans[i] = newPlan(g.cfg, t, g.own[mapping.Thing(t.Name)])
 	}
-	made, err := g.maker(g.cfg, g.own, g.api).all(ctx, plans)
+	var made []*thing
+	err = g.await(ctx, func() (err error) {
+		made, err = g.maker(g.cfg, g.own, g.api).all(ctx, plans)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	g.things.Store(&made)
-	g.desks.open(made, g.cfg.Requests.Timeout)
-	services, err := local.Serve(g.nc, g.subjects(), &g.desks, g.build.Version)
+	g.openDesks(made)
+	services, err := local.Serve(g.nc, &g.desks, local.ServiceConfig{Subjects: g.subjects(), Version: g.build.Version, Log: g.log})
 	if err != nil {
 		return err
 	}
 	defer services.Close()
-	clerk, err := local.ServeUsers(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log)
+	if g.clerk, err = local.ServeUsers(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log); err != nil {
+		return err
+	}
+	defer g.clerk.Close()
+	g.serveTails(ctx)
+	hush, err := g.serveBus()
 	if err != nil {
 		return err
 	}
-	defer clerk.Close()
-	g.services.Store(services)
-	if err := g.listen(); err != nil {
+	defer hush()
+	if err := g.listen(services); err != nil {
 		return err
 	}
 	return g.work(ctx, services)
@@ -154,15 +179,14 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 			fail(err)
 		}
 	}
+	var over context.CancelFunc
+	g.lasting, over = context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
 	var take context.Context
 	take, g.stopTaking = context.WithCancel(context.WithoutCancel(ctx))
 	defer g.stopTaking()
 	g.edges.Go(func() { g.watchQueues(take) })
 	g.edges.Go(func() { g.certificates.follow(take) })
-	if g.server != nil {
-		dir := g.cfg.NATS.Embedded.StoreDir
-		g.edges.Go(func() { g.failed(g.store.Guard(take, dir)) })
-	}
 	for _, t := range g.all() {
 		t.start(g.failed)
 	}
@@ -175,6 +199,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 		}
 	}
 	g.stopping.Store(true)
+	g.watch.stop()
 	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
 		return err
 	}
@@ -195,7 +220,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 func (g *Gateway) run(made []*thing) {
 	now := slices.Concat(g.all(), made)
 	g.things.Store(&now)
-	g.desks.open(now, g.cfg.Requests.Timeout)
+	g.openDesks(now)
 	for _, t := range made {
 		t.start(g.failed)
 	}
@@ -219,7 +244,6 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		}
 	}()
 	n := g.cfg.NATS
-	var intake *nats.Conn // closed with the store
 	var working func() context.Context
 	if n.URL == "" {
 		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
@@ -233,7 +257,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if g.nc, err = g.server.Connect("fleetbridge"); err != nil {
 			return err
 		}
-		if intake, err = g.server.Connect("fleetbridge intake"); err != nil {
+		if err = g.server.Brake().Through(g.nc); err != nil {
 			return err
 		}
 		working = g.server.Working
@@ -250,21 +274,71 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 			g.log.Warn("local.users binds nobody: the NATS server of nats.url has other accounts, and whoever it lets in may do all; give it those that fleetbridge acl prints")
 		}
 	}
-	g.store, err = local.Open(ctx, g.nc, local.StoreConfig{
-		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Intake: intake, Working: working,
-		Relaxed:      g.server != nil && !n.Embedded.Sync.Always,
+	if detail, mend := PayloadShortage(g.nc.MaxPayload(), g.cfg.Limits); detail != "" && g.server == nil {
+		g.log.Warn(detail + "; " + mend)
+	}
+	config := local.StoreConfig{
+		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Embedded: g.server != nil, Working: working,
 		Up:           int64(n.Up.MaxBytes),
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 		ExecutionTTL: max(g.cfg.MQTT.SessionExpiry, 168*time.Hour),
-	}, g.log)
-	return err
+	}
+	err = g.await(ctx, func() (err error) {
+		g.store, err = local.Open(ctx, g.nc, config, g.log)
+		return err
+	})
+	if err != nil || g.server == nil {
+		g.lanes = g.store
+		return err
+	}
+	return g.openSpool(ctx)
+}
+
+// openSpool has what programs publish to the embedded server kept in a journal beside its streams.
+func (g *Gateway) openSpool(ctx context.Context) (err error) {
+	n := g.cfg.NATS
+	config := local.SpoolConfig{
+		Dir: n.Embedded.StoreDir, Up: int64(n.Up.MaxBytes), Payload: int(g.cfg.Limits.Payload), Brake: g.server.Brake(), Accounts: len(g.cfg.Local.Users) > 0,
+	}
+	if !n.Embedded.Sync.Always {
+		config.Interval = n.Embedded.Sync.Interval
+	}
+	if config.Intake, err = g.server.ConnectIntake(); err != nil {
+		return err
+	}
+	if g.spool, err = g.store.OpenSpool(ctx, config); err != nil {
+		config.Intake.Close()
+		return err
+	}
+	g.lanes = g.spool
+	return nil
+}
+
+// serveBus carries what users say to each other, until hush is called.
+func (g *Gateway) serveBus() (hush func(), err error) {
+	if g.server == nil {
+		bus, err := local.ServeBus(g.nc, g.subjects(), g.log)
+		return bus.Close, err
+	}
+	if len(g.cfg.Local.Users) == 0 { // then programs share an account
+		return func() {}, nil
+	}
+	nc, err := g.server.Connect("fleetbridge bus")
+	if err == nil {
+		err = g.server.Brake().Through(nc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = local.ServeBus(nc, g.subjects(), g.log)
+	return nc.Close, err
 }
 
 func (g *Gateway) serverConfig() local.ServerConfig {
 	e := g.cfg.NATS.Embedded
 	c := local.ServerConfig{
-		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: g.maxPacket() + natsHeadroom, Log: g.log,
-		// An interval relaxes telemetry alone; see StoreConfig.Relaxed.
+		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray,
+		// An interval relaxes telemetry on its way up alone; see openSpool.
 		SyncAlways: true, SyncInterval: e.Sync.Interval,
 	}
 	c.Users = g.cfg.LocalUsers()
@@ -279,6 +353,10 @@ func (g *Gateway) closeNATS() {
 	if g.pages != nil {
 		_ = g.pages.Close()
 	}
+	g.watch.close()
+	if g.spool != nil {
+		g.spool.Close()
+	}
 	if g.store != nil {
 		g.store.Close()
 	}
@@ -290,18 +368,29 @@ func (g *Gateway) closeNATS() {
 	}
 }
 
+// setThings changes for which Things programs may publish.
+func (g *Gateway) setThings(ctx context.Context, things []mapping.Thing) error {
+	err := g.lanes.SetThings(ctx, things)
+	if err == nil && g.server != nil {
+		g.server.SetThings(things)
+	}
+	return err
+}
+
 // listen lets programs in.
-func (g *Gateway) listen() error {
+func (g *Gateway) listen(services *local.Service) error {
 	g.natsURL = string(g.cfg.NATS.URL)
 	if g.server != nil {
 		if err := g.server.SyncTree(); err != nil {
 			return err
 		}
+		g.server.SetThings(g.cfg.names())
 		if err := g.server.Listen(); err != nil {
 			return err
 		}
 		g.natsURL = g.server.URL()
 	}
+	g.services.Store(services) // from now on /healthz is asked in earnest
 	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
 	close(g.listening)
 	return nil
@@ -316,7 +405,7 @@ func (g *Gateway) serveHTTP() error {
 	if err != nil {
 		return fmt.Errorf("http.listen: %w; choose another address, or leave it empty for none", err)
 	}
-	g.httpAddr, g.pages = l.Addr().String(), newHTTPServer(NewHandler(g, g.metrics))
+	g.httpAddr, g.pages = l.Addr().String(), newHTTPServer(onlyKnownHosts(g.cfg.HTTP.Listen, NewHandler(g, g.metrics)))
 	go func() { _ = g.pages.Serve(l) }() // ends with Close
 	return nil
 }

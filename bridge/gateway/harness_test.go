@@ -19,6 +19,11 @@ import (
 	"fleetbridge/mapping"
 )
 
+func TestMain(m *testing.M) {
+	fleetstest.Hurry()
+	os.Exit(m.Run())
+}
+
 // Everything here runs against the simulator's own broker; with -broker mosquitto, against a real one.
 var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, or mosquitto")
 
@@ -35,6 +40,7 @@ type site struct {
 	js     jetstream.JetStream
 	gw     *gateway.Gateway
 	stop   func()
+	ended  chan error // how the run ended
 
 	statusBucket string
 	dial         []nats.Option
@@ -121,7 +127,8 @@ func open(t *testing.T, options ...siteOption) *site {
 	if o.edit != nil {
 		o.edit(s.cfg)
 	}
-	s.log = fleetstest.Log(t, o.expect...)
+	// Tests that read letters make them; a flow that should have none finds its message missing.
+	s.log = fleetstest.Log(t, append(o.expect, "messages become dead letters")...)
 	s.start()
 	if !o.cut {
 		s.ready()
@@ -129,9 +136,12 @@ func open(t *testing.T, options ...siteOption) *site {
 	return s
 }
 
-// context ends before the test's patience does.
+// patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
+const patience = 30 * time.Second
+
+// context ends with the test's patience.
 func (s *site) context() context.Context {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	s.t.Cleanup(cancel)
 	return ctx
 }
@@ -146,6 +156,7 @@ func (s *site) start() {
 	s.gw = gw
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
+	s.ended = ended
 	go func() { ended <- gw.Run(ctx) }()
 	select {
 	case <-gw.Listening():
@@ -174,8 +185,13 @@ func (s *site) start() {
 		stopped = true
 		nc.Close()
 		cancel()
-		if err := <-ended; err != nil {
-			s.t.Errorf("the bridge stopped with: %v", err)
+		select {
+		case err := <-ended:
+			if err != nil {
+				s.t.Errorf("the bridge stopped with: %v", err)
+			}
+		case <-time.After(patience):
+			s.t.Errorf("the bridge did not stop within %v", patience)
 		}
 	}
 	s.t.Cleanup(func() { s.stop() })
@@ -312,7 +328,7 @@ func (s *site) letter(subject string) jetstream.Msg {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := c.Next(jetstream.FetchMaxWait(15 * time.Second))
+	m, err := c.Next(jetstream.FetchMaxWait(patience))
 	if err != nil {
 		s.t.Fatalf("no dead letter on %s: %v", subject, err)
 	}

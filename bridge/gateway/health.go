@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -14,7 +15,10 @@ import (
 type Readiness interface {
 	// Alive is nil while the process works, whatever is away. It returns when ctx ends.
 	Alive(ctx context.Context) error
-	// Ready lists what is not ready; empty: NATS is up and every Thing is connected and subscribed. It
+	// Stored is nil while the store works, full or not: the embedded server's JetStream is up.
+	Stored() error
+	// Ready lists why a message could not be taken now, or would not be passed on, as of a kind of which the broker takes
+	// nothing; empty: it could and would be. It
 	// must not block for longer than ctx.
 	Ready(ctx context.Context) []NotReady
 }
@@ -22,9 +26,24 @@ type Readiness interface {
 // NotReady is one reason why a gateway is not ready.
 type NotReady struct {
 	// Thing is empty when the reason concerns the whole gateway, such as NATS.
-	Thing  string `json:"thing"`
+	Thing string `json:"thing"`
+	// Part is what does not work: one of the Parts, or a kind that stands still, as "events".
+	Part   string `json:"part"`
 	Reason string `json:"reason"`
 }
+
+// The parts that may not be ready. Of the gateway:
+const (
+	PartGateway = "gateway" // it starts, or does not answer
+	PartNATS    = "nats"    // there is no connection
+	PartStore   = "store"   // streams or buckets don't take messages
+)
+
+// Of a Thing:
+const (
+	PartConnection   = "connection"   // to the broker
+	PartSubscription = "subscription" // the broker has not granted it all
+)
 
 // readyTimeout is how long /readyz waits before it says that nobody answered; probes commonly give
 // up after a second or more.
@@ -55,7 +74,7 @@ func (h handler) alive(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	body := "ok\n"
 	noStore(w, "text/plain; charset=utf-8")
-	if err := h.readiness.Alive(ctx); err != nil {
+	if err := errors.Join(h.readiness.Alive(ctx), h.readiness.Stored()); err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		body = err.Error() + "\n"
 	}
@@ -105,6 +124,6 @@ func (h handler) ask(ctx context.Context) []NotReady {
 	case problems := <-answer:
 		return append([]NotReady{}, problems...)
 	case <-ctx.Done():
-		return []NotReady{{Reason: "the gateway did not say in time whether it is ready"}}
+		return []NotReady{{Part: PartGateway, Reason: "the gateway did not say in time whether it is ready"}}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 )
 
 // readyFunc is a Readiness.
@@ -15,6 +14,7 @@ type readyFunc func(context.Context) []NotReady
 
 func (f readyFunc) Ready(ctx context.Context) []NotReady { return f(ctx) }
 func (f readyFunc) Alive(context.Context) error          { return nil }
+func (f readyFunc) Stored() error                        { return nil }
 
 // hung is a gateway that does not answer.
 type hung struct{ readyFunc }
@@ -24,6 +24,18 @@ func (hung) Alive(context.Context) error { return errors.New("did not answer") }
 func TestHealthOfAHungGateway(t *testing.T) {
 	h := NewHandler(hung{func(context.Context) []NotReady { return nil }}, testMetrics())
 	if code, body := get(t, h, "/healthz"); code != 503 || body != "did not answer\n" {
+		t.Errorf("got %d %q", code, body)
+	}
+}
+
+// storeless is a gateway whose disk has refused a write.
+type storeless struct{ readyFunc }
+
+func (storeless) Stored() error { return errors.New("the disk has refused a write") }
+
+func TestHealthWithoutAStore(t *testing.T) {
+	h := NewHandler(storeless{func(context.Context) []NotReady { return nil }}, testMetrics())
+	if code, body := get(t, h, "/healthz"); code != 503 || body != "the disk has refused a write\n" {
 		t.Errorf("got %d %q", code, body)
 	}
 }
@@ -42,10 +54,10 @@ func TestHealthPages(t *testing.T) {
 	check("/metrics", 200, "fleetbridge_messages_total")
 	check("/", 404, "")
 
-	problems = []NotReady{{"pump-07", "not subscribed"}, {"", "not connected to NATS"}}
+	problems = []NotReady{{"pump-07", PartSubscription, "not subscribed"}, {"", PartNATS, "not connected to NATS"}}
 	check("/healthz", 200, "ok\n")
 	check("/readyz", 503, `{"ready":false,"things":{"pump 8":true,"pump-07":false},`+
-		`"problems":[{"thing":"pump-07","reason":"not subscribed"},{"thing":"","reason":"not connected to NATS"}]}`)
+		`"problems":[{"thing":"pump-07","part":"subscription","reason":"not subscribed"},{"thing":"","part":"nats","reason":"not connected to NATS"}]}`)
 
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/readyz", nil))
@@ -64,9 +76,8 @@ func TestReadyDoesNotHang(t *testing.T) {
 	released := make(chan struct{})
 	defer close(released)
 	h := NewHandler(readyFunc(func(context.Context) []NotReady { <-released; return nil }), testMetrics())
-	began := time.Now()
 	code, body := get(t, h, "/readyz")
-	if code != 503 || !strings.Contains(body, "did not say in time") || time.Since(began) > 5*time.Second {
-		t.Errorf("got %d %q after %v", code, body, time.Since(began))
+	if code != 503 || !strings.Contains(body, "did not say in time") {
+		t.Errorf("got %d %q", code, body)
 	}
 }

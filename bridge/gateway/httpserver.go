@@ -1,32 +1,101 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
-// maxHTTPConns is how many connections the pages are served on at a time. Those beyond are closed: anybody
-// on the machine may ask, and nobody shall use up the process's files.
-const maxHTTPConns = 256
+// maxHTTPConns is how many connections the pages are served on at a time. For one more, the one that has waited
+// longest without a request that is being answered is closed: anybody on the machine may ask, nobody shall use up
+// the process's files, and who asks now whether the bridge is well gets his answer.
+const maxHTTPConns = 64
 
 // newHTTPServer serves h to anybody who can reach the port, however he behaves.
 func newHTTPServer(h http.Handler) *http.Server {
-	var open atomic.Int64
+	v := &visitors{open: map[net.Conn]*visitor{}}
 	return &http.Server{
-		Handler: http.MaxBytesHandler(h, 1<<10), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: v.answering(http.MaxBytesHandler(h, 1<<10)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ConnState: func(c net.Conn, s http.ConnState) {
-			switch s {
-			case http.StateNew:
-				if open.Add(1) > maxHTTPConns {
-					_ = c.Close()
-				}
-			case http.StateClosed:
-				open.Add(-1)
-			}
+		ConnState: v.changed,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, visitorKey{}, c)
 		},
+	}
+}
+
+// answerPatience is how long a request keeps its connection from being closed; every page is made in less.
+const answerPatience = time.Second
+
+// visitors are the open connections of an HTTP server.
+type visitors struct {
+	mu   sync.Mutex
+	open map[net.Conn]*visitor
+}
+
+// visitor is one connection.
+type visitor struct {
+	seen   time.Time // when it came, or its last request began or was answered
+	served bool      // a request of it is being answered
+}
+
+type visitorKey struct{}
+
+// changed is the server's ConnState. The server calls it for a new connection before it accepts the next one.
+func (v *visitors) changed(c net.Conn, s http.ConnState) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch s {
+	case http.StateNew:
+		for len(v.open) >= maxHTTPConns {
+			v.dismissLocked()
+		}
+		v.open[c] = &visitor{seen: time.Now()}
+	case http.StateClosed, http.StateHijacked:
+		delete(v.open, c)
+	}
+}
+
+// dismissLocked closes the one that has waited longest.
+func (v *visitors) dismissLocked() {
+	now := time.Now()
+	var conn net.Conn
+	for c := range v.open {
+		if conn == nil || v.open[c].before(v.open[conn], now) {
+			conn = c
+		}
+	}
+	delete(v.open, conn)
+	_ = conn.Close()
+}
+
+// before reports whether v is closed before other.
+func (v *visitor) before(other *visitor, now time.Time) bool {
+	if v.kept(now) != other.kept(now) {
+		return other.kept(now)
+	}
+	return v.seen.Before(other.seen)
+}
+
+func (v *visitor) kept(now time.Time) bool { return v.served && now.Sub(v.seen) < answerPatience }
+
+// answering notes which connections are being answered.
+func (v *visitors) answering(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := r.Context().Value(visitorKey{}).(net.Conn)
+		v.serve(c, true)
+		defer v.serve(c, false)
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (v *visitors) serve(c net.Conn, served bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if known := v.open[c]; known != nil {
+		known.seen, known.served = time.Now(), served
 	}
 }
 

@@ -37,7 +37,7 @@ func say(t *testing.T, address, text string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
@@ -74,39 +74,60 @@ func TestLargeHTTPRequests(t *testing.T) {
 	}
 }
 
-// TestManyHTTPConnections: those beyond the limit are closed, and room that is made is used.
+// TestManyHTTPConnections: whatever others hold open, who asks is answered, and the number of open connections is
+// bounded. The one that has waited longest is closed, not the newest, and none that is being answered.
 func TestManyHTTPConnections(t *testing.T) {
-	address := served(t, nil)
-	var conns []net.Conn
-	for range maxHTTPConns {
-		c := say(t, address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, c)
+	for name, text := range map[string]string{
+		"silent": "", "idle after a request": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"half a request": "GET / HTTP/1.1\r\nHost: x\r\nX: ", "no body": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+		"noise": "\x16\x03\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := served(t, nil)
+			var conns []net.Conn
+			for range 4 * maxHTTPConns {
+				conns = append(conns, say(t, address, text))
+			}
+			client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
+			for range 40 {
+				res, err := client.Get("http://" + address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+			}
+			closed := make(chan bool, len(conns))
+			for _, c := range conns {
+				go func() {
+					_, err := io.Copy(io.Discard, c)
+					closed <- err == nil || !strings.Contains(err.Error(), "timeout")
+				}()
+			}
+			for range 3 * maxHTTPConns {
+				if !<-closed {
+					t.Fatal("more are open than the limit")
+				}
+			}
+		})
 	}
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || strings.Contains(err.Error(), "timeout") {
-		t.Errorf("%d, %v", n, err)
-	}
-	for _, c := range conns {
-		_ = c.Close()
-	}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-		res, err := client.Get("http://" + address)
-		if err == nil {
-			_ = res.Body.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
+}
+
+func TestWhichHTTPConnectionGoes(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, c := range []struct {
+		name string
+		a, b visitor
+		want bool
+	}{
+		{"the one that came first", visitor{seen: ago(2)}, visitor{seen: ago(1)}, true},
+		{"not the newest", visitor{seen: ago(1)}, visitor{seen: ago(2)}, false},
+		{"one that waits, before one that is answered", visitor{seen: ago(1)}, visitor{seen: ago(2), served: true}, true},
+		{"one that is answered and does not read, before one that came now", visitor{seen: ago(time.Minute), served: true}, visitor{seen: now}, true},
+		{"of those that are answered the first", visitor{seen: ago(2), served: true}, visitor{seen: ago(1), served: true}, true},
+	} {
+		if got := c.a.before(&c.b, now); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
 		}
 	}
 }

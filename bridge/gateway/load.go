@@ -1,17 +1,20 @@
 package gateway
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
+	"io/fs"
 	"path/filepath"
 	"reflect"
+	"sort"
+	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // Load reads a configuration file: defaults, strict decoding, validation of everything. It reads
@@ -23,37 +26,63 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	return c, err
 }
 
-// loadWatched tells besides which files it read, or would have; also when it fails.
+// loadWatched returns besides which files it read, or would have; also when it fails.
 func loadWatched(path string, env func(string) (string, bool)) (*Config, watchlist, error) {
-	r := &report{file: path}
+	r := newReport(path)
 	r.files.add(root{path: path})
-	data, err := os.ReadFile(path)
+	file, err := plainfile.Read(path, "configuration", maxFileBytes)
 	if err != nil {
-		return nil, r.files, Problems{{File: path, Message: "can't be read: " + reason(err)}}
+		return nil, r.files, Problems{{File: path, Message: reason(err)}}
 	}
-	c, err := r.parse(data, env)
+	r.infos[path] = file.Info
+	c, err := r.parse(file.Data, env)
 	return c, r.files, err
 }
 
+// loadUntil is loadWatched that returns when ctx ends, even if a file system does not answer. What it then
+// leaves behind ends with the process.
+func loadUntil(ctx context.Context, path string, env func(string) (string, bool)) (*Config, watchlist, error) {
+	type loaded struct {
+		cfg  *Config
+		seen watchlist
+		err  error
+	}
+	done := make(chan loaded, 1)
+	go func() {
+		c, seen, err := loadWatched(path, env)
+		done <- loaded{c, seen, err}
+	}()
+	select {
+	case l := <-done:
+		return l.cfg, l.seen, l.err
+	case <-ctx.Done():
+		return nil, watchlist{}, ctx.Err()
+	}
+}
+
+// reason says why a file can't be read, without its name.
 func reason(err error) string {
-	if inner := (*os.PathError)(nil); errors.As(err, &inner) {
+	refused, inner := (*plainfile.Refused)(nil), (*fs.PathError)(nil)
+	switch {
+	case errors.As(err, &refused):
+		return refused.Why
+	case errors.As(err, &inner):
 		err = inner.Err
 	}
-	return err.Error()
+	return "can't be read: " + err.Error()
 }
 
 // parse is Load for what was read already. Names of files in it are relative to path's directory.
 func parse(path string, data []byte, env func(string) (string, bool)) (*Config, error) {
-	return (&report{file: path}).parse(data, env)
+	return newReport(path).parse(data, env)
 }
 
 func (r *report) parse(data []byte, env func(string) (string, bool)) (*Config, error) {
 	c := &Config{}
 	preset(reflect.ValueOf(c).Elem())
-	if root, ok := r.tree(data); ok {
-		d := &decoder{report: r, env: env, anchors: map[string]ast.Node{}}
-		d.document(root, c)
-		v := &validator{report: r, Config: c, dir: filepath.Dir(r.file)}
+	v := &validator{report: r, Config: c, dir: filepath.Dir(r.file)}
+	if r.decode(data, env, reflect.ValueOf(c).Elem(), "") {
+		v.thingsDir(env)
 		v.all()
 	}
 	if err := r.err(); err != nil {
@@ -63,60 +92,94 @@ func (r *report) parse(data []byte, env func(string) (string, bool)) (*Config, e
 	return c, nil
 }
 
-// Bounds of what is given to the YAML parser: it recurses once for each level, and its time grows with
-// the square of the depth.
-const (
-	maxFileBytes = 1 << 20
-	maxBrackets  = 10_000
-)
+// decode parses a file and writes it into a struct; path is that of the file's root. It reports whether the
+// file could be parsed.
+func (r *report) decode(data []byte, env func(string) (string, bool), into reflect.Value, path string) bool {
+	root, ok := r.tree(data, path)
+	if ok && root != nil {
+		(&decoder{report: r, env: env, known: map[reflect.Type][]key{}}).value(root, into, key{}, path)
+	}
+	return ok
+}
+
+// maxFileBytes is the size of 5,000 Things with their users; a file that is larger is another one.
+const maxFileBytes = 1 << 20
 
 // tree parses the file into its one document. Syntax errors name the place and never quote the
 // text around it, which may be a password.
-func (r *report) tree(data []byte) (root ast.Node, ok bool) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+func (r *report) tree(data []byte, path string) (root *yaml.Node, ok bool) {
 	switch {
 	case len(data) > maxFileBytes:
-		r.problem("", "has more than 1MiB, which no configuration needs")
+		r.problem(path, "has more than 1MiB, which no configuration needs")
 		return nil, false
 	case !utf8.Valid(data):
-		r.problem("", "is not valid UTF-8")
-		return nil, false
-	case bytes.Count(data, []byte("[")) > maxBrackets || bytes.Count(data, []byte("{")) > maxBrackets:
-		r.problem("", "has too many brackets, which no configuration needs")
+		r.problem(path, "is not valid UTF-8")
 		return nil, false
 	}
-	file, err := parseYAML(data)
+	docs, err := parseYAML(string(data))
 	if err != nil {
-		p := Problem{File: r.file, Message: "is not YAML: " + oneLine(err.Error())}
-		if e := yaml.Error(nil); errors.As(err, &e) {
-			at := where(e.GetToken())
-			p.Line, p.Column, p.Message = at.line, at.column, "is not YAML: "+oneLine(e.GetMessage())
-		}
-		r.problems = append(r.problems, p)
+		r.add(path, position{r.fileOf(path), faultyLine(string(data), err), 0}, "is not YAML: "+syntaxError(err))
 		return nil, false
 	}
-	for i, doc := range file.Docs {
+	for i, doc := range docs {
 		switch {
-		case doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType:
+		case len(doc.Content) == 0 || isNull(doc.Content[0]):
 		case root != nil:
-			at := start(doc.Body)
-			r.problems = append(r.problems, Problem{r.file, at.line, at.column, "", fmt.Sprintf("holds a second document, keep one (document %d)", i+1)})
+			at := start(doc.Content[0])
+			r.add(path, position{r.fileOf(path), at.line, at.column}, fmt.Sprintf("holds a second document, keep one (document %d)", i+1))
 			return nil, false
 		default:
-			root = doc.Body
+			root = doc.Content[0]
 		}
 	}
 	return root, true
 }
 
-// parseYAML turns a panic of the parser into an error: some malformed files make it run past a
-// slice, and a configuration must not be able to end the process.
-func parseYAML(data []byte) (file *ast.File, err error) {
+// parseYAML parses all documents of a file. It turns a panic of the parser into an error: a configuration must
+// not be able to end the process.
+func parseYAML(text string) (docs []*yaml.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New("it confuses the parser, look for unbalanced quotes and brackets")
 		}
 	}()
-	// Duplicate keys are reported with all other problems, not as the only one.
-	return parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	in := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		doc := &yaml.Node{}
+		err := in.Decode(doc)
+		if errors.Is(err, io.EOF) {
+			return docs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, doc)
+	}
+}
+
+// syntaxError is the parser's message without the line, which is sometimes the one before.
+func syntaxError(err error) string {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	if strings.HasPrefix(message, "line ") {
+		_, message, _ = strings.Cut(message, ": ")
+	}
+	if strings.HasPrefix(message, "unknown anchor") { // whose name may be a password
+		message = "an alias has no anchor before it; quote text that begins with *"
+	}
+	return oneLine(message)
+}
+
+// maxSearched is the size of a file in which the faulty line is looked for: each try takes about 1 ms for 2 KiB.
+const maxSearched = 128 << 10
+
+// faultyLine is the first line with which the file's beginning has the error; 0 in a large file.
+func faultyLine(text string, err error) int {
+	if len(text) > maxSearched {
+		return 0
+	}
+	lines := strings.SplitAfter(text, "\n")
+	return 1 + sort.Search(len(lines)-1, func(i int) bool {
+		_, e := parseYAML(strings.Join(lines[:i+1], ""))
+		return e != nil && syntaxError(e) == syntaxError(err)
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
@@ -25,6 +26,8 @@ type Metrics struct {
 	dead      map[deadLabels]prometheus.Counter
 	forward   [2]prometheus.Observer
 	connected *prometheus.GaugeVec
+	silent    *prometheus.GaugeVec
+	strays    map[local.Stray]prometheus.Counter
 	expiry    *prometheus.GaugeVec
 	// Of the last reload: whether it worked; and when one last did.
 	reloaded, reloadedAt prometheus.Gauge
@@ -57,10 +60,14 @@ var (
 	directions = [...]mapping.Direction{mapping.Up, mapping.Down}
 )
 
-// Queues tells how many messages of each Thing wait for the broker. It is asked at each scrape, and
-// answers before ctx ends; Things that it leaves out have none.
-type Queues interface {
+// Scraped is asked at each scrape, and answers before ctx ends.
+type Scraped interface {
+	// Queued counts the messages of each Thing that wait for the broker. Things that it leaves out have none.
 	Queued(ctx context.Context) (map[mapping.Thing]uint64, error)
+	// Oldest tells since when the oldest of them waits.
+	Oldest() map[mapping.Thing]time.Time
+	// Ready is what /readyz says.
+	Ready(ctx context.Context) []NotReady
 	// Accepted counts what programs handed over since the start, and what was waiting then.
 	Accepted(ctx context.Context) (uint64, error)
 }
@@ -81,6 +88,14 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Buckets: forwardBuckets}, []string{"direction"})
 	m.connected = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_mqtt_connected",
 		Help: "1 while the Thing's MQTT session is connected, else 0."}, []string{"thing"})
+	m.silent = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_cloud_silent",
+		Help: "1 while the cloud does not answer what the bridge asks at each connection (jobs/get), else 0."}, []string{"thing"})
+	strays := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetbridge_stray_publishes_total",
+		Help: "What programs published on up subjects that nothing takes, and so nowhere: for a Thing that is not configured (thing), or on a channel that there is not (channel). Embedded server only."}, []string{"unknown"})
+	m.strays = map[local.Stray]prometheus.Counter{}
+	for _, s := range local.Strays {
+		m.strays[s] = strays.WithLabelValues(string(s))
+	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_build_info",
 		Help: "Always 1; the labels tell what is running."}, []string{"version", "commit", "goversion"})
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_certificate_expiry_timestamp_seconds",
@@ -90,7 +105,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Help: "1 when the last configuration that was read is in force, 0 when it was refused."})
 	m.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_success_timestamp_seconds",
 		Help: "When the configuration in force was read, Unix time."})
-	m.registry.MustRegister(forward, m.connected, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.registry.MustRegister(forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())
@@ -100,13 +115,12 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	return m
 }
 
-// Collect adds the queues to what is scraped. It is called once.
-func (m *Metrics) Collect(q Queues) {
-	m.registry.MustRegister(&queueCollector{m.Things, q,
-		prometheus.NewDesc("fleetbridge_queued_messages",
-			"Messages of the Thing that are stored and not yet acknowledged by the broker.", []string{"thing"}, nil),
-		prometheus.NewDesc("fleetbridge_accepted_messages_total",
-			"Messages that programs handed over since the start, and those that waited then: delivered, duplicate, dead or queued.", nil, nil)})
+// Stray counts a publish that went nowhere.
+func (m *Metrics) Stray(s local.Stray) { m.strays[s].Inc() }
+
+// Collect adds what is asked for at each scrape. It is called once.
+func (m *Metrics) Collect(s Scraped) {
+	m.registry.MustRegister(&queueCollector{m.Things, s}, &readyCollector{m.Things, s})
 }
 
 func (m *Metrics) countMessages() {
@@ -174,27 +188,45 @@ func (m *Metrics) SetThings(things []mapping.Thing) {
 	defer m.mu.Unlock()
 	for _, t := range m.things {
 		if !slices.Contains(things, t) {
-			m.connected.DeleteLabelValues(string(t))
+			for _, g := range m.ofThings() {
+				g.DeleteLabelValues(string(t))
+			}
 		}
 	}
 	for _, t := range things {
-		m.connected.WithLabelValues(string(t)) // 0, or what it is
+		for _, g := range m.ofThings() {
+			g.WithLabelValues(string(t)) // 0, or what it is
+		}
 	}
 	m.things = slices.Clone(things)
 }
 
+func (m *Metrics) ofThings() []*prometheus.GaugeVec {
+	return []*prometheus.GaugeVec{m.connected, m.silent}
+}
+
 // Connected sets whether a Thing's MQTT session is connected now.
 func (m *Metrics) Connected(t mapping.Thing, connected bool) {
+	m.set(m.connected, t, number(connected))
+}
+
+// Silent sets whether the cloud leaves the bridge's own question unanswered.
+func (m *Metrics) Silent(t mapping.Thing, silent bool) { m.set(m.silent, t, number(silent)) }
+
+// set leaves a Thing that is gone without a series.
+func (m *Metrics) set(g *prometheus.GaugeVec, t mapping.Thing, value float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !slices.Contains(m.things, t) {
-		return
+	if slices.Contains(m.things, t) {
+		g.WithLabelValues(string(t)).Set(value)
 	}
-	value := 0.0
-	if connected {
-		value = 1
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
 	}
-	m.connected.WithLabelValues(string(t)).Set(value)
+	return 0
 }
 
 // Reloaded tells how a reload ended.
@@ -210,36 +242,4 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 // ServeHTTP is the /metrics page.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, r)
-}
-
-// queueCollector asks for the queues when somebody scrapes, so that nothing is counted in between.
-type queueCollector struct {
-	things func() []mapping.Thing
-	queues Queues
-	queued *prometheus.Desc
-	taken  *prometheus.Desc
-}
-
-// queuedTimeout keeps a scrape from waiting for a store that does not answer.
-const queuedTimeout = 2 * time.Second
-
-func (q *queueCollector) Describe(out chan<- *prometheus.Desc) {
-	out <- q.queued
-	out <- q.taken
-}
-
-// Collect leaves the queues out of a scrape while nobody can tell; a 0 would be a lie.
-func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), queuedTimeout)
-	defer cancel()
-	queued, err := q.queues.Queued(ctx)
-	if err != nil {
-		return
-	}
-	for _, t := range q.things() {
-		out <- prometheus.MustNewConstMetric(q.queued, prometheus.GaugeValue, float64(queued[t]), string(t))
-	}
-	if n, err := q.queues.Accepted(ctx); err == nil {
-		out <- prometheus.MustNewConstMetric(q.taken, prometheus.CounterValue, float64(n))
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,17 @@ import (
 	"fleetbridge/mapping"
 )
 
-// queues is a Queues that knows, or does not.
+// queues is a Scraped that knows, or does not.
 type queues struct {
-	n   map[mapping.Thing]uint64
-	err error
+	n        map[mapping.Thing]uint64
+	oldest   map[mapping.Thing]time.Time
+	problems []NotReady
+	err      error
 }
+
+func (q *queues) Oldest() map[mapping.Thing]time.Time { return q.oldest }
+
+func (q *queues) Ready(context.Context) []NotReady { return q.problems }
 
 func (q *queues) Accepted(context.Context) (uint64, error) { return 1234, q.err }
 
@@ -134,6 +141,44 @@ func TestConnectedAndQueued(t *testing.T) {
 	check(`fleetbridge_mqtt_connected{thing="pump-07"}`, "0")
 }
 
+// What /readyz says in words the metrics say in numbers.
+func TestReadyInNumbers(t *testing.T) {
+	for name, c := range map[string]struct {
+		problems []NotReady
+		want     map[string]string
+	}{
+		"well": {nil, map[string]string{`ready{thing="pump-07"}`: "1", `subscribed{thing="pump-07"}`: "1", `stalled{kind="events",thing="pump-07"}`: "0", "store_writable": "1"}},
+		"one filter refused": {[]NotReady{{Thing: "pump-07", Part: PartSubscription}},
+			map[string]string{`ready{thing="pump-07"}`: "0", `subscribed{thing="pump-07"}`: "0", `ready{thing="pump 8"}`: "1", "store_writable": "1"}},
+		"events refused": {[]NotReady{{Thing: "pump-07", Part: "events"}},
+			map[string]string{`ready{thing="pump-07"}`: "0", `subscribed{thing="pump-07"}`: "1", `stalled{kind="events",thing="pump-07"}`: "1", `stalled{kind="shadow",thing="pump-07"}`: "0"}},
+		"disk full": {[]NotReady{{Part: PartStore}}, map[string]string{`ready{thing="pump-07"}`: "0", `ready{thing="pump 8"}`: "0", `subscribed{thing="pump-07"}`: "1", "store_writable": "0"}},
+		"NATS away": {[]NotReady{{Part: PartNATS}}, map[string]string{`ready{thing="pump 8"}`: "0", "store_writable": "0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := testMetrics()
+			m.Collect(&queues{problems: c.problems})
+			for series, want := range c.want {
+				if got := sample(t, m, "fleetbridge_"+series); got != want {
+					t.Errorf("%s: got %q, want %q", series, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestOldestMessage(t *testing.T) {
+	m := testMetrics()
+	m.Collect(&queues{oldest: map[mapping.Thing]time.Time{"pump-07": time.Now().Add(-time.Hour)}})
+	age, err := strconv.ParseFloat(sample(t, m, `fleetbridge_oldest_message_age_seconds{thing="pump-07"}`), 64)
+	if err != nil || age < 3600 {
+		t.Errorf("%v %v", age, err)
+	}
+	if got := sample(t, m, `fleetbridge_oldest_message_age_seconds{thing="pump 8"}`); got != "0" {
+		t.Errorf("a Thing of which nothing waits: %q", got)
+	}
+}
+
 // Every metric has a name in base units and a help text, and its labels are those that are promised.
 func TestNames(t *testing.T) {
 	m := testMetrics()
@@ -159,8 +204,15 @@ func TestNames(t *testing.T) {
 	}
 	want := map[string]string{
 		"fleetbridge_messages_total":                               "channel,direction,outcome",
+		"fleetbridge_cloud_silent":                                 "thing",
 		"fleetbridge_mqtt_connected":                               "thing",
 		"fleetbridge_queued_messages":                              "thing",
+		"fleetbridge_oldest_message_age_seconds":                   "thing",
+		"fleetbridge_ready":                                        "thing",
+		"fleetbridge_subscribed":                                   "thing",
+		"fleetbridge_stalled":                                      "kind,thing",
+		"fleetbridge_store_writable":                               "",
+		"fleetbridge_stray_publishes_total":                        "unknown",
 		"fleetbridge_dead_letters_total":                           "code,direction",
 		"fleetbridge_forward_seconds":                              "direction",
 		"fleetbridge_accepted_messages_total":                      "",

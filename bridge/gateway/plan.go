@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -20,30 +21,74 @@ type ownSchemas struct {
 
 // loadSchemas compiles what the Things bring.
 func (g *Gateway) loadSchemas(cfg *Config) (map[mapping.Thing]ownSchemas, error) {
-	out := map[mapping.Thing]ownSchemas{}
+	out, digests := map[mapping.Thing]ownSchemas{}, map[string]string{}
+	for _, t := range cfg.Things { // before they are read: a change in between shows at the next reload
+		for _, path := range []string{t.SchemaDir, t.ThingType} {
+			if _, known := digests[path]; !known {
+				digests[path] = digestOf(path)
+			}
+		}
+	}
+	own, err := cfg.Schemas(g.catalog)
 	for _, t := range cfg.Things {
-		if t.SchemaDir == "" {
+		if name := mapping.Thing(t.Name); own[name] != nil {
+			out[name] = ownSchemas{own[name], digests[t.SchemaDir] + digests[t.ThingType]}
+		}
+	}
+	return out, err
+}
+
+// Schemas compiles what the Things bring, once for those that bring the same. Things that bring nothing are not in it.
+func (c *Config) Schemas(catalog *schemas.Catalog) (map[mapping.Thing]*schemas.ThingSchemas, error) {
+	type source struct{ dir, thingType string }
+	out, made := map[mapping.Thing]*schemas.ThingSchemas{}, map[source]*schemas.ThingSchemas{}
+	for _, t := range c.Things {
+		from := source{t.SchemaDir, t.ThingType}
+		if from == (source{}) {
 			continue
 		}
-		digest := digestOf(t.SchemaDir) // before it is read: a change in between shows at the next reload
-		own, err := g.catalog.LoadThing(t.SchemaDir)
-		if err != nil {
-			return nil, fmt.Errorf("schemas of thing %q: %w", t.Name, err)
+		if made[from] == nil {
+			own, err := t.schemas(catalog)
+			if err != nil {
+				return nil, err
+			}
+			made[from] = own
 		}
-		out[mapping.Thing(t.Name)] = ownSchemas{own, digest}
+		out[mapping.Thing(t.Name)] = made[from]
 	}
 	return out, nil
 }
 
-func digestOf(dir string) string {
+// schemas compiles what a Thing brings: its directory and its Thing Type; nil: neither.
+func (t Thing) schemas(c *schemas.Catalog) (own *schemas.ThingSchemas, err error) {
+	if t.SchemaDir != "" {
+		if own, err = c.LoadThing(t.SchemaDir); err != nil {
+			return nil, fmt.Errorf("schemas of thing %q: %w", t.Name, err)
+		}
+	}
+	if t.ThingType == "" {
+		return own, nil
+	}
+	typed, _, err := c.LoadThingType(t.ThingType)
+	if err != nil {
+		return nil, fmt.Errorf("Thing Type of thing %q: %w", t.Name, err)
+	}
+	return typed.With(own), nil
+}
+
+// digestOf is that of a file, or of all files in a directory; of no path it is empty.
+func digestOf(path string) string {
+	if path == "" {
+		return ""
+	}
 	h := sha256.New()
-	walk(root{dir, schemaDepth}, func(path string, info os.FileInfo) {
+	walk(root{path, schemaDepth}, func(path string, info os.FileInfo) {
 		if info == nil || info.IsDir() {
 			return
 		}
-		data, err := os.ReadFile(path)
-		fmt.Fprintf(h, "%q %v %d\n", path, err, len(data))
-		_, _ = h.Write(data)
+		file, err := plainfile.Read(path, "schema", schemas.MaxFileBytes)
+		fmt.Fprintf(h, "%q %v %d\n", path, err, len(file.Data))
+		_, _ = h.Write(file.Data)
 	})
 	return string(h.Sum(nil))
 }
@@ -91,11 +136,13 @@ func (c *Config) names() []mapping.Thing {
 
 // difference is what a new configuration changes.
 type difference struct {
-	keys    []string // that differ, but for things and local.users
-	added   []plan
-	removed []*thing
-	changed []*thing // with another plan
-	plans   map[mapping.Thing]plan
+	keys                                   []string // that differ, but for things and local.users
+	users                                  []local.User
+	usersAdded, usersRemoved, usersChanged int
+	added                                  []plan
+	removed                                []*thing
+	changed                                []*thing // with another plan
+	plans                                  map[mapping.Thing]plan
 }
 
 // compare finds out what is different, and refuses what a running gateway can't change.
@@ -111,8 +158,8 @@ func (g *Gateway) compare(cfg *Config, own map[mapping.Thing]ownSchemas) (differ
 			fixed(path)
 		}
 	})
-	if !sameUsers(g.cfg, cfg) {
-		fixed("local.users")
+	if err := g.compareUsers(cfg, &d); err != nil {
+		problems = append(problems, Problem{Path: "local.users", Message: err.Error()})
 	}
 	if len(problems) > 0 {
 		return d, problems
@@ -136,17 +183,31 @@ func (g *Gateway) compare(cfg *Config, own map[mapping.Thing]ownSchemas) (differ
 	return d, nil
 }
 
-// sameUsers tells whether the users are the same, but for the Things that were added or removed: their rights
-// are the server's, which learns them at its start.
-func sameUsers(a, b *Config) bool {
-	return slices.EqualFunc(a.LocalUsers(), b.LocalUsers(), func(x, y local.User) bool {
-		both := func(t mapping.Thing) bool { return slices.Contains(a.names(), t) && slices.Contains(b.names(), t) }
-		x.Things = slices.DeleteFunc(x.Things, func(t mapping.Thing) bool { return !both(t) })
-		y.Things = slices.DeleteFunc(y.Things, func(t mapping.Thing) bool { return !both(t) })
-		slices.Sort(x.Things)
-		slices.Sort(y.Things)
-		return x.Name == y.Name && x.Password == y.Password && x.NKey == y.NKey && slices.Equal(x.Allow, y.Allow) && slices.Equal(x.Things, y.Things)
-	})
+// compareUsers finds out which users are different, and refuses what a running server can't change.
+func (g *Gateway) compareUsers(cfg *Config, d *difference) error {
+	d.users = cfg.LocalUsers()
+	if g.server != nil && (len(g.cfg.Local.Users) == 0) != (len(d.users) == 0) {
+		return local.ErrUsersNeedRestart
+	}
+	if err := local.CheckUsers(d.users); err != nil {
+		return err
+	}
+	before := map[string]local.User{}
+	for _, u := range g.cfg.LocalUsers() {
+		before[u.Name] = u
+	}
+	for _, u := range d.users {
+		was, there := before[u.Name]
+		switch {
+		case !there:
+			d.usersAdded++
+		case !u.Same(was):
+			d.usersChanged++
+		}
+		delete(before, u.Name)
+	}
+	d.usersRemoved = len(before)
+	return nil
 }
 
 // differences calls f for each key that is not the same; things and local are compared elsewhere.

@@ -80,6 +80,7 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 		}
 		made = append(made, next)
 	}
+	g.welcome(cfg, d)
 	g.settle(ctx, cfg, d)
 	if g.api != nil && g.api != api {
 		g.api.Close()
@@ -87,6 +88,26 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	g.api = api
 	g.run(made)
 	return nil
+}
+
+// welcome gives the users the rights that they have now, before the Things that are new take anything.
+func (g *Gateway) welcome(cfg *Config, d difference) {
+	var err error
+	if g.server != nil { // first: the clerk hears only of accounts that there are
+		err = g.server.SetUsers(d.users, cfg.names())
+	}
+	leave := func() {}
+	if err == nil {
+		leave, err = g.clerk.SetUsers(d.users, cfg.names())
+	}
+	if err != nil { // they were checked before
+		g.log.Error("users do not have all the rights that they should have, until the next change or start", "error", err)
+		return
+	}
+	leave()
+	if g.server == nil && d.usersAdded+d.usersRemoved+d.usersChanged > 0 {
+		g.log.Warn("local.users have changed: the NATS server of nats.url learns it from what fleetbridge acl prints")
+	}
 }
 
 // add makes Things beside those that there are, or none.
@@ -99,13 +120,13 @@ func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing
 	for _, p := range plans {
 		all = append(all, p.name())
 	}
-	if err = g.store.SetThings(ctx, all); err == nil {
+	if err = g.setThings(ctx, all); err == nil {
 		if made, err = m.all(ctx, plans); err == nil {
 			return made, nil
 		}
 	}
 	g.forget(ctx, made)
-	return nil, errors.Join(fmt.Errorf("things: %w", err), g.store.SetThings(ctx, was))
+	return nil, errors.Join(fmt.Errorf("things: %w", err), g.setThings(ctx, was))
 }
 
 // insist makes a Thing and waits out what keeps it from that, such as a NATS server that is away.
@@ -132,10 +153,8 @@ func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 // forget takes back what the store does for Things that have stopped or never started.
 func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 	for _, t := range ts {
-		for _, q := range t.queues {
-			if err := q.Remove(ctx); err != nil && ctx.Err() == nil {
-				g.log.Warn("the queue of a thing stays behind until the next start", "thing", string(t.plan.name()), "error", err)
-			}
+		if err := t.lanes.Remove(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("the queue of a thing stays behind until the next start", "thing", string(t.plan.name()), "error", err)
 		}
 	}
 }
@@ -143,7 +162,7 @@ func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 // settle makes the new configuration the one in force.
 func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
 	if len(d.removed) > 0 { // else the subjects are those that there must be
-		if err := g.store.SetThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
+		if err := g.setThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
 			g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
 		}
 	}
@@ -156,17 +175,15 @@ func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
 	if g.Level != nil {
 		_ = g.Level.UnmarshalText([]byte(cfg.Log.Level))
 	}
-	if len(cfg.Local.Users) > 0 && len(d.added) > 0 {
-		g.log.Warn("users have no rights on the things that were added until the next start", "things", d.addedNames())
-	}
 	g.cfg = cfg
 	g.metrics.SetThings(cfg.names())
 	g.certificates.use(cfg.certificates())
-	if len(d.keys)+len(d.added)+len(d.removed)+len(d.changed) == 0 {
+	if len(d.keys)+len(d.added)+len(d.removed)+len(d.changed)+d.usersAdded+d.usersRemoved+d.usersChanged == 0 {
 		g.log.Info("configuration read again, nothing in it changed")
 		return
 	}
-	g.log.Info("configuration reloaded", "added", d.addedNames(), "removed", named(d.removed), "restarted", named(d.changed), "keys", d.keys)
+	g.log.Info("configuration reloaded", "added", d.addedNames(), "removed", named(d.removed), "restarted", named(d.changed), "keys", d.keys,
+		"users_added", d.usersAdded, "users_removed", d.usersRemoved, "users_changed", d.usersChanged)
 }
 
 // removed says what becomes of the messages of Things that are gone, and takes them out of the status.
@@ -176,7 +193,7 @@ func (g *Gateway) removed(ctx context.Context, ts []*thing) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience) // a NATS server that is away is not waited for
 	defer cancel()
-	queued, err := g.store.Left(ctx, named(ts))
+	queued, err := g.lanes.Left(ctx, named(ts))
 	if err != nil {
 		g.log.Debug("cannot count what removed things have left", "error", err)
 	}

@@ -108,7 +108,7 @@ func (s *site) replays(subject, payload string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := c.Next(jetstream.FetchMaxWait(10 * time.Second))
+	m, err := c.Next(jetstream.FetchMaxWait(patience))
 	if err != nil || string(m.Data()) != payload {
 		s.t.Errorf("replay of %s: %v, %v", subject, m, err)
 	}

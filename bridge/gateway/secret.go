@@ -1,14 +1,14 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // Secret is a text that is never printed: every way of formatting, marshalling or logging it gives
@@ -71,35 +71,6 @@ func (u *NATSURL) UnmarshalText(text []byte) error {
 // maxSecretBytes keeps a mistaken path, such as a disk image, from being read whole.
 const maxSecretBytes = 64 << 10
 
-// readSecret reads a file that a _file key names. Its last newline is not part of the secret.
-func readSecret(path string) (Secret, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fileError(path, err)
-	}
-	if info.IsDir() {
-		return "", fmt.Errorf("%s is a directory, name a file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fileError(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
-	switch {
-	case err != nil:
-		return "", fileError(path, err)
-	case len(data) > maxSecretBytes:
-		return "", fmt.Errorf("%s has more than 64KiB, which no secret needs", path)
-	}
-	data = bytes.TrimSuffix(data, []byte("\n"))
-	data = bytes.TrimSuffix(data, []byte("\r"))
-	if len(data) == 0 {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return Secret(data), nil
-}
-
 // fileError says in a few words why a file can't be used.
 func fileError(path string, err error) error {
 	switch {
@@ -107,6 +78,9 @@ func fileError(path string, err error) error {
 		return fmt.Errorf("%s does not exist", path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s may not be read by this user", path)
+	}
+	if refused := (*plainfile.Refused)(nil); errors.As(err, &refused) {
+		return err
 	}
 	if inner := (*fs.PathError)(nil); errors.As(err, &inner) {
 		err = inner.Err

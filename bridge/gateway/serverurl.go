@@ -14,9 +14,9 @@ import (
 // otherSchemes are what other clients call the same.
 var otherSchemes = map[string]string{"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "tcps": "mqtts", "http": "ws", "https": "wss"}
 
-// parseServer checks a broker's URL and returns it with its port. A URL that carries a login is
+// ParseServer checks a broker's URL and returns it with its port. A URL that carries a login is
 // never quoted.
-func parseServer(text string) (string, error) {
+func ParseServer(text string) (string, error) {
 	if strings.Contains(text, "@") {
 		return "", errors.New("carries a login, which belongs in things[].username and things[].password_file")
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // How long a stop may take, in its parts: requests and commands that programs wait for, what is in
-// flight to the broker, everything else, and what the store has to write down. The contract allows 10 s.
+// flight to the broker, everything else, which has what is left of the parts before it, too, and what the
+// store has to write down. The contract allows 10 s.
 const (
 	finishTime = 4 * time.Second
 	drainTime  = 2 * time.Second
@@ -31,6 +32,7 @@ func (g *Gateway) stopAll(services *local.Service, broken bool) error {
 		s.finish = func() {
 			ctx, cancel := context.WithTimeout(context.Background(), finishTime)
 			defer cancel()
+			g.clerk.Drain()
 			services.Drain(ctx)
 			finishCommands(ts)
 		}
@@ -74,8 +76,9 @@ type stopping struct {
 	hurry  <-chan struct{} // nil: never
 }
 
-// run tells whether everything has ended.
+// run reports whether everything has ended.
 func (s stopping) run() bool {
+	end := time.Now().Add(finishTime + drainTime + stopTime)
 	if s.finish != nil {
 		s.inTime(finishTime, s.finish)
 	}
@@ -103,7 +106,7 @@ func (s stopping) run() bool {
 	for _, t := range s.ts {
 		t.stopWork()
 	}
-	return s.inTime(stopTime, func() {
+	return s.inTime(time.Until(end), func() {
 		for _, t := range s.ts {
 			t.pumps.Wait()
 			t.edges.Wait()
@@ -124,7 +127,7 @@ func (s stopping) hurried() bool {
 	}
 }
 
-// inTime tells whether f ended in this time; else f goes on by itself.
+// inTime reports whether f ended in this time; else f goes on by itself.
 func (s stopping) inTime(d time.Duration, f func()) bool {
 	done := make(chan struct{})
 	go func() { f(); close(done) }()
@@ -162,27 +165,27 @@ func anyConnected(ts []*thing) bool {
 	return false
 }
 
-// closeBooks makes sure that the store knows what was settled, and says once where there was no time for it.
+// closeBooks makes sure that the store knows what was settled and how the Things are, and says once where there was no
+// time for the former.
 func (g *Gateway) closeBooks(ctx context.Context, ts []*thing) {
 	type failure struct {
 		thing mapping.Thing
 		err   error
 	}
-	failed := make(chan failure, len(ts)*len(mapping.Classes))
+	failed := make(chan failure, len(ts))
 	var all sync.WaitGroup
 	for _, t := range ts {
-		for _, q := range t.queues {
-			all.Go(func() {
-				if err := q.Flush(ctx); err != nil && !errors.Is(err, context.Canceled) {
-					failed <- failure{t.bridge.Name, err}
-				}
-			})
-		}
+		all.Go(func() { t.bridge.Status.Settle(ctx) })
+		all.Go(func() {
+			if err := t.lanes.Flush(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				failed <- failure{t.bridge.Name, err}
+			}
+		})
 	}
 	all.Wait()
 	close(failed)
 	n := len(failed)
 	if first, ok := <-failed; ok {
-		g.log.Warn("some messages that the broker has may be sent again after the next start", "queues", n, "thing", string(first.thing), "error", first.err)
+		g.log.Warn("some messages that the broker has may be sent again after the next start", "things", n, "thing", string(first.thing), "error", first.err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// window is how many messages of a Thing and class are on their way to the broker at once. At a
+	// window is how many messages of a Thing and kind are on their way to the broker at once. At a
 	// round trip of 50 ms it allows 10,000 a second.
 	window = 512
 	// reconnectMax bounds the pause between attempts to connect: a link that comes back should be used
@@ -34,7 +34,7 @@ type thing struct {
 	plan    plan
 	bridge  *bridge.Thing
 	session *cloud.Session
-	queues  []*local.Queue
+	lanes   bridge.ThingLanes
 
 	take, work   context.Context
 	noMore, over context.CancelFunc
@@ -43,9 +43,7 @@ type thing struct {
 
 // start runs the Thing until it is stopped. failed is told of what makes going on impossible.
 func (t *thing) start(failed func(error)) {
-	for _, q := range t.queues {
-		t.edges.Go(func() { failed(q.Run(t.take)) })
-	}
+	t.edges.Go(func() { failed(t.lanes.Run(t.take)) })
 	t.edges.Go(func() { failed(t.session.Run(t.work)) })
 	t.pumps.Go(func() { failed(t.bridge.Run(t.take, t.work)) })
 }
@@ -66,16 +64,19 @@ type maker struct {
 	ports    bridge.Ports
 	maxBytes int
 	maxAge   time.Duration
+	patience time.Duration // requests.timeout
 	own      map[mapping.Thing]ownSchemas
 }
 
 func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.API) maker {
 	m := c.MQTT
-	out := maker{g: g, own: own, maxBytes: int(c.Limits.Payload), maxAge: c.NATS.Up.MaxAge, ports: g.ports(api), session: cloud.Config{
-		KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout,
+	out := maker{g: g, own: own, maxBytes: int(c.Limits.Payload), maxAge: c.NATS.Up.MaxAge, patience: c.Requests.Timeout, ports: g.ports(api), session: cloud.Config{
+		KeepAlive: m.KeepAlive, SessionExpiry: m.SessionExpiry, AckTimeout: m.AckTimeout, ConnectTimeout: m.ConnectTimeout,
+		AllowQoS0:      m.AllowQoS0,
 		ReceiveMaximum: uint16(m.ReceiveMaximum), Compact: m.Subscriptions == SubscriptionsCompact,
 		Backoff:        cloud.Backoff{Max: reconnectMax},
 		MaxPublishRate: m.MaxPublishRate, Window: window, MaxPacket: g.maxPacket(),
+		MaxPayload: int(c.Limits.Payload), Memory: g.inbox,
 	}}
 	for _, s := range m.Server {
 		u, err := url.Parse(s)
@@ -91,9 +92,10 @@ func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.
 func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	s := g.store
 	out := bridge.Ports{
-		Down: s.Down(), Graveyard: s, Archive: s, Outbox: s, Handlers: local.NewHandlers(g.nc, g.subjects()),
+		Down: s.Down(), Graveyard: s, Archive: s, Outbox: g.lanes, Handlers: local.NewHandlers(g.nc, g.subjects(), g.server),
 		Shadows: s.Shadow(), Statuses: s.Status(), Executions: s.Executions(), Leases: s.Leases(), Marks: s.Marks(),
-		Catalog: g.catalog, Observer: g.metrics, Now: time.Now, Log: g.log,
+		MaxRecord: int(g.nc.MaxPayload()), Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
+		Catalog: g.catalog, Observer: g.metrics, Silent: g.metrics.Silent, Now: time.Now, Log: g.log,
 	}
 	if api != nil {
 		out.API = api
@@ -114,33 +116,32 @@ func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 	return made, nil
 }
 
-// make takes the Thing's queues over and loads what the store knows of it. With an error the Thing has
-// the queues that it took over, and no more.
+// make takes the Thing's lanes over and loads what the store knows of it. With an error the Thing has
+// the lanes that it took over, and no more.
 func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	g, name, t := m.g, p.name(), &thing{plan: p}
 	sc := m.session
 	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
 	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
+	sc.Filters = newFilterMemory(g.store.Marks(), sc.ClientID)
 	t.session = cloud.NewSession(name, sc, cloud.Hooks{
 		State: func(s cloud.State) { g.stateChanged(t, s) },
 		Ready: func(ctx context.Context, present bool) { t.bridge.Ready(ctx, present) },
 	}, g.log)
 	ports := m.ports
 	ports.Cloud = t.session
-	ports.Queues = map[mapping.Class]bridge.Source{}
-	for _, class := range mapping.Classes {
-		q, err := g.store.Queue(ctx, name, class)
-		if err != nil {
-			return t, err
-		}
-		t.queues = append(t.queues, q)
-		ports.Queues[class] = q
+	var err error
+	if t.lanes, err = g.lanes.TakeOver(ctx, name); err != nil {
+		return t, err
+	}
+	ports.Lanes = map[mapping.Kind]bridge.Source{}
+	for _, k := range mapping.Kinds {
+		ports.Lanes[k] = t.lanes.Lane(k)
 	}
 	cmd := p.commands
-	var err error
 	t.bridge, err = bridge.NewThing(ctx, bridge.ThingConfig{
 		Thing: name, Own: m.own[name].schemas, Merged: p.shadow.Report == ReportMerged, MaxBytes: m.maxBytes, Instance: instance(),
-		MaxAge:   m.maxAge,
+		MaxAge: m.maxAge, Patience: m.patience,
 		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew},
 	}, ports)
 	t.work, t.over = context.WithCancel(context.WithoutCancel(ctx))
@@ -159,7 +160,7 @@ func (g *Gateway) clientFiles(names TLS) *tlsFiles {
 // stateChanged carries a session's state into the Thing's status and the metrics.
 func (g *Gateway) stateChanged(t *thing, s cloud.State) {
 	g.metrics.Connected(t.bridge.Name, s.Connected)
-	t.bridge.Connected(context.WithoutCancel(t.work), func(status *bridge.Status) {
+	t.bridge.Connected(g.lasting, func(status *bridge.Status) {
 		status.Connected, status.Subscribed, status.SessionPresent = s.Connected, s.Subscribed, s.SessionPresent
 		status.Since, status.LastError = s.Since.UTC(), s.LastError
 	})
@@ -176,11 +177,19 @@ const queueInterval = 2 * time.Second
 func (g *Gateway) watchQueues(ctx context.Context) {
 	ticker := time.NewTicker(queueInterval)
 	defer ticker.Stop()
+	renewed := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if err := g.store.Check(ctx); err != nil && ctx.Err() == nil {
+			g.failed(err)
+			return
+		}
+		if g.spool != nil {
+			g.spool.Check(ctx)
 		}
 		if err := g.store.Note(ctx, false); err != nil && ctx.Err() == nil {
 			g.log.Debug("cannot note what the streams hold", "error", err)
@@ -188,48 +197,84 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		if err := g.store.Sift(ctx); err != nil && ctx.Err() == nil {
 			g.log.Debug("cannot look for damaged messages", "error", err)
 		}
-		queued, err := g.store.Queued(ctx)
-		if err != nil {
-			continue // the store's own troubles are logged where they are met
+		queued, err := g.lanes.Queued(ctx)
+		trouble := ""
+		if all := g.store.Troubles(); len(all) > 0 {
+			trouble = all[0]
+		}
+		again := g.server == nil && time.Since(renewed) >= local.StatusLife/3 // there a status expires
+		if again {
+			renewed = time.Now()
 		}
 		for _, t := range g.all() {
-			t.bridge.Status.Change(context.WithoutCancel(ctx), func(s *bridge.Status) { s.Queued = queued[t.bridge.Name] })
+			t.bridge.Status.Change(g.lasting, func(s *bridge.Status) {
+				s.Store, s.Clock = trouble, g.clocks.Trouble()
+				if err == nil {
+					s.Queued = queued[t.bridge.Name]
+				}
+			})
+			if again {
+				t.bridge.Status.Save(g.lasting)
+			}
 		}
 	}
 }
 
-// Queued implements the metrics' collector.
+// Oldest implements Scraped.
+func (g *Gateway) Oldest() map[mapping.Thing]time.Time {
+	out := map[mapping.Thing]time.Time{}
+	for _, t := range g.all() {
+		if at, waits := t.lanes.Oldest(); waits {
+			out[t.bridge.Name] = at
+		}
+	}
+	return out
+}
+
+// Queued implements Scraped.
 func (g *Gateway) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
 	if g.services.Load() == nil {
 		return nil, errStarting
 	}
-	return g.store.Queued(ctx)
+	return g.lanes.Queued(ctx)
 }
 
-// Accepted implements Queues.
+// Accepted implements Scraped.
 func (g *Gateway) Accepted(ctx context.Context) (uint64, error) {
 	if g.services.Load() == nil {
 		return 0, errStarting
 	}
-	return g.store.Accepted(ctx)
+	return g.lanes.Accepted(ctx)
 }
 
-// Ready implements Readiness: NATS is up and every Thing is connected and subscribed.
+// Ready implements Readiness: NATS is up, its streams take messages, every Thing is connected and subscribed, and no kind of
+// its messages stands still.
 func (g *Gateway) Ready(context.Context) []NotReady {
 	if g.services.Load() == nil {
 		return g.notStarted()
 	}
 	var out []NotReady
 	if !g.nc.IsConnected() {
-		out = append(out, NotReady{Reason: "not connected to NATS"})
+		out = append(out, NotReady{Part: PartNATS, Reason: "not connected to NATS"})
+	}
+	for _, reason := range g.store.Troubles() {
+		out = append(out, NotReady{Part: PartStore, Reason: reason})
+	}
+	for _, w := range g.retries.Waiting() {
+		out = append(out, NotReady{Thing: string(w.Thing), Part: PartStore, Reason: withCause("fails for now: "+w.What, w.Err.Error())})
 	}
 	for _, t := range g.all() {
 		s := t.session.State()
 		switch {
 		case !s.Connected:
-			out = append(out, NotReady{Thing: string(t.bridge.Name), Reason: withCause("not connected to the broker", s.LastError)})
+			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartConnection, Reason: withCause("not connected to the broker", s.LastError)})
 		case !s.Subscribed:
-			out = append(out, NotReady{Thing: string(t.bridge.Name), Reason: withCause("not subscribed", s.LastError)})
+			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartSubscription, Reason: withCause("not subscribed", s.LastError)})
+		case s.Held != "":
+			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartConnection, Reason: withCause("nothing is sent", s.Held)})
+		}
+		for _, stand := range s.Standing {
+			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: stand.Kind, Reason: stand.Reason})
 		}
 	}
 	return out
@@ -237,12 +282,12 @@ func (g *Gateway) Ready(context.Context) []NotReady {
 
 // notStarted is what /readyz says before Listening. No Thing has a session yet.
 func (g *Gateway) notStarted() []NotReady {
-	out := []NotReady{{Reason: errStarting.Error()}}
+	out := []NotReady{{Part: PartGateway, Reason: errStarting.Error()}}
 	if reason := g.awaited.Load(); reason != nil {
 		out[0].Reason = *reason
 	}
 	for _, t := range g.metrics.Things() {
-		out = append(out, NotReady{Thing: string(t), Reason: "not started"})
+		out = append(out, NotReady{Thing: string(t), Part: PartConnection, Reason: "not started"})
 	}
 	return out
 }
@@ -262,5 +307,6 @@ func (g *Gateway) newAPI(f Fleets) (*cloud.API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleets.url: %w", err)
 	}
-	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: g.clientFiles(f.TLS).config}), nil
+	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: g.clientFiles(f.TLS).config,
+		Clock: func(theirs, ours time.Time) { g.clocks.Compare(ours.Sub(theirs), "the Fleets HTTP API") }}), nil
 }

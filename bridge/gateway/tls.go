@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // Client makes the TLS configuration of a connection that this gateway opens; nil, the system's
@@ -150,6 +151,9 @@ func fill(c *tls.Config, authorities **x509.CertPool, names TLS, from tlsContent
 	return nil
 }
 
+// maxPEMBytes is four times what all authorities of a system take.
+const maxPEMBytes = 1 << 20
+
 // read reads the files that are named.
 func (t TLS) read() (tlsContents, error) {
 	var out tlsContents
@@ -160,11 +164,11 @@ func (t TLS) read() (tlsContents, error) {
 		if f.name == "" {
 			continue
 		}
-		data, err := os.ReadFile(f.name)
+		file, err := plainfile.Read(f.name, "certificate", maxPEMBytes)
 		if err != nil {
 			return out, &tlsFileError{f.key, fileError(f.name, err)}
 		}
-		*f.data = append([]byte{}, data...) // an empty file is a file
+		*f.data = append([]byte{}, file.Data...) // an empty file is a file
 	}
 	return out, nil
 }

@@ -9,7 +9,7 @@ import (
 func (c *Config) LocalUsers() []local.User {
 	out := make([]local.User, 0, len(c.Local.Users))
 	for _, u := range c.Local.Users {
-		user := local.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow}
+		user := local.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow, Bus: c.Local.Bus}
 		for _, t := range u.Things {
 			user.Things = append(user.Things, mapping.Thing(t))
 		}

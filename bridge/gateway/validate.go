@@ -17,9 +17,13 @@ import (
 type validator struct {
 	*report
 	*Config
-	dir      string
-	catalog  *schemas.Catalog
-	compiled map[string]bool // schema directories
+	dir             string
+	thingAt, userAt []string // the paths of Things and of users
+	names           []string // of the Things
+	known           map[string]bool
+	hints           int
+	catalog         *schemas.Catalog
+	compiled        map[string]bool // schema directories
 }
 
 func (v *validator) all() {
@@ -30,6 +34,7 @@ func (v *validator) all() {
 	v.nats()
 	v.users()
 	v.rest()
+	v.written()
 }
 
 func (v *validator) limits() {
@@ -50,7 +55,7 @@ func (v *validator) mqtt() {
 		if v.broken(at) {
 			continue
 		}
-		url, err := parseServer(s)
+		url, err := ParseServer(s)
 		if err != nil {
 			v.problem(at, "%s", err)
 			continue
@@ -69,6 +74,7 @@ func (v *validator) mqtt() {
 		v.problem("mqtt.max_publish_rate", "is %v, write messages per second, or 0 for no limit", m.MaxPublishRate)
 	}
 	v.positive("mqtt.ack_timeout", m.AckTimeout)
+	v.positive("mqtt.connect_timeout", m.ConnectTimeout)
 }
 
 func (v *validator) fleets() {
@@ -104,14 +110,14 @@ var commonName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
 func (v *validator) things() {
 	if len(v.Things) == 0 && !v.broken("things") {
-		v.problem("things", "is missing, list at least one Thing")
+		v.problem("things", "is missing, list at least one Thing here or in a file of things_dir")
 	}
 	byName, byClient := map[string]string{}, map[string]string{}
 	for i := range v.Things {
-		t, at := &v.Things[i], v.item("things", i)
+		t, at := &v.Things[i], v.thingAt[i]
 		if v.thingName(t, at) {
 			if first, taken := byName[t.Name]; taken {
-				v.problem(at+".name", "%q is the name of %s already", t.Name, first)
+				v.problem(at+".name", "%q is the name of %s already", t.Name, v.spell(first, at))
 			} else {
 				byName[t.Name] = at
 			}
@@ -124,7 +130,7 @@ func (v *validator) things() {
 			v.problem(at+".client_id", "is empty, write the Thing's MQTT client ID or remove the key")
 		}
 		if first, taken := byClient[t.ClientID]; taken && t.ClientID != "" && !v.broken(at+".name") {
-			v.problem(at+".client_id", "%q is the client ID of %s already: two sessions with one client ID would end each other", t.ClientID, first)
+			v.problem(at+".client_id", "%q is the client ID of %s already: two sessions with one client ID would end each other", t.ClientID, v.spell(first, at))
 		} else if !taken {
 			byClient[t.ClientID] = at
 		}
@@ -135,6 +141,7 @@ func (v *validator) things() {
 			v.warn(at+".tls", "is not used: no server is mqtts or wss")
 		}
 		v.schemaDir(at+".schema_dir", &t.SchemaDir)
+		v.thingType(at+".thing_type", &t.ThingType)
 	}
 }
 
@@ -174,22 +181,49 @@ func (v *validator) schemaDir(path string, dir *string) {
 	if *dir == "" || v.broken(path) {
 		return
 	}
-	*dir = v.join(*dir)
+	*dir = v.join(path, *dir)
 	v.files.add(root{*dir, schemaDepth})
-	if v.compiled[*dir] || !v.isDir(path, *dir) {
+	if !v.isDir(path, *dir) || !v.compiles(*dir) {
 		return
+	}
+	_, err := v.catalog.LoadThing(*dir)
+	v.each(path, err)
+}
+
+// thingType compiles a Thing Type, once each file that is named.
+func (v *validator) thingType(path string, file *string) {
+	if *file == "" || v.broken(path) {
+		return
+	}
+	*file = v.join(path, *file)
+	v.watch(*file)
+	if !v.compiles(*file) {
+		return
+	}
+	_, t, err := v.catalog.LoadThingType(*file)
+	v.each(path, err)
+	if err == nil {
+		for _, note := range t.Notes {
+			v.warn(path, "%s: %s", *file, note)
+		}
+	}
+}
+
+// compiles reports whether a directory or a file of schemas has yet to be compiled, and makes the catalog for it.
+func (v *validator) compiles(path string) bool {
+	if v.compiled[path] {
+		return false
 	}
 	if v.catalog == nil {
 		catalog, err := schemas.New(schemas.Options{MaxBytes: int(v.Limits.Payload), MaxDepth: v.Limits.Depth})
 		if err != nil {
 			v.problem("", "the built-in schemas do not compile: %s", err)
-			return
+			return false
 		}
 		v.catalog, v.compiled = catalog, map[string]bool{}
 	}
-	v.compiled[*dir] = true
-	_, err := v.catalog.LoadThing(*dir)
-	v.each(path, err)
+	v.compiled[path] = true
+	return true
 }
 
 func (v *validator) rest() {
@@ -211,17 +245,19 @@ func (v *validator) secret(path, name string, s *Secret, file *string) {
 	if *file == "" {
 		return
 	}
-	*file = v.join(*file)
+	given := *file
+	*file = v.join(path, *file)
 	v.watch(*file)
 	if *s != "" {
 		v.problem(at, "is given beside %s, keep one of them", name)
 		return
 	}
-	text, err := readSecret(*file)
+	text, info, err := readSecret(*file)
 	if err != nil {
-		v.problem(at, "%s", err)
+		v.problem(at, "%s", namely(given, err))
 		return
 	}
+	v.open(at, *file, info)
 	*s = text
 }
 
@@ -234,10 +270,10 @@ func (v *validator) item(path string, i int) string {
 	return at
 }
 
-// join makes a path of the file one of this process.
-func (v *validator) join(path string) string {
+// join makes a path that a key names one of this process: it begins at the file that the key stands in.
+func (v *validator) join(at, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(v.dir, path)
+	return filepath.Join(filepath.Dir(v.fileOf(at)), path)
 }

@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
@@ -16,8 +16,8 @@ func (v *validator) nats() {
 	v.tls("nats.tls", &n.TLS)
 	v.listenTLS("nats.embedded.tls", &n.Embedded.TLS)
 	if n.CredsFile != "" {
-		n.CredsFile = v.join(n.CredsFile)
-		v.readable("nats.creds_file", n.CredsFile)
+		n.CredsFile = v.join("nats.creds_file", n.CredsFile)
+		v.creds()
 	}
 	if _, err := mapping.NewSubjects(n.Prefix); err != nil {
 		v.problem("nats.prefix", "%s", err)
@@ -29,7 +29,7 @@ func (v *validator) nats() {
 	v.bytes("nats.down.max_bytes", n.Down.MaxBytes)
 	v.age("nats.up.max_age", n.Up.MaxAge)
 	v.age("nats.down.max_age", n.Down.MaxAge)
-	n.Embedded.StoreDir = v.join(n.Embedded.StoreDir)
+	n.Embedded.StoreDir = v.join("nats", n.Embedded.StoreDir)
 	if v.broken("nats.url") {
 		return
 	}
@@ -48,8 +48,10 @@ func (v *validator) external() {
 		return
 	}
 	v.NATS.URL = NATSURL(url)
-	if v.set("nats.embedded") {
-		v.warn("nats.embedded", "is not used: nats.url names another server")
+	for _, key := range []string{"nats.embedded.listen", "nats.embedded.tls", "nats.embedded.sync"} {
+		if v.set(key) {
+			v.warn(key, "is not used: nats.url names another server")
+		}
 	}
 }
 
@@ -78,8 +80,13 @@ func (v *validator) embedded() {
 
 func (v *validator) users() {
 	names, nkeyOwners := map[string]string{}, map[string]string{}
+	v.known = map[string]bool{}
+	for _, t := range v.Things {
+		v.known[t.Name] = true
+		v.names = append(v.names, t.Name)
+	}
 	for i := range v.Local.Users {
-		u, at := &v.Local.Users[i], index("local.users", i)
+		u, at := &v.Local.Users[i], v.userAt[i]
 		if v.misshapen(at) {
 			continue
 		}
@@ -90,16 +97,29 @@ func (v *validator) users() {
 		case mapping.Token(u.Name) != u.Name:
 			v.problem(at+".name", "%q: use A-Z a-z 0-9 _ - only", u.Name)
 		case taken:
-			v.problem(at+".name", "%q is the name of %s already", u.Name, first)
+			v.problem(at+".name", "%q is the name of %s already", u.Name, v.spell(first, at))
 		default:
 			names[u.Name] = at
 		}
 		v.login(u, at)
 		if first, taken := nkeyOwners[u.NKey]; taken && u.NKey != "" {
-			v.problem(at+".nkey", "is the key of %s already", first)
+			v.problem(at+".nkey", "is the key of %s already", v.spell(first, at))
 		}
 		nkeyOwners[u.NKey] = at
 		v.scope(u, at)
+	}
+	v.bus()
+}
+
+func (v *validator) bus() {
+	subjects, err := mapping.NewSubjects(v.NATS.Prefix)
+	if err != nil || v.broken("local.bus") { // which has been said
+		return
+	}
+	for i := range v.Local.Bus {
+		if at := v.item("local.bus", i); !v.broken(at) {
+			v.each(at, local.CheckBus(subjects, v.Local.Bus, i))
+		}
 	}
 }
 
@@ -133,20 +153,16 @@ func (v *validator) login(u *User, at string) {
 
 // scope checks which Things a user may act for, and how.
 func (v *validator) scope(u *User, at string) {
-	known := make([]string, len(v.Things))
-	for i, t := range v.Things {
-		known[i] = t.Name
-	}
 	if !v.set(at+".things") && len(u.Things) == 0 {
-		u.Things = known
+		u.Things = v.names
 	}
 	for i, name := range u.Things {
 		path := v.item(at+".things", i)
-		if slices.Contains(known, name) || v.broken(path) {
+		if v.known[name] || v.broken(path) {
 			continue
 		}
 		hint := "add it to things"
-		if near := Closest(name, known); near != "" {
+		if near := v.closestThing(name); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		v.problem(path, "%q is no configured Thing, %s", name, hint)
@@ -156,6 +172,16 @@ func (v *validator) scope(u *User, at string) {
 			v.problem(path, "is empty, so the user could do nothing: list some, or remove the key to allow all")
 		}
 	}
+}
+
+// maxHints bounds how often, and among how many, a similar name is looked for: a comparison takes microseconds.
+const maxHints = 1000
+
+func (v *validator) closestThing(name string) string {
+	if v.hints++; v.hints > maxHints/10 || len(v.names) > maxHints {
+		return ""
+	}
+	return Closest(name, v.names)
 }
 
 func (v *validator) bytes(path string, s Size) {

@@ -9,7 +9,7 @@ import (
 func (v *validator) tls(path string, t *TLS) {
 	for _, file := range []*string{&t.CAFile, &t.CertFile, &t.KeyFile} {
 		if *file != "" {
-			*file = v.join(*file)
+			*file = v.join(path, *file)
 			v.watch(*file)
 		}
 	}
@@ -30,6 +30,7 @@ func (v *validator) tls(path string, t *TLS) {
 			v.problem(path+"."+wrong.key, "%s", wrong.err)
 		}
 	}
+	v.openKey(path+".key_file", t.KeyFile)
 }
 
 // keyPair is tls for a section that has no authority.

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 )
 
@@ -38,6 +38,7 @@ func runWith(t *testing.T, ctx context.Context, urls ...string) (gw *gateway.Gat
 	cfg.MQTT.Server = []string{"mqtt://127.0.0.1:1"}
 	cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
 	cfg.NATS.URL = gateway.NATSURL(strings.Join(urls, ","))
+	cfg.NATS.Embedded.StoreDir = t.TempDir()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	log, ended = make(said, 1000), make(chan error, 1)
 	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(log))
@@ -51,12 +52,7 @@ func runWith(t *testing.T, ctx context.Context, urls ...string) (gw *gateway.Gat
 // waits runs a bridge whose NATS server is not there, and returns when it has said that it waits.
 func waits(t *testing.T, ctx context.Context) (gw *gateway.Gateway, natsAddress string, log said, ended chan error) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	natsAddress = l.Addr().String()
-	_ = l.Close()
+	natsAddress = fleetstest.Address(t)
 	gw, log, ended = runWith(t, ctx, "nats://user:hunter2@"+natsAddress)
 	waiting(t, ctx, log, ended)
 	return gw, natsAddress, log, ended
@@ -100,7 +96,7 @@ func page(t *testing.T, ctx context.Context, url string) (int, string) {
 // A bridge that waits for its NATS server is alive and says what it waits for; when the server comes, the
 // same pages go on.
 func TestPagesWhileNATSIsAway(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	gw, address, _, ended := waits(t, ctx)
 	base := "http://" + gw.HTTPAddr()
@@ -155,7 +151,7 @@ func TestPagesWhileNATSIsAway(t *testing.T) {
 
 // To be told to stop while it waits is no failure.
 func TestStopWhileNATSIsAway(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	_, _, log, ended := waits(t, ctx)
 	cancel()
@@ -198,7 +194,7 @@ func TestNATSAwayBehindAProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 			defer cancel()
 			run, stop := context.WithCancel(t.Context()) // without a deadline, which would be the time to connect
 			defer stop()
@@ -214,7 +210,7 @@ func TestNATSAwayBehindAProxy(t *testing.T) {
 
 // A stop does not wait for all the servers of a list to be silent, which takes seconds each.
 func TestStopAtSilentServers(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	run, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -245,4 +241,38 @@ func number(t *testing.T, text string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestHealthyIsListening: when the bridge is alive, as /healthz says, programs can connect.
+func TestHealthyIsListening(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	address := fleetstest.Address(t)
+	cfg := gateway.Default()
+	cfg.MQTT.Server = []string{"mqtt://127.0.0.1:1"}
+	cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
+	cfg.NATS.Embedded.Listen, cfg.NATS.Embedded.StoreDir, cfg.HTTP.Listen = address, t.TempDir(), "127.0.0.1:0"
+	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- gw.Run(run) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	for gw.Alive(ctx) != nil {
+		if ctx.Err() != nil {
+			t.Fatal("it never is")
+		}
+	}
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
 }

@@ -49,7 +49,7 @@ func Confined(ctx context.Context, nc *nats.Conn) bool {
 // Print writes the accounts block of a nats-server configuration. Passwords are printed as bcrypt hashes,
 // with a new salt each time.
 func (a ACL) Print(w io.Writer) error {
-	if err := checkUsers(a.Users); err != nil {
+	if err := CheckUsers(a.Users); err != nil {
 		return err
 	}
 	for _, u := range a.Users {
@@ -128,6 +128,13 @@ func (a ACL) bridge(p *aclPrinter) error {
 			p.line("      {stream: %s, accounts: %s}", quoted(subject), accounts)
 		}
 		p.line("    ]")
+		p.line("    imports: [")
+		for _, u := range a.Users {
+			for _, l := range u.grants(a.Subjects).shown {
+				p.line("      {stream: {account: %q, subject: %s}, to: %s}", u.account(), quoted(l.here), quoted(l.there))
+			}
+		}
+		p.line("    ]")
 	}
 	p.line("  }")
 	return nil
@@ -153,6 +160,18 @@ func (a ACL) program(p *aclPrinter, u User) error {
 	p.line("      publish: {%s}", publish)
 	p.line("      subscribe: {allow: %s}", list(g.sub))
 	p.line("    }}]")
+	if len(g.mapped) > 0 {
+		p.line("    mappings: {")
+		for _, l := range g.mapped {
+			p.line("      %s: %s", quoted(l.here), quoted(l.there))
+		}
+		p.line("    }")
+	}
+	p.line("    exports: [")
+	for _, l := range g.shown {
+		p.line("      {stream: %s, accounts: [%q]}", quoted(l.here), bridgeAccount)
+	}
+	p.line("    ]")
 	p.line("    imports: [")
 	for _, l := range g.services {
 		p.line("      {service: {account: %q, subject: %s}%s}", bridgeAccount, quoted(l.there), l.to())

@@ -16,6 +16,7 @@ import (
 // there it is asked for a trace of the answer, which says whether it went any further.
 type audience struct {
 	nc                  *nats.Conn
+	answers             *answers
 	nobody, traces      string         // what the reply subjects, and those of traces, begin with
 	notices             chan *nats.Msg // on nobody
 	noticeSub, traceSub *nats.Subscription
@@ -30,6 +31,8 @@ const (
 	// headerTrace makes the server (2.11 and later) send a trace of the message to a subject. Between
 	// accounts it takes the subject out again.
 	headerTrace = "Nats-Trace-Dest"
+	// maxTraceDest is what that header may take of an answer's room: it is an inbox with a number.
+	maxTraceDest = 128
 	// crossing begins the reply subjects that the server makes between accounts.
 	crossing = "_R_."
 	// verdictWait is how long the server may take. It takes no time; without its word an answer counts as
@@ -37,8 +40,9 @@ const (
 	verdictWait = 5 * time.Second
 )
 
-func newAudience(nc *nats.Conn) (*audience, error) {
-	a := &audience{nc: nc, nobody: nc.NewInbox() + ".", traces: nc.NewInbox() + ".",
+func newAudience(answers *answers) (*audience, error) {
+	nc := answers.nc
+	a := &audience{nc: nc, answers: answers, nobody: nc.NewInbox() + ".", traces: nc.NewInbox() + ".",
 		notices: make(chan *nats.Msg, 2*maxRequests), unheard: map[string]bool{}, waiting: map[string]chan bool{}}
 	var err error
 	if a.noticeSub, err = nc.ChanSubscribe(a.nobody+"*", a.notices); err != nil {
@@ -70,7 +74,7 @@ func (a *audience) noticed(m *nats.Msg, reply string) bool {
 	a.unheard[reply] = false
 	a.mu.Unlock()
 	m.Reply = reply
-	failed := a.nc.PublishMsg(m) != nil || a.nc.FlushTimeout(verdictWait) != nil
+	failed := a.answers.send(m) != nil || a.nc.FlushTimeout(verdictWait) != nil
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer delete(a.unheard, reply)
@@ -103,7 +107,7 @@ func (a *audience) goesOn(ctx context.Context, m *nats.Msg, to string) bool {
 		delete(a.waiting, to)
 	}()
 	m.Header.Set(headerTrace, to)
-	if a.nc.PublishMsg(m) != nil {
+	if a.answers.send(m) != nil {
 		return true
 	}
 	timer := time.NewTimer(verdictWait)

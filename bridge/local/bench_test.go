@@ -16,11 +16,11 @@ import (
 )
 
 func benchStore(b testing.TB, sync bool) *Store {
-	store, _ := benchServer(b, sync, false)
+	store, _, _ := benchServer(b, sync)
 	return store
 }
 
-func benchServer(b testing.TB, sync, intake bool) (*Store, *Server) {
+func benchServer(b testing.TB, sync bool) (*Store, *Spool, *Server) {
 	b.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	names, err := mapping.NewSubjects("fleets")
@@ -37,60 +37,61 @@ func benchServer(b testing.TB, sync, intake bool) (*Store, *Server) {
 		b.Fatal(err)
 	}
 	b.Cleanup(nc.Close)
-	cfg := StoreConfig{Subjects: names, Things: []mapping.Thing{"pump"}, Window: 1024}
-	if intake {
-		if cfg.Intake, err = s.Connect("bench intake"); err != nil {
-			b.Fatal(err)
-		}
-	}
-	store, err := Open(context.Background(), nc, cfg, log)
+	dir := b.TempDir()
+	store, err := Open(context.Background(), nc, StoreConfig{Subjects: names, Things: []mapping.Thing{"pump"}, Embedded: true}, log)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(store.Close)
+	intake, err := s.Connect("bench intake")
+	if err != nil {
+		b.Fatal(err)
+	}
+	spool, err := store.OpenSpool(context.Background(), SpoolConfig{Dir: dir, Intake: intake})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(spool.Close)
 	if err := s.Listen(); err != nil {
 		b.Fatal(err)
 	}
-	return store, s
+	return store, spool, s
 }
 
-// BenchmarkUp publishes as a program does, with so many messages unanswered, into synced streams: taken by
-// the stream itself, or by the intake.
+// BenchmarkUp publishes as a program does, with so many messages unanswered.
 func BenchmarkUp(b *testing.B) {
-	for _, intake := range []bool{false, true} {
-		for _, window := range []int{1, 10, 100, 1000} {
-			b.Run(fmt.Sprintf("intake=%v/window=%d", intake, window), func(b *testing.B) {
-				_, server := benchServer(b, true, intake)
-				nc, err := nats.Connect(server.URL())
-				if err != nil {
+	for _, window := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("window=%d", window), func(b *testing.B) {
+			_, _, server := benchServer(b, true)
+			nc, err := nats.Connect(server.URL())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer nc.Close()
+			places := make(chan struct{}, window)
+			inbox := nats.NewInbox()
+			if _, err := nc.Subscribe(inbox, func(m *nats.Msg) {
+				if !bytes.HasPrefix(m.Data, []byte(`{"stream"`)) {
+					b.Errorf("%s", m.Data)
+				}
+				<-places
+			}); err != nil {
+				b.Fatal(err)
+			}
+			payload := make([]byte, 256)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				places <- struct{}{}
+				if err := nc.PublishRequest("fleets.up.pump.events.x", inbox, payload); err != nil {
 					b.Fatal(err)
 				}
-				defer nc.Close()
-				places := make(chan struct{}, window)
-				inbox := nats.NewInbox()
-				if _, err := nc.Subscribe(inbox, func(m *nats.Msg) {
-					if !bytes.HasPrefix(m.Data, []byte(`{"stream"`)) {
-						b.Errorf("%s", m.Data)
-					}
-					<-places
-				}); err != nil {
-					b.Fatal(err)
-				}
-				payload := make([]byte, 256)
-				b.ReportAllocs()
-				b.ResetTimer()
-				for range b.N {
-					places <- struct{}{}
-					if err := nc.PublishRequest("fleets.up.pump.events.x", inbox, payload); err != nil {
-						b.Fatal(err)
-					}
-				}
-				for range window {
-					places <- struct{}{}
-				}
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-			})
-		}
+			}
+			for range window {
+				places <- struct{}{}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+		})
 	}
 }
 
@@ -113,25 +114,29 @@ func BenchmarkDownSink(b *testing.B) {
 	}
 }
 
-func BenchmarkQueue(b *testing.B) {
-	store := benchStore(b, false)
+// BenchmarkLane reads what the journal holds.
+func BenchmarkLane(b *testing.B) {
+	_, spool, _ := benchServer(b, false)
 	ctx := context.Background()
+	var all sync.WaitGroup
 	for range b.N {
-		if _, err := store.js.PublishAsync("fleets.up.pump.events.x", make([]byte, 256)); err != nil {
-			b.Fatal(err)
-		}
+		all.Add(1)
+		e := &entry{subject: "fleets.up.pump.events.x", payload: make([]byte, 256)}
+		spool.append(keyOf("pump", mapping.Events), e, func(o outcome) {
+			if o.err != nil {
+				b.Error(o.err)
+			}
+			all.Done()
+		})
 	}
-	<-store.js.PublishAsyncComplete()
-	q, err := store.Queue(ctx, "pump", mapping.Telemetry)
-	if err != nil {
-		b.Fatal(err)
-	}
+	all.Wait()
+	lanes := spool.takeOver("pump")
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	b.ResetTimer()
-	go func() { ended <- q.Run(run) }()
+	go func() { ended <- lanes.Run(run) }()
 	for n := 0; n < b.N; {
-		for _, d := range q.Take(ctx) {
+		for _, d := range lanes.Lane(mapping.Events).Take(ctx) {
 			d.Settle()
 			n++
 		}

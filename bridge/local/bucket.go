@@ -18,28 +18,99 @@ type bucket struct {
 	kv     jetstream.KeyValue
 	js     jetstream.JetStream
 	config jetstream.KeyValueConfig
+	// leader answers gets where a replica may lag; nil: whoever is asked.
+	leader   jetstream.Stream
+	troubles *troubles
+	// made is called with one in memory after it was made anew.
+	made func(context.Context, *bucket) error
 }
 
-var _ bridge.Bucket = (*bucket)(nil)
+var (
+	_ bridge.State      = (*bucket)(nil)
+	_ bridge.ShadowView = (*bucket)(nil)
+)
+
+// headerNote carries the note of a value, where clients of the bucket don't look.
+const headerNote = "Fleets-Note"
+
+// subject is where the server keeps a key.
+func (b *bucket) subject(key string) string { return "$KV." + b.config.Bucket + "." + key }
+
+func (b *bucket) PutNoted(ctx context.Context, key string, value, note []byte) error {
+	return b.wrote(key, b.do(ctx, func(ctx context.Context) error {
+		m := nats.NewMsg(b.subject(key))
+		m.Data = value
+		if note != nil {
+			m.Header.Set(headerNote, string(note))
+		}
+		_, err := b.js.PublishMsg(ctx, m)
+		return err
+	}))
+}
+
+func (b *bucket) GetNoted(ctx context.Context, key string) (value, note []byte, err error) {
+	err = b.do(ctx, func(ctx context.Context) error {
+		from := b.leader
+		if from == nil {
+			if from, err = b.js.Stream(ctx, "KV_"+b.config.Bucket); err != nil {
+				return err
+			}
+		}
+		m, err := b.last(ctx, from, key)
+		if err != nil {
+			return err
+		}
+		value = m.Data
+		if text := m.Header.Get(headerNote); text != "" {
+			note = []byte(text)
+		}
+		return nil
+	})
+	return value, note, b.wrap(key, err)
+}
 
 func (b *bucket) Get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := b.do(ctx, func(ctx context.Context) error {
-		entry, err := b.kv.Get(ctx, key)
-		if err == nil {
-			value = entry.Value()
-		}
+	err := b.do(ctx, func(ctx context.Context) (err error) {
+		value, err = b.get(ctx, key)
 		return err
 	})
 	return value, b.wrap(key, err)
 }
 
+func (b *bucket) get(ctx context.Context, key string) ([]byte, error) {
+	if b.leader == nil {
+		entry, err := b.kv.Get(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		return entry.Value(), nil
+	}
+	raw, err := b.last(ctx, b.leader, key)
+	if err != nil {
+		return nil, err
+	}
+	return raw.Data, nil
+}
+
+// last reads the message that holds a key.
+func (b *bucket) last(ctx context.Context, from jetstream.Stream, key string) (*jetstream.RawStreamMsg, error) {
+	raw, err := from.GetLastMsgForSubject(ctx, b.subject(key))
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Header.Get(headerKeyOperation) != "" { // a deletion
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return raw, err
+}
+
+// headerKeyOperation marks a deletion or a purge in the stream of a bucket.
+const headerKeyOperation = "KV-Operation"
+
 func (b *bucket) Put(ctx context.Context, key string, value []byte) error {
-	return b.wrap(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Put(ctx, key, value); return err }))
+	return b.wrote(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Put(ctx, key, value); return err }))
 }
 
 func (b *bucket) Create(ctx context.Context, key string, value []byte) error {
-	return b.wrap(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Create(ctx, key, value); return err }))
+	return b.wrote(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Create(ctx, key, value); return err }))
 }
 
 // Delete leaves a mark where marks expire, and nothing where they would pile up.
@@ -47,14 +118,13 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	if b.config.TTL > 0 { // and so the marks of deleted keys go by themselves
-		return b.wrap(key, b.kv.Delete(ctx, key))
+		return b.wrote(key, b.kv.Delete(ctx, key))
 	}
-	name := b.kv.Bucket()
-	stream, err := b.js.Stream(ctx, "KV_"+name)
+	stream, err := b.js.Stream(ctx, "KV_"+b.config.Bucket)
 	if err != nil {
 		return b.wrap(key, err)
 	}
-	return b.wrap(key, stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+name+"."+key)))
+	return b.wrote(key, stream.Purge(ctx, jetstream.WithPurgeSubject(b.subject(key))))
 }
 
 // answerTime is how long an answer may take before the try counts as failed: the answer may have gone
@@ -72,6 +142,11 @@ func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
 	}
 	if _, made := b.js.CreateOrUpdateKeyValue(ctx, b.config); made != nil {
 		return errors.Join(err, made)
+	}
+	if b.made != nil {
+		if made := b.made(ctx, b); made != nil {
+			return errors.Join(err, made)
+		}
 	}
 	return f(ctx)
 }
@@ -100,6 +175,12 @@ func (b *bucket) List(ctx context.Context, prefix string, f func(key string, val
 	}
 }
 
+// wrote is wrap for a write, whose failure the store's health knows of.
+func (b *bucket) wrote(key string, err error) error {
+	b.troubles.wrote(b.config.Bucket, err)
+	return b.wrap(key, err)
+}
+
 // wrap turns the library's errors into the core's.
 func (b *bucket) wrap(key string, err error) error {
 	switch {
@@ -109,6 +190,8 @@ func (b *bucket) wrap(key string, err error) error {
 		return bridge.ErrNotFound
 	case errors.Is(err, jetstream.ErrKeyExists):
 		return bridge.ErrExists
+	case errors.Is(err, nats.ErrMaxPayload), apiCode(err) == codeTooLarge:
+		return fmt.Errorf("bucket %s, key %s: %w: %w", b.kv.Bucket(), key, bridge.ErrTooLarge, err)
 	}
 	return fmt.Errorf("bucket %s, key %s: %w", b.kv.Bucket(), key, err)
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,78 +24,240 @@ import (
 // Each user has a goroutine of its own and so one request at a time: who asks a lot waits for himself.
 type Clerk struct {
 	nc       *nats.Conn
+	answers  *answers
 	subjects mapping.Subjects
 	log      *slog.Logger
-	ctx      context.Context
-	cancel   context.CancelFunc
-	subs     []*nats.Subscription
-	running  sync.WaitGroup
+	gone     *nats.Subscription // to JetStream's word that a consumer is gone
+
+	mu      sync.Mutex         // of readers, which who calls SetUsers alone changes
+	readers map[string]*reader // by user
 }
 
 // clerkPending is how many requests of a user may wait; those beyond it are refused.
 const clerkPending = 256
 
-// ServeUsers answers the users that may read until it is closed.
+// ServeUsers answers the users until it is closed. It takes up the consumers that they had, and removes those of users
+// that are gone.
 func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []User, log *slog.Logger) (*Clerk, error) {
-	if err := checkUsers(users); err != nil {
-		return nil, err
-	}
-	c := &Clerk{nc: nc, subjects: subjects, log: log}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	for _, u := range users {
-		if !u.may(AllowRead) {
-			continue
-		}
-		r, in := newReader(c, u), make(chan *nats.Msg, clerkPending)
-		sub, err := nc.Subscribe(apiSpace(subjects, u.Name)+">", func(m *nats.Msg) {
-			select {
-			case in <- m:
-			default: // and so the subscription is never too slow for the connection
-				r.respond(m, "error", nil, &jetstream.APIError{Code: 429, ErrorCode: codeUnavailable, Description: "too many requests at a time"})
-			}
-		})
-		if err != nil {
-			c.Close()
-			return nil, fmt.Errorf("requests of user %s: %w", u.Name, err)
-		}
-		c.subs = append(c.subs, sub)
-		c.running.Go(func() { r.run(in) })
-	}
-	if err := nc.FlushTimeout(apiTimeout); err != nil {
-		c.Close()
+	c := &Clerk{nc: nc, answers: &answers{nc: nc, log: log}, subjects: subjects, log: log, readers: map[string]*reader{}}
+	var err error
+	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
 		return nil, fmt.Errorf("requests of users: %w", err)
 	}
+	leave, err := c.SetUsers(users, nil)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	leave()
 	return c, nil
+}
+
+// SetUsers answers other users from now on, as Server.SetUsers lets them in; things are those that are configured now.
+// leave ends those of users that are gone or have other rights; it is called when they can't log in as they were
+// any more. With an error nothing has changed. It and Close are called by one goroutine at a time.
+func (c *Clerk) SetUsers(users []User, things []mapping.Thing) (leave func(), err error) {
+	if err := CheckUsers(users); err != nil {
+		return nil, err
+	}
+	var added, changed, wider []User
+	stays, there := map[string]bool{}, setOf(things)
+	for _, u := range users {
+		r := c.readers[u.Name]
+		switch {
+		case r == nil:
+			added = append(added, u)
+		case r.now.Load().reads(u, there):
+			stays[u.Name] = true
+			wider = append(wider, u)
+		default:
+			changed = append(changed, u)
+		}
+	}
+	var gone []*reader
+	for name, r := range c.readers {
+		if !stays[name] {
+			gone = append(gone, r)
+		}
+	}
+	if err := c.open(added); err != nil {
+		return nil, err
+	}
+	for _, u := range wider {
+		was := c.readers[u.Name].now.Load()
+		c.readers[u.Name].now.Store(c.rights(membership{u, slices.Concat(was.given, was.lacks(u))}))
+	}
+	return func() {
+		for _, r := range gone {
+			c.put(r.name, nil)
+			r.close()
+			r.forget(slices.ContainsFunc(changed, func(u User) bool { return u.Name == r.name }))
+		}
+		if err := c.open(changed); err != nil {
+			c.log.Error("users whose rights have changed are not answered until the next change or start", "error", err)
+		}
+		c.takeStock()
+	}, nil
+}
+
+// put sets who answers a user; nil: nobody.
+func (c *Clerk) put(user string, r *reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r == nil {
+		delete(c.readers, user)
+	} else {
+		c.readers[user] = r
+	}
+}
+
+// readerOf is who answers a user, or nil.
+func (c *Clerk) readerOf(user string) *reader {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readers[user]
+}
+
+// open makes readers, all or none.
+func (c *Clerk) open(users []User) error {
+	for i, u := range users {
+		r, err := c.reader(u)
+		if err == nil {
+			c.put(u.Name, r)
+			continue
+		}
+		for _, made := range users[:i] {
+			c.readers[made.Name].close()
+			c.put(made.Name, nil)
+		}
+		return fmt.Errorf("requests of user %s: %w", u.Name, err)
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	if err := c.nc.FlushTimeout(apiTimeout); err != nil {
+		for _, u := range users {
+			c.readers[u.Name].close()
+			c.put(u.Name, nil)
+		}
+		return fmt.Errorf("requests of users: %w", err)
+	}
+	return nil
 }
 
 // Close takes no more requests and waits for those in work.
 func (c *Clerk) Close() {
-	c.cancel()
-	for _, s := range c.subs {
-		_ = s.Unsubscribe() // or the connection is closed
+	if c.gone != nil {
+		_ = c.gone.Unsubscribe() // or the connection is closed
 	}
-	c.running.Wait()
+	for _, r := range c.readers {
+		r.cancel()
+	}
+	for _, r := range c.readers {
+		r.close()
+	}
 }
 
 // reader serves one user.
 type reader struct {
 	*Clerk
-	user      User
-	space     string
-	streams   map[string][]string // to the subjects in it that are the user's
-	consumers []consumerID        // oldest first; some may be gone
+	name, space    string
+	now            atomic.Pointer[rights]
+	shelf          shelf
+	refusals       refusals
+	ctx            context.Context
+	cancel         context.CancelFunc
+	asks, requests *nats.Subscription
+	running        sync.WaitGroup
 }
 
-type consumerID struct{ stream, name string }
+// rights are what the user may read and ask.
+type rights struct {
+	membership
+	streams map[string][]string // by stream: the subjects in it that are the user's
+	asks    map[string][]string // by the Thing's token: what may be asked about it
+}
 
-func newReader(c *Clerk, u User) *reader {
-	r := &reader{Clerk: c, user: u, space: apiSpace(c.subjects, u.Name), streams: map[string][]string{}}
-	for _, readable := range readables(c.subjects) {
-		for _, t := range u.Things {
-			r.streams[readable.stream] = append(r.streams[readable.stream], readable.of(mapping.Token(string(t))))
+func (r *reader) user() User                 { return r.now.Load().user }
+func (r *reader) own(stream string) []string { return r.now.Load().streams[stream] }
+
+// reads reports whether a reader may go on as it is, but for other Things: the user may read as it could before, or now.
+func (s *rights) reads(u User, things map[mapping.Thing]bool) bool {
+	if s.user.may(AllowRead) && !u.may(AllowRead) {
+		return false
+	}
+	u.Password, u.NKey, u.Allow, u.Bus = s.user.Password, s.user.NKey, s.user.Allow, s.user.Bus
+	return s.fits(u, things)
+}
+
+func (c *Clerk) rights(m membership) *rights {
+	u := m.user
+	out := &rights{membership: m, streams: map[string][]string{}, asks: map[string][]string{}}
+	for _, l := range u.grants(c.subjects).services {
+		if tail, ok := strings.CutPrefix(l.here, c.subjects.Prefix()+".req."); ok {
+			token, _, _ := strings.Cut(tail, ".")
+			out.asks[token] = append(out.asks[token], l.here)
 		}
 	}
+	if !u.may(AllowRead) {
+		return out
+	}
+	for _, readable := range readables(c.subjects) {
+		for _, t := range u.Things {
+			out.streams[readable.stream] = append(out.streams[readable.stream], readable.of(mapping.Token(string(t))))
+		}
+	}
+	return out
+}
+
+func newReader(c *Clerk, u User) *reader {
+	r := &reader{Clerk: c, name: u.Name, space: apiSpace(c.subjects, u.Name)}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.now.Store(c.rights(membership{u, u.Things}))
 	return r
+}
+
+// reader begins to take a user's requests.
+func (c *Clerk) reader(u User) (*reader, error) {
+	r, in := newReader(c, u), make(chan *nats.Msg, clerkPending)
+	asks, err := c.nc.Subscribe(askedSpace(c.subjects, u.Name)+">", r.asked)
+	if err != nil {
+		return nil, err
+	}
+	r.asks = asks
+	r.requests, err = c.nc.Subscribe(r.space+">", func(m *nats.Msg) {
+		if r.pull(m) {
+			return
+		}
+		select {
+		case in <- m:
+		default: // and so the subscription is never too slow for the connection
+			r.respond(m, "error", nil, &jetstream.APIError{Code: 429, ErrorCode: codeUnavailable, Description: "too many requests at a time"})
+		}
+	})
+	if err != nil {
+		_ = asks.Unsubscribe()
+		return nil, err
+	}
+	r.running.Go(func() { r.run(in) })
+	return r, nil
+}
+
+// Drain takes no more requests to the cloud: when nobody answers them, who asks shall hear so.
+func (c *Clerk) Drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.readers {
+		_ = r.asks.Unsubscribe() // or the connection is closed
+	}
+}
+
+// close takes no more requests and waits for the one in work.
+func (r *reader) close() {
+	r.cancel()
+	_ = r.asks.Unsubscribe() // or the connection is closed
+	_ = r.requests.Unsubscribe()
+	r.running.Wait()
 }
 
 func (r *reader) run(in <-chan *nats.Msg) {
@@ -109,11 +273,24 @@ func (r *reader) run(in <-chan *nats.Msg) {
 	}
 }
 
+// way is where an answer to the user goes. A reply subject that is none of the user's inboxes is nobody's.
+func (r *reader) way(reply string) (string, bool) {
+	if strings.HasPrefix(reply, crossing) { // the server knows whose it is
+		return reply, true
+	}
+	for _, inbox := range r.user().inboxes() {
+		if strings.HasPrefix(reply, inbox) && len(reply) > len(inbox) && !strings.ContainsAny(reply, "*> \t\r\n") {
+			return deliverSpace(r.subjects, r.name) + reply, true
+		}
+	}
+	return "", false
+}
+
 // answer sends one answer, whatever happens.
 func (r *reader) answer(m *nats.Msg) {
 	verb := strings.TrimPrefix(m.Subject, r.space)
-	if stream, ok := strings.CutPrefix(verb, "DIRECT.GET."); ok {
-		r.directGet(stream, m)
+	if rest, ok := strings.CutPrefix(verb, "DIRECT.GET."); ok {
+		r.directGet(rest, m)
 		return
 	}
 	kind, body, err := r.carryOut(verb, m.Data)
@@ -121,7 +298,8 @@ func (r *reader) answer(m *nats.Msg) {
 }
 
 func (r *reader) respond(m *nats.Msg, kind string, body map[string]any, err error) {
-	if m.Reply == "" {
+	reply, ok := r.way(m.Reply)
+	if !ok {
 		return
 	}
 	if body == nil {
@@ -133,10 +311,14 @@ func (r *reader) respond(m *nats.Msg, kind string, body map[string]any, err erro
 	body["type"] = "io.nats.jetstream.api.v1." + kind + "_response"
 	data, err := json.Marshal(body)
 	if err != nil {
-		r.log.Error("an answer to a JetStream request can't be spelled", "user", r.user.Name, "error", err)
+		r.log.Error("an answer to a JetStream request can't be spelled", "user", r.name, "error", err)
 		return
 	}
-	_ = m.Respond(data) // lost with the connection, and so is the program that waits for it
+	if len(data) > r.answers.room() {
+		data = fmt.Appendf(nil, `{"type":"io.nats.jetstream.api.v1.%s_response","error":{"code":500,"err_code":%d,"description":"the answer has %d bytes, NATS takes %d"}}`,
+			kind, codeForbidden, len(data), r.answers.room())
+	}
+	_ = r.answers.send(&nats.Msg{Subject: reply, Data: data})
 }
 
 // carryOut does what a request asks for.
@@ -147,26 +329,44 @@ func (r *reader) carryOut(verb string, body []byte) (kind string, answer map[str
 	}
 	action, rest, _ := strings.Cut(rest, ".")
 	stream, name, _ := strings.Cut(rest, ".")
+	kind = strings.ToLower(what + "_" + action)
 	switch what + "." + action {
 	case "STREAM.NAMES":
 		answer, err = r.names(body)
-		return "stream_names", answer, err
+	case "STREAM.LIST":
+		answer, err = r.list(body)
 	case "STREAM.INFO":
 		answer, err = r.streamInfo(stream)
-		return "stream_info", answer, err
+	case "STREAM.MSG": // GET
+		kind = "stream_msg_get"
+		if verb, asked, ok := strings.Cut(rest, "."); ok && verb == "GET" {
+			answer, err = r.message(asked, body)
+		} else {
+			err = r.refuse("STREAM.MSG." + rest)
+		}
 	case "CONSUMER.CREATE":
 		answer, err = r.createConsumer(stream, body)
-		return "consumer_create", answer, err
-	case "CONSUMER.DURABLE":
-		return "consumer_create", nil, errDurable
-	case "CONSUMER.INFO":
-		answer, err = r.ownConsumer("CONSUMER.INFO.", stream, name)
-		return "consumer_info", answer, err
-	case "CONSUMER.DELETE":
-		answer, err = r.ownConsumer("CONSUMER.DELETE.", stream, name)
-		return "consumer_delete", answer, err
+	case "CONSUMER.DURABLE": // CREATE
+		kind = "consumer_create"
+		stream, _, _ = strings.Cut(name, ".")
+		answer, err = r.createConsumer(stream, body)
+	case "CONSUMER.INFO", "CONSUMER.DELETE":
+		answer, err = r.ownConsumer(what+"."+action+".", consumerID{stream, name})
+	case "CONSUMER.NAMES":
+		answer, err = r.consumerNames(stream)
+	case "CONSUMER.LIST":
+		answer, err = r.consumerList(stream)
+	default:
+		err = r.refuse(what + "." + action)
 	}
-	return "error", nil, refuse("%s is not for local.users", verb)
+	return kind, answer, err
+}
+
+// refuse says that a kind of request is not for users.
+func (r *reader) refuse(verb string) error {
+	r.refusals.note(r.log, r.name, "$JS.API."+verb)
+	return refuse("user %s may not ask for %s: users of local.users read %s and the buckets of their Things, and have no streams or buckets of their own",
+		r.name, verb, r.subjects.Name(streamDown))
 }
 
 // ask asks JetStream with the bridge's rights.
@@ -200,91 +400,8 @@ func (r *reader) ask(verb string, body any) (map[string]any, error) {
 func accountInfo() map[string]any {
 	return map[string]any{
 		"memory": 0, "storage": 0, "streams": 0, "consumers": 0,
-		"limits": map[string]any{"max_memory": -1, "max_storage": -1, "max_streams": 0, "max_consumers": maxConsumers},
-		"api":    map[string]any{"total": 0, "errors": 0},
+		"limits": map[string]any{"max_memory": -1, "max_storage": -1, "max_streams": 0, "max_consumers": maxConsumers + maxDurables,
+			"max_ack_pending": maxPending, "memory_max_stream_bytes": -1, "storage_max_stream_bytes": -1, "max_bytes_required": false},
+		"api": map[string]any{"total": 0, "errors": 0},
 	}
-}
-
-// names tells which stream has a subject, or all.
-func (r *reader) names(body []byte) (map[string]any, error) {
-	var q struct {
-		Subject string `json:"subject"`
-	}
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &q); err != nil {
-			return nil, badAPIRequest(err)
-		}
-	}
-	names := []string{}
-	for _, readable := range readables(r.subjects) {
-		if q.Subject == "" || len(common([]string{q.Subject}, r.streams[readable.stream])) > 0 {
-			names = append(names, readable.stream)
-		}
-	}
-	return map[string]any{"total": len(names), "offset": 0, "limit": 1024, "streams": names}, nil
-}
-
-// streamInfo is what clients look at before they use a stream or bucket. How much there is of others is
-// left out.
-func (r *reader) streamInfo(stream string) (map[string]any, error) {
-	if r.streams[stream] == nil {
-		return nil, refuse("stream %s is not for local.users", stream)
-	}
-	info, err := r.ask("STREAM.INFO."+stream, nil)
-	if err != nil {
-		return nil, err
-	}
-	state, _ := info["state"].(map[string]any)
-	kept := map[string]any{"messages": 0, "bytes": 0, "consumer_count": 0}
-	for _, key := range []string{"first_seq", "first_ts", "last_seq", "last_ts"} { // every message tells as much
-		kept[key] = state[key]
-	}
-	return map[string]any{"config": info["config"], "created": info["created"], "ts": info["ts"], "state": kept}, nil
-}
-
-// ownConsumer asks about one consumer of the user's, or deletes it.
-func (r *reader) ownConsumer(verb, stream, name string) (map[string]any, error) {
-	if r.streams[stream] == nil || !strings.HasPrefix(name, r.user.Name+consumerMark) || strings.ContainsAny(name, ".*> ") {
-		return nil, &jetstream.APIError{Code: 404, ErrorCode: jetstream.JSErrCodeConsumerNotFound, Description: "consumer not found"}
-	}
-	answer, err := r.ask(verb+stream+"."+name, nil)
-	if err != nil {
-		return nil, err
-	}
-	return r.undisguise(answer), nil
-}
-
-// directGet answers the form of direct get whose body names the subject: the last message on it, or the
-// next after a sequence.
-func (r *reader) directGet(stream string, m *nats.Msg) {
-	var q struct {
-		Seq  uint64 `json:"seq,omitempty"`
-		Last string `json:"last_by_subj,omitempty"`
-		Next string `json:"next_by_subj,omitempty"`
-	}
-	answer := nats.NewMsg(m.Reply)
-	decoder := json.NewDecoder(strings.NewReader(string(m.Data)))
-	decoder.DisallowUnknownFields() // such as a batch
-	err := decoder.Decode(&q)
-	switch {
-	case err != nil || (q.Last == "") == (q.Next == ""):
-		setStatus(answer, "408", "Bad Request: give last_by_subj, or next_by_subj and seq")
-	case !covered(q.Last+q.Next, r.streams[stream]):
-		setStatus(answer, "404", "Message Not Found")
-	default:
-		body, _ := json.Marshal(q)
-		ctx, cancel := context.WithTimeout(r.ctx, apiTimeout)
-		defer cancel()
-		got, err := r.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
-		if err != nil {
-			return
-		}
-		answer.Header, answer.Data = got.Header, got.Data
-	}
-	_ = r.nc.PublishMsg(answer)
-}
-
-func setStatus(m *nats.Msg, code, text string) {
-	m.Header.Set("Status", code)
-	m.Header.Set("Description", text)
 }

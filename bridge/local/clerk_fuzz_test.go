@@ -14,12 +14,12 @@ func FuzzConsumerRequest(f *testing.F) {
 	for _, seed := range []string{
 		`{"config":{}}`, `{"config":{"filter_subject":"fleets.down.>","deliver_subject":"_INBOX_alice.x"}}`, `{"config":{"filter_subjects":["fleets.down.*.jobs.>","*.*.a.>"]}}`,
 		`{"config":{"filter_subject":"fleets.down.b.>"}}`, `{"config":{"deliver_subject":"_INBOX_alice.>","filter_subject":">"}}`, `{"config":{"name":"x_1","durable_name":""}}`,
-		`{"config":{"deliver_subject":"_INBOX_alice..","filter_subject":"fleets.down.a..x"}}`, `{"config":{"filter_subjects":["fleets.>.a","*.>"]}}`,
+		`{"config":{"deliver_subject":"_INBOX.0"}}`, `{"config":{"deliver_subject":"_INBOX_bob.0"}}`, `{"config":{"deliver_subject":"_INBOX_alice..","filter_subject":"fleets.down.a..x"}}`, `{"config":{"filter_subjects":["fleets.>.a","*.>"]}}`,
 	} {
 		f.Add(seed)
 	}
 	r := newReader(&Clerk{subjects: subjects(f)}, User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
-	own := r.streams["FLEETS_DOWN"]
+	own := r.own("FLEETS_DOWN")
 	f.Fuzz(func(t *testing.T, body string) {
 		var q consumerRequest
 		if json.Unmarshal([]byte(body), &q) != nil {
@@ -34,7 +34,8 @@ func FuzzConsumerRequest(f *testing.F) {
 				t.Errorf("%s: reads %s", body, filter)
 			}
 		}
-		if c.DeliverTo != "" && (!strings.HasPrefix(c.DeliverTo, "_fleets.deliver.alice._INBOX_alice.") || strings.ContainsAny(c.DeliverTo, "*> ")) {
+		private := strings.HasPrefix(c.DeliverTo, "_fleets.deliver.alice._INBOX.") || strings.HasPrefix(c.DeliverTo, "_fleets.deliver.alice._INBOX_alice.")
+		if c.DeliverTo != "" && (!private || strings.ContainsAny(c.DeliverTo, "*> ")) {
 			t.Errorf("%s: delivers to %s", body, c.DeliverTo)
 		}
 		if len(c.Filters) == 0 || !strings.HasPrefix(c.Name, "alice=") || strings.ContainsAny(c.Name, ".*> ") || len(c.Name) > 200 || c.Inactive > maxInactive {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
@@ -20,6 +21,9 @@ const (
 	// maxConsumers is how many a user may have on all streams. The oldest goes when there is one more:
 	// most that were ever made are gone, and clients make a new one when theirs is.
 	maxConsumers = 256
+	// maxDurables is how many of them may have a name that outlives restarts. One more is refused: nothing but the
+	// program knows which of them it still needs.
+	maxDurables = 16
 	// maxInactive is how long a consumer may be without anybody who takes from it.
 	maxInactive = 5 * time.Minute
 	maxPending  = 1000 // unacknowledged messages of a consumer
@@ -32,6 +36,9 @@ const (
 // consumerConfig is what JetStream is asked for.
 type consumerConfig struct {
 	Name          string        `json:"name"`
+	Durable       string        `json:"durable_name,omitempty"`
+	Description   string        `json:"description,omitempty"`
+	Group         string        `json:"deliver_group,omitempty"`
 	DeliverTo     string        `json:"deliver_subject,omitempty"`
 	Filters       []string      `json:"filter_subjects"`
 	DeliverPolicy string        `json:"deliver_policy"`
@@ -50,24 +57,31 @@ type consumerConfig struct {
 	RateLimit     uint64        `json:"rate_limit_bps,omitempty"`
 	Replicas      int           `json:"num_replicas"`
 	Memory        bool          `json:"mem_storage"`
+	Metadata      metadata      `json:"metadata,omitempty"`
 }
+
+// metadata is the bridge's own; what programs ask for is left out.
+type metadata map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*metadata) UnmarshalJSON([]byte) error { return nil }
 
 // consumerRequest is what a user may ask of a consumer. What is not here is left out; what would be
 // dangerous to leave out is refused.
 type consumerRequest struct {
 	Config struct {
 		consumerConfig
-		Durable string `json:"durable_name"`
-		Filter  string `json:"filter_subject"`
+		Filter string `json:"filter_subject"`
 	} `json:"config"`
+	Action string `json:"action"` // create, update, or both
 }
 
-// createConsumer makes a consumer over the user's part of a stream. A consumer is reached by its name
-// alone, so it gets one that no other user can know: the user's, a secret, and what the client asked for,
-// because some clients recognise theirs by its end.
+// createConsumer makes a consumer over the user's part of a stream, or changes it. A consumer is reached by its name
+// alone, so it gets one that no other user can know: the user's, a secret, and what the client asked for. The client
+// sees its own name.
 func (r *reader) createConsumer(stream string, body []byte) (map[string]any, error) {
-	if r.streams[stream] == nil {
-		return nil, refuse("stream %s is not for local.users", stream)
+	if r.own(stream) == nil {
+		return nil, r.notReadable(stream)
 	}
 	var q consumerRequest
 	if err := json.Unmarshal(body, &q); err != nil {
@@ -77,14 +91,26 @@ func (r *reader) createConsumer(stream string, body []byte) (map[string]any, err
 	if err != nil {
 		return nil, err
 	}
+	id := consumerID{stream, shownName(config.Name)}
+	known, there := r.shelf.find(id)
+	if there {
+		config.Name = known.real
+	} else if config.Durable != "" && r.shelf.durables() >= maxDurables {
+		return nil, refuse("user %s has %d durable consumers, which is all that it may have; delete one, or use an ordered consumer", r.name, maxDurables)
+	}
+	if config.Durable != "" {
+		config.Durable = config.Name
+	}
 	// A push consumer is asked for in the subject with one token of name; the body has the filters.
-	answer, err := r.ask("CONSUMER.CREATE."+stream+"."+config.Name, map[string]any{
-		"stream_name": stream, "config": config, "action": "create",
-	})
+	answer, err := r.ask("CONSUMER.CREATE."+stream+"."+config.Name, map[string]any{"stream_name": stream, "config": config, "action": q.Action})
 	if err != nil {
 		return nil, err
 	}
-	r.remember(consumerID{stream, config.Name})
+	if !there {
+		for _, oldest := range r.shelf.add(id, keptConsumer{real: config.Name, durable: config.Durable != ""}) {
+			r.remove(oldest)
+		}
+	}
 	return r.undisguise(answer), nil
 }
 
@@ -98,23 +124,34 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	if len(asked) == 0 {
 		asked = []string{">"}
 	}
-	filters := common(asked, r.streams[stream])
+	filters := common(asked, r.own(stream))
+	name := cmp.Or(c.Name, c.Durable)
+	to, delivers := r.way(c.DeliverTo)
 	switch {
 	case len(filters) == 0:
 		return nil, refuse("nothing of %s is the user's", strings.Join(asked, ", "))
-	case c.Durable != "":
-		return nil, errDurable
-	case len(c.Name) > maxConsumerName || c.Name != "" && mapping.Token(c.Name) != c.Name:
-		return nil, refuse("consumer name %.80q: use at most %d of A-Z a-z 0-9 _ -", c.Name, maxConsumerName)
-	case c.DeliverTo != "" && (!strings.HasPrefix(c.DeliverTo, r.user.InboxPrefix()+".") || strings.ContainsAny(c.DeliverTo, "*> ")):
-		return nil, refuse("deliver_subject must begin with %s., set the client's inbox prefix", r.user.InboxPrefix())
+	case c.Name != "" && c.Durable != "" && c.Name != c.Durable:
+		return nil, badAPIRequest(fmt.Errorf("name is %.80q and durable_name %.80q, give one", c.Name, c.Durable))
+	case !nameable(name):
+		return nil, refuse("consumer name %.80q: use at most %d of A-Z a-z 0-9 _ -", name, maxConsumerName)
+	case c.Group != "" && !nameable(c.Group):
+		return nil, refuse("deliver_group %.80q: use at most %d of A-Z a-z 0-9 _ -", c.Group, maxConsumerName)
+	case !slices.Contains([]string{"", "create", "update"}, q.Action):
+		return nil, badAPIRequest(fmt.Errorf("action %.80q", q.Action))
+	case c.DeliverTo != "" && !delivers:
+		return nil, refuse("deliver_subject %.80q must be an inbox: %s", c.DeliverTo, strings.Join(r.user().inboxes(), "…, ")+"…")
 	}
 	out := c.consumerConfig
-	out.Name = r.user.Name + consumerMark + rand.Text() + consumerMark + c.Name
-	out.Filters, out.Replicas, out.Memory = filters, 1, true
+	secret := rand.Text()
+	out.Name = r.name + consumerMark + secret + consumerMark + cmp.Or(name, secret)
+	out.Filters, out.Replicas, out.Memory, out.Metadata = filters, 1, true, nil
 	out.DeliverPolicy, out.AckPolicy, out.ReplayPolicy = cmp.Or(c.DeliverPolicy, "all"), cmp.Or(c.AckPolicy, "none"), cmp.Or(c.ReplayPolicy, "instant")
 	if out.Inactive = min(c.Inactive, maxInactive); c.Inactive <= 0 {
 		out.Inactive = 5 * time.Second // the server's own default
+	}
+	if c.Durable != "" { // as long and as safe as the stream, with what was asked for, for the day the user has other Things
+		whole, _ := json.Marshal(asked) // of texts
+		out.Inactive, out.Replicas, out.Memory, out.Metadata = max(c.Inactive, 0), 0, false, metadata{metaFilters: string(whole)}
 	}
 	if out.MaxPending = 0; out.AckPolicy != "none" {
 		out.MaxPending = clamp(c.MaxPending, maxPending)
@@ -122,7 +159,7 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	if c.DeliverTo == "" {
 		out.MaxWaiting = clamp(c.MaxWaiting, maxWaiting)
 	} else {
-		out.MaxWaiting, out.DeliverTo = 0, deliverSpace(r.subjects, r.user.Name)+c.DeliverTo
+		out.MaxWaiting, out.DeliverTo = 0, to
 	}
 	return &out, nil
 }
@@ -135,25 +172,93 @@ func clamp(n, most int) int {
 	return min(n, most)
 }
 
-// remember keeps the number of consumers within bounds.
-func (r *reader) remember(c consumerID) {
-	r.consumers = append(r.consumers, c)
-	if len(r.consumers) <= maxConsumers {
-		return
-	}
-	oldest := r.consumers[0]
-	r.consumers = slices.Delete(r.consumers, 0, 1)
-	if _, err := r.ask("CONSUMER.DELETE."+oldest.stream+"."+oldest.name, nil); err != nil && apiCode(err) != jetstream.JSErrCodeConsumerNotFound {
-		r.log.Debug("a user's oldest consumer was not removed", "user", r.user.Name, "error", err)
-	}
+// nameable reports whether a program may use a name, or none.
+func nameable(name string) bool {
+	return len(name) <= maxConsumerName && mapping.Token(name) == name
 }
 
-// undisguise gives the deliver subject back as the user wrote it.
-func (r *reader) undisguise(info map[string]any) map[string]any {
-	if config, ok := info["config"].(map[string]any); ok {
-		if subject, ok := config["deliver_subject"].(string); ok {
-			config["deliver_subject"] = strings.TrimPrefix(subject, deliverSpace(r.subjects, r.user.Name))
+// metaFilters is what a durable consumer was asked to read, as a list in JSON.
+const metaFilters = "fleetbridge-filters"
+
+// ownConsumer asks about one consumer of the user's, or deletes it.
+func (r *reader) ownConsumer(verb string, id consumerID) (map[string]any, error) {
+	known, there := r.shelf.find(id)
+	if r.own(id.stream) == nil || !there {
+		return nil, errNoConsumer
+	}
+	answer, err := r.ask(verb+id.stream+"."+known.real, nil)
+	if apiCode(err) == jetstream.JSErrCodeConsumerNotFound || err == nil && verb == "CONSUMER.DELETE." {
+		r.shelf.drop(id, known.real)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.undisguise(answer), nil
+}
+
+var errNoConsumer = &jetstream.APIError{Code: 404, ErrorCode: jetstream.JSErrCodeConsumerNotFound, Description: "consumer not found"}
+
+func (r *reader) consumerNames(stream string) (map[string]any, error) {
+	if r.own(stream) == nil {
+		return nil, r.notReadable(stream)
+	}
+	return page("consumers", r.shelf.names(stream)), nil
+}
+
+func (r *reader) consumerList(stream string) (map[string]any, error) {
+	if r.own(stream) == nil {
+		return nil, r.notReadable(stream)
+	}
+	infos := []map[string]any{}
+	for _, name := range r.shelf.names(stream) {
+		switch info, err := r.ownConsumer("CONSUMER.INFO.", consumerID{stream, name}); {
+		case err == nil:
+			infos = append(infos, info)
+		case apiCode(err) != jetstream.JSErrCodeConsumerNotFound:
+			return nil, err
 		}
+	}
+	return page("consumers", infos), nil
+}
+
+// pull has JetStream answer a pull of the user's. It reports whether the message was one.
+func (r *reader) pull(m *nats.Msg) bool {
+	rest, ok := strings.CutPrefix(m.Subject, r.space+"CONSUMER.MSG.NEXT.")
+	if !ok {
+		return false
+	}
+	reply, ok := r.way(m.Reply)
+	if !ok {
+		return true
+	}
+	stream, name, _ := strings.Cut(rest, ".")
+	if known, there := r.shelf.find(consumerID{stream, name}); there {
+		_ = r.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+"."+known.real, reply, m.Data)
+	} else { // as the server says it
+		_ = r.answers.send(statusMessage(reply, "503", "No Responders: there is no such consumer"))
+	}
+	return true
+}
+
+// undisguise gives names and deliver subject back as the user wrote them.
+func (r *reader) undisguise(info map[string]any) map[string]any {
+	show := func(in map[string]any, key string) {
+		if text, ok := in[key].(string); ok {
+			in[key] = shownName(text)
+		}
+	}
+	show(info, "name")
+	config, ok := info["config"].(map[string]any)
+	if !ok {
+		return info
+	}
+	show(config, "name")
+	show(config, "durable_name")
+	if subject, ok := config["deliver_subject"].(string); ok {
+		config["deliver_subject"] = strings.TrimPrefix(subject, deliverSpace(r.subjects, r.name))
+	}
+	if meta, ok := config["metadata"].(map[string]any); ok {
+		delete(meta, metaFilters)
 	}
 	return info
 }
@@ -163,10 +268,8 @@ func refuse(format string, args ...any) error {
 	return &jetstream.APIError{Code: 403, ErrorCode: codeForbidden, Description: fmt.Sprintf(format, args...)}
 }
 
-var errDurable = refuse("durable consumers are not for local.users; use an ordered consumer, or one without a durable name")
-
 func badAPIRequest(err error) error {
-	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + err.Error()}
+	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + oneLine(err.Error(), maxErrorText)}
 }
 
 // codeForbidden is of no meaning to clients, but some insist on one.

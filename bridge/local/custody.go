@@ -49,15 +49,16 @@ func loadCustody(ctx context.Context, js jetstream.JetStream, bucket string, log
 	case err != nil:
 		return nil, fmt.Errorf("bucket %s: %s: %w", bucket, custodyKey, err)
 	}
-	if err := json.Unmarshal(entry.Value(), &c.last); err != nil {
+	err = json.Unmarshal(entry.Value(), &c.last)
+	if err == nil && c.last == nil {
+		err = errors.New("it is null")
+	}
+	if err != nil {
 		c.log.Error("the record of what the streams held is damaged; whether something is missing can't be told", "bucket", bucket, "error", err)
-		clear(c.last)
+		c.last = map[string]mark{}
 	}
 	return c, nil
 }
-
-// forget is told that a stream is made anew on purpose, with nothing in it.
-func (c *custody) forget(stream string) { delete(c.last, stream) }
 
 // compare reports, once for each stream, what is missing of it.
 func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
@@ -80,9 +81,6 @@ func (c *custody) judge(was mark, info *jetstream.StreamInfo) {
 		lost = len(state.Lost.Msgs)
 	}
 	switch {
-	case state.LastSeq < was.Last && !clean && info.Config.PersistMode == jetstream.AsyncPersistMode:
-		c.log.Warn("the end of a stream was not on the disk yet when the bridge was killed or the power went, and is lost",
-			"stream", name, "messages_lost", was.Last-state.LastSeq, "mend", "nats.embedded.sync: always never loses anything")
 	case state.LastSeq < was.Last:
 		c.log.Error("the end of a stream is missing: its files were damaged, removed, or come from an older copy; what they held is lost",
 			"stream", name, "ends_at", state.LastSeq, "ended_at", was.Last, "messages_lost", was.Last-state.LastSeq)
@@ -121,6 +119,13 @@ func (s *Store) Note(ctx context.Context, clean bool) error {
 	defer cancel()
 	now := map[string]mark{}
 	for name := range s.custody.last {
+		if name == journalMark {
+			continue
+		}
+		if s.moves(name) {
+			now[name] = mark{Last: s.custody.last[name].Last}
+			continue
+		}
 		stream, err := s.js.Stream(ctx, name)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
@@ -131,6 +136,11 @@ func (s *Store) Note(ctx context.Context, clean bool) error {
 			m.Messages = &state.Msgs
 		}
 		now[name] = m
+	}
+	if s.spool != nil {
+		now[journalMark] = s.spool.mark(clean)
+	} else if m, was := s.custody.last[journalMark]; was { // it is opened later
+		now[journalMark] = mark{Last: m.Last}
 	}
 	return s.custody.note(ctx, now)
 }

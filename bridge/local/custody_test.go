@@ -31,9 +31,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
 			for range 10 {
-				if _, err := r.store.Enqueue(testContext(t), mapping.Address{Thing: "pump", Channel: mapping.Event, ID: "x"}, make([]byte, 100), bridge.Trace{}); err != nil {
-					t.Fatal(err)
-				}
+				down(t, r, bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 100)})
 			}
 			for range 2 { // the second finds nothing to write
 				if err := r.store.Note(testContext(t), true); err != nil {
@@ -41,7 +39,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 				}
 			}
 			r.stop()
-			blocks, err := filepath.Glob(filepath.Join(r.dir, "jetstream", "*", "streams", "FLEETS_UP_TELEMETRY", "msgs", "*.blk"))
+			blocks, err := filepath.Glob(filepath.Join(r.dir, "jetstream", "*", "streams", "FLEETS_DOWN", "msgs", "*.blk"))
 			if err != nil || len(blocks) != 1 {
 				t.Fatal(blocks, err)
 			}
@@ -52,7 +50,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 			r.journal.forgive("nats: ", "the end of a stream is missing", "messages are missing")
 			r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
 			if c.want != "" {
-				r.journal.expect(t, c.want, "FLEETS_UP_TELEMETRY", "messages_lost=")
+				r.journal.expect(t, c.want, "FLEETS_DOWN", "messages_lost=")
 			} else if n := r.journal.count("ERROR"); n > 0 {
 				t.Errorf("%d errors about a whole store", n)
 			}
@@ -64,5 +62,22 @@ func truncate(t *testing.T, path string, size int64) {
 	t.Helper()
 	if err := os.Truncate(path, size); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCustodyUnreadable: whatever stands in the place of the record, the store opens, and says so.
+func TestCustodyUnreadable(t *testing.T) {
+	for _, record := range []string{"null", "", "zz", "[1]", `{"FLEETS_DOWN":7}`} {
+		r := newRig(t, "pump")
+		r.journal.forgive("the record of what the streams held is damaged", "is missing")
+		if err := r.store.Marks().Put(testContext(t), custodyKey, []byte(record)); err != nil {
+			t.Fatal(err)
+		}
+		r.store.Close()
+		store, err := Open(testContext(t), r.nc, StoreConfig{Subjects: r.subjects, Things: []mapping.Thing{"pump"}}, r.journal.log())
+		if err != nil {
+			t.Fatalf("%q: %v", record, err)
+		}
+		store.Close()
 	}
 }

@@ -14,14 +14,29 @@ import (
 )
 
 // Bury is bridge.Graveyard: done(nil) follows when the letter is stored. The payload stays as it was,
-// unless NATS can't carry it: then it is cut, and Fleets-Truncated says how long it was.
+// unless NATS can't carry it: then it is cut. Fleets-Truncated says how long a payload was of which only the
+// head is there.
 func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) error {
 	m := s.letter(l)
+	whole := max(l.Size, len(m.Data))
 	if room := int(s.nc.MaxPayload()) - size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
-		m.Header.Set(HeaderTruncated, strconv.Itoa(len(m.Data)))
 		m.Data = m.Data[:max(room-len(HeaderTruncated)-24, 0)]
 	}
-	return s.toDead.send(ctx, m, done)
+	if len(m.Data) < whole {
+		m.Header.Set(HeaderTruncated, strconv.Itoa(whole))
+	}
+	n := len(m.Subject) + size(m)
+	if err := s.shares.admit(ctx, thingOfTail(strings.TrimPrefix(m.Subject, internal(s.cfg.Subjects.Prefix()+".dead."))), n); err != nil {
+		return err
+	}
+	err := s.toDead.send(ctx, m, func(err error) {
+		s.shares.arrived(n)
+		done(err)
+	})
+	if err != nil {
+		s.shares.arrived(n)
+	}
+	return err
 }
 
 func (s *Store) letter(l bridge.Letter) *nats.Msg {
@@ -36,19 +51,19 @@ func (s *Store) letter(l bridge.Letter) *nats.Msg {
 	m.Data = l.Payload
 	stamp(m.Header, l.Message)
 	if t := thingOf(tail); l.Address.Thing == "" && t != "" {
-		m.Header.Set(HeaderThing, t)
+		m.Header.Set(HeaderThing, headerText(t))
 	}
-	m.Header.Set(HeaderErrorCode, oneLine(string(l.Rejection.Code), maxErrorText))
-	m.Header.Set(HeaderError, errorLine(l.Rejection))
+	m.Header.Set(HeaderErrorCode, headerText(oneLine(string(l.Rejection.Code), maxErrorText)))
+	m.Header.Set(HeaderError, headerText(errorLine(l.Rejection)))
 	if l.Direction == mapping.Up {
 		if l.Origin != "" {
-			m.Header.Set(HeaderSubject, oneLine(l.Origin, maxLine))
+			m.Header.Set(HeaderSubject, headerText(oneLine(l.Origin, maxLine)))
 		}
 		if l.Address.Channel != "" {
-			m.Header.Set(HeaderTopic, oneLine(l.Address.Topic(), maxLine))
+			m.Header.Set(HeaderTopic, headerText(oneLine(l.Address.Topic(), maxLine)))
 		}
 	} else if l.Origin != "" {
-		m.Header.Set(HeaderTopic, oneLine(l.Origin, maxLine))
+		m.Header.Set(HeaderTopic, headerText(oneLine(l.Origin, maxLine)))
 	}
 	return m
 }
@@ -131,9 +146,10 @@ type DeadLetter struct {
 
 // parseLetter reads a stored message.
 func parseLetter(s mapping.Subjects, subject string, h nats.Header) (DeadLetter, error) {
+	text := func(key string) string { return textOf(h.Get(key)) }
 	d := DeadLetter{
-		Subject: subject, Thing: h.Get(HeaderThing), Channel: h.Get(HeaderChannel), Topic: h.Get(HeaderTopic),
-		Origin: h.Get(HeaderSubject), Code: h.Get(HeaderErrorCode), Error: h.Get(HeaderError), Source: h.Get(HeaderSource), Trace: traceOf(h),
+		Subject: subject, Thing: text(HeaderThing), Channel: text(HeaderChannel), Topic: text(HeaderTopic),
+		Origin: text(HeaderSubject), Code: text(HeaderErrorCode), Error: text(HeaderError), Source: text(HeaderSource), Trace: traceOf(h),
 	}
 	d.Truncated, _ = strconv.Atoi(h.Get(HeaderTruncated))
 	base, tail := s.Prefix()+".dead.", ""

@@ -35,7 +35,7 @@ func TestLetterUp(t *testing.T) {
 	r := newRig(t, "pump")
 	sub := r.subscribe("fleets.dead.>")
 	bury(t, r, upLetter(`{"state": []}`))
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +74,12 @@ func TestLetterDownAndStrays(t *testing.T) {
 			"fleets.dead.down.pump=207.a", map[string]string{"Fleets-Thing": "pump 7"}},
 		{bridge.Letter{Direction: mapping.Up, Rejection: bridge.Rejectf(bridge.CodeSubject, "%s", strings.Repeat("ü", 2000)), Message: bridge.Message{
 			Origin: "fleets.up." + long, Stray: strings.TrimSuffix(long, ".")}},
-			"fleets.dead.up." + strings.Repeat("x.", 1024) + "=cut", map[string]string{"Fleets-Error": strings.Repeat("ü", 510) + "..."}},
+			"fleets.dead.up." + strings.Repeat("x.", 1024) + "=cut", map[string]string{"Fleets-Error": strings.Repeat("%C3%BC", 510) + "..."}},
 		{bridge.Letter{Direction: mapping.Down, Rejection: bridge.Rejectf(bridge.CodeJSON, "no"), Message: bridge.Message{Address: mapping.Address{Thing: "pump"}}},
 			"fleets.dead.down.pump.-", nil},
 	} {
 		bury(t, r, c.letter)
-		m, err := sub.NextMsg(10 * time.Second)
+		m, err := sub.NextMsg(patience)
 		if err != nil {
 			t.Fatal(c.subject, err)
 		}
@@ -131,6 +131,15 @@ func TestTooLargeLetterIsCut(t *testing.T) {
 	}
 }
 
+// selected collects what a selection picks.
+func selected(t *testing.T, d *DeadLetters, s Selection) (out []DeadLetter) {
+	t.Helper()
+	if err := d.Each(testContext(t), s, func(l DeadLetter) error { out = append(out, l); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func TestListDeadLetters(t *testing.T) {
 	r := newRig(t, "pump")
 	nc := r.program()
@@ -138,26 +147,15 @@ func TestListDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := testContext(t)
-	if page, err := d.List(ctx, 0, 10); err != nil || len(page) != 0 {
-		t.Errorf("%v, %v", page, err)
+	if all := selected(t, d, Selection{}); len(all) != 0 {
+		t.Errorf("%v", all)
 	}
 	for i := range 5 {
 		bury(t, r, upLetter(strings.Repeat("x", i)))
 	}
 	bury(t, r, bridge.Letter{Direction: mapping.Down, Rejection: bridge.Rejectf(bridge.CodeJSON, "no JSON"), Message: bridge.Message{
-		Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Origin: "topic"}})
-	var all []DeadLetter
-	for after := uint64(0); ; after = all[len(all)-1].ID {
-		page, err := d.List(ctx, after, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, page...)
-		if len(page) < 4 {
-			break
-		}
-	}
+		Address: mapping.Address{Thing: "pump 8", Channel: mapping.JobsNotify}, Origin: "topic"}})
+	all := selected(t, d, Selection{})
 	if len(all) != 6 {
 		t.Fatalf("%d letters", len(all))
 	}
@@ -170,9 +168,53 @@ func TestListDeadLetters(t *testing.T) {
 	if l := all[5]; l.Direction != mapping.Down || l.Topic != "topic" {
 		t.Errorf("%+v", l)
 	}
-	info, err := r.store.js.Stream(ctx, "FLEETS_DEAD")
+	for _, c := range []struct {
+		selection Selection
+		want      string // ids
+	}{
+		{Selection{Thing: "pump 8"}, "[6]"}, {Selection{Thing: "pump"}, "[1 2 3 4 5]"}, {Selection{Thing: "nobody"}, "[]"},
+		{Selection{Code: "json"}, "[6]"}, {Selection{Channel: "shadow.report", Limit: 2}, "[1 2]"}, {Selection{Direction: "down"}, "[6]"},
+		{Selection{Direction: "up", Code: "json"}, "[]"}, {Selection{Since: all[3].Stored}, "[4 5 6]"}, {Selection{Since: all[5].Stored.Add(time.Hour)}, "[]"},
+	} {
+		ids := []uint64{}
+		for _, l := range selected(t, d, c.selection) {
+			ids = append(ids, l.ID)
+		}
+		if fmt.Sprint(ids) != c.want {
+			t.Errorf("%+v: %v, want %s", c.selection, ids, c.want)
+		}
+	}
+	info, err := r.store.js.Stream(testContext(t), "FLEETS_DEAD")
 	if err != nil || info.CachedInfo().State.Consumers != 0 {
 		t.Errorf("consumers left: %+v, %v", info.CachedInfo().State, err)
+	}
+}
+
+// More letters than a page has, and some of them removed.
+func TestManyDeadLetters(t *testing.T) {
+	r := newRig(t, "pump")
+	d := r.store.DeadLetters()
+	const n = 2*pageSize + 7
+	stored := make(chan error, n)
+	for range n {
+		if err := r.store.Bury(testContext(t), upLetter("x"), func(err error) { stored <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed := d.Remove(testContext(t), 1, 2, n, n+1); len(failed) != 1 || !errors.Is(failed[n+1], ErrNoLetter) {
+		t.Errorf("removed: %v", failed)
+	}
+	if failed := d.Remove(testContext(t), 1); !errors.Is(failed[1], ErrNoLetter) {
+		t.Errorf("removed twice: %v", failed)
+	}
+	all := selected(t, d, Selection{})
+	if len(all) != n-3 || all[0].ID != 3 || all[len(all)-1].ID != n-1 {
+		t.Errorf("%d letters, from %d to %d", len(all), all[0].ID, all[len(all)-1].ID)
 	}
 }
 
@@ -209,11 +251,11 @@ func TestReplay(t *testing.T) {
 		!strings.Contains(failed[3].Error(), "no channel") || !strings.Contains(failed[4].Error(), "no stream takes it") {
 		t.Errorf("failed %v", failed)
 	}
-	q, _ := r.run("pump", mapping.Telemetry)
+	q, _ := r.run("pump", mapping.Shadow)
 	if m := next(t, q); string(m.Payload) != `{"a": 1}` || m.Address.Channel != mapping.ShadowReport || m.Trace.Parent != "p" {
 		t.Errorf("%+v", m)
 	}
-	m, err := sub.NextMsg(10 * time.Second)
+	m, err := sub.NextMsg(patience)
 	if err != nil || m.Subject != "fleets.down.pump.commands.e.request" || string(m.Data) != "x" {
 		t.Fatal(m, err)
 	}
@@ -236,7 +278,7 @@ func TestDeadLettersWithoutABridge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.List(testContext(t), 0, 1); err == nil || !containsAll(err.Error(), []string{"FLEETS_DEAD", "nats.prefix fleets"}) {
+	if err := d.Each(testContext(t), Selection{}, func(DeadLetter) error { return nil }); err == nil || !containsAll(err.Error(), []string{"FLEETS_DEAD", "nats.prefix fleets"}) {
 		t.Errorf("error %v", err)
 	}
 	if failed := d.Replay(testContext(t), 1); failed[1] == nil {

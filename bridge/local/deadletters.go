@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,21 @@ func NewDeadLetters(nc *nats.Conn, subjects mapping.Subjects) (*DeadLetters, err
 // DeadLetters are those of this store.
 func (s *Store) DeadLetters() *DeadLetters { return &DeadLetters{s.nc, s.js, s.cfg.Subjects} }
 
+// Address is where a letter was going on its way up; an error tells why that is nowhere.
+func (d *DeadLetters) Address(l DeadLetter) (mapping.Address, error) {
+	_, address, err := d.subjects.Parse(d.upSubject(l))
+	return address, err
+}
+
+// upSubject is what the program published on, or, if a letter says what can't be that, where it is stored says.
+func (d *DeadLetters) upSubject(l DeadLetter) string {
+	space := d.subjects.Prefix() + "." + string(mapping.SpaceUp) + "."
+	if strings.HasPrefix(l.Origin, space) && !strings.ContainsFunc(l.Origin, notPrintable) {
+		return l.Origin
+	}
+	return space + strings.TrimPrefix(l.Subject, d.subjects.Prefix()+".dead.up.")
+}
+
 func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
 	name := d.subjects.Name(streamDead)
 	stream, err := d.js.Stream(ctx, name)
@@ -50,35 +66,85 @@ func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
 	return stream, nil
 }
 
-// maxPage bounds what List holds in memory.
-const maxPage = 1000
+// Selection picks dead letters; what is zero picks all.
+type Selection struct {
+	Thing     mapping.Thing
+	Code      string // as in Fleets-Error-Code
+	Channel   string // the channel's name
+	Direction string // "up" or "down"
+	Since     time.Time
+	Limit     int // the oldest so many
+}
 
-// List returns at most limit letters whose id is greater than after, oldest first, without payloads. A
-// page shorter than limit, at most 1000, is the last.
-func (d *DeadLetters) List(ctx context.Context, after uint64, limit int) ([]DeadLetter, error) {
+// filter is the subject of what is selected, as far as a subject can tell.
+func (s Selection) filter(subjects mapping.Subjects) string {
+	direction, thing := cmp.Or(s.Direction, "*"), "*"
+	if s.Thing != "" {
+		thing = mapping.Token(string(s.Thing))
+	}
+	return subjects.Prefix() + ".dead." + direction + "." + thing + ".>"
+}
+
+func (s Selection) picks(l DeadLetter) bool {
+	return (s.Code == "" || s.Code == l.Code) && (s.Channel == "" || s.Channel == l.Channel) && !l.Stored.Before(s.Since)
+}
+
+// pageSize bounds what Each holds in memory.
+const pageSize = 500
+
+// Each calls f for every letter of a selection, the oldest first, without payloads, until f returns an error.
+func (d *DeadLetters) Each(ctx context.Context, s Selection, f func(DeadLetter) error) error {
 	stream, err := d.stream(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	limit = min(max(limit, 1), maxPage)
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+	for after, picked := uint64(0), 0; ; {
+		page, err := d.page(ctx, stream, s, after)
+		if err != nil {
+			return err
+		}
+		for _, l := range page {
+			after = l.ID
+			if !s.picks(l) {
+				continue
+			}
+			if err := f(l); err != nil {
+				return err
+			}
+			if picked++; picked == s.Limit {
+				return nil
+			}
+		}
+		if len(page) < pageSize {
+			return nil
+		}
+	}
+}
+
+// page returns the first letters after one. A page shorter than pageSize is the last.
+func (d *DeadLetters) page(ctx context.Context, stream jetstream.Stream, s Selection, after uint64) ([]DeadLetter, error) {
+	config := jetstream.ConsumerConfig{
+		FilterSubject: s.filter(d.subjects), DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
-	})
+	}
+	if after == 0 && !s.Since.IsZero() {
+		config.DeliverPolicy, config.OptStartSeq, config.OptStartTime = jetstream.DeliverByStartTimePolicy, 0, &s.Since
+	}
+	consumer, err := stream.CreateConsumer(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
 	info := consumer.CachedInfo()
 	defer func() { _ = stream.DeleteConsumer(context.WithoutCancel(ctx), info.Name) }()
-	limit = int(min(uint64(limit), info.NumPending))
-	if limit == 0 {
+	wanted := int(min(uint64(pageSize), info.NumPending))
+	if wanted == 0 {
 		return nil, nil
 	}
-	batch, err := consumer.Fetch(limit, jetstream.FetchMaxWait(apiTimeout))
+	batch, err := consumer.Fetch(wanted, jetstream.FetchMaxWait(apiTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
-	out := make([]DeadLetter, 0, limit)
+	out := make([]DeadLetter, 0, wanted)
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,6 +160,25 @@ func (d *DeadLetters) List(ctx context.Context, after uint64, limit int) ([]Dead
 			out = append(out, letter)
 		}
 	}
+}
+
+// Remove deletes letters for good. The result has an error for every id that failed.
+func (d *DeadLetters) Remove(ctx context.Context, ids ...uint64) map[uint64]error {
+	failed := map[uint64]error{}
+	stream, err := d.stream(ctx)
+	for _, id := range ids {
+		failure := err
+		if failure == nil {
+			_, failure = d.get(ctx, stream, id) // what the server says of one that is not there depends on where it was
+		}
+		if failure == nil {
+			failure = stream.DeleteMsg(ctx, id)
+		}
+		if failure != nil {
+			failed[id] = failure
+		}
+	}
+	return failed
 }
 
 // listed reads a letter that came without its payload.
@@ -182,12 +267,7 @@ func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id ui
 // resend makes the message that a letter was before.
 func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
 	if l.Direction == mapping.Up {
-		subject := l.Origin
-		if subject == "" {
-			tail := strings.TrimPrefix(l.Subject, d.subjects.Prefix()+".dead.up.")
-			subject = d.subjects.Prefix() + "." + string(mapping.SpaceUp) + "." + tail
-		}
-		m := nats.NewMsg(subject)
+		m := nats.NewMsg(d.upSubject(l))
 		m.Data = l.Payload
 		setTrace(m.Header, l.Trace)
 		return m, nil

@@ -38,9 +38,11 @@ func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 
 // Reach is Dial without a look at JetStream.
 func Reach(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
-	options := append(connOptions("fleetbridge", cfg.Log), cfg.Options...)
+	// A server that has gone without a word is noticed within ten seconds; the library's own pings take minutes.
+	options := append(connOptions("fleetbridge", cfg.Log), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsUnanswered))
+	options = append(options, cfg.Options...)
 	if cfg.CredsFile != "" {
-		options = append(options, nats.UserCredentials(cfg.CredsFile))
+		options = append(options, credentials(cfg.CredsFile))
 	}
 	if cfg.TLS != nil {
 		options = append(options, nats.Secure(cfg.TLS))
@@ -54,6 +56,11 @@ func Reach(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+const (
+	pingInterval    = 3 * time.Second
+	pingsUnanswered = 2
+)
 
 // HasJetStream is nil when the server has JetStream for this connection's account; else it says what to
 // do.
@@ -72,6 +79,19 @@ func HasJetStream(ctx context.Context, nc *nats.Conn) error {
 		return fmt.Errorf("JetStream does not answer: %w", err)
 	}
 	return nil
+}
+
+// NotYet reports whether an error passes when the servers of a cluster have found each other: until there is a
+// leader, JetStream does not answer, or says that it is unavailable.
+func NotYet(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return true
+	}
+	switch apiCode(err) {
+	case codeUnavailable, codeNoPeers:
+		return true
+	}
+	return false
 }
 
 // connOptions hold for every connection of the bridge. Nothing is buffered while the connection is

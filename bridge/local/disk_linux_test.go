@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
@@ -26,8 +25,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	ossignal.Ignore(syscall.SIGXFSZ)
 	r := newRig(t, "pump")
-	r.journal.forgive("nats: ", "the disk refuses", "cannot store", "NATS connection lost")
-	q, _ := r.run("pump", mapping.Telemetry)
+	r.journal.forgive("nats: ", "the disk refuses", "cannot store", "NATS connection lost", "the journal can't be written", "the disk is nearly full")
+	q, _ := r.run("pump", mapping.Events)
 	nc := r.program()
 	payload := strings.Repeat("x", 10_000)
 	r.publish(nc, "fleets.up.pump.events.x", payload)
@@ -36,30 +35,36 @@ func TestFullDisk(t *testing.T) {
 	unlimited := limitFiles(t, 300_000)
 	stored, failed := 1, 0
 	for failed < 3 {
-		m, err := nc.Request("fleets.up.pump.events.x", []byte(payload), 2*time.Second)
-		switch {
-		case err != nil || strings.Contains(string(m.Data), `"error"`):
+		if answer := r.publish(nc, "fleets.up.pump.events.x", payload); strings.Contains(answer, `"error"`) {
 			failed++
-		default:
+		} else {
 			stored++
 		}
 	}
-	r.journal.expect(t, "ERROR the disk refuses")
-	m, err := nc.Request("fleets.up.pump.events.x", nil, 5*time.Second)
-	if err != nil || !strings.Contains(string(m.Data), `"error"`) {
-		t.Errorf("not refused at once: %v", err)
+	eventually(t, "it is a trouble", func() bool { return strings.Contains(strings.Join(r.store.Troubles(), " "), "journal: cannot store") })
+	came := make(chan error, 1)
+	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 400_000)}
+	if err := r.store.Down().Send(testContext(t), m, func(err error) { came <- err }); err != nil {
+		t.Fatal(err)
 	}
-	first.Settle() // lost, for now
+	r.journal.expect(t, "ERROR the disk refuses")
+	first.Settle()
 	limitFiles(t, unlimited)
 	r.journal.expect(t, "INFO the disk takes messages again")
+	if err := <-came; err != nil {
+		t.Error(err)
+	}
+	eventually(t, "there is no trouble", func() bool {
+		r.spool.Check(testContext(t))
+		return len(r.store.Troubles()) == 0
+	})
 
 	for range stored - 1 {
 		next(t, q).Settle()
 	}
-	eventually(t, "all settled", func() bool {
-		queued, err := r.store.Queued(testContext(t))
-		return err == nil && queued["pump"] == 0
-	})
+	if n := queuedOf(t, r, "pump"); n != 0 {
+		t.Errorf("%d are queued", n)
+	}
 	r.publish(nc, "fleets.up.pump.events.x", "new")
 	if d := next(t, q); string(d.Payload) != "new" {
 		t.Errorf("%d bytes", len(d.Payload))

@@ -17,10 +17,9 @@ type DownSink struct {
 
 var (
 	_ bridge.Sink      = (*DownSink)(nil)
-	_ bridge.Source    = (*Queue)(nil)
+	_ bridge.Lanes     = (*Store)(nil)
 	_ bridge.Graveyard = (*Store)(nil)
 	_ bridge.Archive   = (*Store)(nil)
-	_ bridge.Outbox    = (*Store)(nil)
 )
 
 // Down is the sink of all Things.
@@ -36,6 +35,6 @@ func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
 	out := nats.NewMsg(s.Store(mapping.SpaceDown, m.Address))
 	out.Data = m.Payload
 	stamp(out.Header, m)
-	out.Header.Set(HeaderTopic, m.Address.Topic())
+	out.Header.Set(HeaderTopic, headerText(m.Address.Topic()))
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -25,12 +24,19 @@ func plainServer(t *testing.T, jetStream bool) (url string) {
 
 func startPlain(t *testing.T, port int, dir string, jetStream bool) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: jetStream, StoreDir: dir, NoSigs: true, NoLog: true})
+	return startOther(t, &server.Options{Host: "127.0.0.1", Port: port, JetStream: jetStream, StoreDir: dir})
+}
+
+// startOther starts somebody else's server.
+func startOther(t *testing.T, o *server.Options) *server.Server {
+	t.Helper()
+	o.NoSigs, o.NoLog = true, true
+	s, err := server.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("server not ready")
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
@@ -131,6 +137,37 @@ func TestPrintedURLs(t *testing.T) {
 	} {
 		if got := printed(urls); got != want {
 			t.Errorf("%s: %s, want %s", urls, got, want)
+		}
+	}
+}
+
+// TestStatusExpires: on an external server a status that is not renewed goes, and who watches hears of it; the embedded
+// one goes with its bridge.
+func TestStatusExpires(t *testing.T) {
+	url := plainServer(t, true)
+	j := newJournal(t)
+	nc, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	r := &rig{t: t, journal: j, subjects: subjects(t)}
+	r.open(nc, StoreConfig{Things: []mapping.Thing{"a"}})
+	embedded := newRig(t, "a")
+	for want, nc := range map[bool]*nats.Conn{true: nc, false: embedded.nc} {
+		for _, name := range []string{"FLEETS_STATUS", "FLEETS_SHADOW"} {
+			kv, err := stream(t, nc).KeyValue(testContext(t), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, err := kv.Status(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			expires := want && name == "FLEETS_STATUS"
+			if got := status.TTL() == StatusLife && status.LimitMarkerTTL() == statusMark; got != expires {
+				t.Errorf("external %t: %s lives for %s, marks for %s", want, name, status.TTL(), status.LimitMarkerTTL())
+			}
 		}
 	}
 }

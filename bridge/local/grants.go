@@ -30,20 +30,28 @@ type grants struct {
 	pub, sub []string // permissions
 	services []link   // requests and publishes that go to the bridge's account
 	streams  []link   // messages that come from the bridge's account
+	mapped   []link   // subjects that become others before anything else is done with them
+	shown    []link   // messages of which the bridge gets a copy, with the reply subject as it was sent
 }
 
 // grants spells what the user may do. What is not listed is refused.
 func (u User) grants(s mapping.Subjects) *grants {
 	g := &grants{subjects: s, user: u}
-	g.subscribe(u.InboxPrefix() + ".>")
-	// Without this import the server would answer for an account that has no JetStream.
-	g.services = append(g.services, g.api("INFO"))
+	for _, inbox := range u.inboxes() {
+		g.subscribe(inbox + ">")
+		g.streams = append(g.streams, link{inbox + ">", deliverSpace(s, u.Name) + inbox + ">"})
+	}
+	g.ask()
 	if u.may(AllowReport) || u.may(AllowEvents) || u.may(AllowCommands) || u.may(AllowJobs) {
 		g.call(alike(discovery...)...)
 	}
-	if u.may(AllowCommands) { // a handler may be a NATS service, which its own user can discover
+	g.talk()
+	if u.may(AllowCommands) || len(u.Bus) > 0 { // a handler may be a NATS service, which its own user can discover
 		g.subscribe("$SRV.>")
-		g.publish("$SRV.>", u.InboxPrefix()+".>")
+		g.publish("$SRV.>")
+		for _, inbox := range u.inboxes() {
+			g.publish(inbox + ">")
+		}
 	}
 	if u.may(AllowRead) {
 		g.read()
@@ -126,9 +134,6 @@ func (g *grants) allow(what, t string) {
 		}
 	case AllowRead:
 		g.hear(down + ".>")
-		for _, r := range g.readable() {
-			g.call(same("$JS.API.DIRECT.GET." + r.stream + "." + r.of(t)))
-		}
 	}
 }
 
@@ -149,34 +154,46 @@ func readables(s mapping.Subjects) []readable {
 	return out
 }
 
-// read grants what does not depend on the Thing. Whatever the subject does not bound goes to the Clerk,
-// who looks at it. What names a consumer needs none: the Clerk gives consumers names that nobody else
-// can know.
-func (g *grants) read() {
-	g.publish("$JS.API.INFO")
-	g.call(g.api("STREAM.NAMES"))
-	for _, r := range g.readable() {
-		for _, verb := range []string{
-			"STREAM.INFO." + r.stream, "DIRECT.GET." + r.stream, "CONSUMER.CREATE." + r.stream, "CONSUMER.CREATE." + r.stream + ".>",
-			"CONSUMER.DURABLE.CREATE." + r.stream + ".*", "CONSUMER.INFO." + r.stream + ".*", "CONSUMER.DELETE." + r.stream + ".*",
-		} {
-			g.call(g.api(verb))
-		}
-		g.call(same("$JS.API.CONSUMER.MSG.NEXT."+r.stream+".*"), same("$JS.ACK."+r.stream+".>"), same("$JS.FC."+r.stream+".>"))
-	}
-	inbox := g.user.InboxPrefix() + ".>"
-	g.streams = append(g.streams, link{inbox, deliverSpace(g.subjects, g.user.Name) + inbox})
+// ask lets the user ask JetStream and the cloud for anything: the Clerk sees each request and answers what is not the
+// user's, so that nobody waits in vain.
+func (g *grants) ask() {
+	prefix, user := g.subjects.Prefix(), g.user.Name
+	g.publish("$JS.API.>", prefix+".req.>")
+	g.shown = append(g.shown, link{"$JS.API.*.>", apiSpace(g.subjects, user) + "*.>"}, link{prefix + ".req.>", askedSpace(g.subjects, user) + ">"})
+	// Without this import the server would answer for an account that has no JetStream.
+	g.services = append(g.services, link{"$JS.API.INFO", apiSpace(g.subjects, user) + "INFO"})
 }
 
-// api leads a JetStream request to the Clerk.
-func (g *grants) api(verb string) link {
-	return link{"$JS.API." + verb, apiSpace(g.subjects, g.user.Name) + verb}
+// talk lets users speak to each other. A subject of the bus becomes another one when it is published, so that the user's
+// own programs hear it from the bridge, as all others do.
+func (g *grants) talk() {
+	if len(g.user.Bus) == 0 {
+		return
+	}
+	for _, subject := range g.user.Bus {
+		g.mapped = append(g.mapped, link{subject, busIn(g.subjects) + subject})
+		g.call(same(busIn(g.subjects) + subject))
+		g.subscribe(subject)
+		g.streams = append(g.streams, link{subject, busOut(g.subjects) + subject})
+	}
+	g.call(same(busBack(g.subjects) + ">"))
+}
+
+// read grants what does not depend on the Thing. What names a consumer needs nobody to look at it: the Clerk gives
+// consumers names that nobody else can know.
+func (g *grants) read() {
+	for _, r := range g.readable() {
+		g.call(same("$JS.ACK."+r.stream+".>"), same("$JS.FC."+r.stream+".>"))
+	}
 }
 
 // Internal subjects of the bridge's account.
 func apiSpace(s mapping.Subjects, user string) string { return "_" + s.Prefix() + ".api." + user + "." }
 func deliverSpace(s mapping.Subjects, user string) string {
 	return "_" + s.Prefix() + ".deliver." + user + "."
+}
+func askedSpace(s mapping.Subjects, user string) string {
+	return "_" + s.Prefix() + ".asked." + user + "."
 }
 func replySpace(s mapping.Subjects) string { return "_" + s.Prefix() + ".reply." }
 
@@ -208,26 +225,37 @@ type export struct {
 // requestPatience is longer than anybody waits for the cloud.
 const requestPatience = time.Hour
 
+// quickPatience is how long the server keeps who asked where the answer comes at once, or never: the library drops questions
+// about the service that come faster than it answers, JetStream says nothing to an acknowledgement of what is acknowledged,
+// and nobody answers a handler's answer.
+const quickPatience = 2 * time.Second
+
 // serviceExports are the widest subjects of what users' accounts may import as services.
 func serviceExports(s mapping.Subjects) []export {
 	prefix := s.Prefix()
 	out := []export{
 		{subject: prefix + ".up.>"}, {subject: prefix + ".req.>", wait: requestPatience},
-		{subject: replySpace(s) + ">"}, {subject: "_" + prefix + ".api.>"},
+		{subject: replySpace(s) + ">", wait: quickPatience}, {subject: apiSpace(s, "*") + "INFO"},
+		{subject: busIn(s) + ">", many: true}, {subject: busBack(s) + ">", wait: quickPatience},
 	}
 	for _, r := range readables(s) {
-		all := r.before + ">"
-		out = append(out, export{subject: "$JS.API.DIRECT.GET." + r.stream + "." + all},
-			export{subject: "$JS.API.CONSUMER.MSG.NEXT." + r.stream + ".*", many: true},
-			export{subject: "$JS.ACK." + r.stream + ".>"}, export{subject: "$JS.FC." + r.stream + ".>"})
+		out = append(out, export{subject: "$JS.ACK." + r.stream + ".>", wait: quickPatience}, export{subject: "$JS.FC." + r.stream + ".>", wait: quickPatience})
 	}
-	for _, subject := range discovery {
-		out = append(out, export{subject: subject, many: true})
+	for _, subject := range discovery { // of one service, so that the server forgets who asked with its answer
+		out = append(out, export{subject: subject, wait: quickPatience})
+	}
+	return out
+}
+
+// shownSubjects are what every user's account shows the bridge.
+func shownSubjects(s mapping.Subjects) (out []string) {
+	for _, l := range (User{}).grants(s).shown {
+		out = append(out, l.here)
 	}
 	return out
 }
 
 // streamExports are the widest subjects of what users' accounts may import as streams.
 func streamExports(s mapping.Subjects) []string {
-	return []string{s.Prefix() + ".down.>", s.Prefix() + ".cmd.>", "_" + s.Prefix() + ".deliver.>"}
+	return []string{s.Prefix() + ".down.>", s.Prefix() + ".cmd.>", "_" + s.Prefix() + ".deliver.>", busOut(s) + ">"}
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,11 +15,24 @@ import (
 type handlers struct {
 	nc       *nats.Conn
 	subjects mapping.Subjects
+	server   *Server // nil with an external one
 }
 
-// NewHandlers reaches the programs that subscribe to {prefix}.cmd.{t}.{action}.
-func NewHandlers(nc *nats.Conn, subjects mapping.Subjects) bridge.Handlers {
-	return handlers{nc, subjects}
+// NewHandlers reaches the programs that subscribe to {prefix}.cmd.{t}.{action}. With the embedded server, whoever
+// subscribes to more than commands only watches; an external one can't be asked, and all that it delivers to counts.
+func NewHandlers(nc *nats.Conn, subjects mapping.Subjects, server *Server) bridge.Handlers {
+	return handlers{nc, subjects, server}
+}
+
+// watched reports whether all who would get a command subscribe to a wildcard in the place of cmd, or to a shorter one:
+// they would get as many words of any other kind.
+func (h handlers) watched(t mapping.Thing, action string) bool {
+	if h.server == nil {
+		return false
+	}
+	subject := h.subjects.Command(t, action)
+	kind, other := h.subjects.Prefix()+".cmd.", h.subjects.Prefix()+"._."
+	return h.server.onlyWith(subject, other+strings.TrimPrefix(subject, kind))
 }
 
 // replyRoom is how many replies to one execution are kept while the first is being read: several come if
@@ -47,9 +61,12 @@ func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
 // Call is bridge.Line. When several programs subscribe without a queue group, all of them run the
 // command and the first reply counts.
 func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
+	if l.watched(c.Thing, c.Action) {
+		return bridge.Reply{}, bridge.ErrNoHandler
+	}
 	m := nats.NewMsg(l.subjects.Command(c.Thing, c.Action))
 	m.Reply, m.Data = l.subject, c.Payload
-	m.Header.Set(HeaderExecution, c.Execution)
+	m.Header.Set(HeaderExecution, headerText(c.Execution))
 	if !c.Deadline.IsZero() {
 		m.Header.Set(HeaderDeadline, c.Deadline.UTC().Format(time.RFC3339Nano))
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -38,11 +39,12 @@ const (
 	maxTrace     = 1024 // the W3C asks for 512 bytes of tracestate at least
 	maxLine      = 2048 // topics and subjects; a legal one has at most 1.6 KB
 	// headroom is what the headers of a dead letter may need at most.
-	headroom = 12 << 10
+	// Each byte of text may become three.
+	headroom = 24 << 10
 )
 
-// oneLine makes s fit for a header: control characters become spaces, and what is longer than limit
-// bytes ends in an ellipsis.
+// oneLine makes s fit for a line of text: control characters become spaces, and what is longer than limit bytes ends in
+// an ellipsis.
 func oneLine(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	s = strings.Map(func(r rune) rune {
@@ -61,6 +63,56 @@ func oneLine(s string, limit int) string {
 	return strings.TrimSpace(s)
 }
 
+// headerText spells text for a header: printable ASCII stays, and % and every other byte is written %XX, as in a URL,
+// because some clients drop all headers of a message that has one beyond ASCII. textOf reads it.
+func headerText(s string) string {
+	n := 0
+	for i := range len(s) {
+		if !plainAt(s, i) {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if plainAt(s, i) {
+			out = append(out, s[i])
+		} else {
+			out = append(out, '%', hexDigits[s[i]>>4], hexDigits[s[i]&0xf])
+		}
+	}
+	return string(out)
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// plainAt reports whether a byte stays as it is. A blank at an end would not be kept.
+func plainAt(s string, i int) bool {
+	c := s[i]
+	return c > ' ' && c <= '~' && c != '%' || c == ' ' && i > 0 && i < len(s)-1
+}
+
+// textOf reads what headerText has written. Anything else stays as it is, such as what an earlier version has stored.
+func textOf(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				out = append(out, byte(b))
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
 // header gets a value whatever the case of its key: HTTP-minded libraries write Traceparent.
 func header(h nats.Header, key string) string {
 	if v, ok := h[key]; ok && len(v) > 0 {
@@ -74,7 +126,7 @@ func header(h nats.Header, key string) string {
 	return ""
 }
 
-// traceOf reads the trace context. One that is too long, or no single line, is left out.
+// traceOf reads the trace context. One that is too long, or not printable ASCII, is left out.
 func traceOf(h nats.Header) bridge.Trace {
 	if len(h) == 0 {
 		return bridge.Trace{}
@@ -90,7 +142,7 @@ func traceOf(h nats.Header) bridge.Trace {
 }
 
 func traceable(s string) bool {
-	return len(s) <= maxTrace && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) <= maxTrace && wellFormed(headerState, []string{s}) == nil
 }
 
 // setTrace writes the trace context, if there is one.
@@ -106,16 +158,16 @@ func setTrace(h nats.Header, t bridge.Trace) {
 // stamp writes what a message tells about itself, the same on down messages and on dead letters.
 func stamp(h nats.Header, m bridge.Message) {
 	if m.Address.Thing != "" {
-		h.Set(HeaderThing, string(m.Address.Thing))
+		h.Set(HeaderThing, headerText(string(m.Address.Thing)))
 	}
 	if m.Address.Channel != "" {
-		h.Set(HeaderChannel, string(m.Address.Channel))
+		h.Set(HeaderChannel, headerText(string(m.Address.Channel)))
 	}
 	if !m.Received.IsZero() {
 		h.Set(HeaderReceived, m.Received.UTC().Format(time.RFC3339Nano))
 	}
 	if m.Source != "" {
-		h.Set(HeaderSource, oneLine(m.Source, maxLine))
+		h.Set(HeaderSource, headerText(oneLine(m.Source, maxLine)))
 	}
 	setTrace(h, m.Trace)
 }

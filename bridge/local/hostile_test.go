@@ -25,7 +25,7 @@ func (r *rig) stranger(text string) string {
 		r.t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, text) // it may hang up meanwhile
 	var said strings.Builder
 	_, err = io.Copy(&said, c)
@@ -38,7 +38,7 @@ func (r *rig) stranger(text string) string {
 // untouched checks that nothing is stored and a program is served.
 func (r *rig) untouched(options ...nats.Option) {
 	r.t.Helper()
-	queued, err := r.store.Queued(testContext(r.t))
+	queued, err := r.up().Queued(testContext(r.t))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestStrangersWithoutALogin(t *testing.T) {
 	seed, _ := nkeys.CreateUser()
 	other, _ := seed.PublicKey()
 	r := withUsers(t, User{Name: "alice"}, User{Name: "key", NKey: public})
-	r.journal.forgive(" - cid:", "more about clients")
+	r.journal.forgive(" - cid:")
 	for _, text := range []string{
 		forged, "CONNECT {}\r\n" + forged, `CONNECT {"verbose":false,"user":"alice","pass":""}` + "\r\n" + forged, `CONNECT {"user":"alice","pass":"wrong"}` + "\r\n" + forged,
 		`CONNECT {"user":"","pass":"secret"}` + "\r\n" + forged, `CONNECT {"auth_token":"secret"}` + "\r\n" + forged, `CONNECT {"user":"alice"}` + "\r\n" + forged,
@@ -81,7 +81,7 @@ func TestStrangersWithoutALogin(t *testing.T) {
 		t.Errorf("silence: %q", said)
 	}
 	r.untouched(nats.UserInfo("alice", "secret"))
-	for _, line := range r.journal.lines {
+	for _, line := range r.journal.said() {
 		if strings.Contains(line, "secret") || strings.Contains(line, "wrong") {
 			t.Errorf("logged: %s", line)
 		}
@@ -93,7 +93,7 @@ func TestStrangersWithoutALogin(t *testing.T) {
 // listener serve routes, leaf nodes, gateways, MQTT or WebSocket.
 func TestStrangersInOtherLanguages(t *testing.T) {
 	r := newRig(t, "a")
-	r.journal.forgive(" - cid:", "more about clients")
+	r.journal.forgive(" - cid:", "begin more large messages")
 	for _, text := range []string{
 		"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 40\r\n\r\nCONNECT {}\r\n" + forged,
 		"GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n\r\n" + forged, "PUT / HTTP/1.1\r\n\r\n" + forged, "OPTIONS / HTTP/1.1\r\n\r\n" + forged, "PATCH / HTTP/1.1\r\n\r\n" + forged,
@@ -140,8 +140,8 @@ func TestListenerLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.MaxConn != maxConns || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
-		t.Errorf("%d connections, %v s to log in, control lines of %d bytes", v.MaxConn, v.AuthTimeout, v.MaxControlLine)
+	if l := r.server.door.limits; l.all() > maxConns || v.MaxSubs != maxSubs || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
+		t.Errorf("%+v, %d subscriptions, %v s to log in, control lines of %d bytes", l, v.MaxSubs, v.AuthTimeout, v.MaxControlLine)
 	}
 	for name, n := range map[string]int{"websocket": v.Websocket.Port, "mqtt": v.MQTT.Port, "leaf": v.LeafNode.Port, "route": v.Cluster.Port, "gateway": v.Gateway.Port, "http": v.HTTPPort, "https": v.HTTPSPort} {
 		if n != 0 {

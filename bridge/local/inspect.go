@@ -43,9 +43,9 @@ var ErrInUse = errors.New("a fleetbridge is using the store directory")
 
 // Space tells how much of a directory's disk is free for us, how large it is, and below how much free
 // space the queues take no more. errors.ErrUnsupported where it can't be told.
-func Space(dir string) (free, total, reserve uint64, err error) {
+func Space(dir string) (free, total, kept uint64, err error) {
 	free, total, err = space(dir)
-	return free, total, min(maxReserve, total/20), err
+	return free, total, reserve(total), err
 }
 
 // Serving tells whether a bridge with this prefix answers on the connection.
@@ -86,17 +86,24 @@ type Fill struct {
 	Bytes    uint64
 	MaxBytes int64 // as configured; 0: no limit
 	Discards bool  // when full it forgets the oldest, else it refuses more
+	Letters  bool  // it holds the dead letters
 }
 
-// Fills looks at the streams that a store with this configuration has. None is created.
+// Fills looks at the streams that a store with this configuration has, and asks the bridge of an embedded server for its
+// queues. Nothing is created.
 func Fills(ctx context.Context, nc *nats.Conn, cfg StoreConfig) ([]Fill, error) {
 	js, err := newJetStream(nc)
 	if err != nil {
 		return nil, err
 	}
 	var out []Fill
+	if cfg.Embedded {
+		if out, err = askFills(ctx, nc, cfg.Subjects); err != nil {
+			return nil, err
+		}
+	}
 	for _, want := range cfg.streams(nc.MaxPayload()) {
-		f := Fill{Stream: want.Name, MaxBytes: max(want.MaxBytes, 0), Discards: want.Discard == jetstream.DiscardOld}
+		f := Fill{Stream: want.Name, MaxBytes: max(want.MaxBytes, 0), Discards: want.Discard == jetstream.DiscardOld, Letters: want.Name == cfg.Subjects.Name(streamDead)}
 		stream, err := js.Stream(ctx, want.Name)
 		switch {
 		case err == nil:
@@ -110,9 +117,15 @@ func Fills(ctx context.Context, nc *nats.Conn, cfg StoreConfig) ([]Fill, error) 
 	return out, nil
 }
 
-// Wanted is how many bytes all streams of a store may hold together; 0: some have no limit.
+// Wanted is how many bytes all streams of a store, and its journal, may hold together; 0: some have no limit.
 func Wanted(cfg StoreConfig) uint64 {
 	var all uint64
+	if cfg.Embedded {
+		if cfg.Up <= 0 {
+			return 0
+		}
+		all = uint64(len(mapping.Classes)) * uint64(cfg.Up)
+	}
 	for _, want := range cfg.streams(1 << 20) {
 		if want.MaxBytes <= 0 {
 			return 0

@@ -1,75 +1,86 @@
 package local
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/journal"
 	"fleetbridge/mapping"
 )
 
-// intake takes what programs publish for one class and stores it for them, in groups: while one group is
-// synced to the disk, the next gathers. Publishers are answered after that, with the PubAck that the
-// stream would have given. So a sync is paid for as many messages as came meanwhile, whereas a stream
-// that captures the subjects itself syncs each message alone.
+// intake hears what programs publish of one class, and has the spool store it: while one group is synced to the disk, the
+// next gathers. Publishers are answered after that, with the PubAck that a stream would have given.
 //
 // Nothing is tried again: like a stream, the intake answers an error, and the program decides.
 type intake struct {
+	spool  *Spool
 	nc     *nats.Conn
-	js     jetstream.JetStream
-	stream string
-	nonce  string
-	// working ends when the server can't answer any more.
-	working  func() context.Context
-	handover *handover
-	log      *slog.Logger
-	subs     map[string]*nats.Subscription
-	in       chan *nats.Msg
-	once     sync.Once
-	ended    chan struct{}
-	work     sync.WaitGroup
+	stream string // that PubAcks name
+	log    *slog.Logger
+	subs   map[string]*nats.Subscription
+	in     chan *nats.Msg
+	brake  *Brake
+	leave  func() // the brake
+	once   sync.Once
+	ended  chan struct{}
+	work   sync.WaitGroup
+
+	subjects mapping.Subjects
+	accounts bool   // programs are in accounts of their own
+	space    string // "fleets.up.>"
 
 	mu      sync.Mutex
-	waiting []*nats.Msg
+	waiting turns
 	stamps  stamper
-	bytes   int           // of what waits
 	more    chan struct{} // something waits
+
+	flight  chan struct{} // holds one for each group that is being stored
+	through chan *group   // what became of groups, in order
 }
 
-// Bounds of what waits to be stored; beyond them programs get an error at once, as from a busy stream.
-const (
-	intakeMessages = 64 << 10
-	intakeBytes    = 64 << 20
-)
+// group is what is stored together.
+type group struct {
+	members []parked
+	ends    []outcome // in the members' order
+	left    atomic.Int32
+}
+
+// groupsUnderWay is how many groups may be on their way to the disk: while one is synced, the next is made ready.
+const groupsUnderWay = 2
 
 // Answers in the place of a PubAck.
 const (
 	answerBusy   = `{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`
 	answerFailed = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+	answerFull   = `{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}`
 	// longestSubject leaves room in a line for what else is in it: the server ends a connection whose line is
 	// longer than it takes. A legal subject is much shorter.
 	longestSubject = server.MAX_CONTROL_LINE_SIZE / 2
-	answerTooLong  = `{"error":{"code":400,"err_code":10003,"description":"the subject is longer than any that goes to the cloud"}}`
 )
 
-// newIntake stores in the stream of a class. Nothing comes before listen.
-func (s *Store) newIntake(c mapping.Class) *intake {
-	i := &intake{nc: s.cfg.Intake, js: s.js, stream: s.up[c].CachedInfo().Config.Name, nonce: nuid.Next(), working: s.cfg.working,
-		handover: s.handovers[c], log: s.log, subs: map[string]*nats.Subscription{}, stamps: stamper{},
-		in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}), more: make(chan struct{}, 1)}
+// newIntake takes for a class. Nothing comes before listen.
+func (s *Spool) newIntake(c mapping.Class) (i *intake, err error) {
+	i = &intake{spool: s, nc: s.cfg.Intake, stream: s.subjects.Name(upStream(c)), log: s.log, subjects: s.subjects, space: s.subjects.Space(mapping.SpaceUp),
+		accounts: s.cfg.Accounts, subs: map[string]*nats.Subscription{}, brake: s.cfg.Brake, in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}),
+		stamps: stamper{}, more: make(chan struct{}, 1), flight: make(chan struct{}, groupsUnderWay), through: make(chan *group, groupsUnderWay)}
+	if i.leave, err = s.cfg.Brake.through(i.nc, i.in); err != nil {
+		return nil, err
+	}
 	i.work.Go(i.receive)
 	i.work.Go(i.run)
-	return i
+	i.work.Go(i.answerAll)
+	return i, nil
 }
 
 // listen takes what is published on these subjects, and nothing else any more. They name their Things, so
@@ -98,6 +109,11 @@ func (i *intake) listen(subjects []string) error {
 	return nil
 }
 
+var (
+	errTooLarge = errors.New("message size exceeds maximum allowed")
+	errBusy     = errors.New("too many requests")
+)
+
 // receive puts down what comes, or refuses it.
 func (i *intake) receive() {
 	for {
@@ -105,181 +121,223 @@ func (i *intake) receive() {
 		case <-i.ended:
 			return
 		case m := <-i.in:
-			switch {
-			case len(m.Subject) > longestSubject:
-				i.answer(m.Reply, []byte(answerTooLong))
-			case !i.put(m):
+			if i.brake.is(m) {
+				i.follow(m)
+				continue
+			}
+			of := i.sender(m)
+			if !i.admit(m) {
+				continue
+			}
+			if !i.put(of, m, nil) {
 				i.answer(m.Reply, []byte(answerBusy))
 			}
 		}
 	}
 }
 
-func (i *intake) put(m *nats.Msg) bool {
+// follow lets a mark of the brake's pass, at once or when little of its sender's waits. Without accounts the brake knows
+// connections, and lanes are the Things'.
+func (i *intake) follow(m *nats.Msg) {
+	i.mu.Lock()
+	detained := i.accounts && i.waiting.detain(User{Name: markOf(m)}.account(), m)
+	i.mu.Unlock()
+	if !detained {
+		i.brake.back(m)
+	}
+}
+
+// sender is who published: the account, as the server says, or without accounts the Thing.
+func (i *intake) sender(m *nats.Msg) string {
+	if i.accounts {
+		return accountOf(m.Header) // empty: who logs in to the bridge's own
+	}
+	return thingToken(m.Subject, i.subjects.Space(mapping.SpaceUp))
+}
+
+// admit leaves of a message what crosses to the stream that all Things share, or refuses it. A message id counts for
+// its subject only: else a program could have another one's message taken for a duplicate, and so lost, by using its id
+// first.
+func (i *intake) admit(m *nats.Msg) bool {
+	code, err := i.judge(m)
+	switch {
+	case m.Reply != "" && !answerable(i.subjects, m.Reply):
+		i.log.Warn("refused what a program published: the bridge answers on no such reply subject", "subject", programText(m.Subject), "reply", programText(m.Reply))
+		return false
+	case err == nil:
+		return true
+	case m.Reply == "":
+		i.log.Warn("refused what a program published without asking for an answer", "subject", programText(m.Subject), "error", err)
+	default:
+		i.log.Debug("what a program published is refused", "subject", m.Subject, "error", err)
+		i.answer(m.Reply, noPubAck(code, err.Error()))
+	}
+	return false
+}
+
+func (i *intake) judge(m *nats.Msg) (errCode int, err error) {
+	if len(m.Subject) > longestSubject {
+		return errCodeBadRequest, errors.New("the subject is longer than any that goes to the cloud")
+	}
+	if illegible(m) {
+		return errCodeBadRequest, errIllegible
+	}
+	h, err := admit(m.Header)
+	if err != nil {
+		return errCodeBadRequest, err
+	}
+	if want := h[jetstream.ExpectedStreamHeader]; want != nil {
+		if want[0] != i.stream {
+			return errCodeWrongStream, errors.New("expected stream does not match")
+		}
+		delete(h, jetstream.ExpectedStreamHeader)
+	}
+	if id := h[jetstream.MsgIDHeader]; id != nil && strings.TrimSpace(id[0]) == "" {
+		delete(h, jetstream.MsgIDHeader) // to the server an empty one is none
+	} else if id != nil {
+		h[jetstream.MsgIDHeader] = []string{shortID(id[0] + " " + headerText(m.Subject))}
+		if err := wellFormed(jetstream.MsgIDHeader, h[jetstream.MsgIDHeader]); err != nil {
+			return errCodeBadRequest, err
+		}
+	}
+	m.Header = h
+	if size(m)+groupRoom > i.spool.largest {
+		return codeTooLarge, errTooLarge
+	}
+	return 0, nil
+}
+
+// programText is a program's text for a log that may have enough lines of a kind: it is spelled when it is written.
+type programText string
+
+// LogValue implements slog.LogValuer.
+func (q programText) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%.200q", string(q))) }
+
+// longestID is how many bytes an id may have as it is. The server keeps each in memory for two minutes, however long.
+const longestID = 256
+
+// shortID is an id, or in the place of a long one its hash.
+func shortID(id string) string {
+	if len(id) <= longestID {
+		return id
+	}
+	return fmt.Sprintf("sha256 %x", sha256.Sum256([]byte(id)))
+}
+
+// enqueue has a message of the bridge's own stored, as if a program had published it. done is called once, and must not
+// block.
+func (i *intake) enqueue(m *nats.Msg, done func(outcome)) {
+	if n := size(m) + groupRoom; n > i.spool.largest {
+		done(outcome{err: errTooLarge})
+	} else if !i.put("", m, done) {
+		done(outcome{err: errBusy})
+	}
+}
+
+func (i *intake) put(of string, m *nats.Msg, done func(outcome)) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.waiting) >= intakeMessages || i.bytes >= intakeBytes {
+	i.stamps.stamp(m, i.space, time.Now())
+	if !i.waiting.put(of, m, done) {
 		return false
 	}
-	admit(m)
-	i.stamps.stamp(m, i.handover.space, time.Now())
-	i.waiting = append(i.waiting, m)
-	i.bytes += size(m)
-	if len(i.waiting) == 1 {
-		signal(i.more)
-	}
+	signal(i.more)
 	return true
 }
 
 // run stores what waits, group after group.
 func (i *intake) run() {
-	var all []*nats.Msg
+	defer close(i.through)
+	defer func() { // those under way come through first
+		for range groupsUnderWay {
+			i.flight <- struct{}{}
+		}
+	}()
+	var passed []*nats.Msg
 	for {
 		select {
 		case <-i.ended:
 			return
-		case <-i.handover.gap:
-			i.look()
 		case <-i.more:
 		}
-		i.sweep()
+		select {
+		case <-i.ended:
+			return
+		case i.flight <- struct{}{}:
+		}
 		i.mu.Lock()
-		all, i.waiting = i.waiting, all[:0]
-		i.bytes = 0
+		g := &group{members: i.waiting.take(nil)}
+		passed, i.waiting.passed = i.waiting.passed, passed[:0]
+		if i.waiting.count > 0 {
+			signal(i.more)
+		}
 		i.mu.Unlock()
-		for rest := all; len(rest) > 0 && !i.over(); {
-			n := groupLength(rest)
-			i.store(rest[:n])
-			rest = rest[n:]
+		for _, m := range passed {
+			i.brake.back(m)
 		}
-		clear(all)
-		if cap(all) > groupMax*8 {
-			all = nil // after a rush
+		i.store(g)
+	}
+}
+
+// store hands a group to the journal. What becomes of it comes through when that is known of all.
+func (i *intake) store(g *group) {
+	if len(g.members) == 0 {
+		<-i.flight
+		return
+	}
+	g.ends = make([]outcome, len(g.members))
+	g.left.Store(int32(len(g.members)))
+	now := time.Now()
+	for n, p := range g.members {
+		m := p.msg
+		e := &entry{subject: m.Subject, received: now, stamp: stampOf(m.Header), trace: traceOf(m.Header), payload: m.Data}
+		id := ""
+		if v := m.Header[jetstream.MsgIDHeader]; len(v) > 0 {
+			id = v[0]
 		}
+		e.id = id
+		i.spool.append(subjectKey(m.Subject, i.space), e, func(o outcome) {
+			g.ends[n] = o
+			if g.left.Add(-1) == 0 {
+				i.through <- g // it has room for all that are under way
+			}
+		})
 	}
 }
 
-// look has the queues read the stream when that has something that the intake does not know of.
-func (i *intake) look() {
-	working := i.working()
-	ctx, cancel := context.WithTimeout(working, ackTimeout)
-	defer cancel()
-	held, last, err := heldBy(ctx, i.js, i.stream, i.handover.space)
-	if err != nil {
-		i.log.Debug("can't look for what was stored past the intake", "error", err)
-		return
+// answerAll answers groups that have come through.
+func (i *intake) answerAll() {
+	for g := range i.through {
+		for n, p := range g.members {
+			if p.done != nil {
+				p.done(g.ends[n])
+			} else if p.msg.Reply != "" {
+				i.answer(p.msg.Reply, i.pubAck(g.ends[n]))
+			}
+		}
+		<-i.flight
 	}
-	i.handover.align(last)
-	i.handover.survey(held, working) // what was stored after the last is seen later
 }
 
-// sweep empties a stream that has a damaged record as soon as nothing else is in it: at once, and with nothing stored
-// meanwhile. See ledger.
-func (i *intake) sweep() {
-	last, ok := i.handover.emptied()
-	if !ok {
-		return
-	}
-	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
-	defer cancel()
-	stream, err := i.js.Stream(ctx, i.stream)
-	if err == nil && stream.CachedInfo().State.LastSeq != last { // somebody else has stored something
-		return
-	}
-	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSequence(last+1))
-	}
-	if err != nil {
-		i.log.Debug("can't remove a damaged record", "error", err)
-		return
-	}
-	i.handover.swept(last)
-}
-
-func (i *intake) over() bool {
-	select {
-	case <-i.ended:
-		return true
+// pubAck is the answer to a publisher.
+func (i *intake) pubAck(o outcome) []byte {
+	switch {
+	case o.err == nil:
+	case errors.Is(o.err, errFull), errors.Is(o.err, journal.ErrFull):
+		return []byte(answerFull)
+	case errors.Is(o.err, journal.ErrTooLarge):
+		return noPubAck(codeTooLarge, errTooLarge.Error())
 	default:
-		return false
+		i.log.Debug("what a program published can't be stored", "error", o.err)
+		return []byte(answerFailed)
 	}
-}
-
-// groupLength is how many messages go together. One that asks something of the server goes alone.
-func groupLength(all []*nats.Msg) int {
-	bytes := 0
-	for n, m := range all {
-		if n == groupMax || bytes >= groupBytes {
-			return n
-		}
-		if asks(m.Header) {
-			return max(n, 1)
-		}
-		bytes += size(m)
+	ack := append(make([]byte, 0, 64), `{"stream":"`...)
+	ack = append(append(ack, i.stream...), `","seq":`...)
+	ack = strconv.AppendUint(ack, o.sequence, 10)
+	if o.duplicate {
+		ack = append(ack, `,"duplicate":true`...)
 	}
-	return len(all)
-}
-
-// asks tells that a program set a header by which it asks the server for more than storing, such as
-// Nats-Expected-Last-Sequence. A message id is no such.
-func asks(h nats.Header) bool {
-	for k := range h {
-		if strings.HasPrefix(k, "Nats-") && k != jetstream.MsgIDHeader {
-			return true
-		}
-	}
-	return false
-}
-
-// store stores a group and answers its publishers. When the stream refuses it whole, each message is
-// tried alone and gets the stream's own answer.
-func (i *intake) store(group []*nats.Msg) {
-	ctx, cancel := context.WithTimeout(i.working(), ackTimeout)
-	defer cancel()
-	wire := make([]*nats.Msg, len(group))
-	for n, m := range group {
-		wire[n] = &nats.Msg{Subject: internal(m.Subject), Header: m.Header, Data: m.Data}
-	}
-	answer, err := commit(ctx, i.nc, wire, i.nonce+nuid.Next())
-	if err != nil {
-		i.failed(group, err)
-		return
-	}
-	ack, err := pubAck(answer)
-	if err != nil && len(group) > 1 {
-		for n := range group {
-			i.store(group[n : n+1])
-		}
-		return
-	}
-	first := ack.Sequence - uint64(len(group)-1)
-	if err == nil && !ack.Duplicate {
-		i.handover.give(first, group)
-	}
-	if len(group) == 1 {
-		i.answer(group[0].Reply, answer.Data)
-		return
-	}
-	for n, m := range group {
-		if m.Reply == "" {
-			continue
-		}
-		ack := append(make([]byte, 0, 64), `{"stream":"`...)
-		ack = append(append(ack, i.stream...), `","seq":`...)
-		ack = strconv.AppendUint(ack, first+uint64(n), 10)
-		i.answer(m.Reply, append(ack, '}'))
-	}
-}
-
-// failed answers a group of which nobody knows whether it is stored.
-func (i *intake) failed(group []*nats.Msg, err error) {
-	signal(i.handover.gap)
-	if !errors.Is(err, nats.ErrConnectionClosed) {
-		i.log.Debug("what programs published can't be stored", "messages", len(group), "error", err)
-	}
-	for _, m := range group {
-		i.answer(m.Reply, []byte(answerFailed))
-	}
+	return append(ack, '}')
 }
 
 // answer is lost with the connection, and the program with it.
@@ -289,12 +347,13 @@ func (i *intake) answer(reply string, ack []byte) {
 	}
 }
 
-// close takes nothing more and waits for the group under way. What waits behind it is not answered.
+// close takes nothing more and waits for the groups under way. What waits behind them is not answered.
 func (i *intake) close() {
 	i.once.Do(func() {
 		for _, sub := range i.subs {
 			_ = sub.Unsubscribe()
 		}
+		i.leave()
 		close(i.ended)
 		i.work.Wait()
 		_ = i.nc.FlushTimeout(time.Second) // the answers

@@ -1,22 +1,28 @@
 package local
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
 )
 
-// TestIntake: many publishes without waiting, each answered with its own sequence, stored and handed out
-// in order.
+// TestIntake: many publishes without waiting, each answered with its own sequence, stored and handed out in order; with
+// every message synced, and with an interval.
 func TestIntake(t *testing.T) {
-	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
-	q, _ := r.run("pump", mapping.Telemetry)
+	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
+		t.Run(name, func(t *testing.T) { takesIn(t, newRigWith(t, relaxedIf(relaxed), StoreConfig{})) })
+	}
+}
+
+func takesIn(t *testing.T, r *rig) {
+	q, _ := r.run("pump", mapping.Events)
 	nc := r.program()
 	inbox, err := nc.SubscribeSync("acks.*")
 	if err != nil {
@@ -28,92 +34,134 @@ func TestIntake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range n {
+	var seqs []uint64
+	for i := range n {
 		m, err := inbox.NextMsgWithContext(testContext(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var ack struct {
-			Stream string `json:"stream"`
-			Seq    int    `json:"seq"`
+		ack, err := pubAck(m)
+		if err != nil || ack.Stream != "FLEETS_UP_TELEMETRY" || m.Subject != fmt.Sprintf("acks.%d", i) || i > 0 && ack.Sequence <= seqs[i-1] {
+			t.Fatalf("%s on %s, %v", m.Data, m.Subject, err)
 		}
-		if err := json.Unmarshal(m.Data, &ack); err != nil || ack.Stream != "FLEETS_UP_TELEMETRY" || m.Subject != fmt.Sprintf("acks.%d", ack.Seq-1) {
-			t.Fatalf("%s on %s", m.Data, m.Subject)
-		}
+		seqs = append(seqs, ack.Sequence)
 	}
 	for i := range n {
 		d := next(t, q)
-		if string(d.Payload) != strconv.Itoa(i) || d.Sequence != uint64(i+1) {
+		if string(d.Payload) != strconv.Itoa(i) || d.Sequence != seqs[i] {
 			t.Fatalf("message %d is %s, sequence %d", i, d.Payload, d.Sequence)
 		}
 		d.Settle()
 	}
 }
 
-// TestIntakeRefusals: one message that the stream refuses takes no other along, and gets the stream's own
-// answer.
+// TestIntakeRefusals: one message that is refused takes no other along, and gets an answer of its own.
 func TestIntakeRefusals(t *testing.T) {
 	r := newRigWith(t, ServerConfig{MaxPayload: 64 << 10}, StoreConfig{})
-	r.journal.forgive("message size exceeds limits")
-	s := r.store.intakes[mapping.Telemetry]
-	reply := r.subscribe("reply")
+	nc := r.program()
 	large := strings.Repeat("x", 60<<10) // beyond the stream's limit, not the server's
-	message := func(data string, header nats.Header) *nats.Msg {
-		return &nats.Msg{Subject: "fleets.up.pump.events.x", Reply: "reply", Data: []byte(data), Header: header}
+	for i, c := range []struct{ data, header, value, want string }{
+		{data: "a", want: `{"stream":"FLEETS_UP_TELEMETRY","seq":`}, {data: large, want: `"err_code":10054`}, {data: "a", want: `"seq":`},
+		{data: "d", header: "Nats-Expected-Last-Sequence", value: "7", want: `not supported here`}, {data: "d", header: "Nats-Expected-Stream", value: "X", want: `"err_code":10060`},
+		{data: "d", header: "Nats-Expected-Stream", value: "FLEETS_UP_TELEMETRY", want: `"seq":`},
+		{data: "b", header: "Nats-Msg-Id", value: "1", want: `"seq":`}, {data: "b", header: "Nats-Msg-Id", value: "1", want: `"duplicate":true}`},
+	} {
+		m := nats.NewMsg("fleets.up.pump.events.x")
+		m.Data = []byte(c.data)
+		if c.header != "" {
+			m.Header.Set(c.header, c.value)
+		}
+		answer, err := nc.RequestMsgWithContext(testContext(t), m)
+		if err != nil || !strings.Contains(string(answer.Data), c.want) {
+			t.Errorf("answer %d is %s, %v, want %s", i, answer.Data, err, c.want)
+		}
 	}
-	s.store([]*nats.Msg{message("a", nil), message(large, nil), message("b", nats.Header{"Nats-Msg-Id": {"1"}}), message("c", nats.Header{"Nats-Msg-Id": {"1"}})})
-	s.store([]*nats.Msg{message("d", nats.Header{"Nats-Expected-Last-Sequence": {"7"}})})
-	for i, want := range []string{`"seq":1`, `"err_code":10054`, `"seq":2`, `"duplicate":true`, `"err_code":10071`} {
-		m, err := reply.NextMsgWithContext(testContext(t))
+}
+
+// TestDuplicatesAcrossARestart: a message id is known after a restart too, with the PubAck's number.
+func TestDuplicatesAcrossARestart(t *testing.T) {
+	r := newRig(t, "pump")
+	publish := func() *jetstream.PubAck {
+		t.Helper()
+		ack, err := stream(t, r.program()).Publish(testContext(t), "fleets.up.pump.events.x", []byte("1"), jetstream.WithMsgID("one"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(strings.ReplaceAll(string(m.Data), " ", ""), want) {
-			t.Errorf("answer %d is %s, want %s", i, m.Data, want)
+		return ack
+	}
+	first := publish()
+	q, stop := r.run("pump", mapping.Events)
+	next(t, q).Settle()
+	stop()
+	for range 2 {
+		r.stop()
+		r.start(ServerConfig{}, StoreConfig{})
+		if again := publish(); !again.Duplicate || again.Sequence != first.Sequence || again.Stream != first.Stream {
+			t.Errorf("%+v, want the duplicate of %+v", again, first)
 		}
+	}
+	if n := queuedOf(t, r, "pump"); n != 0 {
+		t.Errorf("%d are queued", n)
 	}
 }
 
-func TestGroupLength(t *testing.T) {
-	plain := &nats.Msg{Data: make([]byte, 10)}
-	asks := &nats.Msg{Header: nats.Header{"Nats-Expected-Stream": {"x"}}}
-	big := &nats.Msg{Data: make([]byte, groupBytes)}
-	many := make([]*nats.Msg, groupMax+1)
-	for i := range many {
-		many[i] = plain
+// TestThingsComeAndGo without a restart.
+func TestThingsComeAndGo(t *testing.T) {
+	r := newRig(t, "pump")
+	ctx := testContext(t)
+	if err := r.spool.SetThings(ctx, []mapping.Thing{"valve"}); err != nil {
+		t.Fatal(err)
 	}
-	for i, c := range []struct {
-		all  []*nats.Msg
-		want int
-	}{
-		{[]*nats.Msg{plain}, 1}, {many, groupMax}, {[]*nats.Msg{plain, plain, asks, plain}, 2}, {[]*nats.Msg{asks, plain}, 1},
-		{[]*nats.Msg{big, plain}, 1}, {[]*nats.Msg{plain, big, plain}, 2},
-	} {
-		if n := groupLength(c.all); n != c.want {
-			t.Errorf("case %d: %d, want %d", i, n, c.want)
-		}
+	js := stream(t, r.program())
+	if _, err := js.Publish(ctx, "fleets.up.pump.events.x", []byte(`1`)); !errors.Is(err, jetstream.ErrNoStreamResponse) {
+		t.Errorf("a Thing that went: error %v", err)
 	}
-}
-
-// TestIntakeFull: what is more than there is room for is refused at once.
-func TestIntakeFull(t *testing.T) {
-	i := &intake{bytes: intakeBytes, more: make(chan struct{}, 1)}
-	if i.put(&nats.Msg{}) {
-		t.Error("taken")
+	if _, err := js.Publish(ctx, "fleets.up.valve.events.x", []byte(`1`)); err != nil {
+		t.Error(err)
+	}
+	if err := r.spool.SetThings(ctx, []mapping.Thing{"pump", "valve"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(ctx, "fleets.up.pump.events.x", []byte(`1`)); err != nil {
+		t.Errorf("a Thing that came: error %v", err)
 	}
 }
 
-// TestIntakeBoundsHeaders: headers count as payloads do, or a program could fill the memory with them.
-func TestIntakeBoundsHeaders(t *testing.T) {
-	i := &intake{more: make(chan struct{}, 1), handover: &handover{space: "fleets.up.>"}, stamps: stamper{}}
-	large := strings.Repeat("x", 1<<20)
-	taken := 0
-	for i.put(&nats.Msg{Subject: "fleets.up.pump.events.x", Header: nats.Header{"X": {large}}}) {
-		if taken++; taken > 2*intakeBytes>>20 {
-			t.Fatalf("%d MiB of headers wait, at most %d should", taken, intakeBytes>>20)
+// TestLongSubjects: no subject costs the bridge its connection.
+func TestLongSubjects(t *testing.T) {
+	r := newRig(t, "pump")
+	r.journal.forgive("refused what a program published")
+	nc := r.program()
+	prefix := "fleets.up.pump.events."
+	for _, length := range []int{1000, 2000, 3900, 4000, 4020, 4040, 4050, 4080} {
+		if err := nc.PublishRequest(prefix+strings.Repeat("x", length-len(prefix)), "r", []byte(`1`)); err != nil {
+			t.Fatal(err)
 		}
+		flush(t, nc)
 	}
-	if n := groupLength(i.waiting); n > 2*groupBytes>>20 {
-		t.Errorf("%d MiB of headers go together", n)
+	if answer := r.publish(nc, prefix+"y", "1"); strings.Contains(answer, "error") {
+		t.Error(answer)
+	}
+	if answer := r.publish(nc, prefix+strings.Repeat("x", 3000), "1"); !strings.Contains(answer, `"code":400`) || !strings.Contains(answer, "subject is longer") {
+		t.Error(answer)
+	}
+	if n := r.spool.cfg.Intake.Stats().Reconnects; n != 0 {
+		t.Errorf("%d reconnections", n)
+	}
+}
+
+// TestWithoutJetStream: what programs publish is taken all the same.
+func TestWithoutJetStream(t *testing.T) {
+	r := newRig(t, "pump")
+	r.journal.forgive("NATS connection lost")
+	nc := r.program()
+	if err := r.server.stopJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	if answer := r.publish(nc, "fleets.up.pump.events.x", "1"); strings.Contains(answer, "error") {
+		t.Error(answer)
+	}
+	if err := r.server.startJetStream(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,12 +12,11 @@ import (
 	"fleetbridge/mapping"
 )
 
-// inBothModes runs a test with two users, each with a Thing, where the bridge stores in groups, and where it
-// relays.
+// inBothModes runs a test with two users, each with a Thing, where every message is synced, and with an interval.
 func inBothModes(t *testing.T, f func(t *testing.T, r *rig)) {
-	for name, relaxed := range map[string]bool{"groups": false, "relay": true} {
+	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
-			f(t, withUsersAt(t, StoreConfig{Relaxed: relaxed}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}}))
+			f(t, withUsersAs(t, relaxedIf(relaxed), StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}}))
 		})
 	}
 }
@@ -41,6 +41,18 @@ func TestMessageIDsAreTheSubjectsOwn(t *testing.T) {
 	})
 }
 
+// TestEmptyMessageIDs: an empty id is none, so no message is taken for a duplicate of another.
+func TestEmptyMessageIDs(t *testing.T) {
+	inBothModes(t, func(t *testing.T, r *rig) {
+		alice := rawLogin(t, r.server.URL(), "alice")
+		for _, id := range []string{"", "", " ", "\t", "  "} {
+			if _, data := alice.request("alice", "fleets.up.a.events.x", block("Nats-Msg-Id:"+id), `{}`); strings.Contains(data, "duplicate") || strings.Contains(data, "error") {
+				t.Errorf("id %q: %s", id, data)
+			}
+		}
+	})
+}
+
 // TestProgramsOpenNoBatches: a batch that never ends takes nothing from others.
 func TestProgramsOpenNoBatches(t *testing.T) {
 	inBothModes(t, func(t *testing.T, r *rig) {
@@ -49,7 +61,7 @@ func TestProgramsOpenNoBatches(t *testing.T) {
 			m := nats.NewMsg("fleets.up.a.events.x")
 			m.Header.Set(headerBatchID, nats.NewInbox())
 			m.Header.Set(headerBatchNumber, "1")
-			if _, err := alice.PublishMsg(testContext(t), m); err != nil { // it is stored like any other
+			if _, err := alice.PublishMsg(testContext(t), m); apiCode(err) != errCodeBadRequest {
 				t.Fatal(err)
 			}
 		}
@@ -91,9 +103,9 @@ func TestStampedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	take := func(thing mapping.Thing, n int) (stamps []int64) {
+	take := func(thing mapping.Thing, kind mapping.Kind, n int) (stamps []int64) {
 		t.Helper()
-		q, stop := r.run(thing, mapping.Telemetry)
+		q, stop := r.run(thing, kind)
 		defer stop()
 		for range n {
 			stamps = append(stamps, next(t, q).Stamp)
@@ -108,22 +120,25 @@ func TestStampedEvents(t *testing.T) {
 	publish("fleets.up.pump.events.x", `{"data":{"timestamp":7}}`, "8")
 	publish("fleets.up.pump.shadow.update", `{}`, "8")
 	publish("fleets.up.lamp.events.x", `{}`, "")
-	first := take("pump", 23)
+	first := take("pump", mapping.Events, 22)
 	for i, ms := range first {
 		own := i < 20 || i == 21
 		if own && (ms < before || i > 0 && i < 20 && ms <= first[i-1]) || !own && ms != 0 {
 			t.Errorf("event %d: %d, after %v", i, ms, first[:i])
 		}
 	}
+	if ms := take("pump", mapping.Shadow, 1)[0]; ms != 0 {
+		t.Errorf("the report's: %d", ms)
+	}
 	if first[21] <= first[19] {
 		t.Errorf("%v", first)
 	}
-	if ms := take("lamp", 1)[0]; ms < before {
+	if ms := take("lamp", mapping.Events, 1)[0]; ms < before {
 		t.Errorf("the lamp's: %d", ms)
 	}
 	r.stop()
 	r.start(ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "lamp"}})
-	if again := take("pump", 23); !slices.Equal(again, first) {
+	if again := take("pump", mapping.Events, 22); !slices.Equal(again, first) {
 		t.Errorf("%v after a restart, want %v", again, first)
 	}
 }

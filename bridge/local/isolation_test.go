@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +108,7 @@ func TestIsolationSniffing(t *testing.T) {
 		}
 		_ = pushed(t, bob, 1, nats.OrderedConsumer())
 		for _, subject := range []string{"fleets.req.b.jobs.get", "fleets.up.b.jobs.get", "$SRV.PING", "$JS.API.DIRECT.GET.KV_FLEETS_SHADOW.$KV.FLEETS_SHADOW.b"} {
-			if m, err := bob.Request(subject, nil, 10*time.Second); err != nil || len(m.Data) == 0 {
+			if m, err := bob.Request(subject, nil, patience); err != nil || len(m.Data) == 0 {
 				t.Errorf("%s: %v, %v", subject, m, err)
 			}
 		}
@@ -139,38 +138,43 @@ func TestIsolationReading(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := theirs.CachedInfo().Name
+		name := realNames(t, y.store.down)[0]
 		for _, user := range []string{"alice", "read"} {
 			nc := y.as(user)
 			for subject, bodies := range map[string][]string{
 				"CONSUMER.CREATE.FLEETS_DOWN.x": {
 					`{"config":{"filter_subject":"fleets.down.b.>"}}`, `{"config":{"filter_subject":"fleets.down.b.jobs.notify"}}`, `{"config":{"filter_subjects":["fleets.down.b.>","fleets.down.b"]}}`,
 					`{"config":{"deliver_subject":"_INBOX_bob.x"}}`, `{"config":{"deliver_subject":"fleets.up.b.events.x"}}`, `{"config":{"deliver_subject":"_INBOX_` + user + `.>"}}`,
-					`{"config":{"deliver_subject":"_INBOX_` + user + `"}}`, `{"config":{"durable_name":"d"}}`, `{"config":{"name":"a.b"}}`, `{"config":{"name":"` + name + `"}}`, `{"config":7}`, ``, `[`,
+					`{"config":{"deliver_subject":"_INBOX_` + user + `"}}`, `{"config":{"durable_name":"a.b"}}`, `{"config":{"durable_name":"d","name":"e"}}`, `{"config":{"durable_name":"bob=x=d"}}`, `{"action":"pedantic","config":{}}`, `{"config":{"deliver_group":"a b","deliver_subject":"_INBOX.x"}}`,
+					`{"config":{"deliver_subject":"_INBOX.x.>"}}`, `{"config":{"deliver_subject":"_INBOXES.x"}}`, `{"config":{"deliver_subject":"_R_.x"}}`, `{"config":{"name":"a.b"}}`, `{"config":{"name":"` + name + `"}}`, `{"config":7}`, ``, `[`,
 				},
 				"CONSUMER.CREATE.FLEETS_DOWN.x.fleets.down.b.>": {`{"config":{"filter_subject":"fleets.down.b.>"}}`},
 				"CONSUMER.CREATE.KV_FLEETS_SHADOW":              {`{"config":{"filter_subject":"$KV.FLEETS_SHADOW.b"}}`},
-				"CONSUMER.DURABLE.CREATE.FLEETS_DOWN.d":         {`{"config":{"durable_name":"d"}}`},
+				"CONSUMER.DURABLE.CREATE.FLEETS_UP_CONTROL.d":   {`{"config":{"durable_name":"d"}}`},
 				"CONSUMER.INFO.FLEETS_DOWN." + name:             {``},
 				"CONSUMER.DELETE.FLEETS_DOWN." + name:           {``},
 			} {
 				for _, body := range bodies {
-					m, err := nc.Request("$JS.API."+subject, []byte(body), 10*time.Second)
+					m, err := nc.Request("$JS.API."+subject, []byte(body), patience)
 					if err != nil || !strings.Contains(string(m.Data), `"error"`) {
 						t.Errorf("%s: %s %s: %s, %v", user, subject, body, m.Data, err)
 					}
 				}
 			}
 			for _, body := range []string{
-				`{"last_by_subj":"fleets.down.b.jobs.notify"}`, `{"next_by_subj":"fleets.down.>","seq":1}`, `{"next_by_subj":"fleets.down.*.jobs.notify"}`, `{"seq":2}`,
+				`{"last_by_subj":"fleets.down.b.jobs.notify"}`, `{"next_by_subj":"fleets.down.>","seq":1}`, `{"next_by_subj":"fleets.down.*.jobs.notify"}`, `{"seq":2}`, `{}`, ``, `{"seq":2,"last_by_subj":"fleets.down.a.jobs.notify"}`,
 				`{"multi_last":["fleets.down.b.>"]}`, `{"batch":10,"next_by_subj":"fleets.down.a.jobs.notify"}`, `{"last_by_subj":"fleets.down.a.x","seq":1,"next_by_subj":"fleets.down.b.jobs.notify"}`,
 			} {
-				m, err := nc.Request("$JS.API.DIRECT.GET.FLEETS_DOWN", []byte(body), 10*time.Second)
+				m, err := nc.Request("$JS.API.DIRECT.GET.FLEETS_DOWN", []byte(body), patience)
 				if err != nil || len(m.Data) != 0 || !strings.HasPrefix(m.Header.Get("Status"), "40") {
 					t.Errorf("%s: %s: %+v, %v", user, body, m, err)
 				}
+				m, err = nc.Request("$JS.API.STREAM.MSG.GET.FLEETS_DOWN", []byte(body), patience)
+				if err != nil || !strings.Contains(string(m.Data), `"error"`) {
+					t.Errorf("%s: message %s: %+v, %v", user, body, m, err)
+				}
 			}
-			m, err := nc.Request("$JS.API.STREAM.INFO.FLEETS_DOWN", []byte(`{"subjects_filter":">"}`), 10*time.Second)
+			m, err := nc.Request("$JS.API.STREAM.INFO.FLEETS_DOWN", []byte(`{"subjects_filter":">"}`), patience)
 			if err != nil || strings.Contains(string(m.Data), "fleets.down.b") || !strings.Contains(string(m.Data), `"messages":0`) {
 				t.Errorf("%s: %s, %v", user, m.Data, err)
 			}
@@ -181,6 +185,7 @@ func TestIsolationReading(t *testing.T) {
 		if info, err := theirs.Info(testContext(t)); err != nil || info.NumPending == 0 {
 			t.Errorf("bob's consumer: %+v, %v", info, err)
 		}
+		y.attackDurable(t)
 	})
 }
 
@@ -199,27 +204,38 @@ func TestIsolationConsumers(t *testing.T) {
 	alice := r.login("alice")
 	var names []string
 	for i := range maxConsumers + 10 {
-		m, err := alice.Request("$JS.API.CONSUMER.CREATE.FLEETS_DOWN", []byte(`{"config":{"inactive_threshold":300000000000}}`), 10*time.Second)
+		m, err := alice.Request("$JS.API.CONSUMER.CREATE.FLEETS_DOWN", []byte(`{"config":{"inactive_threshold":300000000000}}`), patience)
 		var info struct{ Name string }
 		if err == nil {
 			err = json.Unmarshal(m.Data, &info)
 		}
-		if err != nil || !strings.HasPrefix(info.Name, "alice=") {
+		if err != nil || info.Name == "" {
 			t.Fatalf("%d: %s, %v", i, m.Data, err)
 		}
 		names = append(names, info.Name)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
+	left := realNames(t, r.store.down)
 	for i, want := range map[int]bool{0: false, 9: false, 10: true, len(names) - 1: true} {
-		_, err := r.store.down.Consumer(ctx, names[i])
-		if (err == nil) != want {
-			t.Errorf("consumer %d: %v", i, err)
+		if got := slices.Contains(left, "alice="+names[i]+"="+names[i]); got != want {
+			t.Errorf("consumer %d: %v", i, got)
 		}
 	}
-	if _, err := theirs.Info(ctx); err != nil {
+	if _, err := theirs.Info(testContext(t)); err != nil {
 		t.Error("bob's:", err)
 	}
+}
+
+// realNames lists a stream's consumers by the names that JetStream has for them.
+func realNames(t *testing.T, s jetstream.Stream) (out []string) {
+	t.Helper()
+	list := s.ConsumerNames(testContext(t))
+	for name := range list.Name() {
+		out = append(out, name)
+	}
+	if list.Err() != nil {
+		t.Fatal(list.Err())
+	}
+	return out
 }
 
 func TestIntersect(t *testing.T) {

@@ -1,11 +1,12 @@
 package local
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -14,13 +15,17 @@ import (
 const operatorFile = "operator.nk"
 
 // operatorKey reads the operator's key from the store directory, or makes one. The file is readable by
-// its owner only.
-func operatorKey(dir string) (nkeys.KeyPair, error) {
+// its owner only: a key that others put there, or could read, is made anew, and said.
+func operatorKey(dir string, log *slog.Logger) (nkeys.KeyPair, error) {
 	path := filepath.Join(dir, operatorFile)
-	if seed, err := os.ReadFile(path); err == nil {
-		if key, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed)))); err == nil {
-			return key, nil
+	if err := privateFile(path); err == nil {
+		if seed, err := os.ReadFile(path); err == nil {
+			if key, err := nkeys.FromSeed(bytes.TrimSpace(seed)); err == nil {
+				return key, nil
+			}
 		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		log.Warn("the operator's key could be known to others, and is made anew", "reason", err)
 	}
 	key, err := nkeys.CreateUser()
 	if err != nil {
@@ -30,22 +35,42 @@ func operatorKey(dir string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(path); err != nil {
 		return nil, err
 	}
-	return key, os.WriteFile(path, append(seed, '\n'), 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(append(seed, '\n'))
+	return key, errors.Join(err, f.Close())
 }
 
 // OperatorLogin is the option with which `fleetbridge dead` connects to an embedded server whose store
 // directory it can read. Without such a file, the server has no users and needs no login.
 func OperatorLogin(storeDir string) (nats.Option, error) {
 	path := filepath.Join(storeDir, operatorFile)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return func(*nats.Options) error { return nil }, nil
+	}
+	if err := regular(path); err != nil {
+		return nil, fmt.Errorf("operator login: %w", err)
 	}
 	option, err := nats.NkeyOptionFromSeed(path)
 	if err != nil {
 		return nil, fmt.Errorf("operator login %s: %w", path, err)
 	}
 	return option, nil
+}
+
+// regular refuses what would be waited for when it is read.
+func regular(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no ordinary file (%s); remove it and start the bridge again, which makes a new key", path, info.Mode().Type())
+	}
+	return nil
 }

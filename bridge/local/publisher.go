@@ -34,6 +34,7 @@ type publisher struct {
 	back   chan struct{} // the connection came back
 	ended  chan struct{}
 	work   sync.WaitGroup
+	note   func(reason string) // is told what keeps it from storing, and "" when it stores; set before the first send
 
 	// Of run's goroutine.
 	number   uint64 // of the last group
@@ -63,7 +64,7 @@ var errAckTimeout = errors.New("no PubAck in time")
 
 func newPublisher(nc *nats.Conn, what string, atomic bool, log *slog.Logger) *publisher {
 	p := &publisher{
-		nc: nc, log: log, what: what, atomic: atomic, nonce: nuid.Next(),
+		nc: nc, log: log, what: what, atomic: atomic, nonce: nuid.Next(), note: func(string) {},
 		queue: make(chan *parcel, publishWindow), back: make(chan struct{}, 1), ended: make(chan struct{}),
 		status: nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED),
 	}
@@ -210,6 +211,7 @@ func (p *publisher) try(group []*parcel) error {
 func (p *publisher) pause(err error) bool {
 	if p.failures++; p.failures == 1 {
 		p.log.Warn("cannot store, trying again", "what", p.what, "error", err)
+		p.note("cannot store: " + err.Error())
 	}
 	t := time.NewTimer(min(backoffMin<<min(p.failures-1, 10), backoffMax))
 	defer t.Stop()
@@ -226,6 +228,7 @@ func (p *publisher) recovered() {
 	if p.failures > 0 {
 		p.failures = 0
 		p.log.Info("storing again", "what", p.what)
+		p.note("")
 	}
 }
 

@@ -2,11 +2,8 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,63 +15,42 @@ import (
 	"fleetbridge/mapping"
 )
 
-// ErrTakenOver ends a queue whose consumer is another bridge's now.
-var ErrTakenOver = errors.New("another fleetbridge has taken the queue over")
-
-// Queue hands out what programs published for one Thing and class: everything that the stream still
-// holds, in order, oldest first. Nothing comes again by a timer. What is settled before something older
-// may come again after a restart.
+// Queue hands out what programs published for one Thing and kind: everything that the stream still
+// holds, in order, oldest first. Nothing comes again by a timer.
 //
 // When the connection was lost, nobody knows which messages and acknowledgements went with it. The
 // consumer is then made anew and tells everything again from the start; what had been handed out
 // before is recognised, and acknowledged again if it is settled.
-//
-// With an intake there is a consumer only while there is something to catch up with: see handover.
 type Queue struct {
 	store    *Store
 	stream   jetstream.Stream
 	thing    mapping.Thing
+	key      queueKey
 	consumer string
 	owner    string // marks the consumer as this queue's
 	created  time.Time
-	log      *slog.Logger
 	ready    tray // come and not taken
 
-	all string // every subject of the Thing
+	all string // every subject of the lane
 
 	// Of Run's goroutine.
-	made bool // there is a consumer
-	open int  // messages asked for and not come
+	open int // messages asked for and not come
+
+	settleNext func() // settle, made once
 
 	mu        sync.Mutex
-	unsettled map[uint64]handed // by the stream's sequence
-	last      uint64            // the newest that was handed out
+	unsettled []handed // in the order of handing out, which is that of settling
+	last      uint64   // the newest that was handed out
 	lastAt    time.Time
+	floor     uint64 // the newest that was settled: everything up to it is
 	settled   string // where the last acknowledgement went
-
-	// With an intake; else nil, and each message is acknowledged by itself.
-	handover  *handover
-	forgetter *forgetter
-	wake      chan struct{} // it is to read the stream
-	replaced  chan struct{} // closed when there is another queue of the Thing
-	naming    sync.Mutex    // held while the consumer of the name is this queue's to make or remove
-	standing  standing
-	unseen    uint64    // unless direct: from here on the stream may hold what it has not seen
-	owed      arrears   // what that is
-	since     uint64    // the stream's last message when the queue began, up to which that is counted
-	stored    uint64    // the newest that the intake has stored for the Thing
-	bytes     int       // of what is unsettled and did not come from a consumer
-	order     []uint64  // sequences from the first unsettled on, ascending
-	floor     uint64    // up to here everything is settled
-	forgotten uint64    // and up to here the stream knows it
-	dirtyAt   time.Time // since when the forgetter has something to do; zero: it has nothing
-	sifted    idleness  // only for sift
 }
 
-// handed is a message that was handed out.
+// handed is a message that was handed out and not settled.
 type handed struct {
-	at    time.Time // when it was stored, or a little later
-	bytes int       // what it counts for; only without a consumer
+	seq   uint64    // in the stream; 0: the stream does not have it any more, and its settlement changes nothing
+	at    time.Time // when it was stored
+	reply string    // what acknowledges it
 }
 
 const (
@@ -93,151 +69,106 @@ const (
 	never = 10 * 365 * 24 * time.Hour
 )
 
-// Queue takes over the Thing's messages of one class: whoever had them gets ErrTakenOver. Deliveries
-// begin when Run does.
-func (s *Store) Queue(ctx context.Context, t mapping.Thing, c mapping.Class) (*Queue, error) {
+// queue takes over the Thing's messages of one kind: whoever had them gets bridge.ErrTakenOver. Deliveries
+// begin when it is run.
+func (s *Store) queue(ctx context.Context, l queueKey, t mapping.Thing) (*Queue, error) {
+	c := l.kind.Class()
 	q := &Queue{
-		store: s, stream: s.up[c], thing: t, consumer: consumerName(t), owner: nuid.Next(),
-		all: s.cfg.Subjects.Thing(mapping.SpaceUp, t), created: s.up[c].CachedInfo().Created,
-		log: s.log.With("thing", string(t), "queue", c.String()), ready: newTray(),
-		unsettled: map[uint64]handed{},
+		store: s, stream: s.up[c], thing: t, key: l, consumer: consumerName(t, l.kind), owner: nuid.Next(),
+		all: s.cfg.Subjects.Kind(t, l.kind), created: s.up[c].CachedInfo().Created, ready: newTray(),
 	}
-	if s.handovers[c] != nil {
-		q.handover, q.forgetter = s.handovers[c], s.forgetters[c]
-		q.wake, q.replaced = make(chan struct{}, 1), make(chan struct{})
-		if before := q.handover.add(q); before != nil { // its consumer has the same name
-			before.naming.Lock()
-			defer before.naming.Unlock()
-		}
-		if q.isDirect() {
-			return q, nil
-		}
-	}
-	err := q.create(ctx)
-	if err != nil && q.handover != nil { // nobody has it
-		q.handover.remove(q)
-	}
-	return q, err
+	q.settleNext = q.settle
+	return q, q.create(ctx)
 }
 
 // Take is bridge.Source.
 func (q *Queue) Take(ctx context.Context) []bridge.Delivery { return q.ready.take(ctx, takeMost) }
 
-// Run hands out deliveries until ctx ends, then returns nil. It returns ErrTakenOver when the messages
-// are another's; any other failure is waited out.
-func (q *Queue) Run(ctx context.Context) error {
+// read hands out what the stream holds, until ctx ends.
+func (q *Queue) read(ctx context.Context) error {
 	status := q.store.nc.StatusChanged(nats.CONNECTED)
 	defer q.store.nc.RemoveStatusListener(status)
-	if q.handover != nil {
-		defer q.handover.end(q)
-	}
-	for ctx.Err() == nil {
-		var err error
-		switch direct := q.isDirect(); {
-		case direct && q.made:
-			q.drop(ctx)
-		case direct:
-			err = q.rest(ctx)
-		case !q.made:
-			err = q.catchUp(ctx)
-		default:
-			err = q.follow(ctx, status)
-			if err == nil && ctx.Err() == nil && !q.isDirect() {
-				err = q.rebuild(ctx)
-			}
+	for {
+		if err := q.follow(ctx, status); err != nil || ctx.Err() != nil {
+			return err
 		}
-		if err != nil {
+		if err := q.rebuild(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	return nil
 }
 
-func (q *Queue) takenOver() error { return fmt.Errorf("queue of %s: %w", q.thing, ErrTakenOver) }
+func (q *Queue) takenOver() error { return fmt.Errorf("queue of %s: %w", q.thing, bridge.ErrTakenOver) }
 
 // enter hands a message out. The lock is held, which keeps the order.
-func (q *Queue) enter(m *nats.Msg, seq uint64, h handed) {
-	q.last, q.lastAt = max(q.last, seq), h.at
-	q.release(seq)
-	q.unsettled[seq] = h
-	if q.forgetter != nil {
-		q.handover.told.tell(seq)
-		q.line(seq)
+func (q *Queue) enter(m *nats.Msg, h handed) {
+	if h.seq <= q.last { // the stream has lost its end and gives the numbers out again
+		q.lose(h.seq)
 	}
-	q.ready.put(q.delivery(m, seq, h.at))
+	q.last, q.lastAt = h.seq, h.at
+	q.unsettled = append(q.unsettled, h)
+	q.ready.put(q.delivery(m, h))
 }
 
-func (q *Queue) delivery(m *nats.Msg, seq uint64, at time.Time) bridge.Delivery {
-	d := bridge.Delivery{Message: bridge.Message{
-		Payload: m.Data, Trace: traceOf(m.Header), Received: at, Origin: m.Subject, Sequence: seq,
-	}}
-	_, address, err := q.store.cfg.Subjects.Parse(m.Subject)
-	if err == nil {
-		d.Address = address
-	} else {
-		d.Err = bridge.Rejectf(bridge.CodeSubject, "%v", err)
-		d.Address.Thing = q.thing
-		d.Stray = strings.TrimPrefix(m.Subject, q.store.cfg.Subjects.Prefix()+"."+string(mapping.SpaceUp)+".")
-	}
-	if q.forgetter != nil {
-		d.Stamp = stampOf(m.Header) // whatever else stores a message may not have looked whose header that is
-		d.Settle = func() { q.settle(seq, at) }
-		return d
-	}
-	reply := m.Reply
-	d.Settle = func() {
-		q.mu.Lock()
-		full := q.nearlyFull()
-		delete(q.unsettled, seq)
-		q.settled = reply
-		q.mu.Unlock()
-		q.acknowledge(reply)
-		if full {
-			signal(q.ready.room)
+// lose notes that what was handed out from a sequence on is not in the stream any more. The lock is held.
+func (q *Queue) lose(seq uint64) {
+	q.floor = min(q.floor, seq-1)
+	for i := range q.unsettled {
+		if h := &q.unsettled[i]; h.seq >= seq {
+			*h = handed{at: h.at}
 		}
 	}
+}
+
+func (q *Queue) delivery(m *nats.Msg, h handed) bridge.Delivery {
+	d := bridge.Delivery{Settle: q.settleNext, Message: bridge.Message{
+		Payload: m.Data, Trace: traceOf(m.Header), Received: h.at, Origin: m.Subject, Sequence: h.seq,
+	}}
+	d.Address, d.Stray, d.Err = addressOf(q.store.cfg.Subjects, q.thing, m.Subject)
 	return d
 }
 
-// settle takes a message out of what is unsettled, and raises the floor to the last message before which
-// everything that was handed out is settled.
-func (q *Queue) settle(seq uint64, at time.Time) {
+// settle is Settle of the oldest unsettled message.
+func (q *Queue) settle() {
 	q.mu.Lock()
 	full := q.nearlyFull()
-	if h, open := q.unsettled[seq]; open && h.at.Equal(at) { // else the sequences count from anew
-		q.release(seq)
+	h := q.unsettled[0]
+	q.unsettled[0] = handed{}
+	if q.unsettled = q.unsettled[1:]; len(q.unsettled) == 0 {
+		q.unsettled = nil
 	}
-	for len(q.order) > 0 {
-		if _, open := q.unsettled[q.order[0]]; open {
-			break
-		}
-		q.floor = q.order[0]
-		q.order = q.order[1:]
+	if h.seq > 0 {
+		q.floor = h.seq
+	}
+	if h.reply != "" {
+		q.settled = h.reply
 	}
 	q.mu.Unlock()
-	q.forgetter.add(q)
+	if h.reply != "" {
+		q.acknowledge(h.reply)
+	}
 	if full {
 		signal(q.ready.room)
 	}
 }
 
-// line puts a message where it belongs in the order. One that was settled before is open again, if it is told again;
-// and when a stream has lost its end, a message may come behind one that had its number later. The lock is held.
-func (q *Queue) line(seq uint64) {
-	q.floor, q.forgotten = min(q.floor, seq-1), min(q.forgotten, seq-1)
-	if n, there := slices.BinarySearch(q.order, seq); !there {
-		q.order = slices.Insert(q.order, n, seq)
+// oldest returns the first unsettled message that the stream still has. The lock is held.
+func (q *Queue) oldest() (h handed, ok bool) {
+	for _, h := range q.unsettled {
+		if h.seq > 0 {
+			return h, true
+		}
 	}
+	return handed{}, false
 }
 
-// release takes a message out of what is unsettled. The lock is held.
-func (q *Queue) release(seq uint64) {
-	h := q.unsettled[seq]
-	delete(q.unsettled, seq)
-	if h.bytes > 0 {
-		q.bytes -= h.bytes
-		q.handover.bytes.Add(-int64(h.bytes))
-	}
+// Oldest returns since when the oldest message waits that was handed out and is not settled; false: there is none.
+// What the queue has not read yet is newer.
+func (q *Queue) Oldest() (at time.Time, waits bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h, waits := q.oldest()
+	return h.at, waits
 }
 
 // nearlyFull tells that room may be waiting for a message to be settled. The lock is held.
@@ -247,11 +178,6 @@ func (q *Queue) nearlyFull() bool { return len(q.unsettled) > q.store.cfg.window
 // Acknowledgements are not waited for one by one, and a server that stops drops those that it has read
 // and not carried out: without Flush their messages would be sent once more after the next start.
 func (q *Queue) Flush(ctx context.Context) error {
-	if q.forgetter != nil {
-		if err := q.forgetter.forget(ctx, q); err != nil {
-			return err
-		}
-	}
 	q.mu.Lock()
 	reply := q.settled
 	q.mu.Unlock()
@@ -261,4 +187,9 @@ func (q *Queue) Flush(ctx context.Context) error {
 	// Acknowledging the last one again changes nothing, but the answer comes behind all the others.
 	_, err := q.store.nc.RequestWithContext(ctx, reply, []byte("+ACK"))
 	return err
+}
+
+// log is made when there is something to say: most queues never say anything.
+func (q *Queue) log() *slog.Logger {
+	return q.store.log.With("thing", string(q.thing), "queue", q.key.kind.String())
 }

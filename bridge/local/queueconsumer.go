@@ -14,12 +14,18 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
 
-// consumerName is the Thing's token, or a hash when that is too long for a file name. The hash is no
-// legal token, so it is no other Thing's.
-func consumerName(t mapping.Thing) string {
+// consumerName is a legal name of the lane's and no other lane's: what stands behind the Thing's name is no escape.
+func consumerName(t mapping.Thing, k mapping.Kind) string {
+	return consumerPrefix(t) + "=" + k.String()
+}
+
+// consumerPrefix is the Thing's token, or a hash when that is too long for a file name. The hash is no
+// legal token, so it is no other Thing's. Older versions had one consumer of this name for both kinds of a stream.
+func consumerPrefix(t mapping.Thing) string {
 	name := mapping.Token(string(t))
 	if len(name) > 200 {
 		sum := sha256.Sum256([]byte(t))
@@ -31,30 +37,25 @@ func consumerName(t mapping.Thing) string {
 // create makes the consumer, in the place of one that is there.
 func (q *Queue) create(ctx context.Context) error {
 	config := jetstream.ConsumerConfig{
-		// One filter over all of the Thing's subjects, of which the stream has those of the class: with several
-		// the server searches the index for each message.
+		// One filter: with several the server searches the index for each message.
 		Durable: q.consumer, FilterSubject: q.all, DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: never, MaxDeliver: -1, MaxAckPending: q.store.cfg.window(),
 		MemoryStorage: true, Metadata: map[string]string{metaOwner: q.owner, metaThing: string(q.thing)},
 	}
-	if q.forgetter != nil {
-		config.MaxAckPending = -1 // a purge does not make the server go on that has reached it: room minds the window
-	}
 	stream := q.stream.CachedInfo().Config.Name
 	for range 10 {
-		stored := q.begin()
-		c, err := q.stream.CreateConsumer(ctx, config)
+		_, err := q.stream.CreateConsumer(ctx, config)
 		switch code := apiCode(err); {
 		case err == nil:
-			q.made = true
-			if c.CachedInfo().NumPending == 0 && q.handover != nil {
-				q.caughtUp(stored)
-			}
 			return nil
 		case errors.Is(err, jetstream.ErrConsumerExists), code == jetstream.JSErrCodeConsumerExists, code == jetstream.JSErrCodeConsumerNameExists, code == jetstream.JSErrCodeConsumerAlreadyExists:
+		case code == codeNotUnique && q.unmakeOlder(ctx):
+			continue
 		case code == codeNotUnique:
 			return fmt.Errorf("stream %s: a consumer of somebody else's takes from %s; find it with nats consumer ls %s and remove it",
 				stream, q.all, stream)
+		case code == codeConsumers:
+			return fmt.Errorf("stream %s: consumer %s: %w; raise the limit of the account, or of the stream: nats stream edit %s --max-consumers=-1", stream, q.consumer, err, stream)
 		default:
 			return fmt.Errorf("stream %s: consumer %s: %w", stream, q.consumer, err)
 		}
@@ -65,17 +66,32 @@ func (q *Queue) create(ctx context.Context) error {
 	return fmt.Errorf("stream %s: consumer %s: another fleetbridge makes it again and again; stop one of them", stream, q.consumer)
 }
 
+// unmakeOlder removes the consumer that an older version had for the whole class. It reports whether there was one.
+func (q *Queue) unmakeOlder(ctx context.Context) bool {
+	name := consumerPrefix(q.thing)
+	have, err := q.stream.Consumer(ctx, name)
+	if err != nil || have.CachedInfo().Config.Metadata[metaThing] != string(q.thing) {
+		return false
+	}
+	return q.stream.DeleteConsumer(ctx, name) == nil
+}
+
 // rebuild makes the consumer anew unless it is another's, and tries until that works.
 func (q *Queue) rebuild(ctx context.Context) error {
 	// A question that goes down with the connection is never answered, so patience begins small; but a
 	// server that has thousands of consumers to make needs more.
-	patience := 2 * time.Second
-	for pause := backoffMin; ; pause = min(2*pause, backoffMax) {
+	patience, part := 2*time.Second, "queue of "+string(q.thing)
+	for pause, failed := backoffMin, 0; ; pause = min(2*pause, backoffMax) {
 		err := q.remake(ctx, patience)
-		if err == nil || errors.Is(err, ErrTakenOver) {
+		if err == nil && q.store.troubles.note(part, "") {
+			q.log().Info("the queue reads again")
+		}
+		if err == nil || errors.Is(err, bridge.ErrTakenOver) {
 			return err
 		}
-		q.log.Debug("the queue's consumer can't be made now", "error", err)
+		if failed++; failed > 1 && ctx.Err() == nil && q.store.troubles.note(part, err.Error()) { // the first one may be the connection's
+			q.log().Warn("the queue's consumer can't be made now, trying again", "error", err)
+		}
 		if sleep(ctx, pause) != nil {
 			return nil
 		}
@@ -86,11 +102,6 @@ func (q *Queue) rebuild(ctx context.Context) error {
 func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	q.naming.Lock()
-	defer q.naming.Unlock()
-	if q.over() {
-		return q.takenOver()
-	}
 	stream, err := q.store.js.Stream(ctx, q.stream.CachedInfo().Config.Name)
 	if err != nil {
 		return err
@@ -109,13 +120,15 @@ func (q *Queue) remake(ctx context.Context, patience time.Duration) error {
 	}
 	if created := stream.CachedInfo().Created; !created.Equal(q.created) { // another stream of the same name
 		q.created = created
-		q.restart()
+		q.mu.Lock()
+		q.lose(1)
+		q.last, q.lastAt = 0, time.Time{}
+		q.mu.Unlock()
 	}
 	return q.create(ctx)
 }
 
-// follow hands out what one consumer tells. It returns nil when that one may be gone, or is not needed any
-// more.
+// follow hands out what one consumer tells. It returns nil when that one may be gone.
 func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 	nc := q.store.nc
 	reconnects := nc.Stats().Reconnects
@@ -135,7 +148,7 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 	q.open = 0
 	timer := time.NewTimer(pullExpires + pullGrace)
 	defer timer.Stop()
-	for q.following() {
+	for {
 		if room := q.room(); (room >= pullBatch/2 || room > 0 && q.open == 0) && nc.IsConnected() {
 			q.pull(inbox, room)
 			timer.Reset(pullExpires + pullGrace)
@@ -147,8 +160,6 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 			if again, err := q.come(ctx, m); again || err != nil {
 				return err
 			}
-		case <-q.replaced:
-			return q.takenOver()
 		case <-q.ready.room:
 		case <-status:
 			if nc.Stats().Reconnects != reconnects {
@@ -156,13 +167,12 @@ func (q *Queue) follow(ctx context.Context, status <-chan nats.Status) error {
 			}
 		case <-timer.C:
 			if q.open > 0 && len(in) == 0 && nc.IsConnected() { // the last question is over and nobody said so
-				q.log.Debug("the queue's consumer is silent")
+				q.log().Debug("the queue's consumer is silent")
 				return nil
 			}
 			timer.Reset(pullGrace)
 		}
 	}
-	return nil
 }
 
 // room is how many messages may be asked for.
@@ -193,37 +203,25 @@ func (q *Queue) come(ctx context.Context, m *nats.Msg) (again bool, err error) {
 	q.open = max(q.open-1, 0)
 	meta, err := m.Metadata()
 	if err != nil {
-		q.log.Warn("not a message of a stream", "subject", m.Subject, "error", err)
+		q.log().Warn("not a message of a stream", "subject", m.Subject, "error", err)
 		return false, nil
 	}
 	seq, at := meta.Sequence.Stream, meta.Timestamp
 	q.mu.Lock()
-	entry, open := q.unsettled[seq]
+	defer q.mu.Unlock()
 	switch {
-	case q.standing == behind: // another consumer tells it
-	case open && !at.After(entry.at): // handed out already
-	case q.settledBefore(seq, at):
-		if q.forgetter == nil || seq <= max(q.forgotten, q.handover.purged.Load()) { // else it will know soon
-			q.acknowledge(m.Reply)
-		}
+	case !q.handedOut(seq, at):
+		q.enter(m, handed{seq: seq, at: at, reply: m.Reply})
+	case seq > q.floor: // and is not settled
 	default:
-		q.seen(seq)
-		q.enter(m, seq, handed{at: at})
-	}
-	q.mu.Unlock()
-	if q.handover == nil {
-		return false, nil
-	}
-	q.forgetter.add(q) // what came before may go now, if it is settled
-	if meta.NumPending == 0 {
-		q.caughtUp(seq)
+		q.acknowledge(m.Reply)
 	}
 	return false, nil
 }
 
-// settledBefore tells that the message was handed out and settled, but the stream doesn't know. The
-// time guards against a stream that lost its end in a crash and gave the number away again. The lock is held.
-func (q *Queue) settledBefore(seq uint64, at time.Time) bool {
+// handedOut reports whether the message was handed out before. The time guards against a stream that lost its end
+// in a crash and gave the number away again. The lock is held.
+func (q *Queue) handedOut(seq uint64, at time.Time) bool {
 	return seq <= q.last && !at.After(q.lastAt)
 }
 
@@ -236,7 +234,10 @@ func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool
 	case code == "503": // nobody there: the consumer is gone, or JetStream is starting
 		return true, nil
 	case code == "409" && strings.Contains(text, "Consumer Deleted"):
-		return false, fmt.Errorf("queue of %s, consumer %s deleted: %w", q.thing, q.consumer, ErrTakenOver)
+		// By another bridge, which makes one of its own in its place: remake finds that. Or the stream was removed,
+		// or somebody removed the consumer, and it is made again.
+		_ = sleep(ctx, deletedPause)
+		return true, nil
 	case code == "409" && strings.Contains(text, "Shutdown"): // the consumer was in that server's memory
 		return true, nil
 	case code == "409" && strings.Contains(text, "Leadership"):
@@ -244,7 +245,7 @@ func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool
 		_ = sleep(ctx, backoffMin)
 		return false, nil
 	case code == "400" || code == "409" && strings.Contains(text, "MaxWaiting"):
-		q.log.Warn("the queue's question was refused", "code", code, "error", text)
+		q.log().Warn("the queue's question was refused", "code", code, "error", text)
 		return true, nil
 	}
 	if code == "409" && !strings.Contains(text, "Batch Completed") && !strings.Contains(text, "MaxBytes") {
@@ -257,15 +258,17 @@ func (q *Queue) ended(ctx context.Context, code string, m *nats.Msg) (again bool
 		left = q.open
 	}
 	q.open = max(q.open-left, 0)
-	// Where nothing comes any more, it was removed untold, as by age: whether that was all, a new consumer knows.
-	return code == "408" && q.open == 0 && q.handover != nil, nil
+	return false, nil
 }
+
+// deletedPause is longer than another bridge needs to make its consumer after it has removed ours.
+const deletedPause = time.Second
 
 // acknowledge doesn't wait. One that is lost goes with the connection, and after that everything is
 // told again.
 func (q *Queue) acknowledge(reply string) {
 	if err := q.store.nc.Publish(reply, []byte("+ACK")); err != nil {
-		q.log.Debug("acknowledgement not sent, it follows after the reconnection", "error", err)
+		q.log().Debug("acknowledgement not sent, it follows after the reconnection", "error", err)
 	}
 }
 

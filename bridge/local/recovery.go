@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -29,9 +31,32 @@ const (
 
 // wrote is told every error that the server logs.
 func (s *Server) wrote(text string) {
-	if strings.Contains(strings.ToLower(text), "critical write error") {
-		signal(s.broken)
+	if !strings.Contains(strings.ToLower(text), "critical write error") {
+		return
 	}
+	if name, ok := damaged(text); ok {
+		s.mu.Lock()
+		s.damaged[name] = true
+		s.mu.Unlock()
+	}
+	signal(s.broken)
+}
+
+var streamError = regexp.MustCompile(`^JetStream stream '.+ > (\S+)' critical write error: (.*)$`)
+
+// damaged reads the name of a stream out of the server's error, when that is about a record that it can't read: it
+// takes these for writes that failed, too, as it reads what it is to remove.
+func damaged(text string) (stream string, ok bool) {
+	m := streamError.FindStringSubmatch(text)
+	if m == nil {
+		return "", false
+	}
+	for _, cause := range []string{"malformed or corrupt message", "unexpected EOF", "no message cache", "deleted message", "partial cache", "corrupt state file", "prior state file", "message block size exceeded"} {
+		if strings.Contains(m[2], cause) {
+			return m[1], true
+		}
+	}
+	return "", false
 }
 
 // recover waits for failures and mends them until the server stops.
@@ -51,7 +76,12 @@ func (s *Server) recover() {
 		if time.Since(last) > recoverCalm {
 			pause = recoverMin
 		}
-		s.log.Error("the disk refuses to store messages; publishers get errors until it takes them again", "directory", s.dir)
+		bad := s.takeDamaged()
+		if len(bad) > 0 {
+			s.log.Error("records on the disk are damaged, and their streams take nothing more; JetStream starts again without them", "directory", s.dir, "streams", strings.Join(bad, ", "))
+		} else {
+			s.log.Error("the disk refuses to store messages; publishers get errors until it takes them again", "directory", s.dir)
+		}
 		s.fail()
 		if err := s.stopJetStream(); err != nil {
 			s.log.Debug("JetStream can't be stopped", "error", err)
@@ -64,18 +94,73 @@ func (s *Server) recover() {
 			}
 			err := s.probe()
 			if err == nil {
+				s.cutDamaged(bad)
 				err = s.startJetStream()
+			}
+			if err == nil {
+				err = s.salvage(bad)
 			}
 			if try = err != nil; try {
 				s.log.Debug("JetStream can't start again yet", "error", err)
 			}
 		}
+		s.reread.say(s.log)
 		s.stage()
 		s.work()
 		s.reconnect()
 		last = time.Now()
 		s.log.Info("the disk takes messages again", "directory", s.dir)
 	}
+}
+
+// takeDamaged are the streams of which records are damaged.
+func (s *Server) takeDamaged() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names = slices.Sorted(maps.Keys(s.damaged))
+	clear(s.damaged)
+	return names
+}
+
+// cutDamaged makes the server read the files of the streams anew, while JetStream is stopped. It then cuts each at its
+// first bad record. Buckets are read record by record instead.
+func (s *Server) cutDamaged(names []string) {
+	for _, name := range names {
+		if strings.HasPrefix(name, "KV_") {
+			continue
+		}
+		err := os.Remove(filepath.Join(s.dir, "jetstream", "$G", "streams", name, "msgs", "index.db"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Debug("the index of a damaged stream can't be removed", "stream", name, "error", err)
+		}
+	}
+}
+
+// salvage makes damaged buckets whole after JetStream has started.
+func (s *Server) salvage(names []string) error {
+	if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "KV_") }) {
+		return nil
+	}
+	nc, err := s.connect("fleetbridge salvage")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := newJetStream(nc)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.ending, cancel)()
+	for _, name := range names {
+		if strings.HasPrefix(name, "KV_") {
+			if err := salvage(ctx, js, name, s.log); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // work begins a time in which JetStream works.
@@ -134,6 +219,7 @@ func (s *Server) startJetStream() error {
 	case <-s.broken:
 	default:
 	}
+	alignSequences(s.dir, s.log)
 	config := *s.jetStream
 	if err := s.nats.EnableJetStream(&config); err != nil {
 		return fmt.Errorf("JetStream: %w", err)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -32,19 +33,30 @@ type ServerConfig struct {
 	Users        []User      // none: whoever connects may do everything
 	Subjects     mapping.Subjects
 	Log          *slog.Logger
+	Stray        func(Stray) // hears of each publish on `up` that nothing takes; may be nil
+
+	limits roomLimits // of connections; zero: what the limit of open files leaves
 }
 
 // Server is the embedded NATS server. It serves Connect at once and programs after Listen.
 type Server struct {
 	nats *server.Server
 	own  nkeys.KeyPair // nil without users
-	lock *os.File
-	host string
-	port int
-	tls  bool
-	dir  string
-	log  *slog.Logger
-	stop sync.Once
+	// logins is nil without users, anybody with them.
+	logins   *logins
+	anybody  *anybody
+	door     *door // nil before Listen
+	brake    *Brake
+	limits   roomLimits
+	changing sync.Mutex // of the users' accounts
+	names    *nats.Conn // answers which stream has a subject; nil before Listen
+	lock     *os.File
+	host     string
+	port     int
+	tls      *tls.Config // nil: none
+	dir      string
+	log      *slog.Logger
+	stop     sync.Once
 
 	mu    sync.Mutex
 	conns []*nats.Conn // made by Connect
@@ -53,12 +65,19 @@ type Server struct {
 
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
-	broken    chan struct{} // the disk has refused a write
+	broken    chan struct{}   // the disk has refused a write
+	damaged   map[string]bool // streams that take nothing more, as a record of theirs can't be read
 	stopping  chan struct{}
+	ending    context.Context // ends when stopping is closed
+	end       context.CancelFunc
 	running   sync.WaitGroup
 	jetStream *server.JetStreamConfig // to start it again; of recover's goroutine
 
 	subjects mapping.Subjects
+	up       []byte // begins what programs publish for the cloud
+	stray    func(Stray)
+	reread   reread
+	tokens   atomic.Pointer[map[string]bool] // of the configured Things; nil: not known yet
 }
 
 var errLocked = errors.New("locked")
@@ -70,10 +89,6 @@ const startTimeout = 5 * time.Minute
 // tlsTimeout is how long a program may take for its handshake.
 const tlsTimeout = 10 * time.Second
 
-// maxConns bounds what strangers can take of the process's files; those without a login are let go after
-// two seconds.
-const maxConns = 4096
-
 // StartServer locks the store directory, recovers what is in it and starts the server without its
 // listener.
 func StartServer(cfg ServerConfig) (*Server, error) {
@@ -81,22 +96,41 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := CheckStoreDir(cfg.StoreDir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("store directory: %w", err)
+	}
+	if err := closeToGroup(cfg.StoreDir, cfg.Log); err != nil {
+		return nil, err
 	}
 	lock, err := lockDir(cfg.StoreDir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS != nil, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stopping: make(chan struct{})}
+	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
+	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
+	s.limits = s.room(cfg.limits)
+	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.start(cfg); err != nil {
 		s.Shutdown()
 		return nil, err
 	}
+	s.reread.say(s.log)
 	s.work()
 	s.running.Go(s.recover)
+	marks, err := s.Connect("fleetbridge marks")
+	if err != nil {
+		s.Shutdown()
+		return nil, err
+	}
+	s.brake = newBrake(marks, s.subjects)
 	return s, nil
 }
+
+// Brake holds back programs that send faster than the bridge reads.
+func (s *Server) Brake() *Brake { return s.brake }
 
 func (s *Server) start(cfg ServerConfig) error {
 	opts := &server.Options{
@@ -104,7 +138,8 @@ func (s *Server) start(cfg ServerConfig) error {
 		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncInterval,
 		MaxPayload: int32(cfg.MaxPayload), // 0: the server's own
 		// Limits are the streams' own; one that is larger than the disk must not keep them from starting.
-		JetStreamMaxStore: 1 << 60, MaxConn: maxConns,
+		JetStreamMaxStore: 1 << 60, MaxSubs: maxSubs, MaxClosedClients: 128,
+		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1}, // a stream has one for each Thing
 	}
 	if cfg.TLS != nil {
 		opts.TLSConfig, opts.TLSTimeout = cfg.TLS, tlsTimeout.Seconds()
@@ -115,13 +150,15 @@ func (s *Server) start(cfg ServerConfig) error {
 	if err := s.login(cfg, opts); err != nil {
 		return err
 	}
+	alignSequences(cfg.StoreDir, cfg.Log)
 	started, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
+	secure(opts)
 	s.nats = started
-	started.SetLoggerV2(serverLog{cfg.Log, s.wrote, &clientLog{log: cfg.Log}}, false, false, false)
-	if err := linkAccounts(started, cfg.Users, cfg.Subjects); err != nil {
+	started.SetLoggerV2(serverLog{cfg.Log, s.wrote, &s.reread}, false, false, false)
+	if err := s.welcome(cfg.Users); err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
 	started.Start()
@@ -141,25 +178,67 @@ func (s *Server) start(cfg ServerConfig) error {
 // login sets the users up, or removes the operator's key when there are none.
 func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 	if len(cfg.Users) == 0 {
-		err := os.Remove(filepath.Join(cfg.StoreDir, operatorFile))
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+		s.anybody = newAnybody(cfg.Subjects)
+		s.anybody.open(opts)
+		return os.RemoveAll(filepath.Join(cfg.StoreDir, operatorFile))
+	}
+	if err := CheckUsers(cfg.Users); err != nil {
 		return err
 	}
-	operator, err := operatorKey(cfg.StoreDir)
+	operator, err := operatorKey(cfg.StoreDir, cfg.Log)
 	if err != nil {
 		return fmt.Errorf("operator login: %w", err)
 	}
 	if s.own, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	return logins(cfg.Users, cfg.Subjects, s.own, operator, opts)
+	if s.logins, err = newLogins(cfg.Subjects, s.own, operator); err != nil {
+		return err
+	}
+	opts.CustomClientAuthentication, opts.AlwaysEnableNonce = s.logins, true
+	return nil
+}
+
+// welcome links the users' accounts and lets them log in.
+func (s *Server) welcome(users []User) error {
+	if s.logins == nil {
+		s.anybody.account = s.nats.GlobalAccount()
+		return nil
+	}
+	s.logins.global = s.nats.GlobalAccount()
+	if err := s.closeAccount(); err != nil {
+		return err
+	}
+	if err := exportAll(s.logins.global, s.subjects); err != nil {
+		return err
+	}
+	return s.SetUsers(users, nil)
 }
 
 // Connect opens a connection within the process, with the bridge's own rights.
 func (s *Server) Connect(name string) (*nats.Conn, error) {
-	options := append(connOptions(name, s.log), nats.InProcessServer(s.nats))
+	nc, err := s.connect(name)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, nc)
+	return nc, nil
+}
+
+// ConnectIntake opens the connection of a Spool. It goes on when JetStream starts again in place.
+func (s *Server) ConnectIntake() (*nats.Conn, error) { return s.connect("fleetbridge intake") }
+
+func (s *Server) connect(name string) (*nats.Conn, error) {
+	options := append(connOptions(name, s.log), nats.InProcessServer(strictServer{s.nats}),
+		// A connection within the process ends when the server does, or to begin anew when JetStream has.
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if err != nil && !nc.IsClosed() {
+				s.log.Warn("NATS connection lost", "name", name, "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { s.log.Debug("NATS connection is back", "name", name) }))
 	if s.own != nil {
 		public, err := s.own.PublicKey()
 		if err != nil {
@@ -171,30 +250,51 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns = append(s.conns, nc)
 	return nc, nil
 }
 
 // Listen lets programs connect. It is called once, when all that they may need is there.
 func (s *Server) Listen() error {
-	// The server treats a taken port as fatal, so the port is tried first.
 	address := net.JoinHostPort(s.host, strconv.Itoa(s.port))
-	probe, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
-	_ = probe.Close()
+	s.door = newDoor(listener, s.limits, s.logins == nil, s.brake, s.log)
+	s.door.tls, s.door.published, s.door.costly = s.tls, s.upward, s.costly()
+	if s.logins != nil {
+		s.logins.open(s.door)
+	}
 	s.stage()
-	ready := make(chan struct{})
-	go s.nats.AcceptLoop(ready)
-	<-ready
+	if err := s.serveNames(); err != nil {
+		_ = s.door.Close()
+		return err
+	}
+	if err := listenOn(s.nats, s.door); err != nil {
+		_ = s.door.Close()
+		return fmt.Errorf("nats.embedded.listen: %w", err)
+	}
 	if s.nats.Addr() == nil {
 		return fmt.Errorf("nats.embedded.listen: cannot listen on %s, look for the server's message in the log", address)
 	}
+	s.running.Go(s.countSubscriptions)
+	s.running.Go(s.boundUnread)
 	s.log.Info("NATS server listens", "address", s.nats.Addr().String())
 	return nil
+}
+
+// room is how many connections there may be. The open files that they need must not be taken from the store.
+func (s *Server) room(limits roomLimits) roomLimits {
+	if limits != (roomLimits{}) {
+		return limits
+	}
+	files := openFiles()
+	limits = roomFor(files)
+	if limits.all() < fewConns {
+		s.log.Warn("the limit of open files is small: programs have few connections; raise it (LimitNOFILE=65536 in the unit, --ulimit nofile=65536 of the container, ulimit -n)",
+			"open_files", files, "connections", limits.all())
+	}
+	return limits
 }
 
 // URL is where programs connect; empty before Listen.
@@ -202,7 +302,7 @@ func (s *Server) URL() string {
 	if s.nats == nil || s.nats.Addr() == nil {
 		return ""
 	}
-	if s.tls {
+	if s.tls != nil {
 		return "tls://" + s.nats.Addr().String()
 	}
 	return "nats://" + s.nats.Addr().String()
@@ -212,7 +312,14 @@ func (s *Server) URL() string {
 func (s *Server) Shutdown() {
 	s.stop.Do(func() {
 		close(s.stopping)
+		s.end()
 		s.running.Wait()
+		if s.names != nil {
+			s.names.Close()
+		}
+		if s.brake != nil {
+			s.brake.nc.Close()
+		}
 		if s.nats != nil {
 			s.nats.Shutdown()
 			s.nats.WaitForShutdown()
@@ -251,44 +358,4 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// serverLog passes the server's messages on; its notices are details of ours. Fatalf doesn't end the
-// process: what is fatal to the server shows as an error of StartServer or Listen.
-type serverLog struct {
-	log   *slog.Logger
-	wrote func(text string)
-	about *clientLog
-}
-
-func (l serverLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Warnf(format string, v ...any) {
-	text := fmt.Sprintf(format, v...)
-	level := slog.LevelWarn
-	if strings.Contains(text, "on write store state from purge") { // of consumers in memory, whose state nobody reads again
-		level = slog.LevelDebug
-	}
-	l.log.Log(context.Background(), level, "nats: "+text)
-}
-func (l serverLog) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Debugf(string, ...any)          {}
-func (l serverLog) Tracef(string, ...any)          {}
-
-func (l serverLog) Errorf(format string, v ...any) {
-	text := fmt.Sprintf(format, v...)
-	if aboutClient(text) {
-		l.about.tell(text)
-		return
-	}
-	l.wrote(text)
-	level := slog.LevelError
-	switch {
-	case strings.Contains(text, "failed to store a msg"): // once for each; its publisher has been told
-		level = slog.LevelDebug
-	case strings.Contains(text, "restoring partial batch"): // after a power cut; nobody had been told that it is stored
-		level = slog.LevelInfo
-	}
-	l.log.Log(context.Background(), level, "nats: "+text)
 }

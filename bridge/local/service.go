@@ -2,11 +2,11 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,33 +22,44 @@ import (
 const ServiceName = "fleetbridge"
 
 // maxRequests is how many requests may be in work at once; each may hold its program's payload and
-// wait for the cloud. Beyond it the answer is 503.
+// wait for the cloud. Each user (without them, each Thing) has a share of it. Beyond it the answer is 503.
 const maxRequests = 1024
 
 // Service runs requests beside each other.
 type Service struct {
 	nc       *nats.Conn
+	answers  *answers
 	subjects mapping.Subjects
 	handler  bridge.RequestHandler
 	micro    micro.Service
 	audience *audience
-	slots    chan struct{}
+	served   []string           // the endpoints' subjects
+	others   *nats.Subscription // to what is no endpoint's
+	mu       sync.Mutex
+	slots    quota
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 }
 
+// ServiceConfig is what a Service is besides its connection and its handler.
+type ServiceConfig struct {
+	Subjects mapping.Subjects
+	Version  string // of the bridge
+	Log      *slog.Logger
+}
+
 // Serve answers requests on {prefix}.req.… with h until it is closed.
-func Serve(nc *nats.Conn, subjects mapping.Subjects, h bridge.RequestHandler, version string) (*Service, error) {
-	s := &Service{nc: nc, subjects: subjects, handler: h, slots: make(chan struct{}, maxRequests)}
-	if err := s.start(version); err != nil {
+func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, error) {
+	s := &Service{nc: nc, answers: &answers{nc: nc, log: c.Log}, subjects: c.Subjects, handler: h, slots: quota{limit: maxRequests}}
+	if err := s.start(c.Version); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 func (s *Service) start(version string) (err error) {
-	if s.audience, err = newAudience(s.nc); err != nil {
+	if s.audience, err = newAudience(s.answers); err != nil {
 		return fmt.Errorf("request service: %w", err)
 	}
 	s.micro, err = micro.AddService(s.nc, micro.Config{
@@ -68,8 +79,23 @@ func (s *Service) start(version string) (err error) {
 			_ = s.Close()
 			return fmt.Errorf("request service: %s: %w", e.name, err)
 		}
+		s.served = append(s.served, e.subject)
+	}
+	if s.others, err = s.nc.Subscribe(s.subjects.Space(mapping.SpaceReq), s.stray); err != nil {
+		_ = s.Close()
+		return fmt.Errorf("request service: %w", err)
 	}
 	return s.nc.FlushTimeout(apiTimeout)
+}
+
+// stray answers a request on a subject that is no channel's: without it the program would hear that nobody is there,
+// as if the bridge were down. What has an endpoint is answered there.
+func (s *Service) stray(m *nats.Msg) {
+	if m.Reply == "" || covered(m.Subject, s.served) {
+		return
+	}
+	_, _, err := s.subjects.Parse(m.Subject)
+	s.respond(m.Reply, bridge.Response{}, badRequest("%v; fleetbridge explain lists what there is", err))
 }
 
 type endpoint struct {
@@ -103,6 +129,7 @@ func semver(version string) string {
 // Drain takes no new requests and waits for those in work, until ctx ends.
 func (s *Service) Drain(ctx context.Context) {
 	_ = s.micro.Stop() // Close tells
+	_ = s.others.Unsubscribe()
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
 	select {
@@ -114,6 +141,9 @@ func (s *Service) Drain(ctx context.Context) {
 // Close takes no new requests, ends the context of those in work, and waits for them.
 func (s *Service) Close() error {
 	err := s.micro.Stop()
+	if s.others != nil {
+		_ = s.others.Unsubscribe()
+	}
 	s.cancel()
 	s.running.Wait()
 	s.audience.close()
@@ -126,35 +156,59 @@ func (s *Service) Close() error {
 // serve takes one request off the subscription's goroutine. What it answers itself is not among the
 // service's counted errors: the library counts when this function returns.
 func (s *Service) serve(r micro.Request, shadowGet bool) {
-	if r.Reply() == "" {
-		return // nobody would hear the answer; up subjects are there for that
+	if !answerable(s.subjects, r.Reply()) {
+		return // nobody would hear the answer, or who did not ask; up subjects are there for what needs none
 	}
 	request, err := s.parse(r, shadowGet)
 	if err != nil {
 		s.respond(r.Reply(), bridge.Response{}, err)
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.respond(r.Reply(), bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline,
-			Message: fmt.Sprintf("busy: %d requests are in work, try again later", cap(s.slots))})
+	who := s.requester(r)
+	if !s.takeSlot(who) {
+		s.respond(r.Reply(), bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline, Message: "busy: too many requests are in work, try again later"})
 		return
 	}
 	s.running.Go(func() {
-		defer func() { <-s.slots }()
+		defer s.giveSlot(who)
 		response, err := s.handler.Handle(s.ctx, request)
 		if response.Unheard == nil {
 			s.respond(r.Reply(), response, err)
-		} else if !s.audience.hears(s.ctx, s.answer(r.Reply(), response, err)) {
+		} else if !s.audience.hears(s.ctx, answer(r.Reply(), response, err, s.answers.room()-maxTraceDest)) {
 			response.Unheard(s.ctx)
 		}
 	})
 }
 
+// requester is who asks: the account, as the server says, or without accounts the Thing.
+func (s *Service) requester(r micro.Request) string {
+	if account := accountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), crossing) { // no program's
+		return account
+	}
+	return thingToken(r.Subject(), s.subjects.Space(mapping.SpaceReq))
+}
+
+func (s *Service) takeSlot(who string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots.take(who)
+}
+
+func (s *Service) giveSlot(who string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slots.give(who)
+}
+
 // parse reads subject and headers; its errors are *bridge.RequestError.
 func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error) {
-	h := nats.Header(r.Headers())
+	if m := messageOf(r); m != nil && illegible(m) {
+		return bridge.Request{}, badRequest("%v", errIllegible)
+	}
+	h, err := admit(nats.Header(r.Headers()))
+	if err != nil {
+		return bridge.Request{}, badRequest("%v", err)
+	}
 	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: header(h, HeaderWorker), Trace: traceOf(h)}
 	if shadowGet {
 		thing, err := s.subjects.ParseShadowGet(r.Subject())
@@ -179,50 +233,21 @@ func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error)
 	return out, nil
 }
 
+// messageOf is the message of a request. The library does not show it, and without it headers that can't be read look
+// as if there were none; TestIllegibleRequests fails when that changes.
+func messageOf(r micro.Request) *nats.Msg {
+	field := reflect.Indirect(reflect.ValueOf(r)).FieldByName("msg")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[*nats.Msg]() {
+		return nil
+	}
+	return (*nats.Msg)(field.UnsafePointer())
+}
+
 func badRequest(format string, args ...any) error {
 	return &bridge.RequestError{Code: bridge.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
-// respond sends the answer. One that can't be sent at all is lost with the connection, and so is the
-// program that waits for it.
+// respond sends the answer.
 func (s *Service) respond(reply string, response bridge.Response, err error) {
-	_ = s.nc.PublishMsg(s.answer(reply, response, err))
-}
-
-// answer spells a response. One that NATS can't carry becomes an error.
-func (s *Service) answer(reply string, response bridge.Response, err error) *nats.Msg {
-	m := &nats.Msg{Subject: reply, Data: response.Payload, Header: nats.Header{}}
-	for k, v := range response.Header {
-		m.Header.Set(k, oneLine(v, maxLine))
-	}
-	if n := size(m); err == nil && int64(n) > s.nc.MaxPayload() {
-		err = &bridge.RequestError{Code: internalError, Message: fmt.Sprintf("the answer has %d bytes, NATS takes %d", n, s.nc.MaxPayload())}
-	}
-	if err != nil {
-		m.Data, m.Header = errorAnswer(err)
-	}
-	setTrace(m.Header, response.Trace)
-	return m
-}
-
-const internalError = 500
-
-// errorAnswer spells an error by the NATS service convention.
-func errorAnswer(err error) ([]byte, nats.Header) {
-	answer := bridge.RequestError{Code: internalError, Message: err.Error()}
-	if known := (*bridge.RequestError)(nil); errors.As(err, &known) {
-		answer = *known
-	}
-	text := oneLine(answer.Message, maxErrorText)
-	if text == "" {
-		text = "error " + strconv.Itoa(answer.Code)
-	}
-	h := nats.Header{}
-	h.Set(micro.ErrorCodeHeader, strconv.Itoa(answer.Code))
-	h.Set(micro.ErrorHeader, text)
-	body, encodeErr := json.Marshal(answer)
-	if encodeErr != nil {
-		body = nil
-	}
-	return body, h
+	_ = s.answers.send(answer(reply, response, err, s.answers.room()))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"sort"
 	"strings"
@@ -28,7 +29,7 @@ func (h handle) Handle(ctx context.Context, r bridge.Request) (bridge.Response, 
 func served(t *testing.T, slots int, h handle) (*rig, *nats.Conn) {
 	t.Helper()
 	r := newRig(t, "pump")
-	s := &Service{nc: r.nc, subjects: r.subjects, handler: h, slots: make(chan struct{}, slots)}
+	s := &Service{nc: r.nc, answers: &answers{nc: r.nc, log: slog.New(slog.DiscardHandler)}, subjects: r.subjects, handler: h, slots: quota{limit: slots}}
 	if err := s.start("v1.2.3"); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func ask(t *testing.T, nc *nats.Conn, subject, payload string, headers ...string
 	for i := 0; i+1 < len(headers); i += 2 {
 		m.Header[headers[i]] = []string{headers[i+1]}
 	}
-	answer, err := nc.RequestMsg(m, 10*time.Second)
+	answer, err := nc.RequestMsg(m, patience)
 	if err != nil {
 		t.Fatalf("%s: %v", subject, err)
 	}
@@ -141,7 +142,7 @@ func TestRequestErrors(t *testing.T) {
 
 func TestSlowRequestsBlockNobody(t *testing.T) {
 	started, release := make(chan struct{}, 4), make(chan struct{})
-	_, nc := served(t, 2, func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
+	_, nc := served(t, 4, func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
 		if string(r.Payload) == "slow" {
 			started <- struct{}{}
 			select {
@@ -154,7 +155,7 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 	slow := make(chan error, 2)
 	block := func() {
 		go func() {
-			_, err := nc.Request("fleets.req.pump.jobs.get", []byte("slow"), 10*time.Second)
+			_, err := nc.Request("fleets.req.pump.jobs.get", []byte("slow"), patience)
 			slow <- err
 		}()
 		<-started
@@ -167,6 +168,9 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 	if m := ask(t, nc, "fleets.req.pump.jobs.get", "quick"); m.Header.Get(micro.ErrorCodeHeader) != "503" || !strings.Contains(m.Header.Get(micro.ErrorHeader), "busy") {
 		t.Errorf("%v", m.Header)
 	}
+	if m := ask(t, nc, "fleets.req.fan.jobs.get", "quick"); len(m.Header) != 0 {
+		t.Errorf("another Thing has no share: %v", m.Header)
+	}
 	close(release)
 	for range 2 {
 		if err := <-slow; err != nil {
@@ -178,18 +182,18 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 func TestCloseEndsRequests(t *testing.T) {
 	r := newRig(t, "pump")
 	started := make(chan struct{})
-	s, err := Serve(r.nc, r.subjects, handle(func(ctx context.Context, _ bridge.Request) (bridge.Response, error) {
+	s, err := Serve(r.nc, handle(func(ctx context.Context, _ bridge.Request) (bridge.Response, error) {
 		close(started)
 		<-ctx.Done()
 		return bridge.Response{}, &bridge.RequestError{Code: 503, Message: "stopping"}
-	}), "dev")
+	}), ServiceConfig{Subjects: r.subjects, Version: "dev", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	nc := r.program()
 	answer := make(chan string, 1)
 	go func() {
-		m, err := nc.Request("fleets.req.pump.jobs.get", nil, 10*time.Second)
+		m, err := nc.Request("fleets.req.pump.jobs.get", nil, patience)
 		if err != nil {
 			answer <- err.Error()
 			return
@@ -203,15 +207,40 @@ func TestCloseEndsRequests(t *testing.T) {
 	if got := <-answer; got != "stopping" {
 		t.Errorf("answer %s", got)
 	}
-	if _, err := nc.Request("fleets.req.pump.jobs.get", nil, 10*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+	if _, err := nc.Request("fleets.req.pump.jobs.get", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// A subject that is misspelt is answered, and once.
+func TestMisspeltRequests(t *testing.T) {
+	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) { return bridge.Response{}, nil })
+	for _, subject := range []string{"fleets.req.pump.evnts.x", "fleets.req.pump.shadow.updat", "fleets.req.pump", "fleets.req.pump.jobs", "fleets.req.pump.jobs.a.b.c.d",
+		"fleets.req.pump.commands.x.request", "fleets.req.pump.shadow.update.delta", "fleets.req.pu=mp.jobs.get", "fleets.req.pump.events.=zz"} {
+		sub, err := nc.SubscribeSync(nc.NewInbox())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.PublishRequest(subject, sub.Subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		m, err := sub.NextMsg(patience)
+		if err != nil || m.Header.Get(micro.ErrorCodeHeader) != "400" {
+			t.Fatalf("%s: %v %v", subject, m, err)
+		}
+		if _, err := nc.Request("fleets.req.pump.jobs.get", nil, patience); err != nil { // what came before has been answered
+			t.Fatal(err)
+		}
+		if n, _, err := sub.Pending(); err != nil || n != 0 {
+			t.Errorf("%s: %d answers more, %v", subject, n, err)
+		}
 	}
 }
 
 func TestServiceDiscovery(t *testing.T) {
 	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) { return bridge.Response{}, nil })
 	ask(t, nc, "fleets.req.pump.jobs.get", "")
-	m, err := nc.Request("$SRV.INFO.fleetbridge", nil, 10*time.Second)
+	m, err := nc.Request("$SRV.INFO.fleetbridge", nil, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +270,7 @@ func TestServiceDiscovery(t *testing.T) {
 		t.Errorf("endpoints:\n%s", strings.Join(got, "\n"))
 	}
 	eventually(t, "one request is counted", func() bool { // behind its answer
-		m, err := nc.Request("$SRV.STATS.fleetbridge", nil, 10*time.Second)
+		m, err := nc.Request("$SRV.STATS.fleetbridge", nil, patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +348,7 @@ func TestReplyToAnEarlierCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		flush(t, alice)
-		h := NewHandlers(y.nc, y.subjects)
+		h := NewHandlers(y.nc, y.subjects, y.server)
 		first, err := h.Listen("a", "secret")
 		if err != nil {
 			t.Fatal(err)
@@ -349,4 +378,40 @@ func TestReplyToAnEarlierCall(t *testing.T) {
 			t.Errorf("%+v, %v", reply, err)
 		}
 	})
+}
+
+// TestIllegibleRequests: a request whose headers can't be read is refused, whoever sends it, and not carried out as if it
+// had none.
+func TestIllegibleRequests(t *testing.T) {
+	for _, name := range []string{"alice", ""} {
+		config := ServerConfig{}
+		if name != "" {
+			config.Users = []User{{Name: name, Password: "secret", Things: []mapping.Thing{"pump"}}}
+		}
+		r := newRigWith(t, config, StoreConfig{})
+		r.journal.forgive("could not decode headers")
+		var handled atomic.Int32
+		s, err := Serve(r.nc, handle(func(context.Context, bridge.Request) (bridge.Response, error) {
+			handled.Add(1)
+			return bridge.Response{Payload: []byte("{}")}, nil
+		}), ServiceConfig{Subjects: r.subjects, Version: "1.0.0", Log: r.journal.log()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		c := rawLogin(t, r.server.URL(), name)
+		for _, block := range []string{"NATS/1.0\r\nnocolon\r\n\r\n", "NATS/1.0\r\nFleets-Timeout 5s\r\nX: y\r\n\r\n", "NATS/2.0\r\nX: y\r\n\r\n", "nonsense\r\n\r\n", "\r\n\r\n"} {
+			for _, subject := range []string{"fleets.req.pump.jobs.get", "fleets.req.pump.shadow.get", "fleets.req.pump.events.x"} {
+				if header, answer := c.request(name, subject, block, "{}"); !strings.Contains(header, "Nats-Service-Error-Code: 400") {
+					t.Errorf("%q, %q on %s: %q %q", name, block, subject, header, answer)
+				}
+			}
+		}
+		if header, answer := c.request(name, "fleets.req.pump.jobs.get", "", "{}"); answer != "{}" {
+			t.Errorf("without headers: %q %q", header, answer)
+		}
+		if handled.Load() != 1 {
+			t.Errorf("%d are carried out", handled.Load())
+		}
+	}
 }

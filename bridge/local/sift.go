@@ -14,12 +14,6 @@ type sieve struct {
 	bad   int    // how often in a row the message there could not be read
 }
 
-// idleness is of a queue that reads the stream, and nothing comes.
-type idleness struct {
-	last uint64 // that came
-	bad  int    // how often in a row nothing behind it could be read
-}
-
 // badEnough is how often a message must be unreadable before it is given up: an answer that comes while a
 // cluster elects a leader may be wrong.
 const badEnough = 2
@@ -28,46 +22,13 @@ const badEnough = 2
 // It is called every few seconds.
 func (s *Store) Sift(ctx context.Context) error {
 	for class, up := range s.up {
-		if h := s.handovers[class]; h != nil {
-			for _, q := range h.all() {
-				if err := q.sift(ctx); err != nil {
-					return fmt.Errorf("queue of %s: %w", q.thing, err)
-				}
-			}
+		if up == nil { // see Spool
 			continue
 		}
 		name := up.CachedInfo().Config.Name
 		if err := s.sift(ctx, name, &s.sieves[class]); err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}
-	}
-	return nil
-}
-
-// sift ends that the queue reads the stream when there is nothing left that can be read, although the consumer says
-// so. What has not come by then is counted; see caughtUp.
-func (q *Queue) sift(ctx context.Context) error {
-	q.mu.Lock()
-	idle := q.standing == reading && len(q.order) == 0 && q.last == q.sifted.last
-	last, stored := q.last, q.stored
-	q.mu.Unlock()
-	if !idle {
-		q.sifted = idleness{last: last}
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	_, err := q.stream.GetMsg(ctx, last+1, jetstream.WithGetMsgSubject(q.all))
-	if apiCode(err) != jetstream.JSErrCodeMessageNotFound {
-		q.sifted.bad = 0
-		return err
-	}
-	q.mu.Lock()
-	same := q.last == last
-	q.mu.Unlock()
-	if q.sifted.bad++; same && q.sifted.bad >= badEnough {
-		q.caughtUp(max(last, stored))
-		signal(q.ready.room) // so that the consumer goes
 	}
 	return nil
 }

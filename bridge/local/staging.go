@@ -16,7 +16,7 @@ import (
 // commit. After a power cut such a batch may be stored in part.
 
 // staging are the streams that take batches.
-var staging = []string{streamUpControl, streamUpTelemetry, streamDown, streamDead}
+var staging = []string{streamDown, streamDead}
 
 // stage puts the batches of the streams that take them into memory. It is called when the streams are
 // there, after every start of JetStream: the server removes the link when it recovers a stream.

@@ -24,14 +24,9 @@ type StoreConfig struct {
 	Replicas int             // 0: 1
 	Up       int64           // bytes that each up stream may hold, and that of dead letters; 0: no limit
 	Down     Limits
-	// Relaxed leaves the sync of telemetry on its way up to the server's interval. Everything else is as
-	// the server is set.
-	Relaxed bool
-	// Intake is a connection of its own to a server that ends with this process: the bridge then stores
-	// what programs publish, in groups, but for a relaxed class, and closes it. nil: the streams take it
-	// themselves, and a message id counts for all Things.
-	Intake *nats.Conn
-	// Working is the server's, for Intake; nil: it always works.
+	// Embedded: the server ends with this process. What programs publish is kept by a Spool, not in streams.
+	Embedded bool
+	// Working is the server's, if it is embedded; nil: it always works.
 	Working      func() context.Context
 	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
@@ -66,7 +61,7 @@ type Store struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	log     *slog.Logger
-	up      [len(mapping.Classes)]jetstream.Stream
+	up      [len(mapping.Classes)]jetstream.Stream // only with an external server
 	down    jetstream.Stream
 	buckets map[string]*bucket
 
@@ -74,29 +69,66 @@ type Store struct {
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
 	toDown, toDead *publisher
-	intakes        [len(mapping.Classes)]*intake // nil: the stream takes what is published itself
-	// nil without an intake, and where that stores no groups
-	handovers  [len(mapping.Classes)]*handover
-	forgetters [len(mapping.Classes)]*forgetter
-
-	custody *custody
+	shares         *shares // of the dead letters
+	spool          *Spool  // nil with an external server
+	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
 	sieves [len(mapping.Classes)]sieve // only for Sift
+
+	troubles troubles
+	missing  string // the stream that Check did not find the last time; of Check's goroutine
 }
 
+// openTries is how often a store is opened whose server has to start JetStream again meanwhile.
+const openTries = 5
+
 // Open creates what is missing, brings up to date what can be, and fails with the mend when something
-// is there that doesn't fit. What an earlier configuration left in the queues stays there.
+// is there that doesn't fit. What an earlier configuration left in the queues stays there. Of a damaged bucket what can
+// be read is kept; JetStream that had to start again is waited for.
 func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
 	if len(cfg.Things) == 0 {
 		return nil, errors.New("things is empty, name at least one")
 	}
+	for try := 1; ; try++ {
+		era := cfg.working()
+		s, err := open(ctx, nc, cfg, log)
+		if err == nil || era.Err() == nil || try == openTries || ctx.Err() != nil {
+			return s, err
+		}
+		log.Warn("opening the store failed, as JetStream had to start again; it is tried again", "error", err)
+		if err := cfg.untilWorking(ctx, nc); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// untilWorking returns when JetStream has started again and is reached.
+func (c StoreConfig) untilWorking(ctx context.Context, nc *nats.Conn) error {
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for c.working().Err() != nil || !nc.IsConnected() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
 	js, err := newJetStream(nc)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
 	s.things.Store(&cfg.Things)
+	if cfg.Embedded { // nobody else is on the server yet
+		if err := cfg.salvageBuckets(ctx, js, log); err != nil {
+			return nil, err
+		}
+	}
 	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
 		return nil, err
 	}
@@ -107,24 +139,19 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	for class, up := range s.up {
-		if cfg.Intake != nil && takesBatches(up) {
-			s.handovers[class] = newHandover(cfg.Subjects.Space(mapping.SpaceUp), up.CachedInfo().State.LastSeq, cfg.working())
+	if !cfg.Embedded {
+		if err := s.leftovers(ctx); err != nil {
+			return nil, err
 		}
-	}
-	if err := s.leftovers(ctx); err != nil {
-		return nil, err
 	}
 	if err := s.Note(ctx, false); err != nil { // from now on the last stop does not speak for what is there
 		return nil, err
 	}
-	s.toDown = newPublisher(nc, "down", takesBatches(s.down), log)
-	s.toDead = newPublisher(nc, "dead letters", takesBatches(dead), log)
-	if cfg.Intake != nil {
-		if err := s.takeIn(); err != nil {
-			s.Close()
-			return nil, err
-		}
+	s.toDown = s.publisher("down", s.down)
+	s.toDead = s.publisher("dead letters", dead)
+	if s.shares, err = s.newShares(ctx, dead); err != nil {
+		s.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -133,7 +160,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err error) {
 	streams := map[string]jetstream.Stream{}
 	for _, want := range s.cfg.streams(s.nc.MaxPayload()) {
-		stream, err := ensureStream(ctx, s.js, want, s.custody)
+		stream, err := ensureStream(ctx, s.js, want)
 		if err == nil {
 			err = s.custody.compare(ctx, stream)
 		}
@@ -143,25 +170,64 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 		streams[want.Name] = stream
 	}
 	for _, class := range mapping.Classes {
-		s.up[class] = streams[s.cfg.Subjects.Name(upStream(class))]
-		s.before[class] = gone(s.up[class])
+		if up := streams[s.cfg.Subjects.Name(upStream(class))]; up != nil {
+			s.up[class], s.before[class] = up, gone(up)
+		}
 	}
-	s.down = streams[s.cfg.Subjects.Name(streamDown)]
+	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(streamDown)); err != nil {
+		return nil, err
+	}
 	return streams[s.cfg.Subjects.Name(streamDead)], nil
 }
 
 func (s *Store) openBuckets(ctx context.Context) error {
 	for _, want := range s.cfg.buckets() {
-		kv, err := ensureBucket(ctx, s.js, want)
+		kv, err := ensureBucket(ctx, s.js, &want)
 		if err != nil {
 			return err
 		}
-		s.buckets[want.Bucket] = &bucket{kv: kv, js: s.js, config: want}
+		b := &bucket{kv: kv, js: s.js, config: want, troubles: &s.troubles}
+		if s.cfg.replicas() > 1 {
+			if b.leader, err = s.decisive(ctx, "KV_"+want.Bucket); err != nil {
+				return err
+			}
+		}
+		s.buckets[want.Bucket] = b
 		if want.Bucket == s.cfg.Subjects.Name(bucketMarks) {
 			s.custody.kv = kv
 		}
 	}
+	for _, b := range s.buckets {
+		if b.config.Storage != jetstream.MemoryStorage {
+			continue
+		}
+		b.made = s.renumber
+		if err := s.renumber(ctx, b); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// decisive is a handle of a stream whose gets are answered by the leader where there are replicas: one of those may
+// lag behind what was acknowledged, and what is read there decides, such as whether a command was run. The library
+// asks whoever is nearest if the stream allows that, as its cached configuration says.
+func (s *Store) decisive(ctx context.Context, name string) (jetstream.Stream, error) {
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	if s.cfg.replicas() > 1 {
+		stream.CachedInfo().Config.AllowDirect = false
+	}
+	return stream, nil
+}
+
+// publisher makes one whose failures count as the store's.
+func (s *Store) publisher(what string, stream jetstream.Stream) *publisher {
+	p := newPublisher(s.nc, what, takesBatches(stream), s.log)
+	p.note = func(reason string) { s.troubles.note(what, reason) }
+	return p
 }
 
 func gone(s jetstream.Stream) uint64 {
@@ -172,22 +238,9 @@ func gone(s jetstream.Stream) uint64 {
 // takesBatches tells whether the server knows atomic batches (2.12 and later).
 func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowAtomicPublish }
 
-// Close takes nothing more from programs and stops the publishers. What they have not stored is dropped,
-// and its done is not called; so the pumps are stopped first. The connection stays open, but for the intake's.
+// Close stops the publishers. What they have not stored is dropped, and its done is not called; so the pumps are stopped
+// first. The connection stays open.
 func (s *Store) Close() {
-	for _, in := range s.intakes {
-		if in != nil {
-			in.close()
-		}
-	}
-	for _, f := range s.forgetters {
-		if f != nil {
-			f.close()
-		}
-	}
-	if s.cfg.Intake != nil {
-		s.cfg.Intake.Close()
-	}
 	for _, p := range []*publisher{s.toDown, s.toDead} {
 		if p != nil {
 			p.close()
@@ -200,24 +253,20 @@ func (s *Store) Close() {
 func (s *Store) leftovers(ctx context.Context) error {
 	queued := map[string]uint64{}
 	for _, class := range mapping.Classes {
-		held, _, err := s.held(ctx, class)
+		held, err := s.held(ctx, class)
 		if err != nil {
 			return err
 		}
-		for token, n := range held {
-			queued[token] += n
-			if h := s.handovers[class]; h != nil {
-				h.waiting(token, n)
-			}
-		}
-		if err := s.tellHoles(ctx, class); err != nil {
-			return err
+		for l, n := range held {
+			queued[l.token] += n
 		}
 	}
 	names := map[string]bool{}
 	for _, t := range s.cfg.Things {
 		delete(queued, mapping.Token(string(t)))
-		names[consumerName(t)] = true
+		for _, k := range mapping.Kinds {
+			names[consumerName(t, k)] = true
+		}
 	}
 	for token, n := range queued {
 		name, err := mapping.Untoken(token)
@@ -244,128 +293,24 @@ func (s *Store) leftovers(ctx context.Context) error {
 	return nil
 }
 
-// tellHoles finds out what a stream does not have between its first message and its last.
-func (s *Store) tellHoles(ctx context.Context, class mapping.Class) error {
-	h := s.handovers[class]
-	if h == nil {
-		return nil
-	}
-	name := s.up[class].CachedInfo().Config.Name
-	stream, err := s.js.Stream(ctx, name)
-	if err == nil {
-		_, err = stream.Info(ctx, jetstream.WithDeletedDetails(true))
-	}
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", name, err)
-	}
-	state := stream.CachedInfo().State
-	h.told.begin(state.FirstSeq, state.LastSeq, state.Deleted)
-	return nil
-}
-
-// Queued counts the messages that wait for the cloud, of every configured Thing.
-func (s *Store) Queued(ctx context.Context) (map[mapping.Thing]uint64, error) {
-	queued, err := s.queued(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return ofThings(queued, *s.things.Load()), nil
-}
-
-// ofThings picks Things out of counts by token.
-func ofThings(queued map[string]uint64, things []mapping.Thing) map[mapping.Thing]uint64 {
-	out := make(map[mapping.Thing]uint64, len(things))
-	for _, t := range things {
-		out[t] = queued[mapping.Token(string(t))]
-	}
-	return out
-}
-
-// Accepted counts the messages that programs handed over since Open, and those that were waiting then.
-// It is what has been delivered, was a duplicate, is dead or waits.
-func (s *Store) Accepted(ctx context.Context) (uint64, error) {
-	var n uint64
-	for class, up := range s.up {
-		own, err := s.js.Stream(ctx, up.CachedInfo().Config.Name)
-		if err != nil {
-			return 0, fmt.Errorf("stream %s: %w", up.CachedInfo().Config.Name, err)
-		}
-		n += own.CachedInfo().State.LastSeq - s.before[class]
-	}
-	return n, nil
-}
-
-// queued counts by the Thing's token. It looks whether something was stored past an intake, too.
-func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
-	out := map[string]uint64{}
-	for _, class := range mapping.Classes {
-		held, last, err := s.held(ctx, class)
-		if err != nil {
-			return nil, err
-		}
-		for token, n := range held {
-			out[token] += n
-		}
-		if h := s.handovers[class]; h != nil && last > h.known() {
-			signal(h.gap)
-		}
-	}
-	return out, nil
-}
-
-func (s *Store) held(ctx context.Context, class mapping.Class) (held map[string]uint64, last uint64, err error) {
-	return heldBy(ctx, s.js, s.up[class].CachedInfo().Config.Name, s.cfg.Subjects.Space(mapping.SpaceUp))
-}
-
-// heldBy counts what a stream holds, by the Thing's token. last was the sequence of its last message before the
-// count.
-func heldBy(ctx context.Context, js jetstream.JetStream, name, space string) (held map[string]uint64, last uint64, err error) {
-	// A handle of one's own: Info writes into it.
-	own, err := js.Stream(ctx, name)
-	if err != nil {
-		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
-	}
-	last = own.CachedInfo().State.LastSeq
-	info, err := own.Info(ctx, jetstream.WithSubjectFilter(space))
-	if err != nil {
-		return nil, 0, fmt.Errorf("stream %s: %w", name, err)
-	}
-	held = map[string]uint64{}
-	for subject, n := range info.State.Subjects {
-		held[thingToken(subject, space)] += n
-	}
-	return held, last, nil
-}
-
-// thingToken is the first token after a space's, given as "fleets.up.>".
-func thingToken(subject, space string) string {
-	rest := subject[min(len(space)-1, len(subject)):]
-	for i := range len(rest) {
-		if rest[i] == '.' {
-			return rest[:i]
-		}
-	}
-	return rest
-}
-
 // The buckets.
 
-func (s *Store) bucket(name string) bridge.Bucket { return s.buckets[s.cfg.Subjects.Name(name)] }
+func (s *Store) bucket(name string) *bucket { return s.buckets[s.cfg.Subjects.Name(name)] }
 
 // Shadow holds the last known shadow documents, key {t}.
-func (s *Store) Shadow() bridge.Bucket { return s.bucket(bucketShadow) }
+func (s *Store) Shadow() bridge.ShadowView { return s.bucket(bucketShadow) }
 
 // Status holds the connections' status, key {t}; in memory.
-func (s *Store) Status() bridge.Bucket { return s.bucket(bucketStatus) }
+func (s *Store) Status() bridge.StatusView { return s.bucket(bucketStatus) }
 
 // Executions holds commands under way and answered; what is older than ExecutionTTL is forgotten.
-func (s *Store) Executions() bridge.Bucket { return s.bucket(bucketExecutions) }
+func (s *Store) Executions() bridge.State { return s.bucket(bucketExecutions) }
 
 // Leases holds which worker has which job execution.
-func (s *Store) Leases() bridge.Bucket { return s.bucket(bucketLeases) }
+func (s *Store) Leases() bridge.State { return s.bucket(bucketLeases) }
 
 // Marks holds event clocks.
-func (s *Store) Marks() bridge.Bucket { return s.bucket(bucketMarks) }
+func (s *Store) Marks() bridge.State { return s.bucket(bucketMarks) }
 
 // Last is bridge.Archive on the down stream.
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
@@ -381,7 +326,7 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 	}
 	return bridge.Message{
 		Address: a, Payload: raw.Data, Trace: traceOf(raw.Header), Received: received(raw.Header, raw.Time),
-		Origin: raw.Header.Get(HeaderTopic), Sequence: raw.Sequence, Source: raw.Header.Get(HeaderSource),
+		Origin: textOf(raw.Header.Get(HeaderTopic)), Sequence: raw.Sequence, Source: textOf(raw.Header.Get(HeaderSource)),
 	}, nil
 }
 
@@ -402,10 +347,10 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 	return bridge.Receipt{Stream: ack.Stream, Sequence: ack.Sequence}, nil
 }
 
-// Pending tells whether a message for the address still waits for the cloud.
+// Pending is bridge.Outbox.
 func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
-	_, err := s.up[a.Route().Class].GetLastMsgForSubject(ctx, subject)
+	_, err := s.up[a.Route().Class()].GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

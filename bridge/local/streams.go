@@ -33,6 +33,9 @@ type Limits struct {
 	MaxAge   time.Duration
 }
 
+// maxQueues is more than any gateway has Things.
+const maxQueues = 1 << 20
+
 func upStream(c mapping.Class) string {
 	if c == mapping.Control {
 		return streamUpControl
@@ -48,28 +51,23 @@ const duplicates = 2 * time.Minute
 func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	var out []jetstream.StreamConfig
 	for _, class := range mapping.Classes {
-		s := jetstream.StreamConfig{
+		if c.Embedded {
+			break
+		}
+		out = append(out, jetstream.StreamConfig{
 			Name:        c.Subjects.Name(upStream(class)),
 			Description: "what programs published and the cloud has not acknowledged: " + class.String(),
+			Subjects:    classSubjects(c.Subjects, c.Things, class),
 			Retention:   jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
 			MaxBytes: unlimited(c.Up), // and no MaxAge: the core gives up what is too old, into the dead letters
 			// The rest of what the server takes is for the headers of the dead letter.
 			MaxMsgSize: int32(max(maxPayload-headroom, maxPayload/2)),
-		}
-		if class == mapping.Telemetry && c.Relaxed {
-			s.PersistMode = jetstream.AsyncPersistMode
-		}
-		s.Subjects = classSubjects(c.Subjects, c.Things, class)
-		if c.Intake != nil { // which takes for these Things only
-			public := c.Subjects.Space(mapping.SpaceUp)
-			s.Subjects = internals(c.Subjects.EveryClass(class))
-			s.SubjectTransform = &jetstream.SubjectTransformConfig{Source: internal(public), Destination: public}
-			s.AllowAtomicPublish = batchable(s.PersistMode)
-		}
-		out = append(out, s)
+			// A consumer for each Thing; NATS 2.15 allows 1,000 where nothing is said.
+			MaxConsumers: maxQueues,
+		})
 	}
 	out = append(out, c.mirrored(streamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
-		c.mirrored(streamDead, "dead", "dead letters", Limits{MaxBytes: c.Up}))
+		c.mirrored(streamDead, spaceDead, "dead letters", Limits{MaxBytes: c.Up}))
 	for i := range out {
 		out[i].Storage, out[i].Replicas, out[i].Duplicates = jetstream.FileStorage, c.replicas(), duplicates
 		if age := out[i].MaxAge; age > 0 {
@@ -78,9 +76,6 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	}
 	return out
 }
-
-// batchable tells whether the server takes atomic batches for a stream of this mode.
-func batchable(m jetstream.PersistModeType) bool { return m != jetstream.AsyncPersistMode }
 
 // classSubjects lists what programs may publish in one class.
 func classSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Class) (out []string) {
@@ -93,18 +88,10 @@ func classSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Cla
 // internal is the subject on which a stream takes from the bridge what it stores under the public one.
 func internal(public string) string { return "_" + public }
 
-func internals(public []string) []string {
-	out := make([]string, len(public))
-	for i, s := range public {
-		out[i] = internal(s)
-	}
-	return out
-}
-
 // mirrored is a stream that listens on an internal subject and stores and republishes under the public
 // one.
 func (c StoreConfig) mirrored(name, space, about string, l Limits) jetstream.StreamConfig {
-	public := c.Subjects.Prefix() + "." + space + ".>"
+	public := mirroredSubject(c.Subjects, space)
 	return jetstream.StreamConfig{
 		Name: c.Subjects.Name(name), Description: about,
 		Subjects:         []string{internal(public)},
@@ -115,6 +102,23 @@ func (c StoreConfig) mirrored(name, space, about string, l Limits) jetstream.Str
 		AllowDirect: true, AllowAtomicPublish: true,
 	}
 }
+
+func mirroredSubject(s mapping.Subjects, space string) string { return s.Prefix() + "." + space + ".>" }
+
+// spaceDead is where dead letters are.
+const spaceDead = "dead"
+
+// mirroredSubjects are those on which the bridge alone publishes.
+func mirroredSubjects(s mapping.Subjects) []string {
+	return []string{mirroredSubject(s, string(mapping.SpaceDown)), mirroredSubject(s, spaceDead)}
+}
+
+// StatusLife is how long a status stays on an external server that is not written again: nobody else would take back what
+// a bridge that is gone has said last. Who watches is told by a mark. The embedded server goes with its bridge.
+const StatusLife = time.Minute
+
+// statusMark is how long that mark stays. A client that does not know marks takes it for an empty value meanwhile.
+const statusMark = 10 * time.Second
 
 // buckets lists the KV buckets.
 func (c StoreConfig) buckets() []jetstream.KeyValueConfig {
@@ -128,6 +132,9 @@ func (c StoreConfig) buckets() []jetstream.KeyValueConfig {
 	for i := range out {
 		out[i].Bucket = c.Subjects.Name(out[i].Bucket)
 		out[i].History, out[i].Replicas = 1, c.replicas()
+		if !c.Embedded && out[i].Storage == jetstream.MemoryStorage {
+			out[i].TTL, out[i].LimitMarkerTTL = StatusLife, statusMark
+		}
 	}
 	return out
 }
@@ -141,11 +148,8 @@ func unlimited(n int64) int64 {
 
 // ensureStream creates the stream or brings it up to date. What a stream holds is never given up for
 // that: one that can't be updated is an error that says what to do.
-func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, c *custody) (jetstream.Stream, error) {
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	have, err := js.Stream(ctx, want.Name)
-	if err == nil && have.CachedInfo().Config.PersistMode != want.PersistMode {
-		have, err = changeMode(ctx, js, have, &want, c)
-	}
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		have, err = js.CreateStream(ctx, want)
@@ -155,7 +159,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		if err := fits(have.CachedInfo().Config, want); err != nil {
 			return nil, err
 		}
-		have, err = js.UpdateStream(ctx, want)
+		have, err = update(ctx, js, want, have.CachedInfo().Config.MaxConsumers)
 	}
 	if err != nil {
 		return nil, explain(ctx, js, want, err)
@@ -163,25 +167,22 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	return have, kept(have.CachedInfo().Config, want)
 }
 
-// changeMode makes a stream anew whose persist mode, which no update changes, is another than wanted:
-// when it is empty. Else it stays as it is, and want becomes that.
-func changeMode(ctx context.Context, js jetstream.JetStream, have jetstream.Stream, want *jetstream.StreamConfig, c *custody) (jetstream.Stream, error) {
-	if n := have.CachedInfo().State.Msgs; n > 0 {
-		c.log.Warn("nats.embedded.sync was changed, but the stream holds messages and keeps its mode; the first start with an empty queue changes it",
-			"stream", want.Name, "messages", n, "persist_mode", have.CachedInfo().Config.PersistMode.String())
-		want.PersistMode = have.CachedInfo().Config.PersistMode
-		want.AllowAtomicPublish = want.SubjectTransform != nil && batchable(want.PersistMode)
-		return have, nil
+// update brings a stream up to date. A server before 2.15 does not change how many consumers a stream may have, and
+// has no limit of its own.
+func update(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, consumers int) (jetstream.Stream, error) {
+	if consumers > 0 { // somebody's decision
+		want.MaxConsumers = consumers
 	}
-	if err := js.DeleteStream(ctx, want.Name); err != nil {
-		return nil, err
+	stream, err := js.UpdateStream(ctx, want)
+	if err != nil && want.MaxConsumers != consumers {
+		want.MaxConsumers = consumers
+		stream, err = js.UpdateStream(ctx, want)
 	}
-	c.forget(want.Name)
-	return nil, jetstream.ErrStreamNotFound
+	return stream, err
 }
 
-// ensureBucket is ensureStream for a KV bucket.
-func ensureBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+// ensureBucket is ensureStream for a KV bucket. What the server or the account can't do is taken out of want.
+func ensureBucket(ctx context.Context, js jetstream.JetStream, want *jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
 	stream := jetstream.StreamConfig{Name: "KV_" + want.Bucket, Storage: want.Storage, Replicas: want.Replicas}
 	have, err := js.Stream(ctx, stream.Name)
 	switch {
@@ -193,7 +194,19 @@ func ensureBucket(ctx context.Context, js jetstream.JetStream, want jetstream.Ke
 			return nil, err
 		}
 	}
-	kv, err := js.CreateOrUpdateKeyValue(ctx, want)
+	kv, err := js.CreateOrUpdateKeyValue(ctx, *want)
+	if apiCode(err) == codeBytesRequired { // as hosted accounts do
+		want.MaxBytes = bucketBytes
+		kv, err = js.CreateOrUpdateKeyValue(ctx, *want)
+	}
+	if errors.Is(err, jetstream.ErrLimitMarkerTTLNotSupported) { // before 2.11; then who watches is not told
+		want.LimitMarkerTTL = 0
+		kv, err = js.CreateOrUpdateKeyValue(ctx, *want)
+	}
+	if want.Storage == jetstream.MemoryStorage && noMemory(err) {
+		want.Storage = jetstream.FileStorage
+		kv, err = js.CreateOrUpdateKeyValue(ctx, *want)
+	}
 	if err != nil {
 		stream.Subjects = []string{"$KV." + want.Bucket + ".>"}
 		return nil, explain(ctx, js, stream, err)
@@ -239,6 +252,10 @@ const (
 	codeTooLarge       = 10054
 	codeBatchDuplicate = 10201
 	codeBatchBroken    = 10176
+	codeBytesRequired  = 10113
+	codeMemory         = 10028
+	codeTierLimits     = 10120
+	codeConsumers      = 10026
 )
 
 // explain names the mend of an error of the API, as far as it is known.
@@ -249,8 +266,8 @@ func explain(ctx context.Context, js jetstream.JetStream, want jetstream.StreamC
 	}
 	switch api.ErrorCode {
 	case codeReplicas, codeNoPeers:
-		return fmt.Errorf("stream %s: replicas is %d, which this server or cluster can't hold (%s); set nats.replicas to 1, or to at most the number of servers",
-			want.Name, want.Replicas, api.Description)
+		return fmt.Errorf("stream %s: replicas is %d, which this server or cluster can't hold (%w); set nats.replicas to 1, or to at most the number of servers",
+			want.Name, want.Replicas, api)
 	case codeOverlap:
 		subject, other := captor(ctx, js, want)
 		return fmt.Errorf("stream %s: subject %s is captured by stream %s already; remove it from there, or set nats.prefix to another name",
@@ -258,9 +275,23 @@ func explain(ctx context.Context, js jetstream.JetStream, want jetstream.StreamC
 	case codeResources, codeStorage:
 		return fmt.Errorf("stream %s: max_bytes %d is more than the server allows (%s); lower nats.up.max_bytes or nats.down.max_bytes, or raise the server's limit",
 			want.Name, want.MaxBytes, api.Description)
+	case codeBytesRequired:
+		return fmt.Errorf("stream %s: the account wants a limit (%s); set nats.up.max_bytes and nats.down.max_bytes", want.Name, api.Description)
 	}
 	return fmt.Errorf("stream %s: %w", want.Name, err)
 }
+
+// noMemory tells that an account may not keep streams in memory. The code for that is the one of a full account, too.
+func noMemory(err error) bool {
+	switch apiCode(err) {
+	case codeMemory, codeResources, codeStorage, codeTierLimits:
+		return true
+	}
+	return false
+}
+
+// bucketBytes is what a bucket may hold where the account wants a limit; a record is a few KiB at most.
+const bucketBytes = 64 << 20
 
 // captor finds another stream that has one of the subjects.
 func captor(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (subject, stream string) {

@@ -20,13 +20,7 @@ func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
 	}
 	for _, class := range mapping.Classes {
 		public := classSubjects(s.cfg.Subjects, things, class)
-		var err error
-		if in := s.intakes[class]; in != nil {
-			err = in.listen(public)
-		} else {
-			err = s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public })
-		}
-		if err != nil {
+		if err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public }); err != nil {
 			return err
 		}
 	}
@@ -64,9 +58,6 @@ func (s *Store) Left(ctx context.Context, things []mapping.Thing) (map[mapping.T
 // Remove deletes the queue's consumer, once Run has returned and the Thing is not to come back at once. What
 // the stream holds for it stays.
 func (q *Queue) Remove(ctx context.Context) error {
-	if q.handover != nil {
-		q.handover.remove(q)
-	}
 	err := q.stream.DeleteConsumer(ctx, q.consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 
@@ -33,10 +33,15 @@ type User struct {
 	NKey     string // or the public key of an NKey user, U…
 	Things   []mapping.Thing
 	Allow    []string // of Allowances; empty: all
+	Bus      []string // subjects that users have among themselves, the same for all; see CheckBus
 }
 
-// InboxPrefix is where the user's replies go; clients must be told to use it.
+// InboxPrefix is where clients may have the user's replies go, beside their default.
 func (u User) InboxPrefix() string { return "_INBOX_" + u.Name }
+
+// inboxes are what the user's reply subjects may begin with: the clients' default, which is private to the user's
+// account, and the user's own.
+func (u User) inboxes() []string { return []string{nats.InboxPrefix, u.InboxPrefix() + "."} }
 
 // Check tells what is wrong with the user, as far as one user shows it.
 func (u User) Check() error {
@@ -100,8 +105,8 @@ func (u User) hash(cost int) (string, error) {
 
 const reservedUser = "_fleetbridge"
 
-// checkUsers tells everything that is wrong with a list of users.
-func checkUsers(users []User) error {
+// CheckUsers says everything that is wrong with a list of users.
+func CheckUsers(users []User) error {
 	var problems []error
 	seen := map[string]bool{}
 	for _, u := range users {
@@ -115,35 +120,4 @@ func checkUsers(users []User) error {
 		seen[u.Name], seen[u.NKey] = true, true
 	}
 	return errors.Join(problems...)
-}
-
-// logins turns users into the server's, each in an account of its own, with two more in the bridge's:
-// the bridge itself, whose key is new at each start, and the operator, whose key is kept in the store
-// directory.
-func logins(users []User, s mapping.Subjects, own, operator nkeys.KeyPair, opts *server.Options) error {
-	if err := checkUsers(users); err != nil {
-		return err
-	}
-	for _, u := range users {
-		account, permissions := server.NewAccount(u.account()), u.grants(s).permissions()
-		opts.Accounts = append(opts.Accounts, account)
-		if u.NKey != "" {
-			opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: u.NKey, Account: account, Permissions: permissions})
-			continue
-		}
-		// The clear text is in the configuration anyway; the cheapest hash keeps it out of the server.
-		hash, err := u.hash(bcrypt.MinCost)
-		if err != nil {
-			return err
-		}
-		opts.Users = append(opts.Users, &server.User{Username: u.Name, Password: hash, Account: account, Permissions: permissions})
-	}
-	for _, key := range []nkeys.KeyPair{own, operator} {
-		public, err := key.PublicKey()
-		if err != nil {
-			return err
-		}
-		opts.Nkeys = append(opts.Nkeys, &server.NkeyUser{Nkey: public}) // in the global account
-	}
-	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -24,6 +24,8 @@ type yard struct {
 	*rig
 	url     string
 	service *Service
+	clerk   *Clerk
+	other   atomic.Pointer[slowCloud] // answers instead of the yard, if there is one
 }
 
 // inYards runs a test in both.
@@ -77,7 +79,7 @@ func externalServer(t *testing.T, acl ACL) *server.Server {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("server not ready")
 	}
 	return s
@@ -86,15 +88,24 @@ func externalServer(t *testing.T, acl ACL) *server.Server {
 // serve answers requests with the subject that they came on.
 func (y *yard) serve(users []User) *yard {
 	y.t.Helper()
-	y.journal.forgive(" - cid:", "more about clients") // refusals that tests ask for
+	y.journal.forgive(" - cid:", "refused what a program published", "could not decode headers") // refusals that tests ask for
 	clerk, err := ServeUsers(y.nc, y.subjects, users, y.journal.log())
 	if err != nil {
 		y.t.Fatal(err)
 	}
+	y.clerk = clerk
 	y.t.Cleanup(clerk.Close)
-	s, err := Serve(y.nc, y.subjects, handle(func(_ context.Context, r bridge.Request) (bridge.Response, error) {
+	bus, err := ServeBus(y.nc, y.subjects, y.journal.log())
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	y.t.Cleanup(bus.Close)
+	s, err := Serve(y.nc, handle(func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
+		if other := y.other.Load(); other != nil {
+			return other.Handle(ctx, r)
+		}
 		return bridge.Response{Payload: []byte("answer for " + string(r.Thing))}, nil
-	}), "1.0.0")
+	}), ServiceConfig{Subjects: y.subjects, Version: "1.0.0", Log: y.journal.log()})
 	if err != nil {
 		y.t.Fatal(err)
 	}
@@ -103,11 +114,17 @@ func (y *yard) serve(users []User) *yard {
 	return y
 }
 
+// closeClerk is what a stop does before the store.
+func (y *yard) closeClerk() {
+	_ = y.service.Close()
+	y.clerk.Close()
+}
+
 // as connects as a user.
 func (y *yard) as(name string, options ...nats.Option) *nats.Conn {
 	y.t.Helper()
 	nc, err := nats.Connect(y.url, append([]nats.Option{
-		nats.Timeout(20 * time.Second), nats.Name(name), nats.UserInfo(name, "secret"), nats.CustomInboxPrefix("_INBOX_" + name),
+		nats.Timeout(patience), nats.Name(name), nats.UserInfo(name, "secret"), nats.CustomInboxPrefix("_INBOX_" + name),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}, options...)...)
 	if err != nil {
@@ -119,7 +136,7 @@ func (y *yard) as(name string, options ...nats.Option) *nats.Conn {
 
 func stream(t *testing.T, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(10*time.Second))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +151,14 @@ func (y *yard) hint(thing mapping.Thing, payload string) {
 
 // call runs a command.
 func (y *yard) call(thing mapping.Thing, action string) (bridge.Reply, error) {
-	ctx, cancel := context.WithTimeout(y.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(y.t.Context(), patience)
 	defer cancel()
 	return call(ctx, y.rig, bridge.Call{Thing: thing, Action: action, Execution: "e"})
 }
 
 // call runs a command as the bridge does.
 func call(ctx context.Context, r *rig, c bridge.Call) (bridge.Reply, error) {
-	l, err := NewHandlers(r.nc, r.subjects).Listen(c.Thing, nuid.Next())
+	l, err := NewHandlers(r.nc, r.subjects, r.server).Listen(c.Thing, nuid.Next())
 	if err != nil {
 		return bridge.Reply{}, err
 	}
@@ -152,7 +169,7 @@ func call(ctx context.Context, r *rig, c bridge.Call) (bridge.Reply, error) {
 func flush(t *testing.T, conns ...*nats.Conn) {
 	t.Helper()
 	for _, nc := range conns {
-		if err := nc.FlushTimeout(10 * time.Second); err != nil {
+		if err := nc.FlushTimeout(patience); err != nil {
 			t.Fatal(err)
 		}
 	}

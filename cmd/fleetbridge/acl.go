@@ -12,7 +12,7 @@ import (
 func newACL(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "acl --config FILE",
+		Use:   "acl [--config FILE]",
 		Short: "Print local.users as accounts of an external NATS server",
 		Long: "Print local.users as the accounts block of a nats-server configuration: one account for the bridge, which holds\n" +
 			"the streams, and one for each user, with the rights that the embedded server would give. Passwords are printed\n" +
@@ -20,7 +20,7 @@ func newACL(s streams) *cobra.Command {
 			"the password of the user fleetbridge from its environment, FLEETBRIDGE_PASSWORD.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(c, config)
+			cfg, err := loadConfig(c, &config)
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ func newAsyncAPI(s streams) *cobra.Command {
 			}
 			o := asyncapi.Options{}
 			if config != "" {
-				cfg, err := loadConfig(c, config)
+				cfg, err := loadConfig(c, &config)
 				if err != nil {
 					return err
 				}
@@ -52,7 +52,7 @@ func newAsyncAPI(s streams) *cobra.Command {
 			return err
 		},
 	}
-	configFlag(c, &config)
+	ownConfigFlag(c, &config)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of YAML")
 	c.Flags().StringVar(&prefix, "prefix", "fleets", "subject `PREFIX`")
 	return c

@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge/bench"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )
 
@@ -76,7 +77,7 @@ without it up counts what the broker acknowledges and shows no latency, and down
 	flags.StringVar(&o.Broker, "broker", bench.BrokerSim, "built-in broker: sim or free")
 	flags.StringVar(&o.Sync, "sync", "", "nats.embedded.sync: always, or an interval (default always, or as configured)")
 	flags.StringVar(&o.StoreDir, "store-dir", "", "where the store is made (default the working directory, or beside the configured one)")
-	configFlag(c, &o.Config)
+	ownConfigFlag(c, &o.Config)
 	flags.BoolVar(&f.realBroker, "yes-real-broker", false, "with --config: send to the broker that it names")
 	flags.StringVar(&o.CloudUsername, "cloud-username", "", "login of the cloud's part at that broker")
 	flags.StringVar(&f.passwordFile, "cloud-password-file", "", "`FILE` with its password")
@@ -169,17 +170,17 @@ func (f *benchFlags) checkReal(c *cobra.Command, given func(string) bool) error 
 		return usagef("bench: %s at a real broker is sent in the cloud's name; name a login that may publish to the Things' topics with --cloud-username", o.Load.Kind)
 	}
 	o.Broker = bench.BrokerReal
-	if _, err := loadConfig(c, o.Config); err != nil {
+	if _, err := loadConfig(c, &o.Config); err != nil {
 		return err
 	}
 	if f.passwordFile == "" {
 		return nil
 	}
-	secret, err := os.ReadFile(f.passwordFile)
+	secret, err := plainfile.Read(f.passwordFile, "secret", 64<<10)
 	if err != nil {
 		return fmt.Errorf("--cloud-password-file: %w", err)
 	}
-	o.CloudPassword = strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r")
+	o.CloudPassword = strings.TrimSuffix(strings.TrimSuffix(string(secret.Data), "\n"), "\r")
 	return nil
 }
 

@@ -12,18 +12,22 @@ import (
 func newCheck(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "check --config FILE",
+		Use:   "check [--config FILE]",
 		Short: "Validate configuration and schemas",
 		Long: "Validate a configuration and the schemas that it names. Every problem is printed at once with its file,\n" +
-			"line and path, and the exit code is 1. Warnings are printed too. Nothing is opened or changed.",
+			"line and path, and the exit code is 1. Warnings are printed too, among them one for each secret that every user\n" +
+			"of this machine can read. No connection is opened, and nothing is changed.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(c, config)
+			cfg, err := loadConfig(c, &config)
 			if err != nil {
 				return err
 			}
 			for _, w := range cfg.Warnings {
 				fmt.Fprintf(s.err, "warning: %s\n", w)
+			}
+			for _, e := range cfg.Exposed {
+				fmt.Fprintf(s.err, "warning: %s\n", e)
 			}
 			_, err = fmt.Fprint(s.out, summary(cfg))
 			return err
@@ -43,7 +47,7 @@ func summary(cfg *gateway.Config) string {
 	names, own := make([]string, len(cfg.Things)), 0
 	for i, t := range cfg.Things {
 		names[i] = t.Name
-		if t.SchemaDir != "" {
+		if t.SchemaDir != "" || t.ThingType != "" {
 			own++
 		}
 	}

@@ -1,86 +1,135 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
-// deadTarget is the running bridge whose dead letters are wanted: by its configuration, or by its
-// NATS server and prefix.
+// deadTarget is the running bridge whose store is looked into: by its configuration, or by its NATS server and prefix.
 type deadTarget struct {
+	command              string // whose errors say so
 	config, nats, prefix string
 }
 
+func (t *deadTarget) flags(f *pflag.FlagSet) {
+	f.StringVarP(&t.config, "config", "c", "", configHelp)
+	f.StringVar(&t.nats, "nats", "", "`URL` of its NATS server")
+	f.StringVar(&t.prefix, "prefix", "fleets", "subject `PREFIX`, with --nats")
+}
+
 func newDead(s streams) *cobra.Command {
-	var t deadTarget
+	t := deadTarget{command: "dead"}
 	c := &cobra.Command{
 		Use:   "dead",
-		Short: "List, show and replay the dead letters of a running bridge",
-		Long: "List, show and replay the dead letters of a running bridge, reached with --config FILE (its\n" +
+		Short: "List, show, replay and remove the dead letters of a running bridge",
+		Long: "List, show, replay and remove the dead letters of a running bridge, reached with --config FILE (its\n" +
 			"configuration) or --nats URL. An ID is a dead letter's number in the list.",
+		Example: "  fleetbridge dead ls --config fleetbridge.yaml --thing pump-07 --since 24h\n" +
+			"  fleetbridge dead replay --config fleetbridge.yaml --code refused",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("dead: %q is no command, use ls, show or replay", args[0])
+				return usagef("dead: %q is no command, use ls, show, replay or rm", args[0])
 			}
-			return usagef("dead: name what to do: ls, show ID or replay ID…")
+			return usagef("dead: name what to do: ls, show ID, replay or rm")
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	c.PersistentFlags().StringVarP(&t.config, "config", "c", "", "configuration `FILE` of the bridge")
-	c.PersistentFlags().StringVar(&t.nats, "nats", "", "`URL` of its NATS server")
-	c.PersistentFlags().StringVar(&t.prefix, "prefix", "fleets", "subject `PREFIX`, with --nats")
-	c.AddCommand(
-		&cobra.Command{Use: "ls", Short: "List the dead letters, the oldest first", Args: between(0, 0, ""),
-			RunE: func(c *cobra.Command, _ []string) error {
-				if err := t.check(); err != nil {
-					return err
-				}
-				return listDead(c, s, t)
-			}},
-		&cobra.Command{Use: "show ID", Short: "Show one with its payload and why it died", Args: between(1, 1, "ID"),
-			RunE: func(c *cobra.Command, args []string) error {
-				ids, err := t.ids(args)
-				if err != nil {
-					return err
-				}
-				return showDead(c, s, t, ids[0])
-			}},
-		&cobra.Command{Use: "replay ID…", Short: "Send them the way they were going", Args: between(1, 1000, "ID"),
-			RunE: func(c *cobra.Command, args []string) error {
-				ids, err := t.ids(args)
-				if err != nil {
-					return err
-				}
-				return replayDead(c, s, t, ids)
-			}},
-	)
+	t.flags(c.PersistentFlags())
+	c.AddCommand(newDeadLs(s, &t), newDeadShow(s, &t), newDeadReplay(s, &t), newDeadRm(s, &t))
 	return c
 }
 
-// check asks for exactly one way to reach the bridge.
+func newDeadLs(s streams, t *deadTarget) *cobra.Command {
+	var f deadFilter
+	var asJSON bool
+	c := &cobra.Command{Use: "ls", Short: "List the dead letters, the oldest first", Args: between(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			selection, err := f.selection(time.Now())
+			if err == nil {
+				err = t.check()
+			}
+			if err != nil {
+				return err
+			}
+			return listDead(c, s, *t, selection, asJSON)
+		}}
+	f.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	return c
+}
+
+func newDeadShow(s streams, t *deadTarget) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "show ID", Short: "Show one with its payload and why it died", Args: between(1, 1, "ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			ids, err := t.ids(args)
+			if err != nil {
+				return err
+			}
+			return showDead(c, s, *t, ids[0], asJSON)
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object, with the payload")
+	return c
+}
+
+func newDeadReplay(s streams, t *deadTarget) *cobra.Command {
+	var pick deadPick
+	var dry, force bool
+	c := &cobra.Command{Use: "replay [ID…]", Short: "Send dead letters on, to where they were going",
+		Long: "Send dead letters on, to where they were going: those with these IDs, or all that the flags select. A message for\n" +
+			"the cloud that would be refused again, by its schema or by a Thing's own, is not sent unless --force is given; what\n" +
+			"the broker would say is not known beforehand.",
+		RunE: func(c *cobra.Command, args []string) error {
+			r := &replaying{dry: dry, force: force}
+			return t.each(c, &pick, args, func(letters *local.DeadLetters, cfg *gateway.Config, id uint64) error {
+				if err := r.open(letters, cfg); err != nil {
+					return err
+				}
+				return r.replay(c.Context(), s, id)
+			})
+		}}
+	pick.flags(c)
+	c.Flags().BoolVar(&dry, "dry-run", false, "send nothing, say what would be refused again")
+	c.Flags().BoolVar(&force, "force", false, "send what would be refused again, too")
+	return c
+}
+
+func newDeadRm(s streams, t *deadTarget) *cobra.Command {
+	var pick deadPick
+	c := &cobra.Command{Use: "rm [ID…]", Short: "Remove dead letters for good",
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.each(c, &pick, args, func(letters *local.DeadLetters, _ *gateway.Config, id uint64) error {
+				if err := letters.Remove(c.Context(), id)[id]; err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(s.out, "%d removed\n", id)
+				return err
+			})
+		}}
+	pick.flags(c)
+	return c
+}
+
+// check asks for one way to reach the bridge.
 func (t deadTarget) check() error {
-	switch {
-	case t.config == "" && t.nats == "":
-		return usagef("dead: --config FILE or --nats URL is missing")
-	case t.config != "" && t.nats != "":
-		return usagef("dead: --config and --nats are both given, keep one")
+	if t.config != "" && t.nats != "" {
+		return usagef("%s: --config and --nats are both given, keep one", t.command)
 	}
 	if _, err := mapping.NewSubjects(t.prefix); err != nil {
-		return usagef("dead: --prefix: %s", err)
+		return usagef("%s: --prefix: %s", t.command, err)
 	}
 	return nil
 }
@@ -101,139 +150,94 @@ func (t deadTarget) ids(args []string) ([]uint64, error) {
 	return out, nil
 }
 
-// open connects to the bridge's NATS server.
-func (t deadTarget) open(c *cobra.Command) (*local.DeadLetters, *nats.Conn, error) {
+// open connects to the bridge's dead letters. cfg is nil with --nats.
+func (t deadTarget) open(c *cobra.Command) (letters *local.DeadLetters, cfg *gateway.Config, end func(), err error) {
+	nc, subjects, cfg, err := t.connect(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if letters, err = local.NewDeadLetters(nc, subjects); err != nil {
+		nc.Close()
+		return nil, nil, nil, err
+	}
+	return letters, cfg, nc.Close, nil
+}
+
+// connect connects to the bridge's NATS server. cfg is nil with --nats.
+func (t deadTarget) connect(c *cobra.Command) (nc *nats.Conn, subjects mapping.Subjects, cfg *gateway.Config, err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), connectTimeout)
 	defer cancel()
-	dial, prefix, cfg := local.DialConfig{}, t.prefix, (*gateway.Config)(nil)
-	var err error
-	if t.config == "" {
+	dial, prefix := local.DialConfig{}, t.prefix
+	if t.nats != "" {
 		if dial.URL, err = gateway.ParseNATS(t.nats); err != nil {
-			return nil, nil, usagef("dead: --nats: %s", err)
+			return nil, subjects, nil, usagef("%s: --nats: %s", t.command, err)
 		}
 	} else {
-		if cfg, err = loadConfig(c, t.config); err != nil {
-			return nil, nil, err
+		if cfg, err = loadConfig(c, &t.config); err != nil {
+			return nil, subjects, nil, err
 		}
 		if dial, err = cfg.OperatorDial(); err != nil {
-			return nil, nil, err
+			return nil, subjects, nil, err
 		}
 		prefix = cfg.NATS.Prefix
 	}
 	dial.Log = slog.New(slog.DiscardHandler)
-	subjects, err := mapping.NewSubjects(prefix)
-	if err != nil {
-		return nil, nil, err
+	if subjects, err = mapping.NewSubjects(prefix); err != nil {
+		return nil, subjects, nil, err
 	}
-	nc, err := local.Dial(ctx, dial)
-	if err != nil {
-		return nil, nil, unreached(cfg, err)
+	if nc, err = local.Dial(ctx, dial); err != nil {
+		return nil, subjects, nil, t.unreached(cfg, err)
 	}
-	letters, err := local.NewDeadLetters(nc, subjects)
-	if err != nil {
-		nc.Close()
-		return nil, nil, err
-	}
-	return letters, nc, nil
+	return nc, subjects, cfg, nil
 }
 
 // unreached says of a connection that failed what the command line or the configuration calls it. cfg is nil
 // with --nats.
-func unreached(cfg *gateway.Config, err error) error {
+func (t deadTarget) unreached(cfg *gateway.Config, err error) error {
 	const key = "nats.url"
 	where, ok := strings.CutPrefix(err.Error(), key+" ")
 	switch {
 	case !ok || cfg != nil && cfg.NATS.URL != "":
 		return err
 	case cfg == nil:
-		return errors.New("dead: --nats " + where)
+		return errors.New(t.command + ": --nats " + where)
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("dead: the bridge does not answer at nats.embedded.listen %s; is it running with this configuration?", cfg.NATS.Embedded.Listen)
+		return fmt.Errorf("%s: the bridge does not answer at nats.embedded.listen %s; is it running with this configuration?", t.command, cfg.NATS.Embedded.Listen)
 	}
-	return errors.New("dead: nats.embedded.listen: " + where)
+	return errors.New(t.command + ": nats.embedded.listen: " + where)
 }
 
-const (
-	connectTimeout = 10 * time.Second
-	deadPage       = 500 // letters read at a time
-)
+const connectTimeout = 10 * time.Second
 
-func listDead(c *cobra.Command, s streams, t deadTarget) error {
-	letters, nc, err := t.open(c)
+// each calls f for every letter that is picked, one after the other, and goes on after those that fail.
+func (t deadTarget) each(c *cobra.Command, pick *deadPick, args []string, f func(*local.DeadLetters, *gateway.Config, uint64) error) error {
+	ids, err := t.ids(args)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTORED\tDIRECTION\tTHING\tCHANNEL\tCODE\tBYTES\tERROR")
-	after := uint64(0)
-	for {
-		page, err := letters.List(c.Context(), after, deadPage)
+	selection, err := pick.check(c, ids, time.Now())
+	if err != nil {
+		return err
+	}
+	letters, cfg, end, err := t.open(c)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if len(ids) == 0 { // all are picked first: what is sent may come back as a new letter
+		err := letters.Each(c.Context(), selection, func(l local.DeadLetter) error { ids = append(ids, l.ID); return nil })
 		if err != nil {
 			return err
 		}
-		for _, l := range page {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.ID, l.Stored.Local().Format(time.DateTime), l.Direction,
-				printable(l.Thing), cmp.Or(l.Channel, "-"), l.Code, l.Size, shortened(printable(l.Error)))
-			after = l.ID
-		}
-		if len(page) < deadPage {
-			return w.Flush()
-		}
 	}
-}
-
-// shortened keeps a line of the list readable; show prints the whole.
-func shortened(s string) string {
-	const most = 100
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
-}
-
-func showDead(c *cobra.Command, s streams, t deadTarget, id uint64) error {
-	letters, nc, err := t.open(c)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	l, err := letters.Get(c.Context(), id)
-	if err != nil {
-		return err
-	}
-	for _, line := range [][2]string{
-		{"id", strconv.FormatUint(l.ID, 10)}, {"direction", l.Direction.String()}, {"thing", l.Thing}, {"channel", l.Channel},
-		{"topic", l.Topic}, {"subject", l.Origin}, {"stored on", l.Subject}, {"received", l.Received.Format(time.RFC3339Nano)},
-		{"stored", l.Stored.Format(time.RFC3339Nano)}, {"code", l.Code}, {"error", l.Error}, {"traceparent", l.Trace.Parent},
-		{"bytes", strconv.Itoa(l.Size)},
-	} {
-		if line[1] != "" {
-			fmt.Fprintf(s.out, "%-12s%s\n", line[0], printable(line[1]))
-		}
-	}
-	fmt.Fprintln(s.out)
-	if _, err := s.out.Write(shown(s.out, l.Payload)); err != nil {
-		return err
-	}
-	fmt.Fprintln(s.out)
-	return nil
-}
-
-func replayDead(c *cobra.Command, s streams, t deadTarget, ids []uint64) error {
-	letters, nc, err := t.open(c)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	failures := letters.Replay(c.Context(), ids...)
 	var errs []error
 	for _, id := range ids {
-		if err := failures[id]; err != nil {
+		if err := f(letters, cfg, id); err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		fmt.Fprintf(s.out, "%d sent\n", id)
+		if err := c.Context().Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 	}
 	return errors.Join(errs...)
 }

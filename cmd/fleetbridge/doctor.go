@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -22,7 +21,7 @@ type examination struct {
 func newDoctor(s streams) *cobra.Command {
 	var e examination
 	c := &cobra.Command{
-		Use:   "doctor --config FILE",
+		Use:   "doctor [--config FILE]",
 		Short: "Connect to everything that a configuration names, and say what is wrong",
 		Long: "Connect to everything that a configuration names and look: secrets' files, DNS, TCP, TLS, the clock, and for each\n" +
 			"Thing its MQTT login, subscriptions, permission to publish and session; then the queues' limits, the Fleets HTTP\n" +
@@ -48,7 +47,7 @@ func newDoctor(s streams) *cobra.Command {
 }
 
 func (e examination) run(c *cobra.Command, s streams) error {
-	cfg, err := loadConfig(c, e.config)
+	cfg, err := loadConfig(c, &e.config)
 	if err != nil {
 		return err
 	}
@@ -76,8 +75,7 @@ func (e examination) run(c *cobra.Command, s streams) error {
 	}
 	healthy := d.Run(ctx)
 	if e.json {
-		out := json.NewEncoder(s.out)
-		out.SetEscapeHTML(false)
+		out := jsonLines(s.out)
 		out.SetIndent("", "  ")
 		if err := out.Encode(map[string]any{"healthy": healthy, "findings": all}); err != nil {
 			return err

@@ -73,7 +73,7 @@ func describe(s mapping.Subjects, catalog *schemas.Catalog, m match) entry {
 
 func (e *entry) route(s mapping.Subjects, m match, fill func(string) string) {
 	r, a := m.route, m.address()
-	e.About, e.Direction, e.Class, e.Schema = r.About, r.Direction.String(), r.Class.String(), string(r.Channel)
+	e.About, e.Direction, e.Class, e.Schema = r.About, r.Direction.String(), r.Class().String(), string(r.Channel)
 	e.Topic = fill(a.Topic())
 	e.Accepted, e.Rejected, e.Identity = string(r.Accepted), string(r.Rejected), string(r.Identity)
 	e.Expiry, e.EmptyOK = r.Expiry.Seconds(), r.EmptyOK

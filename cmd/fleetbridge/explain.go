@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -55,8 +54,7 @@ func newExplain(s streams) *cobra.Command {
 func show(s streams, entries []entry, asJSON, table bool) error {
 	switch {
 	case asJSON:
-		out := json.NewEncoder(s.out)
-		out.SetEscapeHTML(false)
+		out := jsonLines(s.out)
 		out.SetIndent("", "  ")
 		return out.Encode(map[string][]entry{"routes": entries})
 	case table:

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // SIGHUP has the configuration read again, and not the bridge ended; a new log level holds from then on.
@@ -25,7 +24,7 @@ log: {level: ` + level + `}
 `
 	}
 	put(t, file, config("warn"))
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	errs, ended := &watched{}, make(chan int, 1)
 	go func() {

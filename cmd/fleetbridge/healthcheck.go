@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,92 +14,105 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// healthcheck is what the command line asks for.
-type healthcheck struct {
-	config, url string
-	ready       bool
-	timeout     time.Duration
-}
-
 func newHealthcheck(s streams) *cobra.Command {
-	var h healthcheck
+	var p pages
+	var ready bool
 	c := &cobra.Command{
-		Use:   "healthcheck (--config FILE | --url URL)",
+		Use:   "healthcheck [--config FILE | --url URL]",
 		Short: "Ask a running bridge whether it works",
 		Long: "Ask a running bridge on this machine whether it works, for supervisors that can only run a program. It\n" +
 			"asks /healthz, or with --ready /readyz, at http.listen of the configuration. Exit code 0: yes, 1: no, or\n" +
 			"nobody answers.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			base, err := h.base(c)
+			if err := p.find(c); err != nil {
+				return err
+			}
+			page := "/healthz"
+			if ready {
+				page = "/readyz"
+			}
+			status, body, err := p.get(c.Context(), page)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(c.Context(), h.timeout)
-			defer cancel()
-			return h.ask(ctx, base, s.out)
+			text := strings.TrimSpace(string(body))
+			if status != http.StatusOK {
+				return fmt.Errorf("healthcheck: %s%s: %d %s: %s", p.base, page, status, http.StatusText(status), reasons(text))
+			}
+			_, err = fmt.Fprintln(s.out, text)
+			return err
 		},
 	}
-	configFlag(c, &h.config)
-	c.Flags().StringVar(&h.url, "url", "", "base `URL` of its HTTP listener, instead of --config")
-	c.Flags().BoolVar(&h.ready, "ready", false, "ask whether every Thing is connected and subscribed, too")
-	c.Flags().DurationVar(&h.timeout, "timeout", 5*time.Second, "how long to wait for the answer")
+	p.flags(c)
+	c.Flags().BoolVar(&ready, "ready", false, "ask whether every Thing is connected and subscribed, too")
 	return c
 }
 
-// base is the URL of the bridge's HTTP listener.
-func (h healthcheck) base(c *cobra.Command) (string, error) {
-	switch {
-	case h.config == "" && h.url == "":
-		return "", usagef("healthcheck: --config FILE or --url URL is missing")
-	case h.config != "" && h.url != "":
-		return "", usagef("healthcheck: --config and --url are both given, keep one")
-	case h.timeout <= 0:
-		return "", usagef("healthcheck: --timeout %s: must be more than 0", h.timeout)
-	}
-	if h.url != "" {
-		u, err := url.Parse(h.url)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return "", usagef("healthcheck: --url %q: write http://host:port", h.url)
-		}
-		return strings.TrimSuffix(h.url, "/"), nil
-	}
-	cfg, err := loadConfig(c, h.config)
-	if err != nil {
-		return "", err
-	}
-	if cfg.HTTP.Listen == "" {
-		return "", fmt.Errorf("healthcheck: http.listen is empty, so nobody can be asked; give it an address")
-	}
-	return cfg.HTTP.URL(), nil
+// pages are those that a running bridge serves at http.listen.
+type pages struct {
+	config, url string
+	timeout     time.Duration
+
+	command, base string
 }
 
-// ask prints the answer, and fails when it is not 200.
-func (h healthcheck) ask(ctx context.Context, base string, out io.Writer) error {
-	page := "/healthz"
-	if h.ready {
-		page = "/readyz"
+func (p *pages) flags(c *cobra.Command) {
+	configFlag(c, &p.config)
+	c.Flags().StringVar(&p.url, "url", "", "base `URL` of its HTTP listener, instead of --config")
+	c.Flags().DurationVar(&p.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
+}
+
+// find notes where the bridge's pages are.
+func (p *pages) find(c *cobra.Command) error {
+	p.command = c.Name()
+	switch {
+	case p.config != "" && p.url != "":
+		return usagef("%s: --config and --url are both given, keep one", p.command)
+	case p.timeout <= 0:
+		return usagef("%s: --timeout %s: must be more than 0", p.command, p.timeout)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+page, nil)
+	if p.url != "" {
+		u, err := url.Parse(p.url)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return usagef("%s: --url %q: write http://host:port", p.command, p.url)
+		}
+		p.base = strings.TrimSuffix(p.url, "/")
+		return nil
+	}
+	cfg, err := loadConfig(c, &p.config)
 	if err != nil {
-		return usagef("healthcheck: %s", err)
+		return err
+	}
+	if cfg.HTTP.Listen == "" {
+		return fmt.Errorf("%s: http.listen is empty, so nobody can be asked; give it an address", p.command)
+	}
+	p.base = cfg.HTTP.URL()
+	return nil
+}
+
+// get reads one page.
+func (p *pages) get(ctx context.Context, page string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+page, nil)
+	if err != nil {
+		return 0, nil, usagef("%s: %s", p.command, err)
 	}
 	client := &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}} // on this machine
 	answer, err := client.Do(r)
 	if err != nil {
-		return fmt.Errorf("healthcheck: %w", err)
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return 0, nil, fmt.Errorf("%s: no bridge answers at %s: %w", p.command, p.base, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-	if err != nil {
-		return fmt.Errorf("healthcheck: %s%s: %w", base, page, err)
+	const most = 64 << 20
+	if body, err = io.ReadAll(io.LimitReader(answer.Body, most)); err != nil {
+		return 0, nil, fmt.Errorf("%s: %s%s: %w", p.command, p.base, page, err)
 	}
-	text := strings.TrimSpace(string(body))
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("healthcheck: %s%s: %s: %s", base, page, answer.Status, reasons(text))
-	}
-	_, err = fmt.Fprintln(out, text)
-	return err
+	return answer.StatusCode, body, nil
 }
 
 // reasons shortens what /readyz says to its problems. Other text stays, on one line.

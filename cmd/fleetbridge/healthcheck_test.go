@@ -39,7 +39,7 @@ func TestHealthcheck(t *testing.T) {
 		{[]string{"--url", server.URL, "--ready"},
 			"! fleetbridge: healthcheck: " + server.URL + "/readyz: 503 Service Unavailable: not connected to NATS; pump-07: not subscribed\n[1]\n"},
 		{[]string{"--config", silent}, "! fleetbridge: healthcheck: http.listen is empty, so nobody can be asked; give it an address\n[1]\n"},
-		{nil, "! fleetbridge: healthcheck: --config FILE or --url URL is missing\n[2]\n"},
+		{nil, "! fleetbridge: healthcheck: there is no configuration: give --config FILE, set FLEETBRIDGE_CONFIG, or write ./fleetbridge.yaml or /etc/fleetbridge/fleetbridge.yaml; fleetbridge init makes one\n[2]\n"},
 		{[]string{"--config", silent, "--url", "http://a"}, "! fleetbridge: healthcheck: --config and --url are both given, keep one\n[2]\n"},
 		{[]string{"--url", "a:1"}, "! fleetbridge: healthcheck: --url \"a:1\": write http://host:port\n[2]\n"},
 		{[]string{"--url", "http://a", "--timeout", "0s"}, "! fleetbridge: healthcheck: --timeout 0s: must be more than 0\n[2]\n"},

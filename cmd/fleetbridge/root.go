@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -35,7 +37,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%s: %s, see %s --help", c.Name(), err, c.CommandPath())
 	})
-	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newVersion(s))
+	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newQueue(s), newStatus(s), newBundle(s), newTail(s), newTrace(s), newInit(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newThingType(s), newVersion(s))
 	root.AddCommand(extraCommands(s)...)
 	addCobras(root)
 	return root
@@ -98,26 +100,57 @@ func between(least, most int, what string) cobra.PositionalArgs {
 	}
 }
 
-// configFlag adds --config.
+// configFlag adds --config for a command that needs a configuration.
 func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVarP(path, "config", "c", "", configHelp)
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// ownConfigFlag adds --config for a command that does without one.
+func ownConfigFlag(c *cobra.Command, path *string) {
 	c.Flags().StringVarP(path, "config", "c", "", "configuration `FILE`")
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
 }
 
-// loadConfig reads the file that --config names. Its problems are printed as they are, each with its
-// file and line.
-func loadConfig(c *cobra.Command, path string) (*gateway.Config, error) {
+// Where a configuration is looked for when --config does not say.
+const configVariable = "FLEETBRIDGE_CONFIG"
+
+var configPlaces = []string{"./fleetbridge.yaml", "/etc/fleetbridge/fleetbridge.yaml"}
+
+var configHelp = "configuration `FILE`; without it $" + configVariable + ", or the first that there is of " + strings.Join(configPlaces, " and ")
+
+// findConfig is path or, when that is empty, the file that is taken without --config. A file that can't be looked at is
+// taken, so that its error is told.
+func findConfig(c *cobra.Command, path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	if path = os.Getenv(configVariable); path != "" {
+		return path, nil
+	}
+	for _, place := range configPlaces {
+		if _, err := os.Stat(place); !errors.Is(err, fs.ErrNotExist) {
+			return place, nil
+		}
+	}
+	return "", usagef("%s: there is no configuration: give --config FILE, set %s, or write %s; fleetbridge init makes one",
+		strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" "), configVariable, strings.Join(configPlaces, " or "))
+}
+
+// loadConfig reads the file that --config names, or the one that is found without it, which path names from then on. Its
+// problems are printed as they are, each with its file and line.
+func loadConfig(c *cobra.Command, path *string) (*gateway.Config, error) {
 	_, cfg, err := loadFile(c, path)
 	return cfg, err
 }
 
 // loadFile is loadConfig for who follows the file from then on.
-func loadFile(c *cobra.Command, path string) (*gateway.File, *gateway.Config, error) {
-	if path == "" {
-		return nil, nil, usagef("%s: --config FILE is missing", c.Name())
+func loadFile(c *cobra.Command, path *string) (_ *gateway.File, _ *gateway.Config, err error) {
+	if *path, err = findConfig(c, *path); err != nil {
+		return nil, nil, err
 	}
-	file := gateway.NewFile(path, os.LookupEnv)
-	cfg, err := file.Load()
+	file := gateway.NewFile(*path, os.LookupEnv)
+	cfg, err := file.Load(c.Context())
 	if err != nil {
 		c.PrintErrln(err)
 		return nil, nil, errReported

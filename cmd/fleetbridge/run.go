@@ -13,7 +13,7 @@ import (
 func newRun(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "run --config FILE",
+		Use:   "run [--config FILE]",
 		Short: "Run the bridge until SIGINT or SIGTERM",
 		Long: "Run the bridge until SIGINT or SIGTERM. Then it finishes what is in flight and stops within 10 s;\n" +
 			"what is queued stays stored. A second signal ends it at once.\n\n" +
@@ -24,17 +24,18 @@ func newRun(s streams) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			again, stop := hangups()
 			defer stop()
-			file, cfg, err := loadFile(c, config)
+			file, cfg, err := loadFile(c, &config)
 			if err != nil {
 				return err
 			}
 			level := new(slog.LevelVar)
-			log := newLog(s, cfg.Log, level)
+			tail := &logTail{to: s.err}
+			log := newLog(streams{err: tail}, cfg.Log, level)
 			g, err := gateway.New(cfg, gateway.ReadBuild(version, commit), log)
 			if err != nil {
 				return err
 			}
-			g.Level = level
+			g.Level, g.LastLog = level, tail.Last
 			return runGateway(c.Context(), g, log, func(ctx context.Context) { g.Follow(ctx, file, again) })
 		},
 	}

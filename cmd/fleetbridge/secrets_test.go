@@ -3,6 +3,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -21,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,12 +100,17 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
+// tail is what a failed test shows of the output.
+func (w *watched) tail() string {
+	return fleetstest.Tail(slices.DeleteFunc(strings.Split(w.String(), "\n"), func(line string) bool { return strings.Contains(line, "level=DEBUG") }))
+}
+
 // waitFor waits until the output holds a text.
 func (w *watched) waitFor(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(w.String(), text); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(w.String(), text); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%q is not in\n%s", text, w)
+			t.Fatalf("not logged: %q; %s", text, w.tail())
 		}
 	}
 }
@@ -165,7 +172,6 @@ log: {level: debug}
 		strings.Replace(config(""), `"`+sim.HTTPURL(), `"https://key:`+misplaced+"@127.0.0.1", 1),
 		strings.Replace(config(""), userPassword, "["+misplaced+"]", 1),
 		strings.Replace(config(""), userPassword, userPassword+", nkey: SU"+misplaced, 1),
-		strings.Replace(config(""), userPassword, misplaced, 1), // asks for a restart
 		strings.Replace(config(""), "password_file: password", "password_file: pair.pem, password: "+misplaced, 1),
 		strings.Replace(config(""), "nats: {", `nats: {url: "nats://u:`+natsLogin+`@:99999",`, 1),
 		config("\t" + misplaced + ": ["),
@@ -175,9 +181,9 @@ log: {level: debug}
 			t.Fatal(err)
 		}
 		refused++
-		for deadline := time.Now().Add(30 * time.Second); strings.Count(errs.String(), "new configuration is refused") < refused; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); strings.Count(errs.String(), "new configuration is refused") < refused; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("not refused: %s\n%s", broken, errs)
+				t.Fatalf("not refused: %s\n%s", broken, errs.tail())
 			}
 		}
 		for _, args := range [][]string{{"check", "--config", file}, {"dead", "ls", "--config", file}} {
@@ -188,12 +194,56 @@ log: {level: debug}
 	for _, args := range [][]string{{"check", "--config", file}, {"explain"}, {"explain", "--json"}, {"dead", "ls", "--config", file}, {"dead", "ls", "--nats", "nats://u:" + natsLogin + "@127.0.0.1:1"}} {
 		leaks(t, args[0], invoke(t, args, ""))
 	}
+	archive := at("bundle.zip")
+	if got := invoke(t, []string{"bundle", archive, "--config", file}, ""); !strings.Contains(got, "is written: 10 parts, 3 of them errors") { // the pages: http.listen has port 0
+		t.Errorf("bundle: %s", got)
+	}
+	parts := unzip(t, archive)
+	for name, text := range parts {
+		leaks(t, "bundle, "+name, text)
+	}
+	for name, want := range map[string]string{
+		"log.txt": "programs can connect", "goroutines.txt": "gateway.(*Gateway).Run", "configuration.yaml": "name: pump-07", "doctor.json": `"findings"`,
+		"store.txt": "jetstream", "version.json": `"cpus"`, "readyz.json": "not to be had: bundle: no bridge answers at",
+	} {
+		if !strings.Contains(parts[name], want) {
+			t.Errorf("bundle, %s: no %q in\n%s", name, want, parts[name])
+		}
+	}
+	if got := invoke(t, []string{"bundle", archive, "--config", file}, ""); !strings.Contains(got, "is there already") {
+		t.Errorf("bundle, again: %s", got)
+	}
+	if info, err := os.Stat(archive); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info.Mode(), err)
+	}
 	cancel()
 	if code := <-ended; code != done {
 		t.Errorf("exit code %d", code)
 	}
 	ended <- done
 	leaks(t, "the log", errs.String())
+}
+
+func unzip(t *testing.T, path string) map[string]string {
+	t.Helper()
+	r, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := map[string]string{}
+	for _, f := range r.File {
+		part, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[f.Name] = string(text)
+	}
+	return out
 }
 
 func fetch(t *testing.T, url string) string {

@@ -50,7 +50,7 @@ func systemd(t *testing.T) (next func() string) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	return func() string {
 		t.Helper()
-		_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = l.SetReadDeadline(time.Now().Add(patience))
 		b := make([]byte, 200)
 		n, err := l.Read(b)
 		if err != nil {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -12,12 +12,13 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
 
 func newValidate(s streams) *cobra.Command {
-	var dir, prefix string
+	var dir, thingType, prefix string
 	c := &cobra.Command{
 		Use:   "validate CHANNEL [FILE]",
 		Short: "Check one payload",
@@ -39,11 +40,18 @@ func newValidate(s streams) *cobra.Command {
 					return err
 				}
 			}
+			if thingType != "" {
+				typed, _, err := catalog.LoadThingType(thingType)
+				if err != nil {
+					return err
+				}
+				v.own = typed.With(v.own)
+			}
 			targets, err := findTargets(catalog, args[0], prefix)
 			if err != nil {
 				return err
 			}
-			payload, name, err := readPayload(s, args[1:])
+			payload, name, err := readPayload(c.Context(), s, args[1:])
 			if err != nil {
 				return err
 			}
@@ -52,6 +60,7 @@ func newValidate(s streams) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&dir, "schema-dir", "", "`DIR`ectory of a Thing's own schemas, checked too")
+	c.Flags().StringVar(&thingType, "thing-type", "", "`FILE` with its Thing Type, checked too")
 	c.Flags().StringVar(&prefix, "prefix", "fleets", "subject `PREFIX`")
 	_ = c.MarkFlagDirname("schema-dir")
 	return c
@@ -135,13 +144,41 @@ func choose(targets []target, payload []byte) target {
 	return targets[0]
 }
 
-func readPayload(s streams, args []string) (payload []byte, name string, err error) {
+// maxPayloadFile is more than any limits.payload allows, so that the check says that it is too large.
+const maxPayloadFile = 16 << 20
+
+func readPayload(ctx context.Context, s streams, args []string) (payload []byte, name string, err error) {
 	if len(args) == 0 || args[0] == "-" {
-		payload, err = io.ReadAll(s.in)
+		payload, err = readInput(ctx, s.in)
 		return payload, "standard input", err
 	}
-	payload, err = os.ReadFile(args[0])
-	return payload, args[0], err
+	file, err := plainfile.Read(args[0], "payload", maxPayloadFile)
+	if refused := (*plainfile.Refused)(nil); errors.As(err, &refused) {
+		return nil, args[0], fmt.Errorf("validate: %w; what a program writes goes into the standard input", err)
+	}
+	return file.Data, args[0], err
+}
+
+// readInput reads all of the standard input, until ctx ends.
+func readInput(ctx context.Context, in io.Reader) ([]byte, error) {
+	type read struct {
+		data []byte
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(in, maxPayloadFile+1))
+		done <- read{data, err}
+	}()
+	select {
+	case r := <-done:
+		if len(r.data) > maxPayloadFile {
+			return nil, errors.New("the standard input has more than 16MiB, which no payload needs")
+		}
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // validation is one payload's check: the channel's schema, its address, the Thing's own schemas.
@@ -179,13 +216,13 @@ func (v validation) check(payload []byte) ([]schemas.Detail, error) {
 	var out []schemas.Detail
 	switch {
 	case len(payload) > 0:
-	case v.none == noneFine || v.catalog.Check(v.schema, payload) == nil:
+	case v.none == noneFine || v.catalog.Check(context.Background(), v.schema, payload) == nil:
 		return nil, nil
 	case v.none == noneObject:
 		payload = []byte("{}")
 	}
 	sides := []func([]byte) error{
-		func(p []byte) error { return v.catalog.Check(v.schema, p) },
+		func(p []byte) error { return v.catalog.Check(context.Background(), v.schema, p) },
 		v.checkAddress, v.checkOwn,
 	}
 	for _, side := range sides {
@@ -221,7 +258,9 @@ func (v validation) checkAddress(payload []byte) error {
 }
 
 // checkOwn holds the Thing's part of a payload against the Thing's own schemas.
-func (v validation) checkOwn(payload []byte) error { return v.own.Check(v.schema, payload) }
+func (v validation) checkOwn(payload []byte) error {
+	return v.own.Check(context.Background(), v.schema, payload)
+}
 
 func completeChannel(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

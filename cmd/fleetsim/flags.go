@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )
 
@@ -179,12 +179,12 @@ func (f *flags) loadCA() error {
 	if f.caFile == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(f.caFile)
+	pem, err := plainfile.Read(f.caFile, "certificate", 1<<20)
 	if err != nil {
 		return fmt.Errorf("--ca-file: %w", err)
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
+	if !pool.AppendCertsFromPEM(pem.Data) {
 		return fmt.Errorf("--ca-file %s: holds no certificate in PEM", f.caFile)
 	}
 	f.trust = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}

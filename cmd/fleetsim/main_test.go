@@ -161,7 +161,7 @@ func TestCompletion(t *testing.T) {
 func TestRuns(t *testing.T) {
 	t.Setenv("FLEETSIM_API_KEY", "k")
 	t.Setenv("FLEETSIM_API_SECRET", "s")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	lines, out := io.Pipe()
 	code := make(chan int, 1)

@@ -45,7 +45,7 @@ subjects=$(grep -o 'fleets\.req\..*' "$work/micro" | sort | tr '\n' ' ')
 same 'nats micro info' 'fleets.req.*.commands.*.response fleets.req.*.events.* fleets.req.*.jobs.*.get fleets.req.*.jobs.*.update fleets.req.*.jobs.get fleets.req.*.jobs.start-next fleets.req.*.shadow.get fleets.req.*.shadow.update ' "$subjects"
 "$NATS" micro stats fleetbridge >"$work/micro" 2>&1
 same 'nats micro stats counts requests' 4 "$(grep -F 'jobs-start-next' "$work/micro" | grep -oE '│ [0-9]+ ' | head -n 1 | tr -dc 0-9)"
-same 'nats stream ls' 'FLEETS_DEAD FLEETS_DOWN FLEETS_UP_CONTROL FLEETS_UP_TELEMETRY ' "$("$NATS" stream ls --names 2>/dev/null | grep -v '^KV_' | sort | tr '\n' ' ')"
+same 'nats stream ls' 'FLEETS_DEAD FLEETS_DOWN ' "$("$NATS" stream ls --names 2>/dev/null | grep -v '^KV_' | sort | tr '\n' ' ')"
 same 'nats kv get FLEETS_STATUS' '"connected":true "subscribed":true "shadow":"known" ' \
   "$("$NATS" kv get FLEETS_STATUS pump-07 --raw 2>/dev/null | grep -oE '"(connected|subscribed|shadow)":[^,]+' | tr '\n' ' ')"
 reported() { "$NATS" kv get FLEETS_SHADOW pump-07 --raw 2>/dev/null | grep -oE '"reported":.*,"desired"'; }

@@ -12,11 +12,11 @@ import (
 
 func bridgeScenarios() []Scenario {
 	return []Scenario{
-		{"bridge restart", "the bridge is stopped and started again and again, in order, under load", bridgeRestart},
-		{"outage log", "the broker refuses every connection; the log says it once", bridgeOutage},
-		{"poison", "every fifth message in a backlog, up and down, is no JSON", bridgePoison},
-		{"Fleets API", "the Fleets HTTP API is down, slow, wrong, or answers 401 or 503", fleetsAPI},
-		{"clock jumps", "the clock jumps forwards and backwards, by seconds to weeks, while messages wait", clockJumps},
+		{Name: "bridge restart", Faults: "the bridge is stopped and started again and again, in order, under load", Run: bridgeRestart},
+		{Name: "outage log", Faults: "the broker refuses every connection; the log says it once", Run: bridgeOutage},
+		{Name: "poison", Faults: "every fifth message in a backlog, up and down, is no JSON", Run: bridgePoison},
+		{Name: "Fleets API", Faults: "the Fleets HTTP API is down, slow, wrong, or answers 401 or 503", Run: fleetsAPI},
+		{Name: "clock jumps", Common: true, Faults: "the clock jumps forwards and backwards, by seconds to weeks, while messages wait", Run: clockJumps},
 	}
 }
 
@@ -39,7 +39,7 @@ func bridgeRestart(w *World) {
 
 func bridgeOutage(w *World) {
 	s := w.Open(SiteOptions{})
-	s.Load(Load{Telemetry: 50, Control: 10, Down: 20})
+	s.Load(Load{Events: 50, Responses: 10, Down: 20})
 	var attempts atomic.Int64
 	s.Wire.Set(func(p Packet) Verdict {
 		if p.Flow == fleetstest.FromClient && p.Type == fleetstest.CONNECT {

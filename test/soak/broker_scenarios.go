@@ -16,13 +16,13 @@ import (
 
 func brokerScenarios() []Scenario {
 	return []Scenario{
-		{"broker restart", "the broker is restarted and keeps its sessions", brokerRestart},
-		{"broker killed", "the broker is killed and starts with no session; messages up only, as the broker itself loses those down", brokerKilled},
-		{"takeover", "another client connects with the Thing's client id, acknowledges nothing, and leaves; with -soak DISCONNECT 0x8E too, after which the bridge stays away for half a minute", brokerTakeover},
-		{"broker overruns", "the broker sends more than the Receive Maximum of 8, a backlog at once", brokerOverrun},
-		{"broker redirects", "the broker refuses with CONNACK 0x9C or 0x9D and a server reference, then not", brokerRedirect},
-		{"broker disconnects", "the broker sends DISCONNECT with one after the other of its reason codes (but for 0x8E)", brokerDisconnect},
-		{"broker unreachable", "the bridge is started, and restarted, while the broker cannot be reached", brokerUnreachable},
+		{Name: "broker restart", Common: true, Faults: "the broker is restarted and keeps its sessions", Run: brokerRestart},
+		{Name: "broker killed", Faults: "the broker is killed and starts with no session; messages up only, as the broker itself loses those down", Run: brokerKilled},
+		{Name: "takeover", Faults: "another client connects with the Thing's client id, acknowledges nothing, and leaves; with -soak DISCONNECT 0x8E too, after which the bridge stays away for half a minute", Run: brokerTakeover},
+		{Name: "broker overruns", Faults: "the broker sends more than the Receive Maximum of 8, a backlog at once", Run: brokerOverrun},
+		{Name: "broker redirects", Faults: "the broker refuses with CONNACK 0x9C or 0x9D and a server reference, then not", Run: brokerRedirect},
+		{Name: "broker disconnects", Faults: "the broker sends DISCONNECT with one after the other of its reason codes (but for 0x8E)", Run: brokerDisconnect},
+		{Name: "broker unreachable", Faults: "the bridge is started, and restarted, while the broker cannot be reached", Run: brokerUnreachable},
 	}
 }
 
@@ -115,7 +115,7 @@ func brokerOverrun(w *World) {
 	})
 	s.Link.Restore()
 	s.Ready()
-	s.Load(Load{Telemetry: 100, Down: 400})
+	s.Load(Load{Events: 90, Reports: 10, Down: 400})
 	for range 2 {
 		s.Pause(100 * time.Millisecond)
 		s.Link.Cut()

@@ -31,6 +31,7 @@ var cloudFilters = []paho.SubscribeOptions{
 	{Topic: "$emqx/things/+/events/+", QoS: 1},
 	{Topic: "$emqx/things/+/shadow/update", QoS: 1},
 	{Topic: "$emqx/commands/things/+/executions/+/response", QoS: 1},
+	{Topic: "$emqx/things/+/jobs/+/update", QoS: 1},
 }
 
 // NewCloud connects, and goes on connecting until Close. heard is called in order.

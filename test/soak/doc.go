@@ -1,7 +1,8 @@
 // Package soak breaks what a bridge depends on, again and again, and counts what becomes of the
 // messages: a table of scenarios, each seeded and repeatable.
 //
-//	go test ./test/soak                              every scenario once, in short form
+//	go test ./test/soak                              one scenario of each sort once, in short form
+//	go test ./test/soak -all                         every one
 //	go test ./test/soak -v -run Soak -soak 30m       repeatedly, with a new seed each round
 //	go test ./test/soak -run Soak -only NAME -seed N one of them, as it was
 //

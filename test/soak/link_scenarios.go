@@ -13,14 +13,21 @@ const breaks = 3
 
 func linkScenarios() []Scenario {
 	return []Scenario{
-		{"link cut", "the link is reset, and refuses connections for up to 0.3 s", linkCut},
-		{"link cut in handshake", "the link is cut before or after CONNECT, CONNACK, SUBSCRIBE, SUBACK", linkCutHandshake},
-		{"link cut upwards", "the link is cut before or after the n-th PUBLISH up, or its PUBACK", linkCutUp},
-		{"link cut downwards", "the link is cut before or after the n-th PUBLISH down, or its PUBACK", linkCutDown},
-		{"link half open", "the link stays up and nothing passes, with messages in flight; ack_timeout 1 s", linkHalfOpen},
-		{"link half open idle", "the same with nothing to send; keep_alive 1 s", linkHalfOpenIdle},
-		{"link slow", "100 ms each way and 12 kB/s for a second or two, less than what is published", linkSlow},
-		{"link torn", "the link is reset in the middle of a packet, in either direction", linkTorn},
+		{Name: "link cut", Common: true, Faults: "the link is reset, and refuses connections for up to 0.3 s", Run: linkCut},
+		{Name: "link cut in handshake", Faults: "the link is cut before or after CONNECT, CONNACK, SUBSCRIBE, SUBACK", Run: linkCutHandshake},
+		{Name: "link cut upwards", Faults: "the link is cut before or after the n-th PUBLISH up, or its PUBACK", Run: linkCutUp},
+		{Name: "link cut downwards", Faults: "the link is cut before or after the n-th PUBLISH down, or its PUBACK", Run: linkCutDown},
+		{Name: "link half open", Faults: "the link stays up and nothing passes, with messages in flight; ack_timeout 1 s", Run: linkHalfOpen},
+		{Name: "link half open idle", Faults: "the same with nothing to send; keep_alive 1 s", Run: linkHalfOpenIdle},
+		{Name: "link slow", Faults: "100 ms each way and 12 kB/s for a second or two, less than what is published", Run: linkSlow},
+		{Name: "link torn", Faults: "the link is reset in the middle of a packet, in either direction", Run: linkTorn},
+		{Name: "link 2 kB/s", Waits: true, Faults: "2 kB/s and 100 ms each way; among the messages the largest allowed, which takes longer than ack_timeout", Run: linkModem},
+		{Name: "link asymmetric", Waits: true, Faults: "2 kB/s up and 64 kB/s down, then the reverse, with the largest messages allowed", Run: linkAsymmetric},
+		{Name: "link 600 ms", Waits: true, Faults: "a round trip of 600 ms and 128 kB/s", Run: linkFar},
+		{Name: "link 6 s", Waits: true, Faults: "a round trip of 6 s; keep_alive and ack_timeout as by default", Run: linkSpace},
+		{Name: "link jitter", Waits: true, Faults: "every byte is 20 to 820 ms late", Run: linkJitter},
+		{Name: "link hole up", Waits: true, Faults: "packets above 1,400 bytes vanish on the way up, and what is behind them on the connection; one message is larger; ack_timeout 1 s", Run: linkHoleUp},
+		{Name: "link hole down", Waits: true, Faults: "the same on the way down, for some seconds", Run: linkHoleDown},
 	}
 }
 

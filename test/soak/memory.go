@@ -32,6 +32,15 @@ func (m *memory) Put(_ context.Context, key string, value []byte) error {
 	return nil
 }
 
+func (m *memory) GetNoted(ctx context.Context, key string) (value, note []byte, err error) {
+	value, err = m.Get(ctx, key)
+	return value, nil, err
+}
+
+func (m *memory) PutNoted(ctx context.Context, key string, value, _ []byte) error {
+	return m.Put(ctx, key, value)
+}
+
 func (m *memory) Create(_ context.Context, key string, value []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 
 func natsScenarios() []Scenario {
 	return []Scenario{
-		{"NATS cut", "the link between the bridge and an external NATS server is cut for up to 0.3 s", natsCut},
-		{"NATS cut and stop", "that link is cut while the cloud sends on, the broker repeats what was not acknowledged, and the bridge is stopped", natsStop},
+		{Name: "NATS cut", Common: true, Faults: "the link between the bridge and an external NATS server is cut for up to 0.3 s", Run: natsCut},
+		{Name: "NATS cut and stop", Faults: "that link is cut while the cloud sends on, the broker repeats what was not acknowledged, and the bridge is stopped", Run: natsStop},
 	}
 }
 
@@ -59,7 +59,7 @@ func natsCut(w *World) {
 // nothing keeps them behind what they repeat.
 func natsStop(w *World) {
 	s := w.Open(SiteOptions{NATS: true})
-	s.Load(Load{Telemetry: 100, Control: 20, Deltas: 200})
+	s.Load(Load{Events: 90, Reports: 10, Responses: 20, Deltas: 200})
 	for range s.Pick(1, breaks) {
 		s.Pause(s.Between(50*time.Millisecond, 200*time.Millisecond))
 		s.Fault()

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,64 +16,83 @@ import (
 	"fleetbridge/mapping"
 )
 
-// damage is what happens to a stream's files while the bridge is down. dir is the stream's.
+// damage is what happens to the journal's file while the bridge is down.
 type damage struct {
 	name   string
 	killed bool // the bridge was, before it; else it was stopped
 	whole  bool // nothing may be lost: what is missing can be told from the rest
-	do     func(dir string) error
+	do     func(file string) error
 }
 
 const queuedBefore = 400
 
 var damages = []damage{
-	{"torn last block", true, false, func(dir string) error { return cutOff(lastBlock(dir), 100) }},
-	{"torn last block after a stop", false, false, func(dir string) error { return cutOff(lastBlock(dir), 100) }},
-	{"flipped bytes", true, false, func(dir string) error { return flip(lastBlock(dir), 0.5) }},
-	{"flipped payload after a stop", false, false, func(dir string) error { return flip(lastBlock(dir), 0.5) }},
-	{"empty block", true, false, func(dir string) error { return os.Truncate(lastBlock(dir), 0) }},
-	{"empty block after a stop", false, false, func(dir string) error { return os.Truncate(lastBlock(dir), 0) }},
-	{"no block", true, false, func(dir string) error { return os.Remove(lastBlock(dir)) }},
-	{"no block after a stop", false, false, func(dir string) error { return os.Remove(lastBlock(dir)) }},
-	{"no index", false, true, func(dir string) error { return os.Remove(filepath.Join(dir, "msgs", "index.db")) }},
-	{"empty index", false, true, func(dir string) error { return os.Truncate(filepath.Join(dir, "msgs", "index.db"), 0) }},
-	{"flipped index", false, true, func(dir string) error { return flip(filepath.Join(dir, "msgs", "index.db"), 0.5) }},
-	{"no metadata", false, true, func(dir string) error { return os.Remove(filepath.Join(dir, "meta.inf")) }},
-	{"empty metadata", false, true, func(dir string) error { return os.Truncate(filepath.Join(dir, "meta.inf"), 0) }},
-	{"no checksum", false, true, func(dir string) error { return os.Remove(filepath.Join(dir, "meta.sum")) }},
+	{"torn end", true, false, func(f string) error { return cutOff(f, 100) }},
+	{"torn end after a stop", false, false, func(f string) error { return cutOff(f, 100) }},
+	{"flipped bytes", true, false, func(f string) error { return flip(f, 0.5) }},
+	{"flipped bytes after a stop", false, false, func(f string) error { return flip(f, 0.7) }},
+	{"empty file", true, false, func(f string) error { return os.Truncate(f, 0) }},
+	{"empty file after a stop", false, false, func(f string) error { return os.Truncate(f, 0) }},
+	{"no file", true, false, os.Remove},
+	{"no file after a stop", false, false, os.Remove},
+	{"no journal", true, false, func(f string) error { return os.RemoveAll(filepath.Dir(f)) }},
+	{"no journal after a stop", false, false, func(f string) error { return os.RemoveAll(filepath.Dir(f)) }},
+	{"flipped header", true, true, func(f string) error { return flip(f, 0) }},
+	{"flipped header after a stop", false, true, func(f string) error { return flip(f, 0) }},
+	{"zeros in the middle", true, false, func(f string) error { return zero(f, 0.6) }},
+	{"zeros in the middle after a stop", false, false, func(f string) error { return zero(f, 0.3) }},
 }
 
-// lastBlock is the newest file of messages.
-func lastBlock(dir string) string {
-	files, _ := filepath.Glob(filepath.Join(dir, "msgs", "*.blk"))
-	if len(files) == 0 {
-		return filepath.Join(dir, "msgs", "none")
+// newestFile is the newest file of a journal that something was written to.
+func newestFile(dir string) (name string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+	slices.Sort(files)
+	for _, f := range files {
+		if _, n, err := written(f); err == nil && n > 0 {
+			name = f
+		}
 	}
-	return slices.MaxFunc(files, func(a, b string) int { return len(a) - len(b) })
+	return name
 }
 
-func cutOff(path string, n int64) error {
-	info, err := os.Stat(path)
+// written is how much was written to a file of a journal: behind it there are zeros.
+func written(path string) (content []byte, n int, err error) {
+	content, err = os.ReadFile(path)
+	return content, len(bytes.TrimRight(content, "\x00")), err
+}
+
+// cutOff cuts so many bytes off what was written.
+func cutOff(path string, n int) error {
+	_, end, err := written(path)
 	if err != nil {
 		return err
 	}
-	return os.Truncate(path, info.Size()-n)
+	return os.Truncate(path, int64(end-n))
 }
 
-// flip turns 16 bytes over, at a part of the file.
+// flip turns 16 bytes over, at a part of what was written.
 func flip(path string, at float64) error {
-	content, err := os.ReadFile(path)
+	return change(path, at, 16, func(b byte) byte { return ^b })
+}
+
+// zero makes a page of zeros, at a part of what was written.
+func zero(path string, at float64) error {
+	return change(path, at, 4096, func(byte) byte { return 0 })
+}
+
+func change(path string, at float64, n int, f func(byte) byte) error {
+	content, end, err := written(path)
 	if err != nil {
 		return err
 	}
-	start := int(float64(len(content)) * at)
-	for i := start; i < min(start+16, len(content)); i++ {
-		content[i] = ^content[i]
+	start := int(float64(end) * at)
+	for i := start; i < min(start+n, end); i++ {
+		content[i] = f(content[i])
 	}
 	return os.WriteFile(path, content, 0o600)
 }
 
-// damageStore damages the queue of telemetry in one way after the other, each in a store of its own.
+// damageStore damages the journal in one way after the other, each in a store of its own.
 // Either everything is still there, or the bridge says at its start that something is not.
 func damageStore(w *World) {
 	chosen := damages
@@ -99,7 +119,7 @@ func (s *procSite) damaged(d damage) {
 	} else {
 		s.bridge.stop()
 	}
-	if err := d.do(filepath.Join(s.bridge.store, "jetstream", "$G", "streams", "FLEETS_UP_TELEMETRY")); err != nil {
+	if err := d.do(newestFile(filepath.Join(s.bridge.store, "FLEETS_JOURNAL"))); err != nil {
 		s.Fatal(err)
 	}
 	s.Fault()
@@ -120,10 +140,10 @@ func (s *procSite) queue(n int) jetstream.JetStream {
 	if err != nil {
 		s.Fatal(err)
 	}
-	name := telemetryLane(s.things[0])
+	name := upLane(s.things[0], mapping.Events)
 	for range n {
 		number := s.books.Next(name)
-		if _, err := js.PublishMsg(s.ctx, numbered(s.things[0], mapping.Telemetry, number)); err != nil {
+		if _, err := js.PublishMsg(s.ctx, numbered(s.things[0], mapping.Events, number)); err != nil {
 			s.Fatal(err)
 		}
 		s.accepted(name, number)
@@ -146,7 +166,7 @@ func (s *procSite) noted(js jetstream.JetStream, n uint64) {
 	for {
 		select {
 		case e := <-watch.Updates():
-			if e != nil && gjson.GetBytes(e.Value(), "FLEETS_UP_TELEMETRY.last").Uint() >= n {
+			if e != nil && gjson.GetBytes(e.Value(), "=journal.last").Uint() >= n {
 				return
 			}
 		case <-s.ctx.Done():
@@ -158,7 +178,7 @@ func (s *procSite) noted(js jetstream.JetStream, n uint64) {
 // judge compares what has arrived with what the bridge said.
 func (s *procSite) judge(d damage, mark int, books *fleetstest.Ledger) {
 	s.Helper()
-	name := telemetryLane(s.things[0])
+	name := upLane(s.things[0], mapping.Events)
 	said := s.said(mark)
 	for len(said) == 0 && !s.allSeen(name) && rest(s.ctx, 50*time.Millisecond) == nil { // what can't be read is found a little later
 		said = s.said(mark)
@@ -183,24 +203,26 @@ func (s *procSite) judge(d damage, mark int, books *fleetstest.Ledger) {
 	if d.whole && lost > 0 {
 		s.Errorf("%s: %d lost, and could have been kept", d.name, lost)
 	}
-	unread, counted := 0, false
+	unread, records := 0, 0 // among the records may be some that are no messages
 	for _, text := range said {
 		if strings.Contains(text, "can't be read any more") {
-			unread, counted = unread+int(gjson.Get(text, "messages").Int()), true
+			unread += int(gjson.Get(text, "messages").Int())
+		} else {
+			records += int(gjson.Get(text, "records_lost").Int())
 		}
 	}
-	if counted && unread != lost {
-		s.Errorf("%s: %d lost, and %d said to be unreadable", d.name, lost, unread)
+	if len(said) > 0 && (lost < unread || lost > unread+records) {
+		s.Errorf("%s: %d lost, and %d messages said to be unreadable, and %d records", d.name, lost, unread, records)
 	}
 	if lost > 0 && len(said) == 0 {
 		s.Errorf("%s: %d lost, and not a word of it", d.name, lost)
 	}
 }
 
-// said is what the bridge has said of the damaged stream.
+// said is what the bridge has said of the damaged journal.
 func (s *procSite) said(mark int) (said []string) {
 	for _, l := range s.bridge.log(mark, "WARN", "ERROR") {
-		if strings.Contains(l.Text, `"stream":"FLEETS_UP_TELEMETRY"`) {
+		if strings.Contains(l.Text, "journal") {
 			said = append(said, l.Text)
 		}
 	}

@@ -52,10 +52,10 @@ const errorTime = time.Second
 // long the last one took.
 func (s *procSite) fill(js jetstream.JetStream, most int) (took time.Duration, refused error) {
 	s.Helper()
-	name := telemetryLane(s.things[0])
+	name := upLane(s.things[0], mapping.Events)
 	for range most {
 		n := s.Ledger.Next(name)
-		m := numbered(s.things[0], mapping.Telemetry, n)
+		m := numbered(s.things[0], mapping.Events, n)
 		m.Header = nats.Header{"Padding": {strings.Repeat("x", 4000)}}
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(s.ctx, 2*errorTime)

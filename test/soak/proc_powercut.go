@@ -135,7 +135,7 @@ func cutPower(w *World, flags ...string) {
 	s.nap(200 * time.Millisecond)
 	s.finish()
 	w.Logf("disk: %s", disk.stats())
-	s.expectOnly(0, "nats: Filestore", "packet identifier in use", "larger than the disk", "the last record of a stream was torn")
+	s.expectOnly(0, "nats: Filestore", "packet identifier in use", "larger than the disk", "the last record of a stream was torn", "the end of the journal was torn")
 }
 
 // lossWindow is what sync: 1s may cost: the second, the sync itself, and the time that a PubAck needs.
@@ -161,7 +161,7 @@ func cutPowerInterval(w *World) {
 	s.endLoad()
 	s.arrivedUp()
 	s.judgeInterval(at)
-	s.expectOnly(0, "larger than the disk", "connection lost", "cannot connect", "was not on the disk yet", "nats: Filestore", "packet identifier in use")
+	s.expectOnly(0, "larger than the disk", "connection lost", "cannot connect", "was not on the disk yet", "the end of the journal was torn", "nats: Filestore", "packet identifier in use")
 }
 
 // acceptedAgain returns when every lane upwards has had a message accepted since the call.

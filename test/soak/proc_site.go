@@ -104,9 +104,9 @@ func (s *procSite) tap() {
 			}
 			switch a.Channel {
 			case mapping.Event:
-				s.arrived(telemetryLane(string(a.Thing)), gjson.GetBytes(p.Payload, "data.n").Uint())
+				s.arrived(upLane(string(a.Thing), mapping.Events), gjson.GetBytes(p.Payload, "data.n").Uint())
 			case mapping.JobUpdate:
-				s.arrived(controlLane(string(a.Thing)), gjson.GetBytes(p.Payload, "statusDetails.n").Uint())
+				s.arrived(upLane(string(a.Thing), mapping.Jobs), gjson.GetBytes(p.Payload, "statusDetails.n").Uint())
 			}
 			return false
 		})
@@ -130,9 +130,9 @@ func (s *procSite) connect(name string) *nats.Conn {
 // upSubject is an up subject of a Thing.
 func upSubject(thing, tail string) string { return "fleets.up." + mapping.Token(thing) + "." + tail }
 
-// numbered makes message n of a Thing and class.
-func numbered(thing string, class mapping.Class, n uint64) *nats.Msg {
-	if class == mapping.Control {
+// numbered makes message n of a Thing and kind.
+func numbered(thing string, kind mapping.Kind, n uint64) *nats.Msg {
+	if kind == mapping.Jobs {
 		m := nats.NewMsg(upSubject(thing, "jobs.j.update"))
 		m.Data = fmt.Appendf(nil, `{"status":"IN_PROGRESS","statusDetails":{"n":"%d"}}`, n)
 		return m
@@ -142,12 +142,8 @@ func numbered(thing string, class mapping.Class, n uint64) *nats.Msg {
 	return m
 }
 
-func upLane(thing string, class mapping.Class) string {
-	if class == mapping.Control {
-		return controlLane(thing)
-	}
-	return telemetryLane(thing)
-}
+// procKinds are the kinds of what these programs publish.
+var procKinds = [...]mapping.Kind{mapping.Jobs, mapping.Events}
 
 // accepted notes a message that somebody has taken charge of.
 func (s *procSite) accepted(lane string, n uint64) {
@@ -190,8 +186,8 @@ func (s *procSite) arrivedUp() {
 func (s *procSite) untilEachLane(complaint string, holds func(name string) bool) {
 	s.Helper()
 	for _, thing := range s.things {
-		for _, class := range mapping.Classes {
-			name := upLane(thing, class)
+		for _, kind := range procKinds {
+			name := upLane(thing, kind)
 			for {
 				s.mu.Lock()
 				done, last := holds(name), s.last[name]
@@ -207,7 +203,7 @@ func (s *procSite) untilEachLane(complaint string, holds func(name string) bool)
 	}
 }
 
-// begin starts the load: for each Thing a program that publishes in both classes, one that serves
+// begin starts the load: for each Thing a program that publishes events and updates of a job, one that serves
 // commands, and the cloud that sends notifications and commands. every is the pause between two
 // messages of a lane.
 func (s *procSite) begin(every time.Duration) {
@@ -221,8 +217,8 @@ func (s *procSite) begin(every time.Duration) {
 			s.Fatalf("%v", err)
 		}
 		s.serve(nc, thing)
-		for _, class := range mapping.Classes {
-			s.load.Go(func() { s.publish(ctx, js, thing, class, every) })
+		for _, kind := range procKinds {
+			s.load.Go(func() { s.publish(ctx, js, thing, kind, every) })
 		}
 		if s.realBroker() && !s.silent {
 			s.load.Go(func() { s.send(ctx, thing, every) })
@@ -240,11 +236,11 @@ func (s *procSite) endLoad() {
 
 // publish hands message after message in. One that was refused or not answered is handed in again, with
 // the same id, until it is accepted.
-func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing string, class mapping.Class, every time.Duration) {
-	name := upLane(thing, class)
+func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing string, kind mapping.Kind, every time.Duration) {
+	name := upLane(thing, kind)
 	for rest(ctx, every) == nil {
 		n := s.books.Next(name)
-		m := numbered(thing, class, n)
+		m := numbered(thing, kind, n)
 		for ctx.Err() == nil {
 			one, cancel := context.WithTimeout(s.ctx, 500*time.Millisecond) // goes on when the load ends
 			_, err := js.PublishMsg(one, m, jetstream.WithMsgID(fmt.Sprintf("%s-%d", name, n)), jetstream.WithRetryAttempts(0))
@@ -433,7 +429,7 @@ func (s *procSite) traces(id string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	out := fmt.Sprintf("handler ran %d times", s.ran(id))
-	for _, name := range []string{"FLEETS_DOWN", "FLEETS_UP_CONTROL", "FLEETS_DEAD", "KV_FLEETS_EXECUTIONS"} {
+	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD", "KV_FLEETS_EXECUTIONS"} {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return out + ", " + err.Error()

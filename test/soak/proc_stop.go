@@ -128,11 +128,11 @@ func backlog(w *World) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	name := telemetryLane("pump-07")
+	name := upLane("pump-07", mapping.Events)
 	began := time.Now()
 	var answers []jetstream.PubAckFuture
 	for range size {
-		f, err := js.PublishMsgAsync(numbered("pump-07", mapping.Telemetry, s.Ledger.Next(name)), jetstream.WithStallWait(30*time.Second))
+		f, err := js.PublishMsgAsync(numbered("pump-07", mapping.Events, s.Ledger.Next(name)), jetstream.WithStallWait(30*time.Second))
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -1,26 +1,75 @@
 package soak
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"fleetbridge/mapping"
 )
 
 // arrivals remembers how far each lane has come.
 type arrivals struct {
 	signal
 	highest map[string]uint64
+	dead    []letter
+}
+
+// letter is a message that shall die, or has.
+type letter struct {
+	lane string
+	n    uint64
+}
+
+// mustDie says which message shall become a dead letter; any other that does fails the scenario.
+func (s *Site) mustDie(lane string, n uint64) {
+	s.MayDie()
+	s.doomed = letter{lane, n}
+	s.Check(func() {
+		s.arrivals.Lock()
+		defer s.arrivals.Unlock()
+		if !slices.Equal(s.arrivals.dead, []letter{s.doomed}) {
+			s.Errorf("dead letters %v, want %v alone", s.arrivals.dead, s.doomed)
+		}
+	})
+}
+
+// died waits until the doomed message is a dead letter.
+func (s *Site) died() {
+	s.Helper()
+	began := time.Now()
+	if err := s.arrivals.wait(s.Context(), func() bool { return len(s.arrivals.dead) > 0 }); err != nil {
+		s.Fatalf("no dead letter after %v: status %s", time.Since(began).Round(time.Second), s.Status())
+	}
+	s.Logf("%v is a dead letter after %v and %d connections", s.doomed, time.Since(began).Round(time.Millisecond), s.Link.Accepted())
+}
+
+// sent is the highest number that was handed in.
+func (s *Site) sent(lane string) uint64 {
+	s.load.mu.Lock()
+	defer s.load.mu.Unlock()
+	return s.load.sent[lane]
 }
 
 func (a *arrivals) note(lane string, n uint64) {
 	a.Lock()
 	defer a.Unlock()
 	a.highest[lane] = max(a.highest[lane], n)
+	a.notify()
+}
+
+// bury notes a dead letter.
+func (a *arrivals) bury(lane string, n uint64) {
+	a.Lock()
+	defer a.Unlock()
+	a.dead = append(a.dead, letter{lane, n})
 	a.notify()
 }
 
@@ -32,13 +81,46 @@ func (a *arrivals) last(lane string) uint64 {
 
 // Load is how much flows, in messages a second and Thing; 0: none.
 type Load struct {
-	Telemetry, Control, Down, Deltas int
+	Events, Reports, Responses, Jobs int
+	Down, Deltas                     int
 	Commands                         bool // one after the other, each run and answered by a program
-	Poison                           int  // every so many-th message is no JSON; 0: none
+	Poison                           int  // every so many-th event and notification is no JSON; 0: none
+	// Size, if not nil, is how many bytes the payload of an event, a response or a notification has; 0: few.
+	Size func(lane string, n uint64) int
 }
 
 // Usual is a load that a slow machine has no trouble with.
-var Usual = Load{Telemetry: 300, Control: 60, Down: 100, Deltas: 40, Commands: true}
+var Usual = Load{Events: 260, Reports: 40, Responses: 50, Jobs: 10, Down: 100, Deltas: 40, Commands: true}
+
+// lanes are those that have something to carry, with how much.
+func (l Load) lanes(thing string) map[string]int {
+	all := map[string]int{downLane(thing): l.Down, deltaLane(thing): l.Deltas}
+	for kind, rate := range l.up() {
+		all[upLane(thing, kind)] = rate
+	}
+	if l.Commands {
+		all[commandLane(thing)] = 1
+	}
+	maps.DeleteFunc(all, func(_ string, rate int) bool { return rate == 0 })
+	return all
+}
+
+func (l Load) up() map[mapping.Kind]int {
+	return map[mapping.Kind]int{mapping.Events: l.Events, mapping.Shadow: l.Reports, mapping.Commands: l.Responses, mapping.Jobs: l.Jobs}
+}
+
+// payload brings a payload to the size that its message shall have.
+func (l Load) payload(lane string, n uint64, payload []byte) []byte {
+	if l.Size == nil {
+		return payload
+	}
+	before, after, found := bytes.Cut(payload, fmt.Appendf(nil, `"n":%d`, n))
+	more := l.Size(lane, n) - len(payload) - len(`,"pad":""`)
+	if !found || more <= 0 {
+		return payload
+	}
+	return fmt.Appendf(nil, `%s"n":%d,"pad":"%s"%s`, before, n, strings.Repeat("x", more), after)
+}
 
 // load is what makes a Load.
 type load struct {
@@ -65,11 +147,20 @@ func (s *Site) Load(l Load) {
 		s.serveCommands()
 	}
 	for _, t := range s.Config.Things {
-		s.flow(telemetryLane(t.Name), l.Telemetry, func(n uint64) error { return s.publish(telemetry(t.Name, n, l.Poison)) })
-		s.flow(controlLane(t.Name), l.Control, func(n uint64) error { return s.publish(control(t.Name, n)) })
-		s.flow(downLane(t.Name), l.Down, func(n uint64) error {
+		for kind, rate := range l.up() {
+			lane := upLane(t.Name, kind)
+			s.flow(lane, rate, func(n uint64) error {
+				subject, payload := upward(t.Name, kind, n)
+				if kind == mapping.Events && l.Poison > 0 && n%uint64(l.Poison) == 0 {
+					payload = noJSON(n)
+				}
+				return s.publish(subject, l.payload(lane, n, payload))
+			})
+		}
+		lane := downLane(t.Name)
+		s.flow(lane, l.Down, func(n uint64) error {
 			topic, payload := notification(t.Name, n, l.Poison)
-			return s.Cloud.Publish(s.Context(), topic, payload)
+			return s.Cloud.Publish(s.Context(), topic, l.payload(lane, n, payload))
 		})
 		s.flow(deltaLane(t.Name), l.Deltas, func(n uint64) error {
 			return s.Cloud.Publish(s.Context(), "$emqx/things/"+t.Name+"/shadow/update/delta", fmt.Appendf(nil, `{"version":%d,"state":{"n":%d}}`, n, n))
@@ -90,11 +181,7 @@ func (s *Site) flowing(l Load) {
 	s.Helper()
 	var lanes []string
 	for _, t := range s.Config.Things {
-		for lane, on := range map[string]bool{telemetryLane(t.Name): l.Telemetry > 0, controlLane(t.Name): l.Control > 0, downLane(t.Name): l.Down > 0, deltaLane(t.Name): l.Deltas > 0, commandLane(t.Name): l.Commands} {
-			if on {
-				lanes = append(lanes, lane)
-			}
-		}
+		lanes = slices.AppendSeq(lanes, maps.Keys(l.lanes(t.Name)))
 	}
 	err := s.arrivals.wait(s.Context(), func() bool {
 		return !slices.ContainsFunc(lanes, func(lane string) bool { return s.arrivals.highest[lane] == 0 })
@@ -195,25 +282,27 @@ func (s *Site) publish(subject string, payload []byte) error {
 	return err
 }
 
-// telemetry is mostly events, some reports, some of it poison.
-func telemetry(thing string, n uint64, poison int) (subject string, payload []byte) {
-	switch {
-	case poison > 0 && n%uint64(poison) == 0:
-		return "fleets.up." + thing + ".events.n", fmt.Appendf(nil, `{"data":{"n":%d},"poison":`, n)
-	case n%8 == 0:
-		return "fleets.up." + thing + ".shadow.update", fmt.Appendf(nil, `{"state":{"reported":{"n":%d}}}`, n)
+// upward is message n of a kind.
+func upward(thing string, k mapping.Kind, n uint64) (subject string, payload []byte) {
+	subject = "fleets.up." + thing + "."
+	switch k {
+	case mapping.Commands:
+		return fmt.Sprintf("%scommands.%s%d.response", subject, looseResponse, n), fmt.Appendf(nil, `{"status":"SUCCEEDED","result":{"n":%d}}`, n)
+	case mapping.Jobs:
+		return fmt.Sprintf("%sjobs.%s%d.update", subject, job, n), []byte(`{"status":"IN_PROGRESS"}`)
+	case mapping.Shadow:
+		return subject + "shadow.update", fmt.Appendf(nil, `{"state":{"reported":{"n":%d}}}`, n)
+	default:
+		return subject + "events.n", fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d}}`, n)
 	}
-	return "fleets.up." + thing + ".events.n", fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d}}`, n)
 }
 
-func control(thing string, n uint64) (subject string, payload []byte) {
-	return fmt.Sprintf("fleets.up.%s.commands.%s%d.response", thing, looseResponse, n), fmt.Appendf(nil, `{"status":"SUCCEEDED","result":{"n":%d}}`, n)
-}
+func noJSON(n uint64) []byte { return fmt.Appendf(nil, `{"n":%d,"poison":`, n) }
 
 func notification(thing string, n uint64, poison int) (topic string, payload []byte) {
 	topic = "$emqx/things/" + thing + "/jobs/notify"
 	if poison > 0 && n%uint64(poison) == 0 {
-		return topic, fmt.Appendf(nil, `{"n":%d,"poison":`, n)
+		return topic, noJSON(n)
 	}
 	return topic, fmt.Appendf(nil, `{"n":%d,"jobs":{}}`, n)
 }

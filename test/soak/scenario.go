@@ -15,6 +15,10 @@ import (
 type Scenario struct {
 	Name   string
 	Faults string // what is done, for the table
+	// Waits says that it waits more than it works: in short form all such run at once, before the others.
+	Waits bool
+	// Common says that it runs where nothing else is asked for: one of each sort. The others want a flag (-all).
+	Common bool
 	// Run does it, to a world of its own. What it hands in, and what arrives, goes into the world's
 	// ledger; the runner waits for it to be settled, and judges.
 	Run func(*World)

@@ -45,6 +45,7 @@ type Site struct {
 	hearers  sync.WaitGroup
 	load     *load
 	arrivals arrivals
+	doomed   letter // that shall die, if any
 	down     uint64 // sequence of the last message read of FLEETS_DOWN
 	dead     uint64 // and of FLEETS_DEAD
 
@@ -102,7 +103,11 @@ func (w *World) Open(o SiteOptions) *Site {
 	w.Cleanup(cloud.Close)
 	s.Cloud = cloud
 	s.check(cloud.Ready(w.Context()))
-	s.Wire, err = NewWire(s.Mosquitto.URL(), s.takenUp)
+	if o.Forgetful {
+		s.Wire, err = NewWire(s.Mosquitto.URL(), s.came)
+	} else {
+		s.Wire, err = NewWire(s.Mosquitto.URL(), nil)
+	}
 	s.check(err)
 	w.Cleanup(s.Wire.Close)
 	s.Link, err = fleetstest.NewLink(s.Wire.URL())
@@ -296,6 +301,7 @@ func (s *Site) heardDown(m jetstream.Msg, last *uint64) {
 	case !ok:
 	case dead:
 		s.Ledger.Died(lane, n)
+		s.arrivals.bury(lane, n)
 		s.arrivals.note(lane, n)
 	default:
 		s.Ledger.Arrived(lane, n)
@@ -310,13 +316,7 @@ func (s *Site) heardUp(p *packets.Publish) {
 	}
 }
 
-// takenUp takes what the broker acknowledged to the bridge.
-func (s *Site) takenUp(p *packets.Publish) {
-	if s.o.Forgetful {
-		s.came(p)
-	}
-}
-
+// came takes what has arrived: at the cloud, or, if the broker forgets it, at the broker that acknowledged it.
 func (s *Site) came(p *packets.Publish) {
 	address, err := mapping.ParseTopic(mapping.Up, p.Topic)
 	if err != nil {

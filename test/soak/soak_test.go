@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,9 +17,10 @@ import (
 )
 
 var (
+	allFlag   = flag.Bool("all", false, "run all scenarios, not only one of each sort; -soak does so, too")
 	soakFlag  = flag.Duration("soak", 0, "how long to go on, over all scenarios together; 0: each once, in short form")
 	seedFlag  = flag.Uint64("seed", 1, "the first round's seed")
-	onlyFlag  = flag.String("only", "", "comma-separated names of the scenarios to run; empty: all")
+	onlyFlag  = flag.String("only", "", "comma-separated names of the scenarios to run; empty: see -all")
 	tableFlag = flag.String("table", "", "file for the table as Markdown, relative to the module; its block between the markers soak:begin and soak:end is replaced")
 )
 
@@ -26,8 +29,14 @@ func TestSoak(t *testing.T) {
 	rows := make([]*Row, len(chosen))
 	began := time.Now()
 	t.Run("scenario", func(t *testing.T) {
+		var waiting sync.WaitGroup
+		defer waiting.Wait()
 		for i, s := range chosen {
 			rows[i] = &Row{Scenario: s}
+			if *soakFlag == 0 && s.Waits {
+				waiting.Go(func() { t.Run(s.Name, func(t *testing.T) { round(t, rows[i], *seedFlag, false) }) })
+				continue
+			}
 			t.Run(s.Name, func(t *testing.T) {
 				if *soakFlag > 0 {
 					soak(t, rows[i], *soakFlag/time.Duration(len(chosen)))
@@ -48,8 +57,12 @@ func TestSoak(t *testing.T) {
 }
 
 func choose(t *testing.T, all []Scenario, only string) []Scenario {
-	if only == "" {
+	switch {
+	case only != "":
+	case *allFlag || *soakFlag > 0:
 		return all
+	default:
+		return slices.DeleteFunc(all, func(s Scenario) bool { return !s.Common })
 	}
 	known := map[string]Scenario{}
 	var names []string

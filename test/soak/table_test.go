@@ -61,11 +61,8 @@ func TestNumber(t *testing.T) {
 	at := func(c mapping.Channel, id string) mapping.Address {
 		return mapping.Address{Thing: "pump-01", Channel: c, ID: id}
 	}
-	subject, payload := telemetry("pump-01", 16, 0)
-	if subject != "fleets.up.pump-01.shadow.update" {
-		t.Error(subject)
-	}
-	_, poison := telemetry("pump-01", 20, 5)
+	_, payload := upward("pump-01", mapping.Shadow, 16)
+	poison := noJSON(20)
 	_, note := notification("pump-01", 7, 0)
 	for _, c := range []struct {
 		address mapping.Address
@@ -73,10 +70,11 @@ func TestNumber(t *testing.T) {
 		lane    string
 		n       uint64
 	}{
-		{at(mapping.ShadowReport, ""), string(payload), "up/pump-01/telemetry", 16},
-		{at(mapping.Event, "n"), string(poison), "up/pump-01/telemetry", 20},
+		{at(mapping.ShadowReport, ""), string(payload), "up/pump-01/shadow", 16},
+		{at(mapping.Event, "n"), string(poison), "up/pump-01/events", 20},
 		{at(mapping.JobsNotify, ""), string(note), "down/pump-01", 7},
-		{at(mapping.CommandResponse, "r12"), `{}`, "up/pump-01/control", 12},
+		{at(mapping.CommandResponse, "r12"), `{}`, "up/pump-01/commands", 12},
+		{at(mapping.JobUpdate, "j13"), `{}`, "up/pump-01/jobs", 13},
 		{at(mapping.CommandResponse, "c3"), `{}`, "command/pump-01", 3},
 		{at(mapping.ShadowDelta, ""), `{"version":4,"state":{"n":4}}`, "delta/pump-01", 4},
 		{at(mapping.JobsGetAccepted, ""), `{"n":1}`, "", 0},

@@ -25,6 +25,7 @@ type Wire struct {
 	all      sync.WaitGroup
 	// taken, if set, is told of every message that the broker has acknowledged with success.
 	taken func(*packets.Publish)
+	bill  *bill
 
 	mu    sync.Mutex
 	rule  Rule
@@ -67,7 +68,7 @@ func NewWire(broker string, taken func(*packets.Publish)) (*Wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	w := &Wire{target: u.Host, listener: l, taken: taken, pairs: map[*pair]struct{}{}}
+	w := &Wire{target: u.Host, listener: l, taken: taken, bill: newBill(), pairs: map[*pair]struct{}{}}
 	w.all.Go(func() {
 		for {
 			client, err := l.Accept()
@@ -168,14 +169,15 @@ func (w *Wire) pipe(p *pair, flow fleetstest.Flow) {
 	}
 	in := bufio.NewReader(from)
 	for {
-		raw, err := readPacket(in)
+		raw, passed, err := w.read(p, flow, in)
 		if err != nil {
 			return
 		}
 		k := Packet{Flow: flow, Type: fleetstest.Packet(raw[0] >> 4), Raw: raw}
+		w.bill.note(k)
 		w.mu.Lock()
 		v := Verdict{}
-		if w.rule != nil {
+		if w.rule != nil && !passed {
 			v = w.rule(k)
 		}
 		w.mu.Unlock()
@@ -187,7 +189,9 @@ func (w *Wire) pipe(p *pair, flow fleetstest.Flow) {
 			on(v.Instead)
 		case !v.Drop:
 			p.watch(w, k)
-			on(raw)
+			if !passed {
+				on(raw)
+			}
 		}
 		if v.Close {
 			return
@@ -229,8 +233,39 @@ func (k Packet) publish() *packets.Publish {
 	return m
 }
 
+// read reads the next packet. While there is no rule, what goes up is passed on as it comes, as a broker judges by it
+// whether the client is alive.
+func (w *Wire) read(p *pair, flow fleetstest.Flow, in *bufio.Reader) (raw []byte, passed bool, err error) {
+	if _, err := in.Peek(1); err != nil {
+		return nil, false, err
+	}
+	w.mu.Lock()
+	passed = w.rule == nil && w.taken == nil && flow == fleetstest.FromClient
+	w.mu.Unlock()
+	from := reader(in)
+	if passed {
+		from = bytewise{io.TeeReader(in, p.broker)}
+	}
+	raw, err = readPacket(from)
+	return raw, passed, err
+}
+
+type reader interface {
+	io.Reader
+	io.ByteReader
+}
+
+// bytewise reads single bytes, too.
+type bytewise struct{ io.Reader }
+
+func (b bytewise) ReadByte() (byte, error) {
+	var one [1]byte
+	_, err := io.ReadFull(b, one[:])
+	return one[0], err
+}
+
 // readPacket reads one whole packet.
-func readPacket(in *bufio.Reader) ([]byte, error) {
+func readPacket(in reader) ([]byte, error) {
 	first, err := in.ReadByte()
 	if err != nil {
 		return nil, err

@@ -269,7 +269,7 @@ func (d *disk) freeze() {
 
 // cut drops what no sync has made durable. Of that, keep (0 to 1) survives by chance, as caches write
 // back what they like: single writes, whole or the first sectors of them, and the journal up to some
-// point. Then the disk goes on.
+// point. Whoever had the disk before the cut gets errors from now on, until it is started.
 func (d *disk) cut(keep float64, seed uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -284,6 +284,13 @@ func (d *disk) cut(keep float64, seed uint64) {
 	d.free = d.rules.size
 	d.settle(d.root, keep, random)
 	close(d.released)
+	d.frozen = true
+}
+
+// start has the disk go on after a cut, for who comes then.
+func (d *disk) start() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.released, d.frozen = make(chan struct{}), false
 }
 

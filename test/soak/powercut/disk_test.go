@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // world is a disk with a directory d, which is durable.
@@ -139,4 +141,32 @@ func TestRefusal(t *testing.T) {
 	if errno := d.write(&f, write{data: make([]byte, 1<<20+1)}); errno != syscall.ENOSPC {
 		t.Errorf("%v", errno)
 	}
+}
+
+// TestAfterTheCut: a sync that had begun, and whatever its program tries afterwards, fails until the disk is started.
+func TestAfterTheCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, at := world(t, rules{entries: strict, delay: time.Millisecond})
+		f := d.put(at, "a", "x")
+		synced := make(chan syscall.Errno)
+		go func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			synced <- d.sync(f)
+		}()
+		synctest.Wait()
+		d.freeze()
+		d.cut(0, 1)
+		if errno := <-synced; errno != syscall.EIO {
+			t.Errorf("a sync that had begun returns %v", errno)
+		}
+		if errno := d.enter(); errno != syscall.EIO {
+			t.Fatalf("after the cut: %v", errno)
+		}
+		d.start()
+		if errno := d.enter(); errno != 0 {
+			t.Fatalf("after the start: %v", errno)
+		}
+		d.mu.Unlock()
+	})
 }

@@ -68,6 +68,7 @@ func run(d *disk, path string) error {
 			if err := unmount(server); err != nil {
 				return err
 			}
+			d.start()
 			if server, err = mount(d, path); err != nil {
 				return err
 			}

@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// filterMemory keeps what the session of a client id is subscribed to, in the bucket of marks. The Thing may be
+// renamed meanwhile, so the key is the client id's.
+type filterMemory struct {
+	marks bridge.State
+	key   string
+}
+
+func newFilterMemory(marks bridge.State, clientID string) *filterMemory {
+	return &filterMemory{marks, "_filters." + mapping.Token(clientID)}
+}
+
+// Load implements cloud.FilterMemory. A record that can't be read is as good as none.
+func (f *filterMemory) Load(ctx context.Context) (filters []string, err error) {
+	value, err := f.marks.Get(ctx, f.key)
+	if errors.Is(err, bridge.ErrNotFound) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(value, &filters)
+	}
+	return filters, err
+}
+
+// Save implements cloud.FilterMemory.
+func (f *filterMemory) Save(ctx context.Context, filters []string) error {
+	value, err := json.Marshal(filters)
+	if err != nil {
+		return err
+	}
+	return f.marks.Put(ctx, f.key, value)
+}

@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"bufio"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"fleetbridge/bridge/cloud"
+)
+
+const (
+	// What auto takes: a quarter of what there is, which leaves the rest to the programs of the gateway and to
+	// the file cache that the store lives on; and not more than brokers and programs can fill sensibly.
+	autoPart = 4
+	autoMost = 256 << 20
+	// leastMemory is what the bridge needs for its embedded server and a few Things.
+	leastMemory = 64 << 20
+	// inboxPart is the part of the memory that may wait for the store, unsettled, having come from brokers. A
+	// message in it is in memory about four times on its way to the disk, and the collector lets garbage grow as
+	// large as what is in use.
+	inboxPart = 8
+	// goPart, in percent, is what Go's runtime may have of a container's memory; the rest is the kernel's, for the
+	// files of the store.
+	goPart = 90
+)
+
+// Memory is what the bridge may take: Bytes, or as much as is sensible on the machine or in the container (0, auto).
+type Memory struct{ Bytes Size }
+
+func (m Memory) String() string {
+	if m.Bytes == 0 {
+		return "auto"
+	}
+	return m.Bytes.String()
+}
+
+func (m Memory) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+func (m *Memory) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*m = Memory{}
+		return nil
+	}
+	if err := m.Bytes.UnmarshalText(text); err != nil {
+		return fmt.Errorf("%w, or auto", err)
+	}
+	if m.Bytes < leastMemory {
+		return fmt.Errorf("%q is less than the bridge needs, write %s or more, or auto", text, Size(leastMemory))
+	}
+	return nil
+}
+
+// memory is what a configuration and a machine come to, in bytes.
+type memory struct {
+	inbox   int   // for what brokers have sent and the store does not have yet
+	runtime int64 // Go's memory limit; math.MaxInt64: none
+}
+
+// share divides the memory. container and machine are what there is; 0: not known.
+func (m Memory) share(container, machine int64) memory {
+	out := memory{runtime: math.MaxInt64}
+	all := int64(m.Bytes)
+	switch {
+	case all > 0:
+		out.runtime = all
+	case container > 0 && (machine == 0 || container < machine):
+		out.runtime = container / 100 * goPart
+		all = container / autoPart
+	default:
+		all = machine / autoPart
+	}
+	if m.Bytes == 0 {
+		all = max(min(all, autoMost), leastMemory)
+	}
+	out.inbox = int(min(all/inboxPart, math.MaxInt32))
+	return out
+}
+
+// shareMemory looks at the machine.
+func shareMemory(m Memory) memory {
+	root := os.DirFS("/")
+	return m.share(containerMemory(root), machineMemory(root))
+}
+
+// budget is what all Things share.
+func (m memory) budget() *cloud.Budget { return cloud.NewBudget(m.inbox) }
+
+// limitRuntime has the collector work harder before the process outgrows its memory. GOMEMLIMIT is the operator's
+// own word, and stands. The result takes it back.
+func (m memory) limitRuntime() (undo func()) {
+	if os.Getenv("GOMEMLIMIT") != "" || m.runtime == math.MaxInt64 {
+		return func() {}
+	}
+	before := debug.SetMemoryLimit(m.runtime)
+	return func() { debug.SetMemoryLimit(before) }
+}
+
+// machineMemory is the memory of the machine; 0: not known, as on systems without /proc.
+func machineMemory(root fs.FS) int64 {
+	for line := range lines(root, "proc/meminfo") {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// containerMemory is the least limit of the control groups that the process is in, of either version; 0: none.
+func containerMemory(root fs.FS) int64 {
+	least := int64(0)
+	for line := range lines(root, "proc/self/cgroup") { // 0::/a/b, or 9:memory:/a/b
+		part := strings.SplitN(line, ":", 3)
+		if len(part) != 3 {
+			continue
+		}
+		at, name := "sys/fs/cgroup", "memory.max"
+		if part[1] != "" {
+			if !strings.Contains(","+part[1]+",", ",memory,") {
+				continue
+			}
+			at, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		}
+		// In a container the path may be the host's, and is not there: then the limit stands at the top.
+		for group := path.Clean("/" + part[2]); ; group = path.Dir(group) {
+			for text := range lines(root, path.Join(at, group, name)) {
+				// Version 1 writes a number of about 2^63 for no limit.
+				if n, err := strconv.ParseInt(text, 10, 64); err == nil && n > 0 && n < 1<<60 && (least == 0 || n < least) {
+					least = n
+				}
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return least
+}
+
+// lines reads a small file of the system; there are none in one that can't be read.
+func lines(root fs.FS, name string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		f, err := root.Open(name)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		for s := bufio.NewScanner(f); s.Scan(); {
+			if !yield(strings.TrimSpace(s.Text())) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/sightings"
+)
+
+// watching is what shows messages to people as they pass.
+type watching struct {
+	bridge.Watch
+	recorder *sightings.Recorder // nil: it could not be served
+	server   *http.Server
+	stopped  chan struct{}
+	once     sync.Once
+}
+
+// serveTails serves fleetbridge tail and trace, and what bundle asks for, on a socket in the store directory. The bridge works without.
+func (g *Gateway) serveTails(ctx context.Context) {
+	dir := g.cfg.NATS.Embedded.StoreDir
+	err := local.CheckStoreDir(dir)
+	if err == nil {
+		err = local.CheckStoreDir(sightings.Dir(dir))
+	}
+	if err != nil {
+		g.unserved(err)
+		return
+	}
+	l, err := sightings.Listen(ctx, dir)
+	if err != nil {
+		g.unserved(err)
+		return
+	}
+	w := &g.watch
+	w.recorder, w.stopped = sightings.NewRecorder(&w.Watch), make(chan struct{})
+	mux := http.NewServeMux()
+	mux.Handle("/", w.recorder.Handler(g.build.Version, w.stopped))
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
+		if g.LastLog != nil {
+			_, _ = w.Write(g.LastLog())
+		}
+	})
+	mux.HandleFunc("GET /goroutines", func(w http.ResponseWriter, _ *http.Request) { _ = pprof.Lookup("goroutine").WriteTo(w, 1) })
+	w.server = newHTTPServer(mux)
+	go func() { _ = w.server.Serve(l) }() // ends with stop or close
+}
+
+func (g *Gateway) unserved(err error) {
+	g.log.Info("fleetbridge tail can't be served, nor what fleetbridge trace would see live; all else works", "nats.embedded.store_dir", g.cfg.NATS.Embedded.StoreDir, "error", err)
+}
+
+// stop ends every tail, with a word, and takes no new one. It does not wait.
+func (w *watching) stop() {
+	if w.server == nil {
+		return
+	}
+	w.once.Do(func() { close(w.stopped) })
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = w.server.Shutdown(ctx) // close ends what is left
+	}()
+}
+
+// close ends all.
+func (w *watching) close() {
+	if w.server == nil {
+		return
+	}
+	_ = w.server.Close()
+	w.recorder.Close()
+}

@@ -1,0 +1,205 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// consumerID is a consumer as its user names it.
+type consumerID struct{ stream, name string }
+
+// keptConsumer is a consumer as JetStream knows it.
+type keptConsumer struct {
+	real    string
+	durable bool
+}
+
+// shelf has the consumers of a user. Some of those that are not durable may be gone.
+type shelf struct {
+	mu    sync.Mutex
+	known map[consumerID]keptConsumer
+	order []consumerID // of those that are not durable, oldest first
+}
+
+func (s *shelf) find(id consumerID) (keptConsumer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, there := s.known[id]
+	return c, there
+}
+
+// add puts a consumer on the shelf and returns what has no room there any more.
+func (s *shelf) add(id consumerID, c keptConsumer) (out []shelved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = map[consumerID]keptConsumer{}
+	}
+	s.known[id] = c
+	if !c.durable {
+		s.order = append(s.order, id)
+	}
+	for len(s.order) > maxConsumers {
+		oldest := s.order[0]
+		out = append(out, shelved{oldest, s.known[oldest]})
+		s.order = slices.Delete(s.order, 0, 1)
+		delete(s.known, oldest)
+	}
+	return out
+}
+
+// drop takes a consumer from the shelf, if it still is this one.
+func (s *shelf) drop(id consumerID, real string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[id].real != real {
+		return
+	}
+	delete(s.known, id)
+	s.order = slices.DeleteFunc(s.order, func(o consumerID) bool { return o == id })
+}
+
+func (s *shelf) durables() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.known) - len(s.order)
+}
+
+// names lists the consumers of one stream.
+func (s *shelf) names(stream string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []string{}
+	for id := range s.known {
+		if id.stream == stream {
+			out = append(out, id.name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// shelved is a consumer with both its names.
+type shelved struct {
+	consumerID
+	keptConsumer
+}
+
+func (s *shelf) all() (out []shelved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, c := range s.known {
+		out = append(out, shelved{id, c})
+	}
+	return out
+}
+
+// shownName is the name that a user gave a consumer.
+func shownName(real string) string { return real[strings.LastIndex(real, consumerMark)+1:] }
+
+// consumerOwner is the user whose consumer it is, or empty.
+func consumerOwner(real string) string {
+	if owner, rest, ok := strings.Cut(real, consumerMark); ok && strings.Count(rest, consumerMark) == 1 {
+		return owner
+	}
+	return ""
+}
+
+// deleted hears that a consumer is gone, so that whoever asks for it is answered at once.
+func (c *Clerk) deleted(m *nats.Msg) {
+	tokens := strings.Split(m.Subject, ".")
+	if len(tokens) < 7 {
+		return
+	}
+	stream, real := tokens[5], tokens[6]
+	if r := c.readerOf(consumerOwner(real)); r != nil {
+		r.shelf.drop(consumerID{stream, shownName(real)}, real)
+	}
+}
+
+// forget removes the user's consumers, after close, but for the durable ones of a user that stays.
+func (r *reader) forget(stays bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	r.ctx = ctx
+	for _, s := range r.shelf.all() {
+		if !s.durable || !stays {
+			r.remove(s)
+		}
+	}
+}
+
+func (r *reader) remove(s shelved) {
+	if _, err := r.ask("CONSUMER.DELETE."+s.stream+"."+s.real, nil); err != nil && apiCode(err) != jetstream.JSErrCodeConsumerNotFound {
+		r.log.Warn("a user's consumer was not removed", "user", r.name, "stream", s.stream, "consumer", s.real, "error", err)
+	}
+}
+
+// takeStock puts every consumer that JetStream has for a user on its shelf, and has it read what is the user's now. Those
+// of users that are gone, or have nothing left to read, are removed.
+func (c *Clerk) takeStock() {
+	js, err := newJetStream(c.nc)
+	if err != nil {
+		c.log.Error("the consumers of users can't be listed", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	for _, readable := range readables(c.subjects) {
+		stream, err := js.Stream(ctx, readable.stream)
+		if err != nil {
+			c.log.Error("the consumers of users can't be listed", "stream", readable.stream, "error", err)
+			continue
+		}
+		list := stream.ListConsumers(ctx)
+		for info := range list.Info() {
+			if owner := consumerOwner(info.Name); owner != "" {
+				c.take(ctx, stream, info)
+			}
+		}
+		if err := list.Err(); err != nil {
+			c.log.Error("the consumers of users can't be listed", "stream", readable.stream, "error", err)
+		}
+	}
+}
+
+// take looks at one consumer of a user's.
+func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) {
+	r, config, name := c.readerOf(consumerOwner(info.Name)), info.Config, stream.CachedInfo().Config.Name
+	have, filters := config.FilterSubjects, []string(nil)
+	if config.FilterSubject != "" {
+		have = []string{config.FilterSubject}
+	}
+	if r != nil {
+		asked := slices.Clone(have)
+		if whole := config.Metadata[metaFilters]; whole != "" {
+			_ = json.Unmarshal([]byte(whole), &asked) // else what it reads
+		}
+		filters = common(asked, r.own(name))
+	}
+	var err error
+	if len(filters) > 0 && !slices.Equal(filters, have) {
+		config.FilterSubject, config.FilterSubjects = "", filters
+		if _, err = stream.UpdateConsumer(ctx, config); err != nil {
+			c.log.Error("a user's consumer can't be given what the user may read now, so it is removed", "consumer", info.Name, "error", err)
+		}
+	}
+	if len(filters) == 0 || err != nil {
+		if err := stream.DeleteConsumer(ctx, info.Name); err != nil {
+			c.log.Error("the consumer of a user that may not have it stays; remove it with nats consumer rm", "stream", name, "consumer", info.Name, "error", err)
+			return
+		}
+		c.log.Info("a consumer was removed with its user's right to it", "stream", name, "consumer", info.Name)
+		return
+	}
+	id := consumerID{name, shownName(info.Name)}
+	if _, there := r.shelf.find(id); !there {
+		r.shelf.add(id, keptConsumer{real: info.Name, durable: config.Durable != ""})
+	}
+}

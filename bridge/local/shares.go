@@ -1,0 +1,201 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// shares keeps one Thing's dead letters from pushing out the others': before their stream is full and would forget
+// the oldest of all, the Thing with the most is cut down to its share, and loses its own oldest. How much each has is
+// counted, and before something is cut compared with the stream: letters also go by hand. Of those that were there at
+// the start the mean size is taken.
+type shares struct {
+	stream jetstream.Stream
+	log    *slog.Logger
+	prefix string // of the subjects: "fleets.dead."
+	limit  int64  // of the stream, in bytes; 0: none, and nothing is counted
+	things int    // that have a share each
+
+	mu      sync.Mutex
+	total   int64
+	of      map[string]*lot // by the Thing's token
+	pending int64           // bytes that are on their way to the stream
+	stored  chan struct{}   // some of them have arrived
+}
+
+// lot is what one Thing has.
+type lot struct {
+	bytes int64
+	sizes []int32 // of each letter, the newest last
+}
+
+// letterCost is what a letter takes beside subject, headers and payload.
+const letterCost = 40
+
+func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, error) {
+	out := &shares{
+		log: s.log, prefix: s.cfg.Subjects.Prefix() + ".dead.", limit: s.cfg.Up, things: max(len(*s.things.Load()), 1),
+		of: map[string]*lot{}, stored: make(chan struct{}, 1),
+	}
+	var err error
+	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err == nil && out.limit > 0 {
+		err = out.recount(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", dead.CachedInfo().Config.Name, err)
+	}
+	return out, nil
+}
+
+// recount takes over what the stream holds. Nothing is on its way there.
+func (s *shares) recount(ctx context.Context) error {
+	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(s.prefix+">"))
+	if err != nil {
+		return err
+	}
+	s.total = int64(info.State.Bytes)
+	held := map[string]int{}
+	for subject, n := range info.State.Subjects {
+		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
+		held[token] += int(n)
+		s.lot(token)
+	}
+	for token, l := range s.of {
+		l.hold(held[token], int32(info.State.Bytes/max(info.State.Msgs, 1)))
+	}
+	return nil
+}
+
+// thingOfTail is the Thing's token in "up.pump.events.e".
+func thingOfTail(tail string) string {
+	_, rest, _ := strings.Cut(tail, ".")
+	token, _, _ := strings.Cut(rest, ".")
+	return token
+}
+
+func (s *shares) lot(token string) *lot {
+	l := s.of[token]
+	if l == nil {
+		l = &lot{}
+		s.of[token] = l
+	}
+	return l
+}
+
+func (l *lot) add(size int32) {
+	l.sizes = append(l.sizes, size)
+	l.bytes += int64(size)
+}
+
+// hold makes it n letters: the oldest go, or came before they could be counted.
+func (l *lot) hold(n int, mean int32) {
+	known := l.sizes[max(len(l.sizes)-n, 0):]
+	*l = lot{}
+	for range n - len(known) {
+		l.add(mean)
+	}
+	for _, size := range known {
+		l.add(size)
+	}
+}
+
+// newest is how many of the newest letters have so many bytes together.
+func (l *lot) newest(most int64) (n int) {
+	for bytes := int64(0); n < len(l.sizes); n++ {
+		if bytes += int64(l.sizes[len(l.sizes)-1-n]); bytes > most {
+			break
+		}
+	}
+	return n
+}
+
+// admit makes room for a letter of so many bytes. Whoever buries without end waits here for what is on its way.
+func (s *shares) admit(ctx context.Context, token string, bytes int) error {
+	if s.limit <= 0 {
+		return nil
+	}
+	n := int64(min(bytes, 1<<30)) + letterCost
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.pending > 0 && (s.pending+n > s.limit/8 || s.over(n) && s.largest() != "") {
+		s.mu.Unlock()
+		select {
+		case <-s.stored:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if ctx.Err() != nil {
+			signal(s.stored) // somebody else may wait, too
+			return ctx.Err()
+		}
+	}
+	if s.over(n) && s.largest() != "" {
+		if err := s.trim(ctx, n); err != nil {
+			s.log.Warn("cannot make room for dead letters; the oldest of all go", "error", err)
+		}
+	}
+	s.pending += n
+	s.total += n
+	s.lot(token).add(int32(n))
+	return nil
+}
+
+// over reports whether so many bytes more are more than the stream should hold.
+func (s *shares) over(n int64) bool { return s.total+n > s.limit*3/4 }
+
+// arrived is told that a letter is stored, or that it never will be.
+func (s *shares) arrived(bytes int) {
+	if s.limit <= 0 {
+		return
+	}
+	s.mu.Lock()
+	s.pending -= int64(min(bytes, 1<<30)) + letterCost
+	s.mu.Unlock()
+	signal(s.stored)
+}
+
+// share is what each Thing may keep when there is no room for all.
+func (s *shares) share() int64 { return s.limit * 3 / 4 / int64(max(s.things, len(s.of))) }
+
+// largest is the Thing that has the most, if that is more than its share. The lock is held.
+func (s *shares) largest() (token string) {
+	most := s.share()
+	for t, l := range s.of {
+		if l.bytes > most && len(l.sizes) > 1 {
+			token, most = t, l.bytes
+		}
+	}
+	return token
+}
+
+// trim removes the oldest letters of those Things that have the most, until there is room for n bytes. The lock is
+// held, and nothing is on its way.
+func (s *shares) trim(ctx context.Context, n int64) error {
+	if err := s.recount(ctx); err != nil {
+		return err
+	}
+	for s.over(n) {
+		token := s.largest()
+		if token == "" {
+			return nil
+		}
+		l := s.of[token]
+		kept := max(l.newest(s.share()*3/4), 1)
+		gone := len(l.sizes) - kept
+		err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.prefix+"*."+token+".>"), jetstream.WithPurgeKeep(uint64(kept)))
+		if err != nil {
+			return err
+		}
+		s.total -= l.bytes
+		l.hold(kept, 0)
+		s.total += l.bytes
+		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", token, "letters", gone,
+			"mend", "look at them with fleetbridge dead ls, or raise nats.up.max_bytes")
+	}
+	return nil
+}

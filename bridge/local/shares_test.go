@@ -1,0 +1,86 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+func letterOf(t mapping.Thing, payload string) bridge.Letter {
+	l := upLetter(payload)
+	l.Address.Thing, l.Origin = t, ""
+	return l
+}
+
+// flood buries letters of a Thing as fast as they are taken.
+func flood(t *testing.T, r *rig, thing mapping.Thing, n, bytes int) {
+	t.Helper()
+	stored, ctx := make(chan error, n), testContext(t)
+	for i := range n {
+		payload := fmt.Sprintf("%d %s", i, strings.Repeat("x", bytes))
+		if err := r.store.Bury(ctx, letterOf(thing, payload), func(err error) { stored <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// One Thing's letters leave the others' alone, whatever their size, also after a restart.
+func TestDeadLettersHaveShares(t *testing.T) {
+	for name, c := range map[string]struct{ n, bytes int }{
+		"many small": {2_000, 500}, "few large": {40, 50_000}, "middling": {500, 4_000},
+	} {
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restarted %v", name, again), func(t *testing.T) {
+				cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
+				r := newRigWith(t, ServerConfig{}, cfg)
+				r.journal.forgive("more than their share")
+				d := r.store.DeadLetters()
+				flood(t, r, "good", 50, 1_000)
+				if again {
+					flood(t, r, "bad", c.n, c.bytes)
+					r.stop()
+					r.start(ServerConfig{}, cfg)
+					d = r.store.DeadLetters()
+				}
+				flood(t, r, "bad", c.n, c.bytes)
+				if got := len(selected(t, d, Selection{Thing: "good"})); got != 50 {
+					t.Errorf("%d letters of the other Thing are left, want 50", got)
+				}
+				bad := selected(t, d, Selection{Thing: "bad"})
+				if len(bad) == 0 {
+					t.Fatal("none is left of the flood")
+				}
+				last, err := d.Get(context.Background(), bad[len(bad)-1].ID)
+				if err != nil || !strings.HasPrefix(string(last.Payload), fmt.Sprint(c.n-1, " ")) {
+					t.Errorf("the newest letter is %.20q, %v", last.Payload, err)
+				}
+			})
+		}
+	}
+}
+
+// As long as there is room for all, nobody has to share.
+func TestDeadLettersWithRoom(t *testing.T) {
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 4 << 20})
+	flood(t, r, "bad", 600, 4_000) // more than a third, less than three quarters
+	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 600 {
+		t.Errorf("%d letters are left of 600", got)
+	}
+}
+
+func TestThingOfTail(t *testing.T) {
+	for tail, want := range map[string]string{"up.pump.events.e": "pump", "down.pump=207.-": "pump=207", "up.": "", "": "", "up.=cut": "=cut"} {
+		if got := thingOfTail(tail); got != want {
+			t.Errorf("%q: %q, want %q", tail, got, want)
+		}
+	}
+}

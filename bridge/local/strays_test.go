@@ -1,0 +1,140 @@
+package local
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/mapping"
+)
+
+// TestReadAlong: subjects are found however the bytes arrive, and payloads are not taken for commands.
+func TestReadAlong(t *testing.T) {
+	text := "CONNECT {\"verbose\":false}\r\nPING\r\nPUB a.b 5\r\nhello\r\npub  c  _INBOX.x   0 \r\n\r\nHPUB d.e 12 31\r\nNATS/1.0\r\n\r\nPUB nothing 1\r\nx\r\n\r\nSUB > 1\r\nPONG\r\nPUB\tf\t1\r\ny\r\nUNSUB 1\r\nHPUB g r 12 12\r\nNATS/1.0\r\n\r\n\r\n"
+	want := []string{"a.b", "c", "?", "d.e", "f", "g", "?"}
+	for size := 1; size <= len(text); size++ {
+		var got []string
+		r := readAlong{published: func(s []byte, asks bool) bool {
+			if got = append(got, string(s)); asks {
+				got = append(got, "?")
+			}
+			return false
+		}}
+		for rest := []byte(text); len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			r.look(slices.Clone(rest[:min(size, len(rest))]))
+		}
+		if r.lost || !slices.Equal(got, want) {
+			t.Fatalf("in pieces of %d: %q, lost %t", size, got, r.lost)
+		}
+	}
+	for _, bad := range []string{"PUB a x\r\n", "PUB \ra 55\n", "PUB a 5\r \r\n", "PUB a\r 5\r\n", "HMSG a 1 5\r\n", "hmsg a 5\r\n", "HPUBX a 1 5\r\n", "PUX a 5\r\n", "PUB a -1\r\n", "PUB\r\n", "P\x00\r\n", strings.Repeat("x", longestLine+1)} {
+		r := readAlong{published: func([]byte, bool) bool { t.Errorf("%q publishes", bad); return false }}
+		r.look([]byte(bad))
+		if !r.lost && bad != "P\x00\r\n" {
+			t.Errorf("%.20q is followed", bad)
+		}
+	}
+}
+
+// FuzzReadAlong: whatever a client sends, reading along comes to an end and holds little.
+func FuzzReadAlong(f *testing.F) {
+	f.Add([]byte("PUB a 1\r\nx\r\n"), 3)
+	f.Fuzz(func(t *testing.T, data []byte, size int) {
+		r := readAlong{published: func([]byte, bool) bool { return false }}
+		for size = max(1, min(size, 64)); len(data) > 0; data = data[min(size, len(data)):] {
+			r.look(data[:min(size, len(data))])
+			if len(r.line) > longestLine+64 || r.skip < 0 {
+				t.Fatal(len(r.line), r.skip)
+			}
+		}
+	})
+}
+
+// TestStrays: what programs publish for a Thing or on a channel that there is not is said and counted, with an answer asked
+// for or without, and its sender hears at once that nobody is there.
+func TestStrays(t *testing.T) {
+	for name, users := range map[string][]User{"without users": nil, "with users": {{Name: "u"}}} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			counted := map[Stray]int{}
+			for i := range users {
+				users[i].Password, users[i].Things = "secret", []mapping.Thing{"a"}
+			}
+			r := newRigWith(t, ServerConfig{Users: users, Stray: func(s Stray) { mu.Lock(); defer mu.Unlock(); counted[s]++ }}, StoreConfig{Things: []mapping.Thing{"a"}})
+			r.server.SetThings([]mapping.Thing{"a"})
+			r.journal.forgive("it goes nowhere", "Violation")
+			nc := r.program(nats.UserInfo("u", "secret"))
+			for _, subject := range []string{"fleets.up.a.evnts.x", "fleets.up.deev.events.x"} {
+				if err := nc.Publish(subject, nil); err != nil {
+					t.Fatal(err)
+				}
+				if len(users) > 0 && strings.Contains(subject, "deev") { // refused by its permissions
+					continue
+				}
+				if _, err := nc.Request(subject, nil, patience); err != nats.ErrNoResponders {
+					t.Errorf("%s: %v", subject, err)
+				}
+			}
+			r.publish(nc, "fleets.up.a.events.x", `{"eventType":"x","severity":"info"}`)
+			if err := nc.Publish("fleets.other", nil); err != nil {
+				t.Fatal(err)
+			}
+			flush(t, nc)
+			r.journal.expect(t, "WARN", "a channel that a Thing does not have", "fleets.up.a.evnts.x")
+			if len(users) == 0 { // who watches everything changes nothing
+				r.journal.expect(t, "WARN", "a Thing that is not configured", "fleets.up.deev.events.x")
+				r.subscribe("fleets.>")
+				if err := nc.Publish("fleets.up.odd.events.x", nil); err != nil {
+					t.Fatal(err)
+				}
+				r.publish(nc, "fleets.up.a.events.x", `{"eventType":"x","severity":"info"}`)
+				r.journal.expect(t, "WARN", "a Thing that is not configured", "fleets.up.odd.events.x")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if counted[StrayChannel] != 2 || (counted[StrayThing] > 0) != (len(users) == 0) {
+				t.Errorf("counted %v", counted)
+			}
+		})
+	}
+}
+
+// TestStraysOfStrangers: who has no login is not said to have published anything.
+func TestStraysOfStrangers(t *testing.T) {
+	var counted atomic.Int64
+	r := newRigWith(t, ServerConfig{Users: []User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(Stray) { counted.Add(1) }},
+		StoreConfig{Things: []mapping.Thing{"a"}})
+	r.server.SetThings([]mapping.Thing{"a"})
+	r.journal.forgive(" - cid:", "it goes nowhere")
+	many := strings.Repeat("PUB fleets.up.deev.events.x 0\r\n\r\n", 1000)
+	for _, hello := range []string{"", `CONNECT {"user":"u","pass":"wrong"}` + "\r\n"} {
+		r.stranger(hello + many)
+	}
+	if n := counted.Load(); n != 0 {
+		t.Errorf("%d publishes of strangers are counted", n)
+	}
+}
+
+// TestReadAlongTheServer: what the server reads otherwise than the door ends the connection, and what follows is not carried
+// out: a size of which it drops the last digit, a verb of routes, behind which it takes no payload.
+func TestReadAlongTheServer(t *testing.T) {
+	r := newRig(t, "a")
+	r.journal.forgive(" - cid:", " nowhere")
+	for _, before := range []string{"PUB \rraw.x 22\nhi\r\n", "HMSG raw.x 20\r\n\r\n"} {
+		c := rawLogin(t, r.server.URL(), "")
+		c.write("%s", before)
+		_, _ = io.WriteString(c.conn, "PING\r\nPUB fleets.up.a.events.x 2\r\n{}\r\nPING\r\n")
+		_, _ = io.WriteString(c.conn, strings.Repeat("PING\r\n", 1000)) // until it is noticed
+		if _, err := io.Copy(io.Discard, c.in); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: the connection stays", before)
+		}
+	}
+	r.untouched()
+}

@@ -1,0 +1,126 @@
+package local
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// maxSubs is how many subscriptions a connection may have, also one of the bridge's own, which has some for each
+	// Thing and each user. One costs some 700 bytes, in a queue group 2200.
+	maxSubs = 64 << 10
+	// maxUserSubs is how many a user's connection may have; the server says "maximum subscriptions exceeded" to more.
+	maxUserSubs = 4 << 10
+	// accountSubs is how many all connections of a user may have, which is 12 MiB, or 36 MiB in queue groups. Beyond it
+	// the one that has most is closed.
+	accountSubs = 16 << 10
+	// anybodySubs is the same for all programs together when there are no users.
+	anybodySubs = 64 << 10
+	// countEvery is how often they are counted. In that time a connection makes a few ten thousand.
+	countEvery = 100 * time.Millisecond
+)
+
+// bounded are the claims of a user's account without imports.
+func bounded(account *server.Account) *jwt.AccountClaims {
+	claims := jwt.NewAccountClaims(account.Name)
+	claims.Name = account.Name
+	claims.Limits.Subs = maxUserSubs
+	return claims
+}
+
+// closeAccount makes an account that takes no connection: the server says "maximum account active connections exceeded".
+func (s *Server) closeAccount() (err error) {
+	if s.logins.nobodys, err = s.nats.RegisterAccount(reservedUser + "-full"); err != nil {
+		return err
+	}
+	claims := bounded(s.logins.nobodys)
+	claims.Limits.Conn = 0
+	s.nats.UpdateAccountClaims(s.logins.nobodys, claims)
+	return nil
+}
+
+// countSubscriptions closes connections of those who have more subscriptions than their share, until the server stops.
+func (s *Server) countSubscriptions() {
+	tick := time.NewTicker(countEvery)
+	defer tick.Stop()
+	var said time.Time
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case now := <-tick.C:
+			for _, over := range s.overSubscribed() {
+				_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
+				if due(&said, now) {
+					s.log.Warn("a program has more subscriptions than there is room for, its connection is closed", "user", over.AuthorizedUser,
+						"name", over.Name, "subscriptions", over.NumSubs)
+				}
+			}
+		}
+	}
+}
+
+// overSubscribed lists a connection of each account that has more than its share: the one that has most.
+func (s *Server) overSubscribed() (out []*server.ConnInfo) {
+	share := map[string]int{}
+	if s.logins == nil {
+		share[server.DEFAULT_GLOBAL_ACCOUNT] = anybodySubs
+	} else {
+		for _, l := range s.logins.all() {
+			share[l.as.Account.Name] = accountSubs
+		}
+	}
+	for name, n := range share {
+		account, err := s.nats.LookupAccount(name)
+		if err != nil || account.TotalSubs() <= n {
+			continue
+		}
+		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Account: name, Limit: maxConns})
+		if err != nil {
+			continue
+		}
+		if most := mostOf(list.Conns, n); most != nil {
+			out = append(out, most)
+		}
+	}
+	return out
+}
+
+// mostOf is the connection with most subscriptions, if all have more than n. Connections within the process don't count.
+func mostOf(conns []*server.ConnInfo, n int) (most *server.ConnInfo) {
+	total := 0
+	for _, c := range conns {
+		if c.Port == 0 {
+			continue
+		}
+		total += int(c.NumSubs)
+		if most == nil || c.NumSubs > most.NumSubs {
+			most = c
+		}
+	}
+	if total <= n {
+		return nil
+	}
+	return most
+}
+
+// onlyWith reports whether there are subscriptions that a subject of the bridge's account reaches, and another one reaches
+// all of them, too. It costs something only when the other one reaches any.
+func (s *Server) onlyWith(subject, other string) bool {
+	account := s.nats.GlobalAccount()
+	if account.Interest(other) == 0 {
+		return false
+	}
+	list, err := s.nats.Subsz(&server.SubszOptions{Subscriptions: true, Account: account.Name, Test: subject, Limit: math.MaxInt32})
+	if err != nil || len(list.Subs) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(list.Subs, func(sub server.SubDetail) bool {
+		_, both := intersect(sub.Subject, other)
+		return !both
+	})
+}

@@ -1,0 +1,127 @@
+package local
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"fleetbridge/mapping"
+)
+
+// subscribeMany sends n subscriptions from sid on, and reports whether the connection still answers.
+func (c *rawClient) subscribeMany(from, n int, queue string) (said string, open bool) {
+	var out bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&out, "SUB %s.x%d %s %d\r\n", c.inbox("a"), from+i, queue, from+i)
+	}
+	out.WriteString("PING\r\n")
+	go func() { _, _ = c.conn.Write(out.Bytes()) }() // it may be closed meanwhile
+	for {
+		line, err := c.in.ReadString('\n')
+		switch {
+		case err != nil:
+			return said, false
+		case strings.HasPrefix(line, "PONG"):
+			return said, true
+		case strings.HasPrefix(line, "-ERR") && !strings.Contains(said, line):
+			said += line
+		}
+	}
+}
+
+// held are the subscriptions of the programs' connections.
+func (r *rig) held(account string) (n int) {
+	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: maxConns})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, c := range list.Conns {
+		if c.Port != 0 {
+			n += int(c.NumSubs)
+		}
+	}
+	return n
+}
+
+func TestSubscriptionsOfAConnection(t *testing.T) {
+	for _, queue := range []string{"", "workers"} {
+		r := withUsers(t, User{Name: "a"})
+		r.journal.forgive(" - cid:")
+		c := rawLogin(t, r.server.URL(), "a")
+		if said, open := c.subscribeMany(10, maxUserSubs+1000, queue); !strings.Contains(said, "maximum subscriptions exceeded") || !open {
+			t.Errorf("queue %q: %q, open: %v", queue, said, open)
+		}
+		if n := r.held("program-a"); n != maxUserSubs {
+			t.Errorf("queue %q: %d subscriptions", queue, n)
+		}
+		c.write("UNSUB 20\r\n")
+		if said, open := c.subscribeMany(200_000, 1, queue); said != "" || !open {
+			t.Errorf("queue %q: none again after one was given back: %q", queue, said)
+		}
+	}
+}
+
+// TestSubscriptionsOfALogin: several connections of one login have one share. Another login's stay.
+func TestSubscriptionsOfALogin(t *testing.T) {
+	r := withUsers(t, User{Name: "a"}, User{Name: "b", Things: []mapping.Thing{"b"}})
+	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
+	other := r.login("b")
+	sub, err := other.SubscribeSync("fleets.down.b.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush(t, other)
+	closed := 0
+	conns := make([]*rawClient, 2+accountSubs/maxUserSubs)
+	for i := range conns {
+		conns[i] = rawLogin(t, r.server.URL(), "a")
+		if _, open := conns[i].subscribeMany(10, maxUserSubs-10, ""); !open {
+			closed++
+		}
+	}
+	eventually(t, "the login is within its share", func() bool { return r.held("program-a") <= accountSubs })
+	r.journal.expect(t, "more subscriptions than there is room for", "user=a")
+	if !other.IsConnected() || !sub.IsValid() {
+		t.Error("another login lost something")
+	}
+	rawLogin(t, r.server.URL(), "a") // and it may come again
+}
+
+// TestSubscriptionsWithoutUsers: the programs have a share, and the bridge's own connections none of it.
+func TestSubscriptionsWithoutUsers(t *testing.T) {
+	r := newRig(t, "a")
+	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
+	for range 3 {
+		rawLogin(t, r.server.URL(), "").subscribeMany(10, anybodySubs/2, "")
+	}
+	eventually(t, "the programs are within their share", func() bool { return r.held(server.DEFAULT_GLOBAL_ACCOUNT) <= anybodySubs })
+	r.journal.expect(t, "more subscriptions than there is room for")
+	if !r.nc.IsConnected() || r.nc.Stats().Reconnects > 0 {
+		t.Error("the bridge lost its connection")
+	}
+}
+
+func TestMostOf(t *testing.T) {
+	conns := func(n ...uint32) (out []*server.ConnInfo) {
+		for i, subs := range n {
+			out = append(out, &server.ConnInfo{Cid: uint64(i), Port: i, NumSubs: subs}) // port 0: within the process
+		}
+		return out
+	}
+	for _, c := range []struct {
+		conns []*server.ConnInfo
+		limit int
+		most  int
+	}{{conns(1000, 5, 5), 10, -1}, {conns(1000, 5, 6), 10, 2}, {conns(0, 11), 10, 1}, {conns(0, 0, 0), 0, -1}, {nil, 0, -1}, {conns(0, 9, 1, 1), 10, 1}} {
+		most := -1
+		if m := mostOf(c.conns, c.limit); m != nil {
+			most = int(m.Cid)
+		}
+		if most != c.most {
+			t.Errorf("%d, want %d", most, c.most)
+		}
+	}
+}

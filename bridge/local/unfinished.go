@@ -1,0 +1,115 @@
+package local
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// unfinished counts, by user, the messages of which the server has the beginning: it sets aside as many bytes as such a
+// message will have, for each connection. Who opens many connections and sends the beginnings of the largest messages
+// would take gigabytes.
+type unfinished struct {
+	mu    sync.Mutex
+	of    map[string]*beginnings
+	count uint64    // of messages that were begun
+	said  time.Time // when it was last said that there are too many
+}
+
+// beginnings are a user's; without users, those of all programs.
+type beginnings struct {
+	bytes int
+	conns map[*arrival]bool
+}
+
+// maxUnfinished is how many bytes a user may have begun; without users, all programs together. Beyond it the connection
+// that has begun most is closed, of several the one that began first: without users nobody pays for somebody else.
+const maxUnfinished = 64 << 20
+
+var errUnfinished = errors.New("too many large messages are begun and not sent to their end")
+
+// note takes down how large the message is that a connection is in the middle of; 0: there is none. It fails when the
+// connection is to be closed, and closes another one that is.
+func (u *unfinished) note(a *arrival, size int, log *slog.Logger) error {
+	if size == a.begun.size { // by the reader alone
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if a.begun.over {
+		return nil
+	}
+	u.forgetLocked(a)
+	user := ""
+	if p := a.heard.Load(); p != nil {
+		user = p.user
+	}
+	u.count++
+	a.begun = begun{user: user, size: size, at: u.count}
+	if size == 0 {
+		return nil
+	}
+	b := u.of[user]
+	if b == nil {
+		if u.of == nil {
+			u.of = map[string]*beginnings{}
+		}
+		b = &beginnings{conns: map[*arrival]bool{}}
+		u.of[user] = b
+	}
+	b.bytes += size
+	b.conns[a] = true
+	if b.bytes <= max(maxUnfinished, size) {
+		return nil
+	}
+	return u.closeLocked(b, a, log)
+}
+
+// closeLocked closes the connection that has begun most. The one that asks is told instead.
+func (u *unfinished) closeLocked(b *beginnings, a *arrival, log *slog.Logger) error {
+	most := a
+	for o := range b.conns {
+		if o.begun.size > most.begun.size || o.begun.size == most.begun.size && o.begun.at < most.begun.at {
+			most = o
+		}
+	}
+	if due(&u.said, time.Now()) {
+		log.Warn("programs begin more large messages and do not end them than there is room for; connections of theirs are closed",
+			"user", most.begun.user, "bytes", b.bytes, "connections", len(b.conns))
+	}
+	u.forgetLocked(most)
+	most.begun.over = true
+	if most == a {
+		return errUnfinished
+	}
+	most.cut()
+	return nil
+}
+
+// end forgets a connection.
+func (u *unfinished) end(a *arrival) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.forgetLocked(a)
+	a.begun.over = true
+}
+
+func (u *unfinished) forgetLocked(a *arrival) {
+	b := u.of[a.begun.user]
+	if b == nil || !b.conns[a] {
+		return
+	}
+	delete(b.conns, a)
+	if b.bytes -= a.begun.size; len(b.conns) == 0 {
+		delete(u.of, a.begun.user)
+	}
+}
+
+// begun is the message that a connection is in the middle of.
+type begun struct {
+	user string // whose it was when it began
+	size int
+	at   uint64 // tells which began first
+	over bool   // the connection ends
+}

@@ -1,0 +1,125 @@
+package local
+
+import (
+	"math"
+	"net"
+	"runtime/metrics"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// What programs don't read waits for them in memory. The server bounds that for each connection, and a login has
+// thousands of them: one small request, whose answer all of them subscribe to, would take gigabytes.
+
+const (
+	// maxUnread is how many bytes may wait for all connections of a login, or without users for those of all programs. The
+	// server has as much for one connection.
+	maxUnread = server.MAX_PENDING_SIZE
+	// unreadPause is between two counts while programs send, if the process has as much in memory at all. While they don't,
+	// what the cloud sends may wait, and unreadIdle is soon enough.
+	unreadPause = 50 * time.Millisecond
+	unreadIdle  = time.Second
+)
+
+// boundUnread closes connections of those who leave more unread than their share, until the server stops.
+func (s *Server) boundUnread() {
+	tick := time.NewTicker(unreadIdle)
+	defer tick.Stop()
+	var said time.Time
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-tick.C:
+		case <-s.door.sending:
+		}
+		if inMemory() >= maxUnread {
+			s.cutUnread(&said)
+		}
+		select {
+		case <-s.stopping:
+			return
+		case <-time.After(unreadPause):
+		}
+	}
+}
+
+// cutUnread closes what is over.
+func (s *Server) cutUnread(said *time.Time) {
+	over := s.unread()
+	if len(over) == 0 {
+		return
+	}
+	if due(said, time.Now()) {
+		s.log.Warn("programs leave more unread than there is room for; connections of theirs are closed", "user", over[0].AuthorizedUser,
+			"name", programText(over[0].Name), "bytes", over[0].Pending, "connections", len(over))
+	}
+	s.door.cut(over)
+	for _, c := range over {
+		_ = s.nats.DisconnectClientByID(c.Cid) // or it has gone
+	}
+}
+
+// inMemory is how many bytes the process has in use, or has not given back yet.
+func inMemory() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	if metrics.Read(sample); sample[0].Value.Kind() != metrics.KindUint64 {
+		return math.MaxUint64 // so they are always counted
+	}
+	return sample[0].Value.Uint64()
+}
+
+// unread lists what is to be closed.
+func (s *Server) unread() (out []*server.ConnInfo) {
+	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: maxConns + maxFading})
+	if err != nil {
+		return nil
+	}
+	of := map[string][]*server.ConnInfo{}
+	for _, c := range list.Conns {
+		if c.Port != 0 { // else it is within the process
+			of[c.Account] = append(of[c.Account], c)
+		}
+	}
+	for _, conns := range of {
+		out = append(out, unreadBeyond(conns, maxUnread)...)
+	}
+	return out
+}
+
+// unreadBeyond are the connections with most unread, without which all have at most so many bytes.
+func unreadBeyond(conns []*server.ConnInfo, most int) []*server.ConnInfo {
+	all := 0
+	for _, c := range conns {
+		all += c.Pending
+	}
+	slices.SortFunc(conns, func(a, b *server.ConnInfo) int { return b.Pending - a.Pending })
+	n := 0
+	for ; all > most; n++ {
+		all -= conns[n].Pending
+	}
+	return conns[:n]
+}
+
+// cut ends connections at once: the server would wait for what it writes, and keep what it has for them.
+func (d *door) cut(conns []*server.ConnInfo) {
+	ports := make(map[int]string, len(conns))
+	for _, c := range conns {
+		ports[c.Port] = c.IP
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for from, a := range d.known {
+		if ip, ok := ports[from.Port]; ok && from.IP.Equal(net.ParseIP(ip)) {
+			a.cut()
+		}
+	}
+}
+
+// cut ends a connection at once: what was not sent yet is of no use, and nothing of it stays with the kernel.
+func (a *arrival) cut() {
+	_ = a.SetLinger(0)
+	_ = a.TCPConn.Close()
+}

@@ -1,0 +1,223 @@
+package sightings
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fleetbridge/bridge"
+	"fleetbridge/mapping"
+)
+
+// seen makes a delivered event.
+func seen(thing, payload string) *bridge.Sighting {
+	return &bridge.Sighting{At: time.Now(), Outcome: bridge.Delivered, Address: mapping.Address{Thing: mapping.Thing(thing), Channel: mapping.Event, ID: "e"}, Payload: []byte(payload)}
+}
+
+// newStill makes a recorder whose time stands still, so that its places run out.
+func newStill() (*Recorder, *bridge.Watch) {
+	w := &bridge.Watch{}
+	r := NewRecorder(w)
+	at := time.Now()
+	r.now = func() time.Time { return at }
+	return r, w
+}
+
+// drain reads all that there is for a tail.
+func drain(r *Recorder, t *tail) (got []*Record, skipped uint64) {
+	for more := true; more; {
+		var some []*Record
+		var n uint64
+		some, n, more = r.read(t, nil)
+		got, skipped = append(got, some...), skipped+n
+	}
+	return got, skipped
+}
+
+func TestGapsAddUp(t *testing.T) {
+	r, _ := newStill()
+	defer r.Close()
+	all, one, dead := r.open(Filter{}), r.open(Filter{Thing: "pump-1"}), r.open(Filter{Outcome: "dead"})
+	const each = 3000
+	var senders sync.WaitGroup
+	for i := range 4 {
+		senders.Go(func() {
+			for n := range each {
+				s := seen(fmt.Sprint("pump-", i), strings.Repeat("x", n%6000))
+				if n%10 == 0 {
+					s.Outcome = bridge.Dead
+				}
+				r.Saw(s)
+			}
+		})
+	}
+	readers := []*tail{all, one, dead}
+	shown, skipped := make([]uint64, 3), make([]uint64, 3)
+	read := func(i int) {
+		got, more := drain(r, readers[i])
+		shown[i] += uint64(len(got))
+		skipped[i] += more
+	}
+	done := make(chan struct{})
+	go func() { senders.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+			read(0) // the others read at the end
+		}
+	}
+	for i := range readers {
+		read(i)
+		want := []uint64{4 * each, each, 4 * each / 10}[i]
+		if shown[i]+skipped[i] != want {
+			t.Errorf("tail %d: %d shown and %d not shown of %d", i, shown[i], skipped[i], want)
+		}
+		if shown[i] == 0 || skipped[i] == 0 {
+			t.Errorf("tail %d: %d shown, %d not shown: nothing was tested", i, shown[i], skipped[i])
+		}
+	}
+	if len(r.ring) > maxRecords || r.bytes > maxBytes {
+		t.Errorf("the ring has %d records, %d bytes", len(r.ring), r.bytes)
+	}
+}
+
+// What makes room in the ring for newer ones is counted for who has not read it.
+func TestRingIsBounded(t *testing.T) {
+	r, _ := newStill()
+	defer r.Close()
+	late := r.open(Filter{Thing: "pump-*"})
+	at := time.Now()
+	r.now = func() time.Time { at = at.Add(time.Second); return at } // there is room for each
+	const sent = 6000
+	for n := range sent {
+		r.Saw(seen([]string{"pump-1", "valve-1"}[n%2], strings.Repeat("x", 3000)))
+	}
+	if got, gone := drain(r, late); uint64(len(got))+gone != sent/2 || gone == 0 || len(got) == 0 {
+		t.Errorf("%d shown and %d not shown of %d", len(got), gone, sent/2)
+	}
+	if r.bytes > maxBytes {
+		t.Errorf("%d bytes are kept", r.bytes)
+	}
+}
+
+// Looking begins with the first tail and ends a while after the last; a tail too many is refused.
+func TestLookingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &bridge.Watch{}
+		r := NewRecorder(w)
+		sees := func() bool {
+			before := r.next
+			_, _ = (&bridge.Requests{Watch: w, Things: map[mapping.Thing]*bridge.Desk{"t": {Shadow: &bridge.Shadow{}}}}).
+				Handle(t.Context(), bridge.Request{Thing: "t", ShadowGet: true})
+			return r.next > before
+		}
+		if sees() {
+			t.Error("it looks before there is a tail")
+		}
+		var open []*tail
+		for range maxTails {
+			open = append(open, r.open(Filter{}))
+		}
+		if r.open(Filter{}) != nil {
+			t.Error("a tail too many is let in")
+		}
+		if !sees() {
+			t.Error("it does not look")
+		}
+		for _, one := range open {
+			r.close(one)
+		}
+		time.Sleep(keepFor - time.Second)
+		if !sees() || len(r.all()) != 2 {
+			t.Error("what was just seen is forgotten at once")
+		}
+		again := r.open(Filter{})
+		time.Sleep(keepFor)
+		if !sees() {
+			t.Error("it stopped looking although somebody came again")
+		}
+		r.close(again)
+		time.Sleep(keepFor + time.Second)
+		if sees() || len(r.all()) != 0 {
+			t.Error("it looks, or keeps, for ever")
+		}
+		r.Close()
+		if sees() || r.open(Filter{}) != nil {
+			t.Error("it looks after Close")
+		}
+	})
+}
+
+func TestFilter(t *testing.T) {
+	s := seen("hall 1:pump-07", `{"text":"needle"}`)
+	s.Reason = "because"
+	for _, c := range []struct {
+		f    Filter
+		want bool
+	}{
+		{Filter{}, true},
+		{Filter{Thing: "hall*"}, true}, {Filter{Thing: "*07"}, true}, {Filter{Thing: "h*:*-07"}, true}, {Filter{Thing: "*"}, true},
+		{Filter{Thing: "hall"}, false}, {Filter{Thing: "*pump"}, false}, {Filter{Thing: "hall 1:pump-07*7"}, false}, {Filter{Thing: "h*x*7"}, false},
+		{Filter{Channel: "event"}, true}, {Filter{Channel: "shadow.report"}, false},
+		{Filter{Direction: "up"}, true}, {Filter{Direction: "down"}, false},
+		{Filter{Outcome: "delivered"}, true}, {Filter{Outcome: "dead"}, false},
+		{Filter{Text: "needle"}, true}, {Filter{Text: "becau"}, true}, {Filter{Text: "nadel"}, false},
+		{Filter{Thing: "hall*", Channel: "event", Direction: "up", Outcome: "delivered", Text: "e"}, true},
+		{Filter{Thing: "hall*", Channel: "event", Direction: "up", Outcome: "dead", Text: "e"}, false},
+	} {
+		if got := c.f.picks(s); got != c.want {
+			t.Errorf("%+v picks: %t", c.f, got)
+		}
+		if got := c.f.keeps(newRecord(s)); got != c.want {
+			t.Errorf("%+v keeps: %t", c.f, got)
+		}
+		if back := parseFilter(c.f.query()); back != c.f {
+			t.Errorf("%+v comes back as %+v", c.f, back)
+		}
+	}
+	if link := (&bridge.Sighting{Outcome: bridge.Connected}); (&Filter{Direction: "up"}).picks(link) {
+		t.Error("a connection has a direction")
+	}
+}
+
+// A record holds a bounded part, as text where it is text, and prints the same again.
+func TestRecord(t *testing.T) {
+	for _, c := range []struct {
+		payload string
+		text    bool
+		cut     bool
+	}{
+		{"", true, false}, {`{"a":"ä"}`, true, false}, {"\xff\x00", false, false},
+		{strings.Repeat("x", maxPayload), true, false}, {strings.Repeat("x", maxPayload+1), true, true},
+		{strings.Repeat("x", maxPayload-1) + "ä", true, true}, {strings.Repeat("x", maxPayload-2) + "€…", true, true}, {strings.Repeat("\x80", maxPayload+9), false, true},
+	} {
+		s := seen("t", c.payload)
+		s.Reason = strings.Repeat("€", maxText)
+		r := newRecord(s)
+		if (r.Payload != nil) != c.text || r.Cut != c.cut || r.Bytes != len(c.payload) || len(r.Head()) > maxPayload || len(r.Reason) > maxText {
+			t.Errorf("%.20q: text %t, cut %t, %d bytes, head %d", c.payload, r.Payload != nil, r.Cut, r.Bytes, len(r.Head()))
+		}
+		if !strings.HasPrefix(c.payload, r.Head()) {
+			t.Errorf("%.20q: kept is %.20q", c.payload, r.Head())
+		}
+		var back Record
+		if b, err := json.Marshal(r); err != nil || json.Unmarshal(b, &back) != nil || back.Head() != r.Head() {
+			t.Errorf("%.20q: comes back as %.20q, %v", c.payload, back.Head(), err)
+		}
+	}
+	payload := []byte("before")
+	s := seen("t", "")
+	s.Payload = payload
+	r := newRecord(s)
+	copy(payload, "after!")
+	if r.Head() != "before" || bytes.Equal(payload, []byte("before")) {
+		t.Error("the payload was not copied")
+	}
+}

@@ -1,0 +1,21 @@
+package bridge
+
+import "context"
+
+// State is what the bridge itself must remember, by key: executions, leases, event clocks. The newest value counts. A
+// key is made of tokens and dots. The package porttest asks each implementation for what is promised here:
+//
+//   - A change is durable when its method returns, and visible to what is called after that.
+//   - After any other error than those named nobody knows whether it has changed. Every change may be made twice.
+//   - What is too large is ErrTooLarge, and changes nothing.
+//   - The caller may write into a value again once the method has returned, and into one that it was given.
+type State interface {
+	Get(ctx context.Context, key string) ([]byte, error) // ErrNotFound
+	Put(ctx context.Context, key string, value []byte) error
+	// Create is Put for a key that is not there; else ErrExists. Of many at once one succeeds.
+	Create(ctx context.Context, key string, value []byte) error
+	Delete(ctx context.Context, key string) error // deleting what is not there is no error
+	// List calls f once for every key that begins with prefix, which ends at a dot. f may use the State. Its error ends
+	// List, which returns it.
+	List(ctx context.Context, prefix string, f func(key string, value []byte) error) error
+}

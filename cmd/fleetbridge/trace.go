@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/sightings"
+	"fleetbridge/mapping"
+)
+
+func newTrace(s streams) *cobra.Command {
+	t := deadTarget{command: "trace"}
+	c := &cobra.Command{
+		Use:   "trace ID",
+		Short: "Tell what became of one message",
+		Long: "Tell what became of one message, by an ID: of a command's execution, a job, a dead letter (its number), a message\n" +
+			"(Nats-Msg-Id, while it waits) or a question (its clientToken), or by its traceparent. The evidence comes first, and\n" +
+			"then one sentence. What was delivered is not kept: of that only what a fleetbridge tail was shown is known, until ten\n" +
+			"minutes after it. Nothing is changed, and no consumer is made. Exit code 1: nothing was found.",
+		Example: "  fleetbridge trace 9f2c81d0-77ab-4c2e-9a53-2f0f5a1f7d11\n" +
+			"  fleetbridge trace 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		Args: between(1, 1, "ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id := strings.TrimSpace(args[0])
+			if id == "" {
+				return usagef("trace: ID is empty")
+			}
+			if err := t.check(); err != nil {
+				return err
+			}
+			return trace(c, s, t, id)
+		},
+	}
+	t.flags(c.Flags())
+	return c
+}
+
+func trace(c *cobra.Command, s streams, t deadTarget, id string) error {
+	nc, subjects, cfg, err := t.connect(c)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	finder, err := local.NewFinder(nc, subjects)
+	if err != nil {
+		return err
+	}
+	search, err := finder.Find(c.Context(), id)
+	if err != nil {
+		return fmt.Errorf("trace: %w", err)
+	}
+	v := &verdict{id: id, now: time.Now(), search: search}
+	if cfg != nil {
+		v.seen, v.blind = seenOf(c.Context(), cfg.NATS.Embedded.StoreDir, id)
+	} else {
+		v.blind = errors.New("with --nats only what is stored is looked at")
+	}
+	v.why = func(thing mapping.Thing) string { return finder.Troubled(c.Context(), thing) }
+	return v.print(s)
+}
+
+// seenOf is what the bridge keeps of what was watched.
+func seenOf(ctx context.Context, storeDir, id string) (out []*sightings.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	all, err := sightings.Kept(ctx, storeDir)
+	for _, r := range all {
+		if r.ID == id || local.Mentions([]byte(r.Head()), id) || local.SameTrace(r.Parent, id) {
+			out = append(out, r)
+		}
+	}
+	return out, err
+}

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package plainfile
+
+const hasOthers = true

@@ -1,0 +1,70 @@
+package mapping
+
+import "github.com/tidwall/gjson"
+
+// members are those of an object, in order; of a value that is none there are none.
+type members struct {
+	all   []member
+	next  int            // probably the one that is asked for next: documents that meet have mostly the same, in the same order
+	index map[string]int // only when there are many and they are asked for in another order
+}
+
+type member struct {
+	name, key string // key is as it was written
+	value     gjson.Result
+	found     bool
+}
+
+// fewMembers are searched one by one.
+const fewMembers = 8
+
+func membersOf(v gjson.Result) (m members) {
+	each(v, func(k, v gjson.Result) {
+		if m.all == nil {
+			m.all = make([]member, 0, fewMembers/2)
+		}
+		m.all = append(m.all, member{name: k.Str, key: k.Raw, value: v})
+	})
+	return m
+}
+
+// find looks for a member by its name.
+func (m *members) find(name string) (v gjson.Result, ok bool) {
+	at := m.at(name)
+	if at < 0 {
+		return gjson.Result{}, false
+	}
+	m.next = at + 1
+	m.all[at].found = true
+	return m.all[at].value, true
+}
+
+func (m *members) at(name string) int {
+	if m.next < len(m.all) && m.all[m.next].name == name {
+		return m.next
+	}
+	if len(m.all) <= fewMembers {
+		for i := range m.all {
+			if m.all[i].name == name {
+				return i
+			}
+		}
+		return -1
+	}
+	if m.index == nil {
+		m.index = make(map[string]int, len(m.all))
+		for i := range m.all {
+			m.index[m.all[i].name] = i
+		}
+	}
+	if i, ok := m.index[name]; ok {
+		return i
+	}
+	return -1
+}
+
+func each(v gjson.Result, f func(k, v gjson.Result)) {
+	if v.IsObject() {
+		v.ForEach(func(k, v gjson.Result) bool { f(k, v); return true })
+	}
+}
