@@ -50,7 +50,7 @@ staticcheck: $(STATICCHECK) ## staticcheck
 .PHONY: docs
 docs: ## the generated tables in docs/
 	$(GO) test -count=1 ./bridge/gateway -run '^TestDocuments$$' -update
-	$(GO) test -count=1 ./bridge/asyncapi -run '^TestDocument$$' -update
+	$(GO) test -count=1 ./bridge/asyncapi ./bridge/console -run '^TestDocument$$' -update
 
 .PHONY: docs-check
 docs-check: ## fails when make docs would change something, a link leads nowhere, or the README is long

@@ -19,6 +19,7 @@ type Config struct {
 	Commands  Commands `yaml:"commands" doc:"commands from the cloud"`
 	Limits    Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
 	HTTP      HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
+	Console   Console  `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
 	Log       Log      `yaml:"log" doc:"the log on standard error"`
 
 	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
@@ -171,6 +172,14 @@ type Limits struct {
 // HTTP is the listener of /healthz, /readyz and /metrics.
 type HTTP struct {
 	Listen string `yaml:"listen" default:"127.0.0.1:9321" unit:"host:port" doc:"where /healthz, /readyz and /metrics are served; empty: nowhere"`
+}
+
+// Console is the listener of the page for people.
+type Console struct {
+	Listen    string   `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with plain_http; empty: nowhere"`
+	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"names beside localhost and addresses by which browsers reach it, such as gw.example.lan"`
+	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"listen may be any address, because TLS ends in front of the bridge, or a container's network; everybody still needs a link"`
+	Actions   []string `yaml:"actions" default:"replay discard" oneof:"replay discard" unit:"list" doc:"what operators may do to dead letters"`
 }
 
 // Log is how the log is written.

@@ -137,7 +137,8 @@ func TestDefaults(t *testing.T) {
 			Up:       Up{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour}, Down: Down{MaxBytes: 256 << 20, MaxAge: 24 * time.Hour}},
 		Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
 		Commands: Commands{"reject", 5 * time.Second, time.Minute, 5 * time.Second},
-		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"}, Log: Log{"info", "text"},
+		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"},
+		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Log: Log{"info", "text"},
 	}
 	for _, file := range []string{"good/minimal.yaml", "good/nulls.yaml"} {
 		if got := load(t, file); !reflect.DeepEqual(got, want) {

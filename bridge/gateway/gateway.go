@@ -19,6 +19,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -27,6 +28,8 @@ import (
 type Gateway struct {
 	// Level, when it is set before Run, follows log.level; without it a reload can't change that.
 	Level *slog.LevelVar
+	// Console, when it is set before Run, makes what is served at console.listen.
+	Console func(*Gateway) Page
 	// LastLog returns the last lines of the log, for fleetbridge bundle; nil: nobody keeps them.
 	LastLog func() []byte
 
@@ -40,15 +43,16 @@ type Gateway struct {
 	inbox        *cloud.Budget // of all Things
 	memory       memory
 
-	pages  *http.Server  // nil: none
-	server *local.Server // nil with an external NATS
-	clerk  *local.Clerk
-	nc     *nats.Conn
-	store  *local.Store // views and state
-	lanes  bridge.Lanes
-	spool  *local.Spool // the lanes with the embedded server; else nil
-	desks  desks
-	watch  watching
+	pages   *http.Server // nil: none
+	console consoleListener
+	server  *local.Server // nil with an external NATS
+	clerk   *local.Clerk
+	nc      *nats.Conn
+	store   *local.Store // views and state
+	lanes   bridge.Lanes
+	spool   *local.Spool // the lanes with the embedded server; else nil
+	desks   desks
+	watch   watching
 
 	// Of Run's goroutine, which alone changes what there is.
 	cfg        *Config
@@ -62,6 +66,12 @@ type Gateway struct {
 	changes    chan change
 
 	things    atomic.Pointer[[]*thing]
+	shown     atomic.Pointer[inForce]
+	reloaded  atomic.Pointer[Reloaded]
+	started   time.Time
+	id        string // of this run
+	chronicle *chronicle
+	history   history
 	listening chan struct{}
 	services  atomic.Pointer[local.Service] // set when it listens
 	awaited   atomic.Pointer[string]        // before that, with an external NATS: what keeps it from listening
@@ -74,18 +84,22 @@ type Gateway struct {
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
 // other effect.
 func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
-	log = boundLog(log)
+	past := newChronicle()
+	log = boundLog(past.beside(log))
 	catalog, err := schemas.New(schemas.Options{MaxBytes: int(cfg.Limits.Payload), MaxDepth: cfg.Limits.Depth})
 	if err != nil {
 		return nil, err
 	}
 	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, retries: &bridge.Retries{Log: log},
 		clocks: &bridge.ClockWatch{Log: log, Allowed: cfg.Commands.ClockSkew}, files: map[TLS]*tlsFiles{},
-		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory)}
+		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory),
+		started: time.Now().UTC(), id: instance(), chronicle: past}
 	g.inbox = g.memory.budget()
 	if g.own, err = g.loadSchemas(cfg); err != nil {
 		return nil, err
 	}
+	g.shown.Store(&inForce{cfg, g.own})
+	g.watch.recorder, g.watch.stopped = sightings.NewRecorder(&g.watch.Watch), make(chan struct{})
 	g.metrics = NewMetrics(build, cfg.names())
 	g.certificates = newCertificates(g.metrics, log)
 	return g, nil
@@ -157,7 +171,6 @@ func (g *Gateway) open(ctx context.Context) (err error) {
 		return err
 	}
 	defer g.clerk.Close()
-	g.serveTails(ctx)
 	hush, err := g.serveBus()
 	if err != nil {
 		return err
@@ -199,6 +212,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 		}
 	}
 	g.stopping.Store(true)
+	g.console.stop()
 	g.watch.stop()
 	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
 		return err
@@ -227,7 +241,7 @@ func (g *Gateway) run(made []*thing) {
 }
 
 func (g *Gateway) subjects() mapping.Subjects {
-	s, err := mapping.NewSubjects(g.cfg.NATS.Prefix)
+	s, err := mapping.NewSubjects(g.Config().NATS.Prefix)
 	if err != nil {
 		panic("gateway: the configuration was not validated: " + err.Error())
 	}
@@ -253,6 +267,8 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	if err := g.serveHTTP(); err != nil {
 		return err
 	}
+	g.serveConsole()
+	g.serveTails(ctx)
 	if g.server != nil {
 		if g.nc, err = g.server.Connect("fleetbridge"); err != nil {
 			return err
@@ -277,12 +293,8 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	if detail, mend := PayloadShortage(g.nc.MaxPayload(), g.cfg.Limits); detail != "" && g.server == nil {
 		g.log.Warn(detail + "; " + mend)
 	}
-	config := local.StoreConfig{
-		Subjects: g.subjects(), Things: g.cfg.names(), Replicas: n.Replicas, Window: window, Embedded: g.server != nil, Working: working,
-		Up:           int64(n.Up.MaxBytes),
-		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
-		ExecutionTTL: max(g.cfg.MQTT.SessionExpiry, 168*time.Hour),
-	}
+	config := g.storeConfig()
+	config.Working = working
 	err = g.await(ctx, func() (err error) {
 		g.store, err = local.Open(ctx, g.nc, config, g.log)
 		return err
@@ -292,6 +304,17 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		return err
 	}
 	return g.openSpool(ctx)
+}
+
+func (g *Gateway) storeConfig() local.StoreConfig {
+	cfg := g.Config()
+	n := cfg.NATS
+	return local.StoreConfig{
+		Subjects: g.subjects(), Things: cfg.names(), Replicas: n.Replicas, Window: window, Embedded: n.URL == "",
+		Up:           int64(n.Up.MaxBytes),
+		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
+		ExecutionTTL: max(cfg.MQTT.SessionExpiry, 168*time.Hour),
+	}
 }
 
 // openSpool has what programs publish to the embedded server kept in a journal beside its streams.
@@ -353,6 +376,7 @@ func (g *Gateway) closeNATS() {
 	if g.pages != nil {
 		_ = g.pages.Close()
 	}
+	g.console.close()
 	g.watch.close()
 	if g.spool != nil {
 		g.spool.Close()

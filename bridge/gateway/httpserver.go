@@ -15,9 +15,16 @@ const maxHTTPConns = 64
 
 // newHTTPServer serves h to anybody who can reach the port, however he behaves.
 func newHTTPServer(h http.Handler) *http.Server {
-	v := &visitors{open: map[net.Conn]*visitor{}}
+	return newServer(http.MaxBytesHandler(h, 1<<10), answerPatience)
+}
+
+// newConsoleServer is newHTTPServer for what bounds its requests itself, and whose answers may go on for long.
+func newConsoleServer(h http.Handler) *http.Server { return newServer(h, consolePatience) }
+
+func newServer(h http.Handler, patience time.Duration) *http.Server {
+	v := &visitors{open: map[net.Conn]*visitor{}, patience: patience}
 	return &http.Server{
-		Handler: v.answering(http.MaxBytesHandler(h, 1<<10)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: v.answering(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ConnState: v.changed,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -29,10 +36,14 @@ func newHTTPServer(h http.Handler) *http.Server {
 // answerPatience is how long a request keeps its connection from being closed; every page is made in less.
 const answerPatience = time.Second
 
+// consolePatience is the same for the console, of whose answers only a few go on for longer than a moment.
+const consolePatience = 24 * time.Hour
+
 // visitors are the open connections of an HTTP server.
 type visitors struct {
-	mu   sync.Mutex
-	open map[net.Conn]*visitor
+	mu       sync.Mutex
+	open     map[net.Conn]*visitor
+	patience time.Duration
 }
 
 // visitor is one connection.
@@ -63,7 +74,7 @@ func (v *visitors) dismissLocked() {
 	now := time.Now()
 	var conn net.Conn
 	for c := range v.open {
-		if conn == nil || v.open[c].before(v.open[conn], now) {
+		if conn == nil || v.before(v.open[c], v.open[conn], now) {
 			conn = c
 		}
 	}
@@ -71,15 +82,17 @@ func (v *visitors) dismissLocked() {
 	_ = conn.Close()
 }
 
-// before reports whether v is closed before other.
-func (v *visitor) before(other *visitor, now time.Time) bool {
-	if v.kept(now) != other.kept(now) {
-		return other.kept(now)
+// before reports whether a is closed before b.
+func (v *visitors) before(a, b *visitor, now time.Time) bool {
+	if v.kept(a, now) != v.kept(b, now) {
+		return v.kept(b, now)
 	}
-	return v.seen.Before(other.seen)
+	return a.seen.Before(b.seen)
 }
 
-func (v *visitor) kept(now time.Time) bool { return v.served && now.Sub(v.seen) < answerPatience }
+func (v *visitors) kept(a *visitor, now time.Time) bool {
+	return a.served && now.Sub(a.seen) < v.patience
+}
 
 // answering notes which connections are being answered.
 func (v *visitors) answering(h http.Handler) http.Handler {

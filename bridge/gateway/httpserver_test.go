@@ -113,7 +113,7 @@ func TestManyHTTPConnections(t *testing.T) {
 }
 
 func TestWhichHTTPConnectionGoes(t *testing.T) {
-	now := time.Now()
+	now, v := time.Now(), visitors{patience: answerPatience}
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, c := range []struct {
 		name string
@@ -126,7 +126,7 @@ func TestWhichHTTPConnectionGoes(t *testing.T) {
 		{"one that is answered and does not read, before one that came now", visitor{seen: ago(time.Minute), served: true}, visitor{seen: now}, true},
 		{"of those that are answered the first", visitor{seen: ago(2), served: true}, visitor{seen: ago(1), served: true}, true},
 	} {
-		if got := c.a.before(&c.b, now); got != c.want {
+		if got := v.before(&c.a, &c.b, now); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

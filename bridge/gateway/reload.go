@@ -35,7 +35,9 @@ func (g *Gateway) Reload(ctx context.Context, cfg *Config) error {
 
 // told logs and counts how a reload ended.
 func (g *Gateway) told(err error) {
-	g.metrics.Reloaded(err == nil, time.Now())
+	now := time.Now()
+	g.metrics.Reloaded(err == nil, now)
+	g.reloaded.Store(&Reloaded{now, err})
 	if err != nil {
 		g.log.Error("the new configuration is refused, the old one stays in force", "problems", oneLine(err.Error()))
 	}
@@ -82,6 +84,7 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	}
 	g.welcome(cfg, d)
 	g.settle(ctx, cfg, d)
+	g.shown.Store(&inForce{cfg, own})
 	if g.api != nil && g.api != api {
 		g.api.Close()
 	}

@@ -35,6 +35,7 @@ type thing struct {
 	bridge  *bridge.Thing
 	session *cloud.Session
 	lanes   bridge.ThingLanes
+	tally   *tally
 
 	take, work   context.Context
 	noMore, over context.CancelFunc
@@ -119,7 +120,7 @@ func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 // make takes the Thing's lanes over and loads what the store knows of it. With an error the Thing has
 // the lanes that it took over, and no more.
 func (m maker) make(ctx context.Context, p plan) (*thing, error) {
-	g, name, t := m.g, p.name(), &thing{plan: p}
+	g, name, t := m.g, p.name(), &thing{plan: p, tally: &tally{next: m.ports.Observer}}
 	sc := m.session
 	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
 	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
@@ -129,7 +130,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 		Ready: func(ctx context.Context, present bool) { t.bridge.Ready(ctx, present) },
 	}, g.log)
 	ports := m.ports
-	ports.Cloud = t.session
+	ports.Cloud, ports.Observer = t.session, t.tally
 	var err error
 	if t.lanes, err = g.lanes.TakeOver(ctx, name); err != nil {
 		return t, err
@@ -198,6 +199,11 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 			g.log.Debug("cannot look for damaged messages", "error", err)
 		}
 		queued, err := g.lanes.Queued(ctx)
+		if now := time.Now(); g.history.due(now) {
+			s := g.Now()
+			s.Accepted, _ = g.lanes.Accepted(ctx)
+			g.history.add(s)
+		}
 		trouble := ""
 		if all := g.store.Troubles(); len(all) > 0 {
 			trouble = all[0]

@@ -233,9 +233,40 @@ func (v *validator) rest() {
 	v.notNegative("commands.clock_skew", v.Commands.ClockSkew)
 	if v.HTTP.Listen != "" {
 		v.listen("http.listen", v.HTTP.Listen)
-		if _, port := hostPort(v.HTTP.Listen); v.HTTP.Listen == v.NATS.Embedded.Listen && v.NATS.URL == "" && port != "0" {
-			v.problem("http.listen", "%q is nats.embedded.listen too, write another port", v.HTTP.Listen)
+		v.otherThan("http.listen", v.HTTP.Listen, "nats.embedded.listen", v.embeddedListen())
+	}
+	v.console()
+}
+
+// embeddedListen is where the embedded server listens; empty: there is none.
+func (v *validator) embeddedListen() string {
+	if v.NATS.URL != "" {
+		return ""
+	}
+	return v.NATS.Embedded.Listen
+}
+
+// otherThan refuses an address that another listener has.
+func (v *validator) otherThan(path, address, otherPath, other string) {
+	if _, port := hostPort(address); address == other && port != "0" {
+		v.problem(path, "%q is %s too, write another port", address, otherPath)
+	}
+}
+
+func (v *validator) console() {
+	c := &v.Console
+	for i, host := range c.Hosts {
+		if at := v.item("console.hosts", i); !v.broken(at) && (host == "" || hostOf(host) != strings.ToLower(host) || strings.ContainsAny(host, "/ ")) {
+			v.problem(at, "%q is no name of a host, write it without port, such as gw.example.lan", host)
 		}
+	}
+	if c.Listen == "" || !v.listen("console.listen", c.Listen) {
+		return
+	}
+	v.otherThan("console.listen", c.Listen, "nats.embedded.listen", v.embeddedListen())
+	v.otherThan("console.listen", c.Listen, "http.listen", v.HTTP.Listen)
+	if host, _ := hostPort(c.Listen); !loopback(host) && !c.PlainHTTP {
+		v.problem("console.listen", "%q can be reached from other machines, and the console speaks no TLS: listen on 127.0.0.1, or set console.plain_http if TLS ends in front of it", c.Listen)
 	}
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"runtime/pprof"
 	"sync"
@@ -15,30 +16,37 @@ import (
 // watching is what shows messages to people as they pass.
 type watching struct {
 	bridge.Watch
-	recorder *sightings.Recorder // nil: it could not be served
-	server   *http.Server
+	recorder *sightings.Recorder
+	server   *http.Server // nil: it could not be served
 	stopped  chan struct{}
 	once     sync.Once
 }
 
-// serveTails serves fleetbridge tail and trace, and what bundle asks for, on a socket in the store directory. The bridge works without.
-func (g *Gateway) serveTails(ctx context.Context) {
-	dir := g.cfg.NATS.Embedded.StoreDir
+// PrivateDir makes a directory in the store directory that nobody else may enter.
+func (g *Gateway) PrivateDir() (string, error) {
+	dir := g.Config().NATS.Embedded.StoreDir
 	err := local.CheckStoreDir(dir)
 	if err == nil {
 		err = local.CheckStoreDir(sightings.Dir(dir))
 	}
 	if err != nil {
-		g.unserved(err)
-		return
+		return "", err
 	}
-	l, err := sightings.Listen(ctx, dir)
+	return sightings.MakeDir(dir)
+}
+
+// serveTails serves fleetbridge tail, trace and console, and what bundle asks for, on a socket in the store directory.
+// The bridge works without.
+func (g *Gateway) serveTails(ctx context.Context) {
+	w := &g.watch
+	l, err := net.Listener(nil), error(nil)
+	if _, err = g.PrivateDir(); err == nil {
+		l, err = sightings.Listen(ctx, g.cfg.NATS.Embedded.StoreDir)
+	}
 	if err != nil {
 		g.unserved(err)
 		return
 	}
-	w := &g.watch
-	w.recorder, w.stopped = sightings.NewRecorder(&w.Watch), make(chan struct{})
 	mux := http.NewServeMux()
 	mux.Handle("/", w.recorder.Handler(g.build.Version, w.stopped))
 	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
@@ -47,6 +55,7 @@ func (g *Gateway) serveTails(ctx context.Context) {
 		}
 	})
 	mux.HandleFunc("GET /goroutines", func(w http.ResponseWriter, _ *http.Request) { _ = pprof.Lookup("goroutine").WriteTo(w, 1) })
+	mux.HandleFunc("POST /console", g.console.ask)
 	w.server = newHTTPServer(mux)
 	go func() { _ = w.server.Serve(l) }() // ends with stop or close
 }
@@ -57,10 +66,10 @@ func (g *Gateway) unserved(err error) {
 
 // stop ends every tail, with a word, and takes no new one. It does not wait.
 func (w *watching) stop() {
+	w.once.Do(func() { close(w.stopped) })
 	if w.server == nil {
 		return
 	}
-	w.once.Do(func() { close(w.stopped) })
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -70,9 +79,8 @@ func (w *watching) stop() {
 
 // close ends all.
 func (w *watching) close() {
-	if w.server == nil {
-		return
+	if w.server != nil {
+		_ = w.server.Close()
 	}
-	_ = w.server.Close()
 	w.recorder.Close()
 }

@@ -36,7 +36,16 @@ func Kept(ctx context.Context, storeDir string) (out []*Record, err error) {
 
 // Ask returns another page of a running bridge, whole.
 func Ask(ctx context.Context, storeDir, path string) (out []byte, err error) {
-	err = open(ctx, storeDir, path, func(body io.Reader) error {
+	return whole(ctx, storeDir, http.MethodGet, path)
+}
+
+// Tell has a running bridge do something, and returns what it says.
+func Tell(ctx context.Context, storeDir, path string) (out []byte, err error) {
+	return whole(ctx, storeDir, http.MethodPost, path)
+}
+
+func whole(ctx context.Context, storeDir, method, path string) (out []byte, err error) {
+	err = open(ctx, storeDir, method, path, func(body io.Reader) error {
 		const most = 16 << 20
 		out, err = io.ReadAll(io.LimitReader(body, most))
 		return err
@@ -46,7 +55,7 @@ func Ask(ctx context.Context, storeDir, path string) (out []byte, err error) {
 
 // get reads lines until they end, which is io.EOF.
 func get(ctx context.Context, storeDir, path string, f func(Line) error) error {
-	return open(ctx, storeDir, path, func(body io.Reader) error {
+	return open(ctx, storeDir, http.MethodGet, path, func(body io.Reader) error {
 		lines := json.NewDecoder(body)
 		for {
 			var l Line
@@ -61,10 +70,10 @@ func get(ctx context.Context, storeDir, path string, f func(Line) error) error {
 }
 
 // open reads a page with f.
-func open(ctx context.Context, storeDir, path string, f func(io.Reader) error) error {
+func open(ctx context.Context, storeDir, method, path string, f func(io.Reader) error) error {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, storeDir) }}
 	defer transport.CloseIdleConnections()
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fleetbridge"+path, nil)
+	q, err := http.NewRequestWithContext(ctx, method, "http://fleetbridge"+path, nil)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,12 @@ const (
 // Dir is where the socket is.
 func Dir(storeDir string) string { return filepath.Join(storeDir, socketDir) }
 
+// MakeDir makes that directory, or sees to it that nobody else may enter it.
+func MakeDir(storeDir string) (string, error) {
+	dir := Dir(storeDir)
+	return dir, privateDir(dir)
+}
+
 // ErrInUse is returned when another bridge serves the socket.
 var ErrInUse = errors.New("another bridge serves it")
 
@@ -33,8 +39,8 @@ func Listen(ctx context.Context, storeDir string) (net.Listener, error) {
 	if runtime.GOOS == "windows" {
 		return nil, errors.New("not on Windows, where the mode of a file keeps nobody out")
 	}
-	dir := Dir(storeDir)
-	if err := privateDir(dir); err != nil {
+	dir, err := MakeDir(storeDir)
+	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, socketName)

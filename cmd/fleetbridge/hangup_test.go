@@ -20,6 +20,7 @@ mqtt: {server: "mqtt://127.0.0.1:1"}
 things: [{name: pump-07}]
 nats: {embedded: {listen: "127.0.0.1:0", store_dir: data}}
 http: {listen: ""}
+console: {listen: ""}
 log: {level: ` + level + `}
 `
 	}

@@ -75,7 +75,7 @@ func TestExposedSecrets(t *testing.T) {
 	dir := t.TempDir()
 	config, secret := filepath.Join(dir, "gw.yaml"), filepath.Join(dir, "secret")
 	put(t, secret, "hunter2")
-	put(t, config, "mqtt: {server: 'mqtt://127.0.0.1:1'}\nthings: [{name: a, password_file: secret}, {name: b, password: hunter3}]\nnats: {embedded: {listen: '127.0.0.1:0'}}\nhttp: {listen: ''}\n")
+	put(t, config, "mqtt: {server: 'mqtt://127.0.0.1:1'}\nthings: [{name: a, password_file: secret}, {name: b, password: hunter3}]\nnats: {embedded: {listen: '127.0.0.1:0'}}\nhttp: {listen: ''}\nconsole: {listen: ''}\n")
 	for _, mode := range []os.FileMode{0o640, 0o644} {
 		for _, path := range []string{config, secret} {
 			if err := os.Chmod(path, mode); err != nil {

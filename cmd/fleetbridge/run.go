@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fleetbridge/bridge/console"
 	"fleetbridge/bridge/gateway"
 )
 
@@ -35,8 +36,13 @@ func newRun(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			g.Level, g.LastLog = level, tail.Last
-			return runGateway(c.Context(), g, log, func(ctx context.Context) { g.Follow(ctx, file, again) })
+			g.Level, g.LastLog, g.Console = level, tail.Last, console.New
+			return runGateway(c.Context(), g, log, func(ctx context.Context) {
+				if terminal(s.err) {
+					greet(ctx, g, s)
+				}
+				g.Follow(ctx, file, again)
+			})
 		},
 	}
 	configFlag(c, &config)

@@ -139,6 +139,7 @@ local:
     - {name: hvac, password: ` + userPassword + `}
     - {name: meter, password_file: user}
 http: {listen: "127.0.0.1:0"}
+console: {listen: "127.0.0.1:0"}
 log: {level: debug}
 ` + more
 	}

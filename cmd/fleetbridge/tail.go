@@ -100,7 +100,7 @@ func follow(ctx context.Context, s streams, cfg *gateway.Config, f sightings.Fil
 		case printing != nil:
 			return printing
 		case !found:
-			return notWatched(cfg, err)
+			return notWatched("tail", cfg, err)
 		case !lost:
 			fmt.Fprintf(s.err, "fleetbridge: tail: the bridge has gone; waiting for it to come back\n")
 			lost = true
@@ -123,18 +123,18 @@ func printJSON(w io.Writer, l sightings.Line) error {
 	return err
 }
 
-// notWatched says why no bridge can be watched, and the mend.
-func notWatched(cfg *gateway.Config, err error) error {
+// notWatched says why a command can't reach the bridge by its socket, and the mend.
+func notWatched(command string, cfg *gateway.Config, err error) error {
 	dir := cfg.NATS.Embedded.StoreDir
 	switch {
 	case errors.Is(err, sightings.ErrRefused):
-		return fmt.Errorf("tail: %w", err)
+		return fmt.Errorf("%s: %w", command, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("tail: the bridge with nats.embedded.store_dir %s lets only its own user look, and root: run this as one of them", dir)
+		return fmt.Errorf("%s: the bridge with nats.embedded.store_dir %s lets only its own user look, and root: run this as one of them", command, dir)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("tail: no bridge answers in nats.embedded.store_dir %s; is it running, on this machine, with this configuration?", dir)
+		return fmt.Errorf("%s: no bridge answers in nats.embedded.store_dir %s; is it running, on this machine, with this configuration?", command, dir)
 	}
-	return fmt.Errorf("tail: no bridge answers in nats.embedded.store_dir %s (%w); is it running, on this machine, with this configuration?", dir, err)
+	return fmt.Errorf("%s: no bridge answers in nats.embedded.store_dir %s (%w); is it running, on this machine, with this configuration?", command, dir, err)
 }
 
 // tailLine is a line for people.

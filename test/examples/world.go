@@ -175,7 +175,7 @@ func (w *world) configure() error {
 	fmt.Fprintf(&yaml, "mqtt: {server: \"mqtt://%s\"}\n", w.mqtt)
 	fmt.Fprintf(&yaml, "fleets: {url: \"http://%s\", api_key: %s, api_secret: %s}\n", w.api, apiKey, apiSecret)
 	fmt.Fprintf(&yaml, "nats: {embedded: {listen: %q, store_dir: store}}\n", w.nats)
-	fmt.Fprintf(&yaml, "http: {listen: %q}\n", w.health)
+	fmt.Fprintf(&yaml, "http: {listen: %q}\nconsole: {listen: \"\"}\n", w.health)
 	yaml.WriteString("commands: {handler_wait: 10s} # what was restarted finds the bridge only after a moment\n")
 	yaml.WriteString("things:\n")
 	for _, p := range w.programs {

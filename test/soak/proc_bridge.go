@@ -95,6 +95,7 @@ func newProcess(t *testing.T, s processSetup) *process {
 		"mqtt: {server: " + s.broker + "}",
 		"nats: {embedded: {listen: '" + natsAddr + "', store_dir: '" + s.store + "', sync: " + withDefault(s.sync, "always") + "}}",
 		"http: {listen: '" + httpAddr + "'}",
+		"console: {listen: ''}",
 		"log: {level: " + withDefault(s.level, "info") + ", format: json}",
 		"commands: {default_ttl: 10m, handler_wait: 30s}",
 		"things:",

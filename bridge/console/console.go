@@ -1,0 +1,80 @@
+package console
+
+import (
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+
+	"fleetbridge/bridge/gateway"
+)
+
+// Console is a gateway's page and API. It implements gateway.Page.
+type Console struct {
+	gateway *gateway.Gateway
+	log     *slog.Logger
+	logins  *logins
+	guard   guard
+	api     http.Handler
+	static  http.Handler
+	store   chan struct{} // places for requests that read the store
+	stop    chan struct{} // closed when the bridge stops
+	once    sync.Once
+}
+
+// storeReaders is how many requests read the store at a time.
+const storeReaders = 2
+
+// New makes the console of a gateway. The key of its logins is kept in the store directory.
+func New(g *gateway.Gateway) gateway.Page { return newConsole(g) }
+
+func newConsole(g *gateway.Gateway) *Console {
+	cfg := g.Config()
+	dir, err := g.PrivateDir()
+	var l *logins
+	if err == nil {
+		l, err = openLogins(filepath.Join(dir, "console.key"))
+	}
+	if err != nil {
+		l = &logins{key: newKey(), why: err}
+		g.Log().Info("the key of the console's logins can't be kept; they end when the bridge does", "error", err)
+	}
+	c := &Console{gateway: g, log: g.Log(), logins: l, guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{})}
+	c.static = newStatic()
+	c.api = c.routes()
+	return c
+}
+
+// Link makes a code that logs in once, within two minutes.
+func (c *Console) Link(operates bool) string {
+	if operates {
+		return c.logins.link(operator)
+	}
+	return c.logins.link(viewer)
+}
+
+// Revoke ends all logins, and links that nobody has used.
+func (c *Console) Revoke() error {
+	err := c.logins.revoke()
+	if err == nil {
+		c.log.Info("all logins of the console have ended, as somebody asked")
+	}
+	return err
+}
+
+// Stop ends what would go on for long.
+func (c *Console) Stop() { c.once.Do(func() { close(c.stop) }) }
+
+// ServeHTTP answers every request that reaches console.listen.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	harden(w.Header())
+	if refusal := c.guard.refuses(r); refusal != nil {
+		c.fail(w, refusal)
+		return
+	}
+	if isAPI(r) {
+		c.api.ServeHTTP(w, r)
+		return
+	}
+	c.static.ServeHTTP(w, r)
+}

@@ -1,0 +1,199 @@
+package console
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// role is what somebody may do.
+type role int
+
+const (
+	nobody role = iota
+	viewer
+	operator // may do what console.actions lists, and see the configuration
+)
+
+func (r role) String() string { return [...]string{"nobody", "viewer", "operator"}[r] }
+
+func parseRole(s string) role {
+	for _, r := range []role{viewer, operator} {
+		if r.String() == s {
+			return r
+		}
+	}
+	return nobody
+}
+
+const (
+	linkTime  = 2 * time.Minute
+	tokenTime = 12 * time.Hour
+	maxLinks  = 32
+	keyBytes  = 32
+)
+
+// session is who asks.
+type session struct {
+	role    role
+	expires time.Time
+	id      string // of the login, for the log
+}
+
+// logins make links, which are used once, and tokens, which are signed: they outlive a restart, and end all at once when
+// the key changes. Both are 256 bits that nobody guesses.
+type logins struct {
+	path string
+	why  error // the key is not kept
+	now  func() time.Time
+
+	mu    sync.Mutex
+	key   []byte
+	links map[[sha256.Size]byte]offer
+}
+
+// offer is a link that nobody has used yet.
+type offer struct {
+	role  role
+	until time.Time
+}
+
+// openLogins reads the key from a file, or makes both. A file that is no key is replaced, which ends all logins.
+func openLogins(path string) (*logins, error) {
+	l := &logins{path: path}
+	var err error
+	if l.key, err = readKey(path); err != nil {
+		l.key = newKey()
+		err = writeKey(path, l.key)
+	}
+	return l, err
+}
+
+func newKey() []byte {
+	key := make([]byte, keyBytes)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// readKey takes only what this user alone could have written.
+func readKey(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() != keyBytes {
+		return nil, errors.New("is no key of this program's")
+	}
+	return os.ReadFile(path)
+}
+
+// writeKey replaces the key at once. Its directory is closed to others; see gateway.
+func writeKey(path string, key []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "new-key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(key)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// revoke makes another key, so that every token and link is worth nothing.
+func (l *logins) revoke() error {
+	key := newKey()
+	if l.why == nil {
+		if err := writeKey(l.path, key); err != nil {
+			return fmt.Errorf("the new key can't be kept, so all logins stay: %w", err)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.key = key
+	clear(l.links)
+	return nil
+}
+
+// link makes a code for one login. Of those that nobody uses only the newest are kept.
+func (l *logins) link(r role) string {
+	code := rand.Text() + rand.Text()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.time()
+	for len(l.links) >= maxLinks {
+		var first [sha256.Size]byte
+		until := now.Add(2 * linkTime)
+		for k, o := range l.links {
+			if o.until.Before(until) {
+				first, until = k, o.until
+			}
+		}
+		delete(l.links, first)
+	}
+	if l.links == nil {
+		l.links = map[[sha256.Size]byte]offer{}
+	}
+	l.links[sha256.Sum256([]byte(code))] = offer{r, now.Add(linkTime)}
+	return code
+}
+
+// enter takes a code for a token.
+func (l *logins) enter(code string) (token string, s session, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum, now := sha256.Sum256([]byte(code)), l.time()
+	o, known := l.links[sum]
+	delete(l.links, sum)
+	if !known || now.After(o.until) {
+		return "", s, false
+	}
+	s = session{role: o.role, expires: now.Add(tokenTime).UTC().Truncate(time.Second), id: rand.Text()[:8]}
+	text := fmt.Sprintf("1.%s.%d.%s", s.role, s.expires.Unix(), s.id)
+	return text + "." + l.sign(text), s, true
+}
+
+// session is who a token was given to.
+func (l *logins) session(token string) (s session, ok bool) {
+	at := strings.LastIndexByte(token, '.')
+	if at < 0 || len(token) > 200 {
+		return s, false
+	}
+	text := token[:at]
+	l.mu.Lock()
+	want := l.sign(text)
+	l.mu.Unlock()
+	parts := strings.Split(text, ".")
+	if !hmac.Equal([]byte(want), []byte(token[at+1:])) || len(parts) != 4 || parts[0] != "1" {
+		return s, false
+	}
+	seconds, err := strconv.ParseInt(parts[2], 10, 64)
+	s = session{role: parseRole(parts[1]), expires: time.Unix(seconds, 0).UTC(), id: parts[3]}
+	return s, err == nil && s.role != nobody && l.time().Before(s.expires)
+}
+
+func (l *logins) time() time.Time {
+	if l.now != nil {
+		return l.now()
+	}
+	return time.Now()
+}
+
+// sign is called with the lock held.
+func (l *logins) sign(text string) string {
+	mac := hmac.New(sha256.New, l.key)
+	mac.Write([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,70 @@
+package console
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+//go:embed web
+var web embed.FS
+
+// static serves the files of the page, each with a tag by which a browser knows it again.
+type static map[string]file
+
+type file struct {
+	data       []byte
+	tag, media string
+}
+
+// media are the types of the files; a browser gets no other.
+var media = map[string]string{
+	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png",
+}
+
+func newStatic() static {
+	s := static{}
+	err := fs.WalkDir(web, "web", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := web.ReadFile(name)
+		sum := sha256.Sum256(data)
+		f := file{data, `"` + hex.EncodeToString(sum[:12]) + `"`, media[path.Ext(name)]}
+		if f.media == "" {
+			f.media = "text/plain; charset=utf-8"
+		}
+		s[strings.TrimPrefix(name, "web")] = f
+		return err
+	})
+	if err != nil {
+		panic("console: its own files can't be read: " + err.Error())
+	}
+	s["/"] = s["/index.html"]
+	return s
+}
+
+func (s static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, there := s[r.URL.Path]
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "this page is only read", http.StatusMethodNotAllowed)
+		return
+	case !there:
+		http.Error(w, "there is no such page", http.StatusNotFound)
+		return
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("ETag", f.tag)
+	h.Set("Content-Type", f.media)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.data))
+}

@@ -1,0 +1,250 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/mapping"
+)
+
+var thingEndpoints = []endpoint{
+	{method: "GET", path: "things", role: viewer, query: []string{"q", "state", "sort", "after", "limit"},
+		about:  "The Things, by page. q is a part of the name, or a pattern with *; state is all, down, notready, queued or dead; sort is name, queued, dead, last or since. Counters are since the Thing was started.",
+		sample: `{"items":[` + thingSample + `],"next":"100","matched":31,"states":{"all":1000,"down":2,"notready":3,"queued":31,"dead":6}}`,
+		answer: (*Console).things},
+	{method: "GET", path: "things/{t}", role: viewer, about: "One Thing, by its token.",
+		sample: `{"thing":"pump-07","…":"as in the list","clientId":"pump-07","sessionPresent":true,"standing":[{"kind":"events","reason":"…"}]}`,
+		answer: (*Console).thing},
+	{method: "GET", path: "things/{t}/shadow", role: viewer, about: "The last known shadow document. It is null while nothing is known. state is known, stale or unknown.",
+		sample: `{"state":"known","document":{"reported":{},"desired":{},"delta":{},"version":12,"updatedAt":"…"}}`,
+		answer: (*Console).shadow},
+}
+
+const thingSample = `{"thing":"pump-07","token":"pump-07","connected":false,"subscribed":false,"ready":false,"since":"…","problems":["not connected to the broker: refused 0x87"],"lastError":"refused 0x87","shadow":"stale","version":41,"delta":true,"queued":1102,"oldest":"…","up":{"delivered":10,"duplicate":0,"dead":5},"down":{"delivered":3,"duplicate":0,"dead":0},"last":"…"}`
+
+// look is the Things as they are now, and what is wrong with them.
+type look struct {
+	things   []gateway.ThingView
+	problems []gateway.NotReady
+	of       map[string][]string // reasons by Thing
+	whole    bool                // the gateway has problems of its own, and so no Thing is ready
+}
+
+func (c *Console) look(q *request) look {
+	l := look{things: c.gateway.Things(), problems: c.gateway.Ready(q.Context()), of: map[string][]string{}}
+	for _, p := range l.problems {
+		l.of[p.Thing] = append(l.of[p.Thing], p.Reason)
+	}
+	l.whole = len(l.of[""]) > 0
+	return l
+}
+
+func (l look) ready(t gateway.ThingView) bool { return !l.whole && len(l.of[string(t.Name)]) == 0 }
+
+// inState reports whether a Thing is in one of the states that can be asked for.
+func (l look) inState(t gateway.ThingView, state string) bool {
+	switch state {
+	case "down":
+		return !t.State.Connected
+	case "connected":
+		return t.State.Connected
+	case "ready":
+		return l.ready(t)
+	case "notready":
+		return !l.ready(t)
+	case "queued":
+		return t.Queued > 0
+	case "dead":
+		return dead(t) > 0
+	}
+	return true
+}
+
+func dead(t gateway.ThingView) uint64 { return t.Tally.Up.Dead + t.Tally.Down.Dead }
+
+// states counts the Things in each.
+func (l look) states() map[string]int {
+	out := map[string]int{}
+	for _, state := range []string{"all", "connected", "down", "ready", "notready", "queued", "dead"} {
+		out[state] = 0
+		for _, t := range l.things {
+			if l.inState(t, state) {
+				out[state]++
+			}
+		}
+	}
+	return out
+}
+
+// thingItem is a Thing in a list.
+type thingItem struct {
+	Thing      string             `json:"thing"`
+	Token      string             `json:"token"`
+	Connected  bool               `json:"connected"`
+	Subscribed bool               `json:"subscribed"`
+	Ready      bool               `json:"ready"`
+	Since      time.Time          `json:"since,omitzero"`
+	Problems   []string           `json:"problems,omitempty"`
+	LastError  string             `json:"lastError,omitempty"`
+	Shadow     bridge.ShadowState `json:"shadow"`
+	Version    int64              `json:"version,omitempty"`
+	Delta      bool               `json:"delta,omitempty"`
+	Queued     uint64             `json:"queued"`
+	Oldest     time.Time          `json:"oldest,omitzero"`
+	Up         gateway.Counts     `json:"up"`
+	Down       gateway.Counts     `json:"down"`
+	Last       time.Time          `json:"last,omitzero"`
+}
+
+func (l look) item(t gateway.ThingView) thingItem {
+	out := thingItem{
+		Thing: string(t.Name), Token: mapping.Token(string(t.Name)), Connected: t.State.Connected, Subscribed: t.State.Subscribed, Ready: l.ready(t),
+		Since: t.State.Since.UTC(), Problems: l.of[string(t.Name)], LastError: t.State.LastError, Shadow: t.Shadow, Queued: t.Queued, Oldest: t.Oldest,
+		Up: t.Tally.Up, Down: t.Tally.Down, Last: t.Tally.Last,
+	}
+	if document, known := t.Document(); known {
+		out.Version = gjson.GetBytes(document, "version").Int()
+		delta := strings.TrimSpace(gjson.GetBytes(document, "delta").Raw)
+		out.Delta = delta != "" && delta != "{}" && delta != "null"
+	}
+	return out
+}
+
+type thingsAnswer struct {
+	list[thingItem]
+	Matched int            `json:"matched"`
+	States  map[string]int `json:"states"` // of all Things, whatever is asked for
+}
+
+func (c *Console) things(q *request) (any, error) {
+	state, err := word(q.query, "state", "all", "down", "notready", "queued", "dead")
+	if err != nil {
+		return nil, err
+	}
+	order, err := word(q.query, "sort", "name", "queued", "dead", "last", "since")
+	if err != nil {
+		return nil, err
+	}
+	after, err := q.number("after", 0, 1<<30)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := q.limit()
+	if err != nil {
+		return nil, err
+	}
+	l := c.look(q)
+	out := thingsAnswer{States: l.states()}
+	pattern := strings.ToLower(q.text("q"))
+	picked := slices.DeleteFunc(slices.Clone(l.things), func(t gateway.ThingView) bool {
+		return !l.inState(t, state) || !named(string(t.Name), pattern)
+	})
+	sortThings(picked, order)
+	out.Matched = len(picked)
+	from := min(int(after), len(picked))
+	to := min(from+limit, len(picked))
+	out.Items = make([]thingItem, 0, to-from)
+	for _, t := range picked[from:to] {
+		out.Items = append(out.Items, l.item(t))
+	}
+	if to < len(picked) {
+		out.Next = strconv.Itoa(to)
+	}
+	return out, nil
+}
+
+// named reports whether a name has what somebody typed, in small letters, in it; * stands for any characters.
+func named(name, pattern string) bool {
+	name = strings.ToLower(name)
+	for part := range strings.SplitSeq(pattern, "*") {
+		_, rest, found := strings.Cut(name, part)
+		if !found {
+			return false
+		}
+		name = rest
+	}
+	return true
+}
+
+// sortThings sorts numbers and times with the largest first, and what is the same by name.
+func sortThings(ts []gateway.ThingView, order string) {
+	by := map[string]func(a, b gateway.ThingView) int{
+		"queued": func(a, b gateway.ThingView) int { return cmp.Compare(b.Queued, a.Queued) },
+		"dead":   func(a, b gateway.ThingView) int { return cmp.Compare(dead(b), dead(a)) },
+		"last":   func(a, b gateway.ThingView) int { return b.Tally.Last.Compare(a.Tally.Last) },
+		"since":  func(a, b gateway.ThingView) int { return b.State.Since.Compare(a.State.Since) },
+	}[order]
+	slices.SortFunc(ts, func(a, b gateway.ThingView) int {
+		if by != nil {
+			if n := by(a, b); n != 0 {
+				return n
+			}
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+}
+
+// asked finds the Thing that a path names.
+func (c *Console) asked(q *request) (gateway.ThingView, error) {
+	token := q.PathValue("t")
+	name, err := parseToken(token)
+	if err != nil {
+		return gateway.ThingView{}, refuse(http.StatusNotFound, "%q is no Thing's token: %s", clean(token), err)
+	}
+	all := c.gateway.Things()
+	i := slices.IndexFunc(all, func(t gateway.ThingView) bool { return t.Name == name })
+	if i < 0 {
+		return gateway.ThingView{}, refuse(http.StatusNotFound, "the Thing %q is not configured", clean(string(name)))
+	}
+	return all[i], nil
+}
+
+type thingAnswer struct {
+	thingItem
+	ClientID       string     `json:"clientId,omitempty"`
+	SessionPresent bool       `json:"sessionPresent"`
+	Standing       []standing `json:"standing,omitempty"` // kinds that stand still
+}
+
+type standing struct {
+	Kind   string `json:"kind"`
+	Reason string `json:"reason"`
+}
+
+func (c *Console) thing(q *request) (any, error) {
+	t, err := c.asked(q)
+	if err != nil {
+		return nil, err
+	}
+	out := thingAnswer{thingItem: c.look(q).item(t), ClientID: t.ClientID(), SessionPresent: t.State.SessionPresent}
+	for _, s := range t.State.Standing {
+		out.Standing = append(out.Standing, standing{s.Kind, s.Reason})
+	}
+	return out, nil
+}
+
+type shadowAnswer struct {
+	State    bridge.ShadowState `json:"state"`
+	Document json.RawMessage    `json:"document"`
+}
+
+func (c *Console) shadow(q *request) (any, error) {
+	t, err := c.asked(q)
+	if err != nil {
+		return nil, err
+	}
+	out := shadowAnswer{State: t.Shadow, Document: json.RawMessage("null")}
+	if document, known := t.Document(); known {
+		out.Document = document
+	}
+	return out, nil
+}

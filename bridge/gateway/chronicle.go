@@ -1,0 +1,129 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bounds of what is kept of the log for the console.
+const (
+	maxEvents = 256
+	maxAttrs  = 12
+	maxValue  = 400
+)
+
+// Event is a line of the log as the console shows it.
+type Event struct {
+	Number  uint64            `json:"n"`
+	At      time.Time         `json:"at"`
+	Level   string            `json:"level"`
+	Message string            `json:"message"`
+	Thing   string            `json:"thing,omitempty"`
+	Attrs   map[string]string `json:"attrs,omitempty"`
+}
+
+// chronicle keeps the last lines of the log, of level INFO and up: what happened before somebody looked.
+type chronicle struct {
+	mu     sync.Mutex
+	events []Event // the oldest first
+	next   uint64
+}
+
+func newChronicle() *chronicle { return &chronicle{next: 1} }
+
+// Events are the last lines of the log of level INFO and up, the oldest first, whatever log.level is.
+func (g *Gateway) Events() []Event {
+	g.chronicle.mu.Lock()
+	defer g.chronicle.mu.Unlock()
+	return slices.Clone(g.chronicle.events)
+}
+
+func (c *chronicle) add(e Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.Number = c.next
+	c.next++
+	if len(c.events) == maxEvents {
+		c.events = slices.Delete(c.events, 0, 1)
+	}
+	c.events = append(c.events, e)
+}
+
+// beside is log, and what goes into it is noted.
+func (c *chronicle) beside(log *slog.Logger) *slog.Logger {
+	return slog.New(noting{next: log.Handler(), chronicle: c})
+}
+
+// noting is a slog.Handler that notes what it passes on.
+type noting struct {
+	next      slog.Handler
+	chronicle *chronicle
+	attrs     []slog.Attr
+	group     string
+}
+
+func (n noting) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelInfo || n.next.Enabled(ctx, l)
+}
+
+func (n noting) WithAttrs(attrs []slog.Attr) slog.Handler {
+	n.next = n.next.WithAttrs(attrs)
+	n.attrs = slices.Clone(n.attrs)
+	for _, a := range attrs {
+		a.Key = n.group + a.Key
+		n.attrs = append(n.attrs, a)
+	}
+	return n
+}
+
+func (n noting) WithGroup(name string) slog.Handler {
+	n.next = n.next.WithGroup(name)
+	n.group += name + "."
+	return n
+}
+
+func (n noting) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelInfo {
+		n.chronicle.add(n.event(r))
+	}
+	if !n.next.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return n.next.Handle(ctx, r)
+}
+
+func (n noting) event(r slog.Record) Event {
+	e := Event{At: r.Time.UTC(), Level: r.Level.String(), Message: shortText(r.Message)}
+	add := func(a slog.Attr) {
+		switch text := shortText(a.Value.Resolve().String()); {
+		case a.Key == "thing":
+			e.Thing = text
+		case len(e.Attrs) < maxAttrs && a.Key != "":
+			if e.Attrs == nil {
+				e.Attrs = map[string]string{}
+			}
+			e.Attrs[a.Key] = text
+		}
+	}
+	for _, a := range n.attrs {
+		add(a)
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		a.Key = n.group + a.Key
+		add(a)
+		return true
+	})
+	return e
+}
+
+// shortText copies, so that nothing larger is held on to.
+func shortText(s string) string {
+	if len(s) > maxValue {
+		s = strings.ToValidUTF8(s[:maxValue], "") + "…"
+	}
+	return s
+}

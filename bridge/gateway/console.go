@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Page is what is served at console.listen; package console has it.
+type Page interface {
+	http.Handler
+	// Link makes a code that logs in once, within a short time.
+	Link(operator bool) (code string)
+	// Revoke ends all logins.
+	Revoke() error
+	// Stop ends what would go on for long. It does not wait.
+	Stop()
+}
+
+// consoleListener serves the console, if there is one.
+type consoleListener struct {
+	mu      sync.Mutex
+	console Page // nil: none is served
+	server  *http.Server
+	url     string
+	why     error // there is none
+}
+
+// serveConsole serves people. The bridge works without.
+func (g *Gateway) serveConsole() {
+	p := &g.console
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch address := g.cfg.Console.Listen; {
+	case g.Console == nil:
+		p.why = errors.New("this bridge has no console")
+	case address == "":
+		p.why = errors.New("console.listen is empty, so there is no console; give it an address")
+	default:
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			p.why = fmt.Errorf("console.listen %s: %w", address, err)
+			g.log.Warn("the console can't be served; all else works", "console.listen", address, "error", err)
+			return
+		}
+		p.console = g.Console(g)
+		p.url, p.server = HTTP{Listen: l.Addr().String()}.URL(), newConsoleServer(p.console)
+		go func() { _ = p.server.Serve(l) }() // ends with stop or close
+		g.log.Info("the console is served; fleetbridge console prints a link that logs in", "url", p.url)
+	}
+}
+
+// ConsoleLink makes a link that logs into the console, once and within two minutes. An error says why there is none.
+func (g *Gateway) ConsoleLink(operator bool) (string, error) { return g.console.link(operator) }
+
+func (p *consoleListener) link(operator bool) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.console == nil {
+		if p.why == nil {
+			return "", errStarting
+		}
+		return "", p.why
+	}
+	return p.url + "/#login=" + p.console.Link(operator), nil
+}
+
+// ask answers fleetbridge console: it makes a link, and with revoke it ends all logins before.
+func (p *consoleListener) ask(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	console := p.console
+	p.mu.Unlock()
+	if console != nil && r.FormValue("revoke") != "" {
+		if err := console.Revoke(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	link, err := p.link(r.FormValue("role") == "operator")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	noStore(w, "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"link": link})
+}
+
+// stop ends what goes on for long, and takes nothing new. It does not wait.
+func (p *consoleListener) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server == nil {
+		return
+	}
+	p.console.Stop()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = p.server.Shutdown(ctx) // close ends what is left
+	}()
+}
+
+func (p *consoleListener) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server != nil {
+		p.console.Stop()
+		_ = p.server.Close()
+	}
+}

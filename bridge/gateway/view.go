@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/cloud"
+	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/sightings"
+	"fleetbridge/mapping"
+	"fleetbridge/schemas"
+)
+
+// What a console reads of a running gateway. Nothing here changes anything, and all of it may be called at any time.
+
+// inForce is the configuration and what belongs to it.
+type inForce struct {
+	cfg *Config
+	own map[mapping.Thing]ownSchemas
+}
+
+// Reloaded tells how the last reload ended: Err is why it was refused, or nil.
+type Reloaded struct {
+	At  time.Time
+	Err error
+}
+
+// Config is the configuration in force. Nobody may change it.
+func (g *Gateway) Config() *Config { return g.shown.Load().cfg }
+
+// Catalog checks payloads as the bridge does.
+func (g *Gateway) Catalog() *schemas.Catalog { return g.catalog }
+
+// Schemas are a Thing's own; nil: it has none.
+func (g *Gateway) Schemas(t mapping.Thing) *schemas.ThingSchemas {
+	return g.shown.Load().own[t].schemas
+}
+
+// LastReload is nil while there was none.
+func (g *Gateway) LastReload() *Reloaded { return g.reloaded.Load() }
+
+// Build is what is running.
+func (g *Gateway) Build() Build { return g.build }
+
+// Run's instance: a name that no other run has, and when it began.
+func (g *Gateway) Instance() (id string, started time.Time) { return g.id, g.started }
+
+// Log is where the bridge logs.
+func (g *Gateway) Log() *slog.Logger { return g.log }
+
+// Recorder keeps what passes while somebody looks.
+func (g *Gateway) Recorder() *sightings.Recorder { return g.watch.recorder }
+
+// NATS is the bridge's own connection. An error says why there is none yet.
+func (g *Gateway) NATS() (*nats.Conn, mapping.Subjects, error) {
+	if g.services.Load() == nil {
+		if reason := g.awaited.Load(); reason != nil {
+			return nil, mapping.Subjects{}, errors.New(*reason)
+		}
+		return nil, mapping.Subjects{}, errors.New("the bridge is starting")
+	}
+	return g.nc, g.subjects(), nil
+}
+
+// Fills tells how full the streams are.
+func (g *Gateway) Fills(ctx context.Context) ([]local.Fill, error) {
+	nc, _, err := g.NATS()
+	if err != nil {
+		return nil, err
+	}
+	return local.Fills(ctx, nc, g.storeConfig())
+}
+
+// ThingView is what the bridge knows of a Thing now.
+type ThingView struct {
+	Name   mapping.Thing
+	State  cloud.State
+	Shadow bridge.ShadowState
+	Queued uint64    // as of the last two seconds
+	Oldest time.Time // of the messages that wait; zero: none does
+	Tally  Tally
+
+	thing *thing
+}
+
+// Things are those that there are now, in the order of the configuration. Before the bridge has made them they have
+// names only.
+func (g *Gateway) Things() []ThingView {
+	all := g.all()
+	if len(all) == 0 {
+		names := g.metrics.Things()
+		out := make([]ThingView, len(names))
+		for i, t := range names {
+			out[i] = ThingView{Name: t, Shadow: bridge.ShadowUnknown}
+		}
+		return out
+	}
+	out := make([]ThingView, len(all))
+	for i, t := range all {
+		status := t.bridge.Status.Status()
+		out[i] = ThingView{Name: t.bridge.Name, State: t.session.State(), Shadow: status.Shadow, Queued: status.Queued, Tally: t.tally.read(), thing: t}
+		if at, waits := t.lanes.Oldest(); waits {
+			out[i].Oldest = at
+		}
+	}
+	return out
+}
+
+// ClientID is its MQTT client ID.
+func (v ThingView) ClientID() string {
+	if v.thing == nil {
+		return ""
+	}
+	return v.thing.plan.thing.ClientID
+}
+
+// Document is the last known shadow document; known is false when there is none.
+func (v ThingView) Document() (document []byte, known bool) {
+	if v.thing == nil {
+		return nil, false
+	}
+	return v.thing.bridge.ShadowDocument()
+}
+
+// Commands are those that have no answer yet.
+func (v ThingView) Commands() []bridge.OpenCommand {
+	if v.thing == nil {
+		return nil
+	}
+	return v.thing.bridge.OpenCommands()
+}
