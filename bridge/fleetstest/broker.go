@@ -1,6 +1,7 @@
 package fleetstest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,6 +37,8 @@ type BrokerOptions struct {
 	MaximumPacketSize    uint32
 	MaximumQoS           byte
 	SessionExpiryMaximum time.Duration
+
+	Like Traits // of a real broker, as Like makes them
 }
 
 // Login is what a client must present. An empty ClientID stands for any.
@@ -54,15 +57,26 @@ type Broker struct {
 
 	url, tlsURL, webSocketURL string
 
+	like Traits
+
 	monitor
-	logins  []Login
-	denials []denial
-	codes   map[subscribe][]byte // SUBACKs that must be rewritten
+	logins     []Login
+	denials    []denial
+	codes      map[subscribe][]byte // SUBACKs that must be rewritten
+	admissions map[string]*admission
 }
 
 // NewBroker starts a broker; it serves until Close.
 func NewBroker(o BrokerOptions) (*Broker, error) {
-	b := &Broker{options: o, logins: o.Logins, codes: map[subscribe][]byte{}}
+	o.ReceiveMaximum = cmp.Or(o.ReceiveMaximum, o.Like.ReceiveMaximum)
+	o.MaximumPacketSize = cmp.Or(o.MaximumPacketSize, o.Like.MaximumPacketSize)
+	b := &Broker{options: o, like: o.Like, logins: o.Logins, codes: map[subscribe][]byte{}, admissions: map[string]*admission{}}
+	for _, filter := range o.Like.DenyPublish {
+		b.DenyPublish(filter, notAuthorised)
+	}
+	for _, filter := range o.Like.DenySubscribe {
+		b.DenySubscribe(filter, notAuthorised)
+	}
 	b.received.keep = o.Keep
 	can := mqtt.NewDefaultServerCapabilities()
 	can.MaximumInflight = math.MaxUint16 - 1
@@ -115,7 +129,7 @@ func (b *Broker) listen() error {
 		if wrap != nil {
 			l = wrap(l)
 		}
-		if err := b.server.AddListener(servedListener{listeners.NewNet(id, watchedListener{l, b.wake}), b.server}); err != nil {
+		if err := b.server.AddListener(servedListener{listeners.NewNet(id, watchedListener{l, b.wake, &b.like}), b.server}); err != nil {
 			return "", fmt.Errorf("broker: %w", err)
 		}
 		return url, nil

@@ -2,6 +2,7 @@ package fleetstest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ type denial struct {
 	subscribe bool
 	code      byte
 }
+
+// notAuthorised is the reason code of what an administrator's rule forbids.
+const notAuthorised = 0x87
 
 // subscribe names a SUBSCRIBE packet under way.
 type subscribe struct {
@@ -98,11 +102,14 @@ func (h *brokerHook) ID() string { return "fleetstest" }
 func (h *brokerHook) Provides(event byte) bool {
 	return slices.Contains([]byte{
 		mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnQosPublish,
 	}, event)
 }
 
 func (h *brokerHook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	if h.b.banned(cl.ID) {
+		return false
+	}
 	h.b.Lock()
 	defer h.b.Unlock()
 	return len(h.b.logins) == 0 || slices.ContainsFunc(h.b.logins, func(l Login) bool {
@@ -110,11 +117,8 @@ func (h *brokerHook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) b
 	})
 }
 
-// OnACLCheck is asked for SUBSCRIBE filters and, with write unset too, for deliveries. What may be
-// published is decided in OnPublish, which can choose the code.
-func (h *brokerHook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return write || h.b.denied(topic, nil, true) == 0
-}
+// OnACLCheck allows all: OnPublish and OnSubscribe decide, which can choose the code.
+func (h *brokerHook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
 
 // OnSessionEstablish runs before the client takes an older connection's session over. The library
 // then writes to the old connection under a lock; if that one is half open, the write would hold up
@@ -130,6 +134,7 @@ func (h *brokerHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if c, ok := cl.Net.Conn.(*watchedConn); ok {
 		c.window.establish()
 	}
+	h.b.connected(cl.ID)
 	h.b.wake()
 }
 
@@ -141,7 +146,7 @@ func (h *brokerHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.P
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
-		c.window.connect(pk.Properties.ReceiveMaximum)
+		c.window.connect(h.windowSize(pk), func(id uint16) { cl.State.Inflight.Delete(id) })
 		pk.Properties.ReceiveMaximum = 0
 	case packets.Puback, packets.Pubcomp:
 		c.window.acknowledge(pk.PacketID)
@@ -153,10 +158,47 @@ func (h *brokerHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.P
 	return pk, nil
 }
 
+// windowSize is how many messages may go to a client that connects unacknowledged.
+func (h *brokerHook) windowSize(pk packets.Packet) int {
+	like := h.b.like
+	if old, ok := h.b.server.Clients.Get(pk.Connect.ClientIdentifier); ok && like.KeepWindow && !pk.Connect.Clean {
+		if c, ok := old.Net.Conn.(*watchedConn); ok {
+			return c.window.width()
+		}
+	}
+	size := int(pk.Properties.ReceiveMaximum)
+	if size == 0 {
+		size = 65_535 // the protocol's default
+	}
+	if like.MaxInflight > 0 {
+		size = min(size, like.MaxInflight)
+	}
+	return size
+}
+
+// OnSubscribe decides which filters are granted. Those that are not lose their name, so that the library refuses
+// them, and get their code in OnPacketEncode.
 func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	codes := make([]byte, len(pk.Filters))
+	held := cl.State.Subscriptions.GetAll()
+	pk.Filters = slices.Clone(pk.Filters)
 	for i, f := range pk.Filters {
 		codes[i] = h.b.denied(f.Filter, nil, true)
+		_, known := held[f.Filter]
+		if most := h.b.like.MaxSubscriptions; codes[i] == 0 && !known && most > 0 && len(held) >= most {
+			codes[i] = packets.ErrQuotaExceeded.Code
+		}
+		if codes[i] == 0 {
+			held[f.Filter] = f
+			continue
+		}
+		pk.Filters[i].Filter = ""
+	}
+	if h.b.like.DenyDisconnects && slices.Contains(codes, notAuthorised) {
+		for i := range pk.Filters {
+			pk.Filters[i].Filter = ""
+		}
+		_ = h.b.server.DisconnectClient(cl, packets.Code{Code: notAuthorised})
 	}
 	if slices.Max(append(codes, 0)) > 0 {
 		h.b.Lock()
@@ -164,6 +206,20 @@ func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Pac
 		h.b.codes[subscribe{cl.ID, pk.PacketID}] = codes
 	}
 	return pk
+}
+
+// OnQosPublish sees a message when it is in the client's session and not sent yet, or is about to be resent.
+func (h *brokerHook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	if pk.FixedHeader.Type != packets.Publish || pk.FixedHeader.Dup {
+		return
+	}
+	switch {
+	case cl.Closed():
+		h.b.overflows(cl, pk.PacketID)
+	case h.b.bursts(cl.ID):
+		h.b.endSession(cl)
+		cl.Stop(packets.ErrQuotaExceeded)
+	}
 }
 
 func (h *brokerHook) OnSubscribed(*mqtt.Client, packets.Packet, []byte) { h.b.wake() }
@@ -175,6 +231,13 @@ func (h *brokerHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.
 	switch pk.FixedHeader.Type {
 	case packets.Connack:
 		pk.Properties.MaximumPacketSize = h.b.options.MaximumPacketSize
+		if pk.ReasonCode == packets.ErrBadUsernameOrPassword.Code {
+			pk.ReasonCode = cmp.Or(h.b.like.LoginRefusal, pk.ReasonCode)
+			if h.b.banned(cl.ID) {
+				pk.ReasonCode = packets.ErrBanned.Code
+			}
+			pk.Properties.ReasonString = ""
+		}
 	case packets.Publish:
 		pk.Mods.DisallowProblemInfo = false
 	case packets.Puback:
@@ -209,6 +272,9 @@ func (h *brokerHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Pack
 	}
 	h.b.received.add(p)
 	switch {
+	case p.Refused == notAuthorised && h.b.like.DenyDisconnects:
+		_ = h.b.server.DisconnectClient(cl, packets.Code{Code: notAuthorised})
+		return pk, packets.ErrRejectPacket
 	case p.Refused > 0 && p.QoS == 1:
 		return pk, packets.Code{Code: p.Refused, Reason: "denied"}
 	case p.Refused > 0:

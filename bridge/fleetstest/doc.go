@@ -3,7 +3,7 @@
 //
 //   - Sim is the cloud: Things, shadows, commands, jobs, events, over MQTT 5 and HTTP, with its own
 //     broker or with yours. What the published protocol leaves open follows AWS IoT, or is an option.
-//   - Broker is the embedded MQTT 5 broker, with switches for refusing things.
+//   - Broker is the embedded MQTT 5 broker, with switches for refusing things. Like makes it behave like a real one.
 //   - Link is a TCP proxy that can be cut, slowed down, black-holed or torn at a named MQTT packet.
 //   - Mosquitto runs a real mosquitto, for what an embedded broker is no judge of: durability.
 //   - Log is a slog.Logger that fails the test on a warning.

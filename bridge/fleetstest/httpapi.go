@@ -45,6 +45,10 @@ func (s *Sim) routes() http.Handler {
 		"POST /api/v1/jobs":                          s.postJob,
 		"GET /api/v1/jobs/{job}/executions":          s.getExecutions,
 		"POST /api/v1/jobs/{job}/cancel":             s.postCancel,
+		"DELETE /api/v5/clients/{client}":            s.deleteClient,
+		"POST /api/v5/banned":                        s.postBanned,
+		"DELETE /api/v5/banned/clientid/{client}":    s.deleteBanned,
+		"POST /api/v1/broker/restart":                s.postRestart,
 	} {
 		mux.Handle(pattern, op)
 	}

@@ -14,6 +14,7 @@ import (
 type watchedListener struct {
 	net.Listener
 	closed func()
+	like   *Traits
 }
 
 func (l watchedListener) Accept() (net.Conn, error) {
@@ -22,7 +23,7 @@ func (l watchedListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &watchedConn{Conn: conn, tell: l.closed}
-	c.window.to = conn
+	c.window.to, c.window.like = conn, l.like
 	return c, nil
 }
 

@@ -3,8 +3,10 @@ package fleetstest
 import (
 	"encoding/binary"
 	"io"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // window is the flow control of one connection to the embedded broker: it lets no more QoS 1 and 2
@@ -26,21 +28,34 @@ import (
 // at once, whatever the client does: what it never acknowledges stays in its session, like the
 // messages for a client that is away.
 type window struct {
-	to io.WriteCloser
+	to   io.WriteCloser
+	like *Traits
 
 	mu          sync.Mutex
-	size        int  // the client's Receive Maximum
-	established bool // the CONNACK, and what the session held, has been written
-	unacked     map[uint16]struct{}
+	size        int          // the client's Receive Maximum
+	drop        func(uint16) // takes a message out of the session
+	established bool         // the CONNACK, and what the session held, has been written
+	unacked     map[uint16]publication
 	held        []publication
 	early       []publication // came before the session was established
+	retry       *time.Timer   // with Traits.RetryInterval, while something is unacknowledged
 }
 
 // publication is a PUBLISH packet that waits; its id is 0 at QoS 0.
 type publication struct {
 	id    uint16
 	bytes []byte
+	sent  time.Time // with Traits.RetryInterval
 }
+
+// dupFlag is the flag DUP in the first byte of a PUBLISH.
+const dupFlag = 0x08
+
+// Reason codes of a DISCONNECT.
+const (
+	shuttingDown     = 0x8B
+	sessionTakenOver = 0x8E
+)
 
 // heldAtMost is from where on QoS 0 messages are dropped. The others are no more than a session may
 // hold.
@@ -51,11 +66,18 @@ const heldAtMost = 65_536
 func (w *window) write(packet []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if Packet(packet[0]>>4) != PUBLISH {
+	switch Packet(packet[0] >> 4) {
+	case PUBLISH:
+	case DISCONNECT:
+		if len(packet) > 2 && (packet[2] == sessionTakenOver && w.like.SilentTakeover || packet[2] == shuttingDown && w.like.SilentStop) {
+			return len(packet), nil
+		}
+		fallthrough
+	default:
 		return w.to.Write(packet)
 	}
-	m := publication{publishID(packet), packet}
-	resent := packet[0]&0x08 > 0 // the library sets DUP on all that a resumed session held
+	m := publication{id: publishID(packet), bytes: packet}
+	resent := packet[0]&dupFlag > 0 // the library sets DUP on all that a resumed session held
 	switch {
 	case !w.established && !resent:
 		m.bytes = slices.Clone(packet)
@@ -64,9 +86,25 @@ func (w *window) write(packet []byte) (int, error) {
 		return w.send(m)
 	case m.id > 0 || len(w.held) < heldAtMost:
 		m.bytes = slices.Clone(packet)
-		w.held = append(w.held, m)
+		w.hold(m)
 	}
 	return len(packet), nil
+}
+
+// hold keeps a message back. What a full queue drops is gone from the session, too.
+func (w *window) hold(m publication) {
+	w.held = append(w.held, m)
+	if most := w.like.MaxQueue; most == 0 || len(w.held) <= most {
+		return
+	}
+	i := len(w.held) - 1
+	if w.like.DropOldest {
+		i = 0
+	}
+	if id := w.held[i].id; id > 0 {
+		w.drop(id)
+	}
+	w.held = slices.Delete(w.held, i, i+1)
 }
 
 func (w *window) room(m publication) bool {
@@ -75,20 +113,62 @@ func (w *window) room(m publication) bool {
 
 func (w *window) send(m publication) (int, error) {
 	if m.id > 0 {
-		w.unacked[m.id] = struct{}{}
+		if every := w.like.RetryInterval; every > 0 {
+			m.bytes, m.sent = slices.Clone(m.bytes), time.Now()
+			if w.retry == nil {
+				w.retry = time.AfterFunc(every, w.resend)
+			}
+		}
+		w.unacked[m.id] = m
 	}
 	return w.to.Write(m.bytes)
 }
 
-// connect sets the Receive Maximum; 0 stands for the protocol's default.
-func (w *window) connect(receiveMaximum uint16) {
+// resend sends again, in order, what is unacknowledged for Traits.RetryInterval. It ends when nothing is, or the
+// connection has.
+func (w *window) resend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.size = int(receiveMaximum)
-	if w.size == 0 {
-		w.size = 65_535
+	w.retry = nil
+	if len(w.unacked) == 0 {
+		return
 	}
-	w.unacked = map[uint16]struct{}{}
+	all := slices.SortedFunc(maps.Values(w.unacked), func(a, b publication) int { return a.sent.Compare(b.sent) })
+	now, every := time.Now(), w.like.RetryInterval
+	for _, m := range all {
+		if now.Sub(m.sent) < every {
+			break
+		}
+		m.bytes[0] |= dupFlag
+		m.sent = time.Now()
+		w.unacked[m.id] = m
+		if _, err := w.to.Write(m.bytes); err != nil {
+			return
+		}
+	}
+	w.retry = time.AfterFunc(every-now.Sub(all[0].sent)%every, w.resend)
+}
+
+// inFlight are the messages that were sent and not acknowledged.
+func (w *window) inFlight() map[uint16]publication {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.unacked)
+}
+
+// width is how many may be.
+func (w *window) width() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
+}
+
+// connect sets how many messages may be unacknowledged, and what takes one out of the session.
+func (w *window) connect(size int, drop func(uint16)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.size, w.drop = size, drop
+	w.unacked = map[uint16]publication{}
 }
 
 // establish lets new messages follow those of the resumed session. The library puts a new client
@@ -101,7 +181,7 @@ func (w *window) establish() {
 	for _, m := range w.early {
 		_, sent := w.unacked[m.id]
 		if !sent && (m.id == 0 || !slices.ContainsFunc(w.held, func(h publication) bool { return h.id == m.id })) {
-			w.held = append(w.held, m)
+			w.hold(m)
 		}
 	}
 	w.early = nil

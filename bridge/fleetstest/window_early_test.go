@@ -41,8 +41,8 @@ func publishPacket(t *testing.T, id uint16, qos byte, dup bool) []byte {
 // What is published while a session is being resumed comes after what the session held, and once.
 func TestWindowWhileASessionIsResumed(t *testing.T) {
 	tap := &wireTap{}
-	w := window{to: tap}
-	w.connect(3)
+	w := window{to: tap, like: &Traits{}}
+	w.connect(3, nil)
 	for _, p := range []struct {
 		id  uint16
 		qos byte

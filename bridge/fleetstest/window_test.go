@@ -20,6 +20,16 @@ type raw struct{ net.Conn }
 // connectRaw connects with a session that lasts; a Receive Maximum of 0 leaves it out.
 func connectRaw(t *testing.T, broker, clientID string, receiveMaximum uint16) raw {
 	t.Helper()
+	r, answer := dialRaw(t, broker, clientID, receiveMaximum)
+	if answer.ReasonCode != 0 {
+		t.Fatalf("CONNACK %#x", answer.ReasonCode)
+	}
+	return r
+}
+
+// dialRaw does so, and returns the answer, whatever it is.
+func dialRaw(t *testing.T, broker, clientID string, receiveMaximum uint16) (raw, *packets.Connack) {
+	t.Helper()
 	u := must(url.Parse(broker))(t)
 	r := raw{must(net.Dial("tcp", u.Host))(t)}
 	t.Cleanup(func() { _ = r.Close() })
@@ -33,10 +43,14 @@ func connectRaw(t *testing.T, broker, clientID string, receiveMaximum uint16) ra
 	if receiveMaximum > 0 {
 		c.Properties.ReceiveMaximum = &receiveMaximum
 	}
-	if err := r.ask(p, packets.CONNACK); err != nil {
+	if _, err := p.WriteTo(r); err != nil {
 		t.Fatal(err)
 	}
-	return r
+	answer, err := packets.ReadPacket(r)
+	if err != nil || answer.Type != packets.CONNACK {
+		t.Fatalf("in answer to CONNECT came %v, %v", answer, err)
+	}
+	return r, answer.Content.(*packets.Connack)
 }
 
 // ask writes a packet and reads the answer, which must come next and be of the type.

@@ -24,8 +24,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Everything here runs against the simulator's own broker; with -broker mosquitto, against a real one.
-var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, or mosquitto")
+// Everything here runs against the simulator's own broker; with -broker mosquitto, against a real one; with
+// -broker like:emqx-5.8, against the simulator's own, which behaves like that one as fleetsim --like does.
+var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, mosquitto, or like:NAME[,KNOB=VALUE...]")
 
 // site is a whole gateway in a test: cloud, broker, a link that can break, bridge, and a program's
 // connection.
@@ -56,6 +57,7 @@ type siteOptions struct {
 	cut    bool
 	noAPI  bool
 	dial   []nats.Option
+	knobs  []string // with -broker like:NAME, behind it
 
 	statusBucket string
 }
@@ -100,6 +102,13 @@ func open(t *testing.T, options ...siteOption) *site {
 	if *brokerFlag == "mosquitto" {
 		s.broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
 		o.sim.Broker = s.broker.URL()
+	}
+	if text, like := strings.CutPrefix(*brokerFlag, "like:"); like {
+		traits, err := fleetstest.Like(strings.Join(append([]string{text}, o.knobs...), ","))
+		if err != nil {
+			t.Fatalf("-broker: %v", err)
+		}
+		o.sim.Embedded.Like = traits
 	}
 	o.sim.Things = append(o.sim.Things, o.things...)
 	o.sim.APIKey, o.sim.APISecret = "ak_test", "secret-of-the-api"

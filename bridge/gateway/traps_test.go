@@ -125,18 +125,19 @@ func TestT21T22OddNames(t *testing.T) {
 // T30: two owners of a client id must not kick each other out in a loop. mosquitto 2.0.11 does not say
 // that it was a takeover; there the pauses grow with each connection that lived short.
 func TestT30SessionTakenOver(t *testing.T) {
-	const quick = 4 // connections before the pauses grow
+	const quick = 4                                     // connections before the pauses grow
+	says := !strings.Contains(*brokerFlag, "mosquitto") // why it hangs up
 	s := open(t, expect("session taken over", "connection lost"))
 	before := s.link.Accepted()
 	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.sim.BrokerURL()} }), expect("connection lost", "taken over"))
 	v := s.status("pump-07", func(v string) bool { return !gjson.Get(v, "connected").Bool() })
-	if *brokerFlag == "sim" && !strings.Contains(v, "another client") {
+	if says && !strings.Contains(v, "another client") {
 		t.Error(v)
 	}
 	other.publish("fleets.up.pump-07.events.n", event(0))
 	other.status("pump-07", func(v string) bool { return gjson.Get(v, "queued").Int() == 0 })
 	n := s.link.Accepted() - before
-	if *brokerFlag == "sim" && n > 0 || n > quick {
+	if says && n > 0 || n > quick {
 		t.Errorf("it came back %d times at once", n)
 	}
 }

@@ -31,6 +31,8 @@ type flags struct {
 	replaceReported, republishDelta, wholeDesired, startBumps, terseUpdates bool
 
 	misbehaviour fleetstest.Misbehaviour
+	like         string
+	traits       fleetstest.Traits
 
 	trust *tls.Config
 }
@@ -56,6 +58,7 @@ func (f *flags) connection() section {
 	s := newSection("Flags")
 	s.StringVar(&f.broker, "broker", "", "use this MQTT 5 broker: mqtt, mqtts, ws or wss `URL`, user:password@ before the host")
 	s.StringVar(&f.mqtt, "mqtt", "", "listen on this `HOST:PORT` with a broker of its own (default 127.0.0.1:1883)")
+	s.StringVar(&f.like, "like", "", "the broker of its own behaves like this one: `NAME[,KNOB...]`, NAME is "+strings.Join(fleetstest.Likes(), ", ")+"; see fleetsim help like")
 	s.StringVar(&f.caFile, "ca-file", "", "`FILE` of CA certificates for mqtts and wss (default the system's)")
 	s.StringVar(&f.clientID, "client-id", "fleets-simulator", "client `ID` at the broker of --broker")
 	s.StringVar(&f.http, "http", "127.0.0.1:8080", "listen on this `HOST:PORT` for the HTTP API")
@@ -128,6 +131,17 @@ func (f *flags) check() error {
 	}
 	if f.broker != "" && f.mqtt != "" {
 		problems = append(problems, errors.New("--broker and --mqtt: leave one out, the broker is either yours or the simulator's own"))
+	}
+	if f.broker != "" && f.like != "" {
+		problems = append(problems, errors.New("--broker and --like: leave one out, only the simulator's own broker can behave like another"))
+	}
+	if f.like != "" {
+		var err error
+		if f.traits, err = fleetstest.Like(f.like); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				problems = append(problems, fmt.Errorf("--like: %s", strings.TrimSpace(line)))
+			}
+		}
 	}
 	for _, a := range []struct{ name, address string }{{"--mqtt", f.mqtt}, {"--http", f.http}} {
 		if _, _, err := net.SplitHostPort(a.address); a.address != "" && err != nil {
@@ -202,7 +216,7 @@ func (f *flags) options(out io.Writer) fleetstest.Options {
 		Misbehaviour: f.misbehaviour, Keep: keep,
 	}
 	if f.broker == "" {
-		o.Embedded.Listen = f.mqtt
+		o.Embedded.Listen, o.Embedded.Like = f.mqtt, f.traits
 		if o.Embedded.Listen == "" {
 			o.Embedded.Listen = "127.0.0.1:1883"
 		}

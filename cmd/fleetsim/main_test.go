@@ -27,6 +27,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"--broker", "localhost"}, "mqtt://host:port"},
 		{[]string{"--broker", "mqtt://h:1", "--mqtt", "127.0.0.1:0"}, "--broker"},
 		{[]string{"--mqtt", "1883"}, "--mqtt"},
+		{[]string{"--broker", "mqtt://h:1", "--like", "emqx-6"}, "--like"},
+		{[]string{"--like", "rabbitmq"}, `--like: "rabbitmq" is no broker: use emqx-5.3`},
+		{[]string{"--like", "emqx-6,max-queue"}, "--like: max-queue: write max-queue=N"},
 		{[]string{"--http", "8080"}, "--http"},
 		{[]string{"--thing", "a/b"}, "a/b"},
 		{[]string{"--thing", "a", "--thing", "a"}, "twice"},
@@ -148,7 +151,7 @@ func TestCompletion(t *testing.T) {
 	for want, args := range map[string][]string{
 		"# bash completion": {"completion", "bash"}, "#compdef fleetsim": {"completion", "zsh"},
 		"# fish completion": {"completion", "fish"}, "# powershell completion": {"completion", "powershell"},
-		"debug\ninfo\n": {"__complete", "--log-level", ""}, "--thing": {"__complete", "--th"},
+		"emqx-6\n": {"__complete", "--like", ""}, "debug\ninfo\n": {"__complete", "--log-level", ""}, "--thing": {"__complete", "--th"},
 	} {
 		var out, errs strings.Builder
 		if code := run(t.Context(), args, streams{&out, &errs}); code != done || !strings.Contains(out.String(), want) {

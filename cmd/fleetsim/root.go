@@ -39,10 +39,28 @@ func newRoot(s streams) *cobra.Command {
 		return usagef("%w, see %s --help", err, c.CommandPath())
 	})
 	declare(root, f.sections())
-	root.AddCommand(newVersion(s))
+	root.AddCommand(newVersion(s), helpLike())
 	root.AddCommand(extraCommands()...)
 	addCobras(root)
 	return root
+}
+
+// helpLike is a page of help: the brokers and knobs of --like.
+func helpLike() *cobra.Command {
+	var out strings.Builder
+	out.WriteString("Brokers, as they are without configuration:\n")
+	for _, l := range fleetstest.DescribeLikes() {
+		fmt.Fprintf(&out, "\n  %s: %s.\n    %s\n", l[0], l[1], strings.ReplaceAll(l[2], ",", " "))
+	}
+	out.WriteString("\nKnobs, which go behind a name or stand alone, as in --like emqx-5.8,max-subscriptions=10:\n\n")
+	for _, k := range fleetstest.Knobs {
+		name := k.Name
+		if k.Value != "" {
+			name += "=" + k.Value
+		}
+		fmt.Fprintf(&out, "  %-35s %s\n", name, k.Meaning)
+	}
+	return &cobra.Command{Use: "like", Short: "The brokers and knobs of --like", Long: strings.TrimRight(out.String(), "\n")}
 }
 
 // addCobras adds cobra's help and completion, and has them refuse what they don't know.
@@ -89,6 +107,7 @@ func declare(root *cobra.Command, sections []section) {
 		root.Flags().AddFlagSet(s.FlagSet)
 	}
 	_ = root.MarkFlagFilename("ca-file", "pem", "crt", "cer")
+	_ = root.RegisterFlagCompletionFunc("like", cobra.FixedCompletions(fleetstest.Likes(), cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
 	whole := root.UsageFunc()
 	root.SetUsageFunc(func(c *cobra.Command) error {
@@ -98,7 +117,7 @@ func declare(root *cobra.Command, sections []section) {
 		var out strings.Builder
 		fmt.Fprintf(&out, "Usage:\n  %s [flags]\n  %s COMMAND\n\nCommands:\n", c.Name(), c.Name())
 		for _, sub := range c.Commands() {
-			if sub.IsAvailableCommand() || sub.Name() == "help" {
+			if sub.IsAvailableCommand() || sub.Name() == "help" || sub.IsAdditionalHelpTopicCommand() {
 				fmt.Fprintf(&out, "  %-*s %s\n", c.NamePadding(), sub.Name(), sub.Short)
 			}
 		}
