@@ -215,20 +215,11 @@ func TestReloadRefused(t *testing.T) {
 func TestThingThatCannotBeAdded(t *testing.T) {
 	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
-	executions, err := s.js.Stream(s.context(), "KV_FLEETS_EXECUTIONS")
+	shadows, err := s.js.Stream(s.context(), "KV_FLEETS_SHADOW")
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := func(consumers int) {
-		t.Helper()
-		config := executions.CachedInfo().Config
-		config.MaxConsumers = consumers
-		if _, err := s.js.UpdateStream(s.context(), config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	limit(1) // so that nobody can read what was under way
-	if _, err := executions.CreateConsumer(s.context(), jetstream.ConsumerConfig{MemoryStorage: true}); err != nil {
+	if err := s.js.DeleteStream(s.context(), "KV_FLEETS_SHADOW"); err != nil { // so that nobody can read what was known
 		t.Fatal(err)
 	}
 	two := s.with(func(c *gateway.Config) { c.Things = append(c.Things, thingNamed("valve-3")) })
@@ -240,7 +231,9 @@ func TestThingThatCannotBeAdded(t *testing.T) {
 	}
 	s.publish("fleets.up.pump-07.events.n", event(0))
 	s.inOrder(1)
-	limit(-1)
+	if _, err := s.js.CreateOrUpdateStream(s.context(), shadows.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
 	s.reload(two)
 	s.ready()
 	if n := len(f.came()); n != 2 {

@@ -283,7 +283,14 @@ func (x *index) liveIn(leaving uint32, b *batch, limit int64) (places []place) {
 		places, b.records = append(places, p), append(b.records, r)
 		return true
 	}
-	for _, key := range slices.Sorted(maps.Keys(x.states)) {
+	var keys []string
+	for key, s := range x.states {
+		if s.segment == leaving {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
 		s, kind := x.states[key], State
 		if s.deleted {
 			kind = deleted

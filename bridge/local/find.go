@@ -52,7 +52,7 @@ const (
 type Found struct {
 	Place    Place
 	At       time.Time // when it was stored
-	Stream   string
+	Stream   string    // empty: what the bridge of an embedded server remembers
 	Sequence uint64
 	Address  mapping.Address
 	Payload  []byte
@@ -121,7 +121,7 @@ func (f *Finder) queued(ctx context.Context, id string, out *Search) error {
 	for _, class := range mapping.Classes {
 		name := f.subjects.Name(upStream(class))
 		if _, err := f.js.Stream(ctx, name); errors.Is(err, jetstream.ErrStreamNotFound) {
-			there, err := f.waiting(ctx, id, out)
+			there, err := f.ask(ctx, id, out)
 			out.Blind = !there
 			return err // for all classes
 		}
@@ -185,30 +185,36 @@ func (f *Finder) buried(l DeadLetter) Found {
 	return Found{Place: PlaceDead, At: l.Stored, Stream: f.subjects.Name(streamDead), Sequence: l.ID, Address: a, Payload: l.Payload, Letter: l}
 }
 
-// executions looks for records of commands.
+// executions looks for records of commands in the bucket of an external server.
 func (f *Finder) executions(ctx context.Context, id string, out *Search) error {
-	return f.records(ctx, bucketExecutions, "*.*."+mapping.Token(id), func(key []string, m *jetstream.RawStreamMsg) {
-		found := Found{Place: PlaceAnswered, At: m.Time, Stream: f.subjects.Name(bucketExecutions), Sequence: m.Sequence, Address: address(key[1], mapping.CommandRequest, id)}
-		if key[0] == "open" {
-			var e bridge.Execution
-			line, payload, _ := bytes.Cut(m.Data, []byte("\n"))
-			if json.Unmarshal(line, &e) != nil {
-				return
-			}
-			found.Place, found.Action, found.Deadline, found.Payload = PlaceOpen, e.Action, e.Deadline, payload
+	return f.records(ctx, bucketExecutions, "*.*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.execution(out, id, at, key, value) })
+}
+
+// execution adds the record of a command that was found somewhere.
+func (f *Finder) execution(out *Search, id string, found Found, key []string, value []byte) {
+	found.Place, found.Address = PlaceAnswered, address(key[1], mapping.CommandRequest, id)
+	if key[0] == "open" {
+		var e bridge.Execution
+		line, payload, _ := bytes.Cut(value, []byte("\n"))
+		if json.Unmarshal(line, &e) != nil {
+			return
 		}
-		out.Found = append(out.Found, found)
-	})
+		found.Place, found.Action, found.Deadline, found.Payload = PlaceOpen, e.Action, e.Deadline, payload
+	}
+	out.Found = append(out.Found, found)
 }
 
 func (f *Finder) leases(ctx context.Context, id string, out *Search) error {
-	return f.records(ctx, bucketLeases, "*."+mapping.Token(id), func(key []string, m *jetstream.RawStreamMsg) {
-		var l bridge.Lease
-		if json.Unmarshal(m.Data, &l) == nil && l.Worker != "" {
-			out.Found = append(out.Found, Found{Place: PlaceLeased, At: m.Time, Stream: f.subjects.Name(bucketLeases), Sequence: m.Sequence,
-				Address: address(key[0], mapping.JobsStartNext, id), Worker: l.Worker})
-		}
-	})
+	return f.records(ctx, bucketLeases, "*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.lease(out, id, at, key, value) })
+}
+
+// lease adds the record of a lease that was found somewhere.
+func (f *Finder) lease(out *Search, id string, found Found, key []string, value []byte) {
+	var l bridge.Lease
+	if json.Unmarshal(value, &l) == nil && l.Worker != "" {
+		found.Place, found.Worker, found.Address = PlaceLeased, l.Worker, address(key[0], mapping.JobsStartNext, id)
+		out.Found = append(out.Found, found)
+	}
 }
 
 func address(token string, c mapping.Channel, id string) mapping.Address {
@@ -216,12 +222,12 @@ func address(token string, c mapping.Channel, id string) mapping.Address {
 	return mapping.Address{Thing: mapping.Thing(thing), Channel: c, ID: id}
 }
 
-// records reads the keys of a bucket that match, without those that were deleted.
-func (f *Finder) records(ctx context.Context, bucket, keys string, each func(key []string, m *jetstream.RawStreamMsg)) error {
+// records reads the keys of a bucket that match, without those that were deleted. The Found that each gets says where.
+func (f *Finder) records(ctx context.Context, bucket, keys string, each func(at Found, key []string, value []byte)) error {
 	root := "$KV." + f.subjects.Name(bucket) + "."
 	return f.look(ctx, "KV_"+f.subjects.Name(bucket), []string{root + keys}, "", nil, func(m *jetstream.RawStreamMsg) {
 		if m.Header.Get(headerKeyOperation) == "" {
-			each(strings.Split(strings.TrimPrefix(m.Subject, root), "."), m)
+			each(Found{At: m.Time, Stream: f.subjects.Name(bucket), Sequence: m.Sequence}, strings.Split(strings.TrimPrefix(m.Subject, root), "."), m.Data)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"fleetbridge/bridge"
 )
 
-// revisionKey is where the first revision of the bucket in memory is noted, beside the event clocks.
+// revisionKey is where the first revision of the bucket in memory is noted.
 const revisionKey = "=revision"
 
 // revisionStep is more than one life of the bucket uses up while the clock stands still, or is set back.
@@ -29,7 +29,7 @@ func (s *Store) renumber(ctx context.Context, b *bucket) error {
 	if stream.CachedInfo().State.LastSeq > 0 {
 		return nil // it has lived on
 	}
-	marks, next := s.Marks(), uint64(time.Now().UnixMicro())
+	marks, next := s.bucket(bucketMarks), uint64(time.Now().UnixMicro())
 	was, err := marks.Get(ctx, revisionKey)
 	if err != nil && !errors.Is(err, bridge.ErrNotFound) {
 		return err

@@ -43,7 +43,7 @@ func TestRevisionsGrow(t *testing.T) {
 	r.start(ServerConfig{}, StoreConfig{})
 	grows("after a restart")
 	far := uint64(time.Now().Add(24 * 365 * time.Hour).UnixMicro())
-	if err := r.store.Marks().Put(ctx, revisionKey, strconv.AppendUint(nil, far, 10)); err != nil {
+	if err := r.store.bucket(bucketMarks).Put(ctx, revisionKey, strconv.AppendUint(nil, far, 10)); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -54,7 +54,7 @@ func TestRevisionsGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	grows("after the server has lost it")
-	if err := r.store.Marks().Put(ctx, revisionKey, []byte("no number")); err != nil {
+	if err := r.store.bucket(bucketMarks).Put(ctx, revisionKey, []byte("no number")); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -114,7 +114,7 @@ func TestValuesTooLarge(t *testing.T) {
 		"put":    r.store.Status().Put(ctx, "pump", large),
 		"noted":  r.store.Shadow().PutNoted(ctx, "pump", large, nil),
 		"note":   r.store.Shadow().PutNoted(ctx, "pump", large[:20<<10], []byte(strings.Repeat("x", bridge.MaxNote))),
-		"create": r.store.Executions().Create(ctx, "pump", large),
+		"create": r.store.bucket(bucketMarks).Create(ctx, "pump", large),
 	} {
 		if !errors.Is(err, bridge.ErrTooLarge) {
 			t.Errorf("%s: %v", name, err)

@@ -27,7 +27,7 @@ const (
 
 // salvageBuckets makes the buckets whole that are there. Nobody else may use them meanwhile.
 func (c StoreConfig) salvageBuckets(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
-	for _, want := range c.buckets() {
+	for _, want := range c.allBuckets() {
 		if want.Storage == jetstream.MemoryStorage {
 			continue
 		}

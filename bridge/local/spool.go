@@ -79,6 +79,8 @@ type Spool struct {
 	mu    sync.Mutex
 	lanes map[queueKey]*lane
 
+	records map[string]*records // by sort
+
 	taking sync.Mutex
 	takers map[mapping.Thing]*SpoolLanes
 
@@ -125,6 +127,9 @@ func (s *Spool) open(ctx context.Context) error {
 	if err := s.takeOverStreams(ctx); err != nil {
 		return err
 	}
+	if err := s.openRecords(ctx); err != nil {
+		return err
+	}
 	for _, b := range s.journal.Lanes() {
 		of, ok := parseLaneKey(b.Lane)
 		if !ok {
@@ -156,6 +161,25 @@ func (s *Spool) open(ctx context.Context) error {
 		s.serve(findSubject(s.subjects), func(id []byte) any { return s.find(string(id)) }),
 		s.serve(waitingSubject(s.subjects), s.waiting),
 	)
+}
+
+// openRecords prepares what the bridge must remember, and takes over what an older version remembered in buckets.
+func (s *Spool) openRecords(ctx context.Context) error {
+	s.records = map[string]*records{}
+	for _, name := range recordSorts {
+		r := newRecords(s, name)
+		var kept func(key string) bool
+		if name == bucketMarks {
+			kept = func(key string) bool { return key == custodyKey || key == revisionKey }
+		}
+		if err := r.takeOver(ctx, kept); err != nil {
+			return err
+		}
+		if s.records[name] = r; r.life > 0 {
+			s.work.Go(r.expire)
+		}
+	}
+	return nil
 }
 
 // serve answers, in JSON, what the commands of an operator ask on a subject, one question after the other.

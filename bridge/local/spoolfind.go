@@ -21,19 +21,48 @@ type waiting struct {
 	Payload  []byte    `json:"payload"`
 }
 
-// waitings are all that have an id, or some.
+// waitings are all that have an id, or some, and what the bridge remembers under it.
 type waitings struct {
-	Found []waiting `json:"found"`
-	More  bool      `json:"more"` // not everything was looked at
+	Found   []waiting    `json:"found"`
+	More    bool         `json:"more"` // not everything was looked at
+	Records []remembered `json:"records"`
+}
+
+// remembered is a record of a command or a lease.
+type remembered struct {
+	Sort  string    `json:"sort"` // see records
+	Key   string    `json:"key"`
+	At    time.Time `json:"at"`
+	Value []byte    `json:"value"`
 }
 
 // findSubject is where a bridge is asked for what waits under an id.
 func findSubject(s mapping.Subjects) string { return "_" + s.Prefix() + ".find" }
 
+// recall returns what is remembered of an execution or a job, as many bytes as there is room.
+func (s *Spool) recall(id string, room *int) (out []remembered) {
+	for _, sort := range [...]string{bucketExecutions, bucketLeases} {
+		for _, key := range s.journal.Keys(sort + ".") {
+			key = strings.TrimPrefix(key, sort+".")
+			if !strings.HasSuffix(key, "."+mapping.Token(id)) || len(out) == maxFound {
+				continue
+			}
+			value, at, err := s.records[sort].read(key)
+			if err != nil || len(key)+len(value) > *room {
+				continue
+			}
+			*room -= len(key) + len(value)
+			out = append(out, remembered{sort, key, at, value})
+		}
+	}
+	return out
+}
+
 // find looks through all lanes: for what has the id in its subject, and if there is none, in its payload or headers.
 func (s *Spool) find(id string) waitings {
-	named, mentioned := waitings{}, waitings{}
 	room, end := int(s.store.nc.MaxPayload())/4, time.Now().Add(lookTime)
+	recalled := s.recall(id, &room)
+	named, mentioned := waitings{Records: recalled}, waitings{Records: recalled}
 	add := func(to *waitings, number uint64, e *entry) {
 		if room -= len(e.payload) + len(e.subject); len(to.Found) >= maxFound || room < 0 {
 			to.More = true
@@ -72,8 +101,9 @@ func (e *entry) mentions(id string) bool {
 	return Mentions(e.payload, id) || SameTrace(e.trace.Parent, id) || e.id != "" && (e.id == id || e.id == shortID(id+" "+headerText(e.subject)))
 }
 
-// waiting asks the bridge of an embedded server what waits under an id. there is false when no bridge answers.
-func (f *Finder) waiting(ctx context.Context, id string, out *Search) (there bool, err error) {
+// ask asks the bridge of an embedded server what waits under an id, and what it remembers. there is false when no bridge
+// answers.
+func (f *Finder) ask(ctx context.Context, id string, out *Search) (there bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*lookTime)
 	defer cancel()
 	m, err := f.nc.RequestWithContext(ctx, findSubject(f.subjects), []byte(id))
@@ -86,6 +116,13 @@ func (f *Finder) waiting(ctx context.Context, id string, out *Search) (there boo
 	}
 	if err != nil {
 		return true, fmt.Errorf("asking the bridge for what waits: %w", err)
+	}
+	for _, r := range answer.Records {
+		if key := strings.Split(r.Key, "."); r.Sort == bucketExecutions && len(key) == 3 {
+			f.execution(out, id, Found{At: r.At}, key, r.Value)
+		} else if r.Sort == bucketLeases && len(key) == 2 {
+			f.lease(out, id, Found{At: r.At}, key, r.Value)
+		}
 	}
 	for _, w := range answer.Found {
 		address, _, _ := addressOf(f.subjects, mapping.Thing(thingOf(strings.TrimPrefix(w.Subject, f.subjects.Prefix()+".up."))), w.Subject)

@@ -303,14 +303,22 @@ func (s *Store) Shadow() bridge.ShadowView { return s.bucket(bucketShadow) }
 // Status holds the connections' status, key {t}; in memory.
 func (s *Store) Status() bridge.StatusView { return s.bucket(bucketStatus) }
 
+// state is in the spool's journal with the embedded server, and else in a bucket.
+func (s *Store) state(name string) bridge.State {
+	if s.spool != nil {
+		return s.spool.records[name]
+	}
+	return s.bucket(name)
+}
+
 // Executions holds commands under way and answered; what is older than ExecutionTTL is forgotten.
-func (s *Store) Executions() bridge.State { return s.bucket(bucketExecutions) }
+func (s *Store) Executions() bridge.State { return s.state(bucketExecutions) }
 
 // Leases holds which worker has which job execution.
-func (s *Store) Leases() bridge.State { return s.bucket(bucketLeases) }
+func (s *Store) Leases() bridge.State { return s.state(bucketLeases) }
 
-// Marks holds event clocks.
-func (s *Store) Marks() bridge.State { return s.bucket(bucketMarks) }
+// Marks holds event clocks, and what sessions are subscribed to.
+func (s *Store) Marks() bridge.State { return s.state(bucketMarks) }
 
 // Last is bridge.Archive on the down stream.
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {

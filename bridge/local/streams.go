@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,14 +121,21 @@ const StatusLife = time.Minute
 // statusMark is how long that mark stays. A client that does not know marks takes it for an empty value meanwhile.
 const statusMark = 10 * time.Second
 
-// buckets lists the KV buckets.
+// buckets lists the KV buckets. With the embedded server a spool has what only the bridge needs; see records.
 func (c StoreConfig) buckets() []jetstream.KeyValueConfig {
+	return slices.DeleteFunc(c.allBuckets(), func(b jetstream.KeyValueConfig) bool {
+		return c.Embedded && (b.Bucket == c.Subjects.Name(bucketExecutions) || b.Bucket == c.Subjects.Name(bucketLeases))
+	})
+}
+
+// allBuckets are those that a version before the journal had with the embedded server, too.
+func (c StoreConfig) allBuckets() []jetstream.KeyValueConfig {
 	out := []jetstream.KeyValueConfig{
 		{Bucket: bucketShadow, Description: "last known shadow documents"},
 		{Bucket: bucketStatus, Description: "connection status", Storage: jetstream.MemoryStorage},
 		{Bucket: bucketExecutions, Description: "commands under way and answered", TTL: c.executionTTL()},
 		{Bucket: bucketLeases, Description: "which worker has which job"},
-		{Bucket: bucketMarks, Description: "event clocks, and how far the streams had come"},
+		{Bucket: bucketMarks, Description: "how far the streams had come, and event clocks"},
 	}
 	for i := range out {
 		out[i].Bucket = c.Subjects.Name(out[i].Bucket)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -189,6 +190,23 @@ func TestTakeoverIsKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for bucket, keys := range olderRecords {
+			kv, err := js.CreateKeyValue(testContext(t), jetstream.KeyValueConfig{Bucket: "FLEETS_" + bucket, History: 1, Storage: jetstream.FileStorage})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range append(keys, "gone") {
+				if _, err := kv.PutString(testContext(t), key, "old"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := kv.PutString(testContext(t), key, key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := kv.Delete(testContext(t), "gone"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for seq := uint64(10); seq <= n; seq += 10 { // holes
 			if err := up.DeleteMsg(testContext(t), seq); err != nil {
 				t.Fatal(err)
@@ -208,6 +226,9 @@ func TestTakeoverIsKilled(t *testing.T) {
 		}
 		done = r.failToOpen(t, syncs)
 		r.start(ServerConfig{}, StoreConfig{})
+		for bucket, keys := range olderRecords {
+			remembers(t, r, bucket, keys)
+		}
 		q, _ := r.run("pump", mapping.Events)
 		for i := range n {
 			if (i+1)%10 == 0 {
@@ -233,6 +254,40 @@ func TestTakeoverIsKilled(t *testing.T) {
 		if syncs > 200 {
 			t.Fatal("it never gets through")
 		}
+	}
+}
+
+// olderRecords are what the buckets of a version before the journal hold, by bucket; each key is its own value.
+var olderRecords = map[string][]string{
+	bucketExecutions: {"open.pump.e1", "done.pump.e2", "done.com=2Eacme.e=2E3"}, bucketLeases: {"pump.fw"}, bucketMarks: {"pump", "_filters.c1"},
+}
+
+// remembers looks for these keys, and for nothing else, in the journal; no bucket has them any more.
+func remembers(t *testing.T, r *rig, sort string, keys []string) {
+	t.Helper()
+	got := map[string]string{}
+	err := r.spool.records[sort].List(testContext(t), "", func(key string, value []byte) error { got[key] = string(value); return nil })
+	if err != nil || len(got) != len(keys) {
+		t.Errorf("%s: %v, %v", sort, got, err)
+	}
+	for _, key := range keys {
+		if got[key] != key {
+			t.Errorf("%s: %s is %q", sort, key, got[key])
+		}
+	}
+	kv, err := r.store.js.KeyValue(testContext(t), "FLEETS_"+sort)
+	if sort != bucketMarks {
+		if !errors.Is(err, jetstream.ErrBucketNotFound) {
+			t.Errorf("%s is still there: %v", sort, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := kv.Keys(testContext(t))
+	if err != nil || slices.ContainsFunc(left, func(key string) bool { return !strings.HasPrefix(key, "=") }) {
+		t.Errorf("%s has %q, %v", sort, left, err)
 	}
 }
 

@@ -33,7 +33,10 @@ func (v *verdict) print(s streams) error {
 	}
 	var lines []line
 	for _, f := range v.search.Found {
-		lines = append(lines, line{f.At, fmt.Sprintf("%-12s %-24s %s, %s %d", printable(string(f.Address.Thing)), shortened(printable(named(f.Address))), printable(foundAs(f)), f.Stream, f.Sequence)})
+		lines = append(lines, line{f.At, fmt.Sprintf("%-12s %-24s %s", printable(string(f.Address.Thing)), shortened(printable(named(f.Address))), printable(foundAs(f)))})
+		if f.Stream != "" {
+			lines[len(lines)-1].text += fmt.Sprintf(", %s %d", f.Stream, f.Sequence)
+		}
 		if len(f.Payload) > 0 {
 			lines[len(lines)-1].text += "  " + inLine(string(f.Payload))
 		}

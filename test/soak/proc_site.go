@@ -429,12 +429,12 @@ func (s *procSite) traces(id string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	out := fmt.Sprintf("handler ran %d times", s.ran(id))
-	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD", "KV_FLEETS_EXECUTIONS"} {
+	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD"} {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			return out + ", " + err.Error()
 		}
-		for _, filter := range []string{"fleets.*.*.commands." + id + ".*", "fleets.dead.*.*.commands." + id + ".*", "$KV.FLEETS_EXECUTIONS.*.*." + id} {
+		for _, filter := range []string{"fleets.*.*.commands." + id + ".*", "fleets.dead.*.*.commands." + id + ".*"} {
 			info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
 			if err != nil {
 				return out + ", " + err.Error()
