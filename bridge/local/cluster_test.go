@@ -174,7 +174,7 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 
 // What was removed is not waited for.
 func TestRemovedStream(t *testing.T) {
-	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD", "KV_FLEETS_EXECUTIONS", "KV_FLEETS_MARKS", "KV_FLEETS_SHADOW", "KV_FLEETS_LEASES"} {
+	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD", "KV_FLEETS_MARKS", "KV_FLEETS_SHADOW"} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.journal.forgive("the store does not work")

@@ -82,7 +82,7 @@ func TestManyStreamNames(t *testing.T) {
 	for name := range js.StreamNames(testContext(t)).Name() {
 		found[name] = true
 	}
-	if len(found) != more+7 {
+	if len(found) != more+5 {
 		t.Errorf("%d names", len(found))
 	}
 }
