@@ -277,8 +277,7 @@ func (s *Server) Listen() error {
 	if s.nats.Addr() == nil {
 		return fmt.Errorf("nats.embedded.listen: cannot listen on %s, look for the server's message in the log", address)
 	}
-	s.running.Go(s.countSubscriptions)
-	s.running.Go(s.boundUnread)
+	s.running.Go(s.watchShares)
 	s.log.Info("NATS server listens", "address", s.nats.Addr().String())
 	return nil
 }

@@ -20,8 +20,6 @@ const (
 	accountSubs = 16 << 10
 	// anybodySubs is the same for all programs together when there are no users.
 	anybodySubs = 64 << 10
-	// countEvery is how often they are counted. In that time a connection makes a few ten thousand.
-	countEvery = 100 * time.Millisecond
 )
 
 // bounded are the claims of a user's account without imports.
@@ -43,23 +41,14 @@ func (s *Server) closeAccount() (err error) {
 	return nil
 }
 
-// countSubscriptions closes connections of those who have more subscriptions than their share, until the server stops.
-func (s *Server) countSubscriptions() {
-	tick := time.NewTicker(countEvery)
-	defer tick.Stop()
-	var said time.Time
-	for {
-		select {
-		case <-s.stopping:
-			return
-		case now := <-tick.C:
-			for _, over := range s.overSubscribed() {
-				_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
-				if due(&said, now) {
-					s.log.Warn("a program has more subscriptions than there is room for, its connection is closed", "user", over.AuthorizedUser,
-						"name", over.Name, "subscriptions", over.NumSubs)
-				}
-			}
+// cutSubscribed closes connections of those who have more subscriptions than their share. A connection makes some ten
+// thousand of them from one call to the next.
+func (s *Server) cutSubscribed(said *time.Time) {
+	for _, over := range s.overSubscribed() {
+		_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
+		if due(said, time.Now()) {
+			s.log.Warn("a program has more subscriptions than there is room for, its connection is closed", "user", over.AuthorizedUser,
+				"name", over.Name, "subscriptions", over.NumSubs)
 		}
 	}
 }

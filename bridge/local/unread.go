@@ -17,17 +17,18 @@ const (
 	// maxUnread is how many bytes may wait for all connections of a login, or without users for those of all programs. The
 	// server has as much for one connection.
 	maxUnread = server.MAX_PENDING_SIZE
-	// unreadPause is between two counts while programs send, if the process has as much in memory at all. While they don't,
-	// what the cloud sends may wait, and unreadIdle is soon enough.
-	unreadPause = 50 * time.Millisecond
-	unreadIdle  = time.Second
+	// sharePause is between two counts while programs send. While they don't, what the cloud sends may wait for them, and
+	// shareIdle is soon enough.
+	sharePause = 50 * time.Millisecond
+	shareIdle  = time.Second
 )
 
-// boundUnread closes connections of those who leave more unread than their share, until the server stops.
-func (s *Server) boundUnread() {
-	tick := time.NewTicker(unreadIdle)
+// watchShares closes connections of those who have more than their share, of what is unread and of subscriptions, until
+// the server stops.
+func (s *Server) watchShares() {
+	tick := time.NewTicker(shareIdle)
 	defer tick.Stop()
-	var said time.Time
+	var saidUnread, saidSubscribed time.Time
 	for {
 		select {
 		case <-s.stopping:
@@ -35,13 +36,14 @@ func (s *Server) boundUnread() {
 		case <-tick.C:
 		case <-s.door.sending:
 		}
-		if inMemory() >= maxUnread {
-			s.cutUnread(&said)
+		s.cutSubscribed(&saidSubscribed)
+		if inMemory() >= maxUnread { // else nobody can have so much
+			s.cutUnread(&saidUnread)
 		}
 		select {
 		case <-s.stopping:
 			return
-		case <-time.After(unreadPause):
+		case <-time.After(sharePause):
 		}
 	}
 }
