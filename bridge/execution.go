@@ -27,6 +27,7 @@ type Executions struct {
 
 	mu   sync.Mutex
 	open map[string]*Execution
+	past []AnsweredCommand // the last ones of this run, the oldest first
 }
 
 // Execution is a command under way.

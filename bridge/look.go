@@ -27,6 +27,50 @@ func (t *Thing) OpenCommands() []OpenCommand {
 	return out
 }
 
+// AnsweredCommand is a command whose one response goes to the cloud, or has gone.
+type AnsweredCommand struct {
+	ID     string
+	Action string // empty: it was not open any more
+	Status string // of the response
+	At     time.Time
+}
+
+// maxPast is how many answered commands a Thing remembers for people.
+const maxPast = 20
+
+// AnsweredCommands are the Thing's last ones since the start of the bridge, the newest first.
+func (t *Thing) AnsweredCommands() []AnsweredCommand {
+	x := t.commands.Executions
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := slices.Clone(x.past)
+	slices.Reverse(out)
+	return out
+}
+
+// action is what an open execution is to do; empty: it is not open.
+func (x *Executions) action(id string) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.open[id]; e != nil {
+		return e.Action
+	}
+	return ""
+}
+
+// remember notes an answer, once.
+func (x *Executions) remember(a AnsweredCommand) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if slices.ContainsFunc(x.past, func(o AnsweredCommand) bool { return o.ID == a.ID }) {
+		return
+	}
+	if len(x.past) == maxPast {
+		x.past = slices.Delete(x.past, 0, 1)
+	}
+	x.past = append(x.past, a)
+}
+
 // ShadowDocument is the last known document of the Thing's shadow, printed; known is false when there is none.
 func (t *Thing) ShadowDocument() (document []byte, known bool) {
 	t.shadow.mu.Lock()

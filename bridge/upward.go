@@ -142,6 +142,7 @@ func (u *Upward) tellOfSeconds(m Message) {
 // response lets one message per execution through, the first. That has to be sent, whatever its age: no other one
 // will be.
 func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
+	action := u.Executions.action(m.Address.ID)
 	first, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
 	if err != nil {
 		return Decision{}, err
@@ -149,6 +150,7 @@ func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	if !first {
 		return drop(Duplicate), nil
 	}
+	u.Executions.remember(AnsweredCommand{m.Address.ID, action, gjson.GetBytes(m.Payload, "status").String(), u.Now().UTC()})
 	m.Expires = time.Time{}
 	return forward(m), nil
 }

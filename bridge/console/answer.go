@@ -143,12 +143,53 @@ func word[T ~string](q query, name string, known ...T) (T, error) {
 	return text, nil
 }
 
+// thing reads a parameter that is a Thing's token, or absent.
+func (q query) thing(name string) (mapping.Thing, error) {
+	text := q.values.Get(name)
+	if text == "" {
+		return "", nil
+	}
+	t, err := parseToken(text)
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "%s: %s", name, err)
+	}
+	return t, nil
+}
+
 func parseToken(token string) (mapping.Thing, error) {
 	name, err := mapping.Untoken(token)
 	if err != nil {
 		return "", err
 	}
 	return mapping.ParseThing(name)
+}
+
+// payload is one as a member of an answer: text, or base64 if it is no UTF-8.
+type payload struct {
+	Bytes  int     `json:"bytes"`
+	Cut    bool    `json:"cut,omitempty"`
+	Text   *string `json:"payload,omitempty"`
+	Base64 []byte  `json:"payloadBase64,omitempty"`
+}
+
+// maxHead is how much of a payload a list has.
+const maxHead = 4 << 10
+
+// newPayload takes the head of a payload, or all of it.
+func newPayload(b []byte, whole bool) payload {
+	p := payload{Bytes: len(b)}
+	if !whole && len(b) > maxHead {
+		p.Cut = true
+		for b = b[:maxHead]; len(b) > maxHead-utf8.UTFMax && !utf8.Valid(b); {
+			b = b[:len(b)-1]
+		}
+	}
+	if text := string(b); utf8.ValidString(text) {
+		p.Text = &text
+	} else {
+		p.Base64 = b
+	}
+	return p
 }
 
 // clean makes something that somebody sent fit for a message.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"fleetbridge/bridge/gateway"
 )
@@ -20,6 +21,7 @@ type Console struct {
 	store   chan struct{} // places for requests that read the store
 	stop    chan struct{} // closed when the bridge stops
 	once    sync.Once
+	beat    time.Duration // how often a tail looks whether its login is good still, and says that it is there
 }
 
 // storeReaders is how many requests read the store at a time.
@@ -39,7 +41,7 @@ func newConsole(g *gateway.Gateway) *Console {
 		l = &logins{key: newKey(), why: err}
 		g.Log().Info("the key of the console's logins can't be kept; they end when the bridge does", "error", err)
 	}
-	c := &Console{gateway: g, log: g.Log(), logins: l, guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{})}
+	c := &Console{gateway: g, log: g.Log(), logins: l, guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{}), beat: beatTime}
 	c.static = newStatic()
 	c.api = c.routes()
 	return c

@@ -203,8 +203,26 @@ func get[T any](s *site, path string) (out T) {
 	if code != http.StatusOK {
 		s.t.Fatalf("%s: %d %s", path, code, text)
 	}
+	return decode[T](s.t, text)
+}
+
+func decode[T any](t *testing.T, text string) (out T) {
+	t.Helper()
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
-		s.t.Fatalf("%s: %v in %s", path, err, text)
+		t.Fatalf("%v in %s", err, text)
+	}
+	return out
+}
+
+// streams are the names of all that the server has, those of buckets too.
+func (s *site) streams() map[string]bool {
+	out := map[string]bool{}
+	names := s.js.StreamNames(s.context())
+	for name := range names.Name() {
+		out[name] = true
+	}
+	if names.Err() != nil || len(out) == 0 {
+		s.t.Fatalf("streams: %v", names.Err())
 	}
 	return out
 }
@@ -223,4 +241,12 @@ func (s *site) login(operates bool) string {
 		s.t.Fatalf("login: %d %s", status, text)
 	}
 	return answer.Token
+}
+
+// publish stores a message upwards.
+func (s *site) publish(subject, payload string) {
+	s.t.Helper()
+	if _, err := s.js.Publish(s.context(), subject, []byte(payload)); err != nil {
+		s.t.Fatal(err)
+	}
 }

@@ -184,6 +184,12 @@ func (l *logins) session(token string) (s session, ok bool) {
 	return s, err == nil && s.role != nobody && l.time().Before(s.expires)
 }
 
+// good reports whether a token is worth anything still.
+func (l *logins) good(token string) bool {
+	_, ok := l.session(token)
+	return ok
+}
+
 func (l *logins) time() time.Time {
 	if l.now != nil {
 		return l.now()

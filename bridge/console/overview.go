@@ -68,12 +68,9 @@ func (c *Console) index(q *request) (any, error) {
 	cfg, build := c.gateway.Config(), c.gateway.Build()
 	out := indexAnswer{Version: build.Version, Commit: build.Commit, Now: now(), Prefix: cfg.NATS.Prefix,
 		Role: q.session.role.String(), Actions: c.actions(q.session), Expires: q.session.expires,
-		Channels: sightings.Channels, Codes: bridge.Codes[:], Outcomes: bridge.Sightings[:],
+		Channels: sightings.Channels, Codes: bridge.Codes[:], Outcomes: bridge.Sightings[:], Kinds: kinds(),
 		Limits: map[string]int{"payload": int(cfg.Limits.Payload), "page": pageItems, "bulk": maxBulk}}
 	out.Instance, out.Started = c.gateway.Instance()
-	for _, k := range mapping.Kinds {
-		out.Kinds = append(out.Kinds, k.String())
-	}
 	return out, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
 
@@ -21,8 +22,8 @@ var thingEndpoints = []endpoint{
 		about:  "The Things, by page. q is a part of the name, or a pattern with *; state is all, down, notready, queued or dead; sort is name, queued, dead, last or since. Counters are since the Thing was started.",
 		sample: `{"items":[` + thingSample + `],"next":"100","matched":31,"states":{"all":1000,"down":2,"notready":3,"queued":31,"dead":6}}`,
 		answer: (*Console).things},
-	{method: "GET", path: "things/{t}", role: viewer, about: "One Thing, by its token.",
-		sample: `{"thing":"pump-07","…":"as in the list","clientId":"pump-07","sessionPresent":true,"standing":[{"kind":"events","reason":"…"}]}`,
+	{method: "GET", path: "things/{t}", role: viewer, stored: true, about: "One Thing, by its token, with what waits of it and how many dead letters of it are kept.",
+		sample: `{"thing":"pump-07","…":"as in the list","clientId":"pump-07","sessionPresent":true,"standing":[{"kind":"events","reason":"…"}],"queues":[{"thing":"pump-07","kind":"events","messages":12,"bytes":3400,"oldest":"…"}],"deadStored":5}`,
 		answer: (*Console).thing},
 	{method: "GET", path: "things/{t}/shadow", role: viewer, about: "The last known shadow document. It is null while nothing is known. state is known, stale or unknown.",
 		sample: `{"state":"known","document":{"reported":{},"desired":{},"delta":{},"version":12,"updatedAt":"…"}}`,
@@ -210,9 +211,11 @@ func (c *Console) asked(q *request) (gateway.ThingView, error) {
 
 type thingAnswer struct {
 	thingItem
-	ClientID       string     `json:"clientId,omitempty"`
-	SessionPresent bool       `json:"sessionPresent"`
-	Standing       []standing `json:"standing,omitempty"` // kinds that stand still
+	ClientID       string              `json:"clientId,omitempty"`
+	SessionPresent bool                `json:"sessionPresent"`
+	Standing       []standing          `json:"standing,omitempty"` // kinds that stand still
+	Queues         []local.WaitingLane `json:"queues"`
+	DeadStored     uint64              `json:"deadStored"`
 }
 
 type standing struct {
@@ -225,11 +228,28 @@ func (c *Console) thing(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := thingAnswer{thingItem: c.look(q).item(t), ClientID: t.ClientID(), SessionPresent: t.State.SessionPresent}
+	out := thingAnswer{thingItem: c.look(q).item(t), ClientID: t.ClientID(), SessionPresent: t.State.SessionPresent, Queues: []local.WaitingLane{}}
 	for _, s := range t.State.Standing {
 		out.Standing = append(out.Standing, standing{s.Kind, s.Reason})
 	}
-	return out, nil
+	nc, subjects, err := c.gateway.NATS()
+	if err != nil { // the rest is worth showing
+		return out, nil
+	}
+	waiting, err := local.NewWaiting(nc, subjects)
+	if err != nil {
+		return nil, err
+	}
+	lanes, err := waiting.Lanes(q.Context(), t.Name, "")
+	if out.Queues = append(out.Queues, lanes...); err != nil {
+		return nil, err
+	}
+	letters, err := local.NewDeadLetters(nc, subjects)
+	if err != nil {
+		return nil, err
+	}
+	out.DeadStored, err = letters.Count(q.Context(), t.Name)
+	return out, err
 }
 
 type shadowAnswer struct {

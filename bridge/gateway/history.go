@@ -12,9 +12,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// The last hour, a sample every ten seconds.
+// HistoryStep is the time between two samples; the last hour is kept.
 const (
-	historyStep    = 10 * time.Second
+	HistoryStep    = 10 * time.Second
 	historySamples = 360
 )
 
@@ -47,7 +47,7 @@ func (h *history) add(s Sample) {
 func (h *history) due(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.samples) == 0 || now.Sub(h.samples[len(h.samples)-1].At) >= historyStep-time.Second
+	return len(h.samples) == 0 || now.Sub(h.samples[len(h.samples)-1].At) >= HistoryStep-time.Second
 }
 
 // History is the last hour, the oldest sample first.

@@ -29,6 +29,8 @@ type Metrics struct {
 	silent    *prometheus.GaugeVec
 	strays    map[local.Stray]prometheus.Counter
 	expiry    *prometheus.GaugeVec
+	watched   prometheus.Gauge
+	unshown   prometheus.Counter
 	// Of the last reload: whether it worked; and when one last did.
 	reloaded, reloadedAt prometheus.Gauge
 
@@ -105,7 +107,11 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Help: "1 when the last configuration that was read is in force, 0 when it was refused."})
 	m.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_success_timestamp_seconds",
 		Help: "When the configuration in force was read, Unix time."})
-	m.registry.MustRegister(forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.watched = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_console_viewers",
+		Help: "How many look at passing messages in the console now."})
+	m.unshown = prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetbridge_console_skipped_total",
+		Help: "Messages that somebody who looks in the console was not shown, because there were too many. They were passed on all the same."})
+	m.registry.MustRegister(m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())

@@ -56,6 +56,12 @@ func (g *Gateway) Log() *slog.Logger { return g.log }
 // Recorder keeps what passes while somebody looks.
 func (g *Gateway) Recorder() *sightings.Recorder { return g.watch.recorder }
 
+// Watched counts who looks at passing messages; n is 1 or -1.
+func (g *Gateway) Watched(n int) { g.metrics.watched.Add(float64(n)) }
+
+// Unshown counts what they were not shown.
+func (g *Gateway) Unshown(n uint64) { g.metrics.unshown.Add(float64(n)) }
+
 // NATS is the bridge's own connection. An error says why there is none yet.
 func (g *Gateway) NATS() (*nats.Conn, mapping.Subjects, error) {
 	if g.services.Load() == nil {
@@ -74,6 +80,14 @@ func (g *Gateway) Fills(ctx context.Context) ([]local.Fill, error) {
 		return nil, err
 	}
 	return local.Fills(ctx, nc, g.storeConfig())
+}
+
+// Leased are the jobs of a Thing that workers have, so many at most.
+func (g *Gateway) Leased(ctx context.Context, t mapping.Thing, limit int) ([]local.LeasedJob, error) {
+	if _, _, err := g.NATS(); err != nil {
+		return nil, err
+	}
+	return g.store.Leased(ctx, t, limit)
 }
 
 // ThingView is what the bridge knows of a Thing now.
@@ -125,6 +139,14 @@ func (v ThingView) Document() (document []byte, known bool) {
 		return nil, false
 	}
 	return v.thing.bridge.ShadowDocument()
+}
+
+// Answered are its last commands that have an answer, since the start of the bridge, the newest first.
+func (v ThingView) Answered() []bridge.AnsweredCommand {
+	if v.thing == nil {
+		return nil
+	}
+	return v.thing.bridge.AnsweredCommands()
 }
 
 // Commands are those that have no answer yet.

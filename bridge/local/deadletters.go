@@ -3,6 +3,7 @@ package local
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strconv"
@@ -39,8 +40,12 @@ func NewDeadLetters(nc *nats.Conn, subjects mapping.Subjects) (*DeadLetters, err
 // DeadLetters are those of this store.
 func (s *Store) DeadLetters() *DeadLetters { return &DeadLetters{s.nc, s.js, s.cfg.Subjects} }
 
-// Address is where a letter was going on its way up; an error tells why that is nowhere.
+// Address is where a letter was going; an error tells why that is nowhere.
 func (d *DeadLetters) Address(l DeadLetter) (mapping.Address, error) {
+	if l.Direction == mapping.Down {
+		_, address, err := d.subjects.Parse(l.Subject)
+		return address, err
+	}
 	_, address, err := d.subjects.Parse(d.upSubject(l))
 	return address, err
 }
@@ -231,17 +236,32 @@ func (d *DeadLetters) Replay(ctx context.Context, ids ...uint64) map[uint64]erro
 			failed[id] = err
 			continue
 		}
-		if err := d.replay(ctx, stream, id); err != nil {
+		if err := d.replay(ctx, stream, id, nil); err != nil {
 			failed[id] = err
 		}
 	}
 	return failed
 }
 
-func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id uint64) error {
+// ReplayAs is Replay of one letter with another payload in the place of its own.
+func (d *DeadLetters) ReplayAs(ctx context.Context, id uint64, payload []byte) error {
+	stream, err := d.stream(ctx)
+	if err != nil {
+		return err
+	}
+	return d.replay(ctx, stream, id, append([]byte{}, payload...))
+}
+
+// replay sends a letter on, with edited as its payload unless that is nil.
+func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id uint64, edited []byte) error {
 	letter, err := d.get(ctx, stream, id)
 	if err != nil {
 		return err
+	}
+	mark := ""
+	if edited != nil {
+		letter.Payload, letter.Truncated = edited, 0
+		mark = fmt.Sprintf("-%x", sha256.Sum256(edited))
 	}
 	if letter.Truncated > 0 {
 		return fmt.Errorf("%d: only %d of its %d bytes are kept, it can't be sent", id, letter.Size, letter.Truncated)
@@ -251,7 +271,7 @@ func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id ui
 		return fmt.Errorf("%d: %w", id, err)
 	}
 	// The same id for the same letter: one that was sent but not removed is not stored twice.
-	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("replay-%d-%d", id, letter.Stored.UnixNano()))
+	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("replay-%d-%d%s", id, letter.Stored.UnixNano(), mark))
 	if _, err := d.js.PublishMsg(ctx, m); err != nil {
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
 			err = errors.New("no stream takes it; is its Thing still configured?")

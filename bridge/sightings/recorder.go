@@ -40,7 +40,7 @@ type Recorder struct {
 
 // NewRecorder prepares one. It looks at nothing until there is a tail.
 func NewRecorder(w *bridge.Watch) *Recorder {
-	return &Recorder{watch: w, now: time.Now, odd: bucket{rate: oddRate}, narrow: bucket{rate: narrowRate}, rest: bucket{rate: restRate}}
+	return &Recorder{watch: w, now: time.Now, next: 1, odd: bucket{rate: oddRate}, narrow: bucket{rate: narrowRate}, rest: bucket{rate: restRate}}
 }
 
 // tail is one reader of the ring, at its own pace.

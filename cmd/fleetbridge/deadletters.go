@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
@@ -260,8 +261,8 @@ func (r *replaying) refused(l local.DeadLetter) (string, error) {
 	if err != nil {
 		return err.Error(), nil
 	}
-	v := validation{target: target{schema: string(address.Channel), address: &address}, catalog: r.catalog, own: r.own[address.Thing]}
-	details, err := v.check(l.Payload)
+	v := explain.Validation{Target: explain.At(address), Catalog: r.catalog, Own: r.own[address.Thing]}
+	details, err := v.Check(l.Payload)
 	if err != nil || len(details) == 0 {
 		return "", err
 	}

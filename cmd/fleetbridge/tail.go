@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
@@ -151,42 +151,12 @@ func tailLine(l sightings.Line) string {
 	if r.ID != "" {
 		what += " " + r.ID
 	}
-	line := fmt.Sprintf("%s %s %-12s %-24s %s", r.At.Local().Format("15:04:05.000"), arrow, printable(r.Thing), shortened(printable(what)), shortened(printable(fate(r))))
+	line := fmt.Sprintf("%s %s %-12s %-24s %s", r.At.Local().Format("15:04:05.000"), arrow, printable(r.Thing), shortened(printable(what)), shortened(printable(explain.Fate(r))))
 	if r.TookMS > 0 {
-		line += " in " + took(r.TookMS)
+		line += " in " + explain.Took(r.TookMS)
 	}
 	if payload := r.Head(); payload != "" {
 		line += "  " + inLine(payload)
 	}
 	return line
-}
-
-// fate says what became of a message.
-func fate(r *sightings.Record) string {
-	out := string(r.Outcome)
-	switch r.Outcome {
-	case bridge.Answered:
-		if r.Code == "" {
-			out += " ok"
-		}
-	case bridge.Decided:
-		out = "the bridge answers"
-	case bridge.Called:
-		return strings.TrimSpace(out + " " + r.Reason)
-	}
-	if r.Code != "" {
-		out += " " + r.Code
-	}
-	if r.Reason != "" {
-		out += ": " + r.Reason
-	}
-	return out
-}
-
-// took prints milliseconds.
-func took(ms float64) string {
-	if ms >= 1000 {
-		return time.Duration(ms * float64(time.Millisecond)).Round(10 * time.Millisecond).String()
-	}
-	return strconv.FormatFloat(ms, 'g', 3, 64) + "ms"
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
@@ -55,14 +56,15 @@ func trace(c *cobra.Command, s streams, t deadTarget, id string) error {
 	if err != nil {
 		return fmt.Errorf("trace: %w", err)
 	}
-	v := &verdict{id: id, now: time.Now(), search: search}
+	v := &explain.Verdict{ID: id, Now: time.Now(), Search: search}
+	var blind error
 	if cfg != nil {
-		v.seen, v.blind = seenOf(c.Context(), cfg.NATS.Embedded.StoreDir, id)
+		v.Seen, blind = seenOf(c.Context(), cfg.NATS.Embedded.StoreDir, id)
 	} else {
-		v.blind = errors.New("with --nats only what is stored is looked at")
+		blind = errors.New("with --nats only what is stored is looked at")
 	}
-	v.why = func(thing mapping.Thing) string { return finder.Troubled(c.Context(), thing) }
-	return v.print(s)
+	v.Why = func(thing mapping.Thing) string { return finder.Troubled(c.Context(), thing) }
+	return printVerdict(s, v, blind)
 }
 
 // seenOf is what the bridge keeps of what was watched.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
@@ -64,8 +65,8 @@ func TestVerdict(t *testing.T) {
 			"command.request x of pump-07 came from the cloud 1 s ago; programs can read it as FLEETS_DOWN 3."},
 		{nil, []*sightings.Record{seen(bridge.Called, "down", mapping.CommandRequest, "")}, "ID was seen last 30 s ago: called."},
 	} {
-		v := &verdict{id: "ID", now: now, search: local.Search{Found: c.found}, seen: c.seen, why: func(mapping.Thing) string { return "not connected" }}
-		got, found := v.sentence()
+		v := &explain.Verdict{ID: "ID", Now: now, Search: local.Search{Found: c.found}, Seen: c.seen, Why: func(mapping.Thing) string { return "not connected" }}
+		got, found := v.Sentence()
 		if got != c.want || found != (len(c.found)+len(c.seen) > 0) {
 			t.Errorf("got\n%s\nwant\n%s", got, c.want)
 		}

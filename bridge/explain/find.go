@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// match is a row of the protocol that somebody asked about, with what they said of the Thing and the
+// Match is a row of the protocol that somebody asked about, with what they said of the Thing and the
 // id. What they left open is "".
-type match struct {
+type Match struct {
 	route *mapping.Route
 	// service stands in for the route where there is none: shadowGet or commandHandler.
 	service   string
@@ -26,35 +26,35 @@ const (
 	commandHandler = "command.handler"
 )
 
-// everything is the whole protocol, in the order of the routes.
-func everything() []match {
-	var out []match
+// Everything is the whole protocol, in the order of the routes.
+func Everything() []Match {
+	var out []Match
 	for _, r := range mapping.Routes() {
-		out = append(out, match{route: r.Channel.Route()})
+		out = append(out, Match{route: r.Channel.Route()})
 		if r.Channel == mapping.ShadowDelta {
-			out = append(out, match{service: shadowGet})
+			out = append(out, Match{service: shadowGet})
 		}
 		if r.Channel == mapping.CommandResponse {
-			out = append(out, match{service: commandHandler})
+			out = append(out, Match{service: commandHandler})
 		}
 	}
 	return out
 }
 
-func (m match) name() string {
+func (m Match) name() string {
 	if m.service != "" {
 		return m.service
 	}
 	return string(m.route.Channel)
 }
 
-// open tells whether the match is more than one address.
-func (m match) open() bool {
+// Open tells whether the match is more than one address.
+func (m Match) Open() bool {
 	return m.thing == "" || m.id == "" && (m.service == commandHandler || m.route != nil && m.route.HasID())
 }
 
 // check holds what was said of the Thing and the id against the rules for names.
-func (m match) check() error {
+func (m Match) check() error {
 	if m.thing != "" {
 		if _, err := mapping.ParseThing(m.thing); err != nil {
 			return err
@@ -67,7 +67,7 @@ func (m match) check() error {
 }
 
 // address is the match's address, if it is not open.
-func (m match) address() mapping.Address {
+func (m Match) address() mapping.Address {
 	return mapping.Address{Thing: mapping.Thing(m.thing), Channel: m.route.Channel, ID: m.id}
 }
 
@@ -77,9 +77,9 @@ func isSubject(s mapping.Subjects, text string) bool {
 	return strings.HasPrefix(text, s.Prefix()+".")
 }
 
-// find reads a topic, a subject or a channel's name. Wildcards of either side and placeholders such
+// Find reads a topic, a subject or a channel's name. Wildcards of either side and placeholders such
 // as {t} stand for anything.
-func find(s mapping.Subjects, text string) (found []match, err error) {
+func Find(s mapping.Subjects, text string) (found []Match, err error) {
 	switch {
 	case isTopic(text):
 		found, err = findTopic(text)
@@ -102,11 +102,11 @@ func find(s mapping.Subjects, text string) (found []match, err error) {
 	return found, err
 }
 
-func findName(s mapping.Subjects, text string) ([]match, error) {
+func findName(s mapping.Subjects, text string) ([]Match, error) {
 	var names []string
-	for _, m := range everything() {
+	for _, m := range Everything() {
 		if m.name() == text {
-			return []match{m}, nil
+			return []Match{m}, nil
 		}
 		names = append(names, m.name())
 	}
@@ -116,10 +116,10 @@ func findName(s mapping.Subjects, text string) ([]match, error) {
 	return nil, fmt.Errorf("%q is no topic, subject or channel: topics begin with $emqx/, subjects with %s. and fleetbridge explain lists the channels", text, s.Prefix())
 }
 
-func findTopic(text string) ([]match, error) {
+func findTopic(text string) ([]Match, error) {
 	if levels := strings.Split(text, "/"); slices.ContainsFunc(levels, topicSpelling().wild) {
-		var out []match
-		for _, m := range everything() {
+		var out []Match
+		for _, m := range Everything() {
 			if m.route != nil && m.fits(levels, strings.Split(m.route.Topic, "/"), topicSpelling()) {
 				out = append(out, m)
 			}
@@ -129,12 +129,12 @@ func findTopic(text string) ([]match, error) {
 		}
 		return out, nil
 	}
-	var out []match
+	var out []Match
 	var failure error
 	for _, d := range []mapping.Direction{mapping.Up, mapping.Down} {
 		a, err := mapping.ParseTopic(d, text)
 		if err == nil {
-			out = append(out, match{route: a.Route(), thing: string(a.Thing), id: a.ID})
+			out = append(out, Match{route: a.Route(), thing: string(a.Thing), id: a.ID})
 		} else if failure == nil || errors.Is(failure, mapping.ErrNoRoute) {
 			failure = err
 		}
@@ -145,10 +145,10 @@ func findTopic(text string) ([]match, error) {
 	return out, nil
 }
 
-func findSubject(s mapping.Subjects, text string) ([]match, error) {
+func findSubject(s mapping.Subjects, text string) ([]Match, error) {
 	rest := strings.TrimPrefix(text, s.Prefix()+".")
 	if rest == ">" {
-		return everything(), nil
+		return Everything(), nil
 	}
 	space, tail, _ := strings.Cut(rest, ".")
 	if space == "dead" {
@@ -163,14 +163,14 @@ func findSubject(s mapping.Subjects, text string) ([]match, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []match{{route: a.Route(), thing: string(a.Thing), id: a.ID}}, nil
+		return []Match{{route: a.Route(), thing: string(a.Thing), id: a.ID}}, nil
 	}
 	return findOpenSubject(text, space, levels)
 }
 
 // findOpenSubject finds what a subject with wildcards covers, and the subjects that are no address.
-func findOpenSubject(text, space string, levels []string) ([]match, error) {
-	var out []match
+func findOpenSubject(text, space string, levels []string) ([]Match, error) {
+	var out []Match
 	var broken error
 	spelled := subjectSpelling(&broken)
 	known := []string{"cmd"}
@@ -180,7 +180,7 @@ func findOpenSubject(text, space string, levels []string) ([]match, error) {
 	if !slices.Contains(known, space) {
 		return nil, fmt.Errorf("subject %q: after the prefix comes one of %s", text, strings.Join(known, ", "))
 	}
-	for _, m := range everything() {
+	for _, m := range Everything() {
 		if tail, ok := m.tailIn(space); ok && m.fits(levels, strings.Split(tail, "."), spelled) {
 			out = append(out, m)
 		}
@@ -197,7 +197,7 @@ func findOpenSubject(text, space string, levels []string) ([]match, error) {
 }
 
 // tailIn is the row's subject after "{prefix}.{space}.", if it has one there.
-func (m match) tailIn(space string) (string, bool) {
+func (m Match) tailIn(space string) (string, bool) {
 	switch {
 	case m.service == commandHandler:
 		return "{t}.{action}", space == "cmd"
@@ -241,7 +241,7 @@ func placeholder(level string) bool {
 }
 
 // fits compares what was asked with a row's pattern and notes the Thing and the id in the row.
-func (m *match) fits(asked, pattern []string, sp spelling) bool {
+func (m *Match) fits(asked, pattern []string, sp spelling) bool {
 	thing, id := "", ""
 	for i, level := range asked {
 		switch {

@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"strings"
@@ -26,17 +26,17 @@ func FuzzFind(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		found, err := find(subjects, text)
+		found, err := Find(subjects, text)
 		if (err == nil) != (len(found) > 0) {
 			t.Fatalf("%q: %d matches, %v", text, len(found), err)
 		}
 		for _, m := range found {
-			e := describe(subjects, catalog, m)
-			if strings.Contains(e.text(), "fleetbridge--any") && !strings.Contains(text, "fleetbridge--any") {
-				t.Errorf("%q: a stand-in is shown:\n%s", text, e.text())
+			e := Describe(subjects, catalog, m)
+			if strings.Contains(e.Text(), "fleetbridge--any") && !strings.Contains(text, "fleetbridge--any") {
+				t.Errorf("%q: a stand-in is shown:\n%s", text, e.Text())
 			}
 			spelled := []string{e.Topic, e.Store, e.Request, e.Handler, e.Dead}
-			if !m.open() && (isTopic(text) || isSubject(subjects, text)) && !contains(spelled, text) {
+			if !m.Open() && (isTopic(text) || isSubject(subjects, text)) && !contains(spelled, text) {
 				t.Errorf("%q is spelled %q", text, spelled)
 			}
 		}

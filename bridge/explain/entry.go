@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"strings"
@@ -7,8 +7,8 @@ import (
 	"fleetbridge/schemas"
 )
 
-// entry is what explain says of one match. Its JSON form is stable: fields are added, not renamed.
-type entry struct {
+// Entry is what explain says of one match. Its JSON form is stable: fields are added, not renamed.
+type Entry struct {
 	Name      string `json:"name"`
 	About     string `json:"about"`
 	Direction string `json:"direction"` // up or down
@@ -39,8 +39,8 @@ const (
 	openID    = "fleetbridge--any-id"
 )
 
-// describe makes the entry of a match.
-func describe(s mapping.Subjects, catalog *schemas.Catalog, m match) entry {
+// Describe makes the entry of a match.
+func Describe(s mapping.Subjects, catalog *schemas.Catalog, m Match) Entry {
 	idName := "action"
 	if m.route != nil {
 		idName = m.route.IDName()
@@ -52,7 +52,7 @@ func describe(s mapping.Subjects, catalog *schemas.Catalog, m match) entry {
 	if m.id == "" && m.service != shadowGet && idName != "" {
 		m.id = openID
 	}
-	e := entry{Name: m.name(), Thing: fill(m.thing), IDName: idName, ID: fill(m.id)}
+	e := Entry{Name: m.name(), Thing: fill(m.thing), IDName: idName, ID: fill(m.id)}
 	t := mapping.Thing(m.thing)
 	switch m.service {
 	case shadowGet:
@@ -71,7 +71,7 @@ func describe(s mapping.Subjects, catalog *schemas.Catalog, m match) entry {
 	return e
 }
 
-func (e *entry) route(s mapping.Subjects, m match, fill func(string) string) {
+func (e *Entry) route(s mapping.Subjects, m Match, fill func(string) string) {
 	r, a := m.route, m.address()
 	e.About, e.Direction, e.Class, e.Schema = r.About, r.Direction.String(), r.Class().String(), string(r.Channel)
 	e.Topic = fill(a.Topic())

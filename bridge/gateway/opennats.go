@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
+)
+
+// openNATS starts the embedded server or dials the external one, and opens the store on it. The pages are
+// served before the wait for an external server, and after the embedded one has the store to itself: of
+// two bridges on one store the second shall hear of that.
+func (g *Gateway) openNATS(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			g.closeNATS()
+		}
+	}()
+	n := g.cfg.NATS
+	var working func() context.Context
+	if n.URL == "" {
+		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
+			return err
+		}
+	}
+	if err := g.serveHTTP(); err != nil {
+		return err
+	}
+	g.serveConsole()
+	g.serveTails(ctx)
+	if g.server != nil {
+		if g.nc, err = g.server.Connect("fleetbridge"); err != nil {
+			return err
+		}
+		if err = g.server.Brake().Through(g.nc); err != nil {
+			return err
+		}
+		working = g.server.Working
+	} else {
+		dial, err := n.dial(g.log)
+		if err != nil {
+			return err
+		}
+		dial.Log = g.log
+		if g.nc, err = g.dial(ctx, dial); err != nil {
+			return err
+		}
+		if len(g.cfg.Local.Users) > 0 && !local.Confined(ctx, g.nc) && ctx.Err() == nil {
+			g.log.Warn("local.users binds nobody: the NATS server of nats.url has other accounts, and whoever it lets in may do all; give it those that fleetbridge acl prints")
+		}
+	}
+	if detail, mend := PayloadShortage(g.nc.MaxPayload(), g.cfg.Limits); detail != "" && g.server == nil {
+		g.log.Warn(detail + "; " + mend)
+	}
+	config := g.storeConfig()
+	config.Working = working
+	err = g.await(ctx, func() (err error) {
+		g.store, err = local.Open(ctx, g.nc, config, g.log)
+		return err
+	})
+	if err != nil || g.server == nil {
+		g.lanes = g.store
+		return err
+	}
+	return g.openSpool(ctx)
+}
+
+func (g *Gateway) storeConfig() local.StoreConfig {
+	cfg := g.Config()
+	n := cfg.NATS
+	return local.StoreConfig{
+		Subjects: g.subjects(), Things: cfg.names(), Replicas: n.Replicas, Window: window, Embedded: n.URL == "",
+		Up:           int64(n.Up.MaxBytes),
+		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
+		ExecutionTTL: max(cfg.MQTT.SessionExpiry, 168*time.Hour),
+	}
+}
+
+// openSpool has what programs publish to the embedded server kept in a journal beside its streams.
+func (g *Gateway) openSpool(ctx context.Context) (err error) {
+	n := g.cfg.NATS
+	config := local.SpoolConfig{
+		Dir: n.Embedded.StoreDir, Up: int64(n.Up.MaxBytes), Payload: int(g.cfg.Limits.Payload), Brake: g.server.Brake(), Accounts: len(g.cfg.Local.Users) > 0,
+	}
+	if !n.Embedded.Sync.Always {
+		config.Interval = n.Embedded.Sync.Interval
+	}
+	if config.Intake, err = g.server.ConnectIntake(); err != nil {
+		return err
+	}
+	if g.spool, err = g.store.OpenSpool(ctx, config); err != nil {
+		config.Intake.Close()
+		return err
+	}
+	g.lanes = g.spool
+	return nil
+}
+
+// serveBus carries what users say to each other, until hush is called.
+func (g *Gateway) serveBus() (hush func(), err error) {
+	if g.server == nil {
+		bus, err := local.ServeBus(g.nc, g.subjects(), g.log)
+		return bus.Close, err
+	}
+	if len(g.cfg.Local.Users) == 0 { // then programs share an account
+		return func() {}, nil
+	}
+	nc, err := g.server.Connect("fleetbridge bus")
+	if err == nil {
+		err = g.server.Brake().Through(nc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = local.ServeBus(nc, g.subjects(), g.log)
+	return nc.Close, err
+}
+
+func (g *Gateway) serverConfig() local.ServerConfig {
+	e := g.cfg.NATS.Embedded
+	c := local.ServerConfig{
+		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray,
+		// An interval relaxes telemetry on its way up alone; see openSpool.
+		SyncAlways: true, SyncInterval: e.Sync.Interval,
+	}
+	c.Users = g.cfg.LocalUsers()
+	if e.TLS != (ListenTLS{}) {
+		c.TLS = (&tlsFiles{names: e.TLS.files(), build: serverConfig, log: g.log}).server()
+	}
+	return c
+}
+
+// closeNATS closes what openNATS opened.
+func (g *Gateway) closeNATS() {
+	if g.pages != nil {
+		_ = g.pages.Close()
+	}
+	g.console.close()
+	g.watch.close()
+	if g.spool != nil {
+		g.spool.Close()
+	}
+	if g.store != nil {
+		g.store.Close()
+	}
+	if g.nc != nil {
+		g.nc.Close()
+	}
+	if g.server != nil {
+		g.server.Shutdown()
+	}
+}
+
+// setThings changes for which Things programs may publish.
+func (g *Gateway) setThings(ctx context.Context, things []mapping.Thing) error {
+	err := g.lanes.SetThings(ctx, things)
+	if err == nil && g.server != nil {
+		g.server.SetThings(things)
+	}
+	return err
+}

@@ -1,0 +1,64 @@
+package sightings
+
+// Reader is a tail for whoever shows it otherwise than Handler does.
+type Reader struct {
+	recorder *Recorder
+	tail     *tail
+}
+
+// Read opens a tail that sees what comes from now on, or, with the number of the last record that somebody has seen,
+// from there. lost tells that records behind that one are gone already. nil: there are as many tails as there may be,
+// or the bridge stops.
+func (r *Recorder) Read(f Filter, last uint64) (reader *Reader, lost bool) {
+	t := r.open(f)
+	if t == nil {
+		return nil, false
+	}
+	if last > 0 {
+		lost = r.rewind(t, last)
+	}
+	return &Reader{r, t}, lost
+}
+
+// rewind has a tail read on behind a record, as far as that is possible.
+func (r *Recorder) rewind(t *tail, last uint64) (lost bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last >= r.next {
+		return last > r.next-1
+	}
+	first := r.next
+	if len(r.ring) > 0 {
+		first = r.ring[0].number
+	}
+	t.next = max(last+1, first)
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+	return first > last+1
+}
+
+// Wake is sent to when there is something to read.
+func (r *Reader) Wake() <-chan struct{} { return r.tail.wake }
+
+// Next appends what came since the last call to out, the oldest first, and returns how much of what the filter picks was
+// not kept.
+func (r *Reader) Next(out []*Record) (_ []*Record, skipped uint64) {
+	for more := true; more; {
+		var some []*Record
+		var n uint64
+		some, n, more = r.recorder.read(r.tail, nil)
+		out, skipped = append(out, some...), skipped+n
+	}
+	return out, skipped
+}
+
+// Close ends it.
+func (r *Reader) Close() { r.recorder.close(r.tail) }
+
+// All is what is kept now, the oldest first.
+func (r *Recorder) All() []*Record { return r.all() }
+
+// Number is that of a record in this run of the bridge. The first is 1.
+func (r *Record) Number() uint64 { return r.number }
