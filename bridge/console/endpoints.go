@@ -36,7 +36,7 @@ type request struct {
 }
 
 // endpoints is everything that the API has.
-var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, pastEndpoints)
+var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, workshopEndpoints, pastEndpoints)
 
 // routes makes the mux. Nothing reaches an endpoint but through serve.
 func (c *Console) routes() http.Handler {

@@ -47,6 +47,16 @@ func FoundAs(f local.Found) string {
 	return "leased to " + f.Worker
 }
 
+// Seen picks the sightings of what an id belongs to.
+func Seen(all []*sightings.Record, id string) (out []*sightings.Record) {
+	for _, r := range all {
+		if r.ID == id || local.Mentions([]byte(r.Head()), id) || local.SameTrace(r.Parent, id) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // last is the newest that was found in a place.
 func (v *Verdict) last(p local.Place) *local.Found {
 	for i := len(v.Search.Found) - 1; i >= 0; i-- {

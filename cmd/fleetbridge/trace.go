@@ -68,14 +68,9 @@ func trace(c *cobra.Command, s streams, t deadTarget, id string) error {
 }
 
 // seenOf is what the bridge keeps of what was watched.
-func seenOf(ctx context.Context, storeDir, id string) (out []*sightings.Record, err error) {
+func seenOf(ctx context.Context, storeDir, id string) ([]*sightings.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	all, err := sightings.Kept(ctx, storeDir)
-	for _, r := range all {
-		if r.ID == id || local.Mentions([]byte(r.Head()), id) || local.SameTrace(r.Parent, id) {
-			out = append(out, r)
-		}
-	}
-	return out, err
+	return explain.Seen(all, id), err
 }
