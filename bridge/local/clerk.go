@@ -33,8 +33,12 @@ type Clerk struct {
 	readers map[string]*reader // by user
 }
 
-// clerkPending is how many requests of a user may wait; those beyond it are refused.
-const clerkPending = 256
+const (
+	// clerkPending is how many requests of a user may wait; those beyond it are refused.
+	clerkPending = 256
+	// maxAPIRequest is how many bytes a request may have, with its subjects and headers.
+	maxAPIRequest = 64 << 10
+)
 
 // ServeUsers answers the users until it is closed. It takes up the consumers that they had, and removes those of users
 // that are gone.
@@ -226,6 +230,10 @@ func (c *Clerk) reader(u User) (*reader, error) {
 	}
 	r.asks = asks
 	r.requests, err = c.nc.Subscribe(r.space+">", func(m *nats.Msg) {
+		if m.Size() > maxAPIRequest {
+			r.respond(m, "error", nil, refuse("the request has %d bytes, and may have %d", m.Size(), maxAPIRequest))
+			return
+		}
 		if r.pull(m) {
 			return
 		}

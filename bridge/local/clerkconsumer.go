@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/mapping"
@@ -58,6 +57,10 @@ type consumerConfig struct {
 	Replicas      int           `json:"num_replicas"`
 	Memory        bool          `json:"mem_storage"`
 	Metadata      metadata      `json:"metadata,omitempty"`
+
+	// Programs ask for none of these.
+	Priority priority `json:"priority_policy,omitempty"`
+	Groups   groups   `json:"priority_groups,omitempty"`
 }
 
 // metadata is the bridge's own; what programs ask for is left out.
@@ -94,7 +97,9 @@ func (r *reader) createConsumer(stream string, body []byte) (map[string]any, err
 	id := consumerID{stream, shownName(config.Name)}
 	known, there := r.shelf.find(id)
 	if there {
-		config.Name = known.real
+		if config.Name = known.real; known.group != "" && config.Groups != nil {
+			config.Groups = groups{known.group}
+		}
 	} else if config.Durable != "" && r.shelf.durables() >= maxDurables {
 		return nil, refuse("user %s has %d durable consumers, which is all that it may have; delete one, or use an ordered consumer", r.name, maxDurables)
 	}
@@ -107,7 +112,7 @@ func (r *reader) createConsumer(stream string, body []byte) (map[string]any, err
 		return nil, err
 	}
 	if !there {
-		for _, oldest := range r.shelf.add(id, keptConsumer{real: config.Name, durable: config.Durable != ""}) {
+		for _, oldest := range r.shelf.add(id, config.kept()) {
 			r.remove(oldest)
 		}
 	}
@@ -124,12 +129,17 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	if len(asked) == 0 {
 		asked = []string{">"}
 	}
+	if len(asked) > maxFilters {
+		return nil, refuse("there are %d filters, and a consumer may have %d; use wildcards", len(asked), maxFilters)
+	}
 	filters := common(asked, r.own(stream))
 	name := cmp.Or(c.Name, c.Durable)
 	to, delivers := r.way(c.DeliverTo)
 	switch {
 	case len(filters) == 0:
-		return nil, refuse("nothing of %s is the user's", strings.Join(asked, ", "))
+		return nil, refuse("nothing of %.200q is the user's", strings.Join(asked, ", "))
+	case tooMany(filters, r.own(stream)):
+		return nil, refuse("the filters and the user's %d Things make more filters than a consumer may have; use wildcards", len(r.own(stream)))
 	case c.Name != "" && c.Durable != "" && c.Name != c.Durable:
 		return nil, badAPIRequest(fmt.Errorf("name is %.80q and durable_name %.80q, give one", c.Name, c.Durable))
 	case !nameable(name):
@@ -158,6 +168,7 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	}
 	if c.DeliverTo == "" {
 		out.MaxWaiting = clamp(c.MaxWaiting, maxWaiting)
+		out.Priority, out.Groups = pullPolicy, groups{newGroup()}
 	} else {
 		out.MaxWaiting, out.DeliverTo = 0, to
 	}
@@ -221,25 +232,6 @@ func (r *reader) consumerList(stream string) (map[string]any, error) {
 	return page("consumers", infos), nil
 }
 
-// pull has JetStream answer a pull of the user's. It reports whether the message was one.
-func (r *reader) pull(m *nats.Msg) bool {
-	rest, ok := strings.CutPrefix(m.Subject, r.space+"CONSUMER.MSG.NEXT.")
-	if !ok {
-		return false
-	}
-	reply, ok := r.way(m.Reply)
-	if !ok {
-		return true
-	}
-	stream, name, _ := strings.Cut(rest, ".")
-	if known, there := r.shelf.find(consumerID{stream, name}); there {
-		_ = r.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+"."+known.real, reply, m.Data)
-	} else { // as the server says it
-		_ = r.answers.send(statusMessage(reply, "503", "No Responders: there is no such consumer"))
-	}
-	return true
-}
-
 // undisguise gives names and deliver subject back as the user wrote them.
 func (r *reader) undisguise(info map[string]any) map[string]any {
 	show := func(in map[string]any, key string) {
@@ -260,6 +252,9 @@ func (r *reader) undisguise(info map[string]any) map[string]any {
 	if meta, ok := config["metadata"].(map[string]any); ok {
 		delete(meta, metaFilters)
 	}
+	delete(info, "priority_groups")
+	delete(config, "priority_groups")
+	delete(config, "priority_policy")
 	return info
 }
 
@@ -293,14 +288,22 @@ func decodeObject(data []byte) (map[string]any, error) {
 	return out, decoder.Decode(&out)
 }
 
+// maxFilters is how many filters a consumer may have, or as many as there are Things that the user may read: JetStream
+// compares each with each other, which takes a minute for fifty thousand.
+const maxFilters = 256
+
+func tooMany(filters, own []string) bool { return len(filters) > max(maxFilters, len(own)) }
+
 // common is what the filters and the allowed subjects have in common, as filters that don't overlap if
-// neither the given nor the allowed ones do. Allowed subjects have no wildcard but a last >.
-func common(filters, allowed []string) []string {
-	var out []string
+// neither the given nor the allowed ones do. Allowed subjects have no wildcard but a last >. Of too many it returns one more
+// than are allowed.
+func common(filters, allowed []string) (out []string) {
 	for _, f := range filters {
 		for _, a := range allowed {
 			if both, ok := intersect(f, a); ok && !slices.Contains(out, both) {
-				out = append(out, both)
+				if out = append(out, both); tooMany(out, allowed) {
+					return out
+				}
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type consumerID struct{ stream, name string }
 type keptConsumer struct {
 	real    string
 	durable bool
+	group   string // that pulls name; empty: a push consumer
 }
 
 // shelf has the consumers of a user. Some of those that are not durable may be gone.
@@ -181,11 +182,16 @@ func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstre
 		if whole := config.Metadata[metaFilters]; whole != "" {
 			_ = json.Unmarshal([]byte(whole), &asked) // else what it reads
 		}
-		filters = common(asked, r.own(name))
+		if filters = common(asked, r.own(name)); tooMany(filters, r.own(name)) {
+			filters = nil
+		}
 	}
 	var err error
-	if len(filters) > 0 && !slices.Equal(filters, have) {
-		config.FilterSubject, config.FilterSubjects = "", filters
+	ungrouped := config.DeliverSubject == "" && len(config.PriorityGroups) == 0 // of an older version
+	if len(filters) > 0 && (ungrouped || !slices.Equal(filters, have)) {
+		if config.FilterSubject, config.FilterSubjects = "", filters; ungrouped {
+			config.PriorityPolicy, config.PriorityGroups = jetstream.PriorityPolicyOverflow, []string{newGroup()}
+		}
 		if _, err = stream.UpdateConsumer(ctx, config); err != nil {
 			c.log.Error("a user's consumer can't be given what the user may read now, so it is removed", "consumer", info.Name, "error", err)
 		}
@@ -200,6 +206,10 @@ func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstre
 	}
 	id := consumerID{name, shownName(info.Name)}
 	if _, there := r.shelf.find(id); !there {
-		r.shelf.add(id, keptConsumer{real: info.Name, durable: config.Durable != ""})
+		kept := keptConsumer{real: info.Name, durable: config.Durable != ""}
+		if len(config.PriorityGroups) > 0 {
+			kept.group = config.PriorityGroups[0]
+		}
+		r.shelf.add(id, kept)
 	}
 }
