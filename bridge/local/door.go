@@ -24,6 +24,7 @@ type door struct {
 	log     *slog.Logger
 	anybody bool        // without users; who says something is in
 	tls     *tls.Config // nil: none
+	payload int         // the largest that the server takes, in bytes
 	// published hears on what subjects programs publish.
 	published func(by place, subject []byte)
 	costly    costly
@@ -124,7 +125,7 @@ func (d *door) Close() error {
 func (d *door) take(tcp *net.TCPConn) *arrival {
 	from := *tcp.RemoteAddr().(*net.TCPAddr)
 	a := &arrival{TCPConn: tcp, door: d, from: &from, came: time.Now(), stream: tcp.Read, gone: make(chan struct{})}
-	a.along.published = a.published
+	a.along.published, a.along.most = a.published, d.payload
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.waits = d.strangers.PushBack(a)

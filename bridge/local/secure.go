@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -31,9 +32,28 @@ type secured struct {
 	over     atomic.Bool
 }
 
+// farewell is how long TLS may take to say goodbye to who reads nothing any more.
+const farewell = 100 * time.Millisecond
+
+// below is the connection below TLS, which gives itself five seconds for its goodbye.
+type below struct {
+	*net.TCPConn
+	over *atomic.Bool // only the goodbye is to come
+}
+
+func (b below) SetWriteDeadline(t time.Time) error { return b.TCPConn.SetWriteDeadline(b.limit(t)) }
+
+func (b below) limit(t time.Time) time.Time {
+	if end := time.Now().Add(farewell); b.over.Load() && t.After(end) {
+		return end
+	}
+	return t
+}
+
 // behindTLS is what the server gets of an arrival.
 func (a *arrival) behindTLS(config *tls.Config) *secured {
-	s := &secured{Conn: tls.Server(a.TCPConn, config), arrival: a}
+	s := &secured{arrival: a}
+	s.Conn = tls.Server(below{a.TCPConn, &s.over}, config)
 	a.stream = s.receive
 	return s
 }

@@ -261,7 +261,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
 	s.door = newDoor(listener, s.limits, s.logins == nil, s.brake, s.log)
-	s.door.tls, s.door.published, s.door.costly = s.tls, s.upward, s.costly()
+	s.door.tls, s.door.published, s.door.costly, s.door.payload = s.tls, s.upward, s.costly(), int(s.brake.nc.MaxPayload())
 	if s.logins != nil {
 		s.logins.open(s.door)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrUnsafeStore is wrapped with what is wrong with the store directory, and the mend.
@@ -37,13 +38,27 @@ func CheckStoreDir(dir string) error {
 			return fmt.Errorf("store directory %s: %s is no ordinary file (%s); remove it", dir, name, info.Mode().Type())
 		}
 	}
-	info, err = os.Lstat(filepath.Join(dir, "jetstream"))
-	if err == nil && !info.IsDir() {
-		return fmt.Errorf("store directory %s: jetstream is no directory (%s); remove it, or set nats.embedded.store_dir to where it points", dir, info.Mode().Type())
+	return checkParts(dir)
+}
+
+// checkParts looks at the directories in a store directory: what is in one of somebody else's, that one may change.
+func checkParts(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("store directory: %w", err)
 	}
-	if err == nil {
-		if owner, ok := ownerOf(info); ok && owner != os.Getuid() && owner != 0 {
-			return fmt.Errorf("store directory %s: %w: jetstream in it belongs to user %d; chown -R %d %s, after a look at what is in it", dir, ErrUnsafeStore, owner, os.Getuid(), dir)
+	for _, e := range entries {
+		info, err := e.Info()
+		name := e.Name()
+		switch part := name == "jetstream" || name == "watch" || strings.HasSuffix(name, "_"+spoolName); {
+		case err != nil: // gone meanwhile
+		case part && !info.IsDir():
+			return fmt.Errorf("store directory %s: %s is no directory (%s); remove it, or set nats.embedded.store_dir to where it points", dir, name, info.Mode().Type())
+		case !info.IsDir():
+		default:
+			if owner, ok := ownerOf(info); ok && owner != os.Getuid() && owner != 0 {
+				return fmt.Errorf("store directory %s: %w: %s in it belongs to user %d; chown -R %d %s, after a look at what is in it", dir, ErrUnsafeStore, name, owner, os.Getuid(), dir)
+			}
 		}
 	}
 	return nil

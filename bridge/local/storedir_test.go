@@ -32,6 +32,9 @@ func TestStoreDirOfOthers(t *testing.T) {
 		"a pipe as the lock":         {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "lock"), 0o600) }, "lock is no ordinary file"},
 		"a link as the lock":         {func(dir string) error { return os.Symlink("/dev/null", filepath.Join(dir, "lock")) }, "lock is no ordinary file"},
 		"a link as the store":        {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "jetstream")) }, "jetstream is no directory"},
+		"a link as the journal":      {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "FLEETS_JOURNAL")) }, "FLEETS_JOURNAL is no directory"},
+		"somebody's journal":         {plantDir("FLEETS_JOURNAL"), plantedSays("FLEETS_JOURNAL in it belongs to user 65534")},
+		"somebody's socket":          {plantDir("watch"), plantedSays("watch in it belongs to user 65534")},
 		"a pipe as the operator key": {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, operatorFile), 0o600) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,6 +55,24 @@ func TestStoreDirOfOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// plantDir makes a directory of somebody else's, as far as root runs the test.
+func plantDir(name string) func(string) error {
+	return func(dir string) error {
+		dir = filepath.Join(dir, name)
+		if err := os.Mkdir(dir, 0o700); err != nil || os.Getuid() != 0 {
+			return err
+		}
+		return os.Chown(dir, 65534, -1)
+	}
+}
+
+func plantedSays(want string) string {
+	if os.Getuid() != 0 {
+		return ""
+	}
+	return want
 }
 
 // TestPlantedOperatorKey: a key that others may know is not the operator's.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 
 	"fleetbridge/mapping"
@@ -27,7 +28,8 @@ type readAlong struct {
 	line []byte // as far as it came
 	skip int    // bytes of a payload that are to come
 	size int    // bytes that this payload has in all
-	lost bool   // it is not the protocol, or a line is longer than the server takes
+	most int    // bytes that the server takes of a payload; 0: any
+	lost bool   // it is not the protocol, or a line or a payload is longer than the server takes
 	// published is called for each subject that is published on, and whether an answer is asked for. It reports whether
 	// what comes behind is for later.
 	published func(subject []byte, asks bool) (enough bool)
@@ -79,7 +81,7 @@ func (r *readAlong) command(line []byte) (enough bool) {
 	line = bytes.TrimRight(line, " \t")
 	last := bytes.LastIndexAny(line, " \t")
 	size, err := strconv.Atoi(string(line[last+1:]))
-	if err != nil || size < 0 {
+	if err != nil || size < 0 || size > math.MaxInt32 || r.most > 0 && size > r.most { // the server says so
 		r.lost = true
 		return false
 	}

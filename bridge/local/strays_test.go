@@ -34,8 +34,8 @@ func TestReadAlong(t *testing.T) {
 			t.Fatalf("in pieces of %d: %q, lost %t", size, got, r.lost)
 		}
 	}
-	for _, bad := range []string{"PUB a x\r\n", "PUB \ra 55\n", "PUB a 5\r \r\n", "PUB a\r 5\r\n", "HMSG a 1 5\r\n", "hmsg a 5\r\n", "HPUBX a 1 5\r\n", "PUX a 5\r\n", "PUB a -1\r\n", "PUB\r\n", "P\x00\r\n", strings.Repeat("x", longestLine+1)} {
-		r := readAlong{published: func([]byte, bool) bool { t.Errorf("%q publishes", bad); return false }}
+	for _, bad := range []string{"PUB a x\r\n", "PUB \ra 55\n", "PUB a 5\r \r\n", "PUB a\r 5\r\n", "HMSG a 1 5\r\n", "hmsg a 5\r\n", "HPUBX a 1 5\r\n", "PUX a 5\r\n", "PUB a -1\r\n", "PUB a 1001\r\n", "PUB a 9223372036854775807\r\n", "HPUB a 0 99999999999\r\n", "PUB\r\n", "P\x00\r\n", strings.Repeat("x", longestLine+1)} {
+		r := readAlong{most: 1000, published: func([]byte, bool) bool { t.Errorf("%q publishes", bad); return false }}
 		r.look([]byte(bad))
 		if !r.lost && bad != "P\x00\r\n" {
 			t.Errorf("%.20q is followed", bad)

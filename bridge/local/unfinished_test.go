@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -55,6 +56,29 @@ func TestUnfinishedOfOthers(t *testing.T) {
 		other.flush()
 	}
 	r.journal.expect(t, "WARN", "begin more large messages")
+}
+
+// TestUnfinishedClaims: a message that is larger than the server takes is not counted as begun, by whoever: with such
+// claims a stranger would have the connections of others closed.
+func TestUnfinishedClaims(t *testing.T) {
+	r := newRig(t, "a")
+	r.journal.forgive(" - cid:", " nowhere")
+	size := int(r.nc.MaxPayload())
+	other := rawLogin(t, r.server.URL(), "")
+	other.write("PUB x %d\r\nx", size)
+	eventually(t, "it is begun", func() bool { return r.server.isBegun(other.conn.LocalAddr().String()) == size })
+	for _, claim := range []string{"PUB x 100000000", "PUB x 9223372036854775807", "HPUB x 12 100000000", fmt.Sprintf("PUB x %d", size+1)} {
+		c := rawLogin(t, r.server.URL(), "")
+		c.write("%s\r\nx", claim)
+		if said, _ := io.ReadAll(c.in); strings.Contains(string(said), "PONG") { // and the server hangs up
+			t.Errorf("%s: %q", claim, said)
+		}
+		if got := r.server.begun(""); got != size {
+			t.Errorf("%s: %d bytes are begun", claim, got)
+		}
+	}
+	other.write("%s\r\n", strings.Repeat("x", size-1))
+	other.flush()
 }
 
 // isBegun is how large the message is that a connection is in the middle of.
