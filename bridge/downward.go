@@ -167,14 +167,17 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 		ID: m.Address.ID, Action: gjson.GetBytes(m.Payload, "action").String(),
 		Payload: m.Payload, Received: m.Received, Deadline: deadline, Trace: m.Trace,
 	}
-	if err := d.Executions.Fits(e); err != nil {
+	err = d.Executions.Fits(e)
+	if err == nil {
+		err = d.Executions.Begin(e)
+	}
+	if err != nil {
 		r := (*Rejection)(nil)
 		if errors.As(err, &r) {
 			err = d.refuse(ctx, m, statusRejected, r)
 		}
 		return Decision{}, err
 	}
-	d.Executions.Begin(e)
 	decision.Finish = func(settle func()) { go d.open(ctx, e, settle) }
 	decision.Refused = func(ctx context.Context, r *Rejection) *Message { // larger than NATS takes
 		d.Commands.Answer(ctx, e.ID, response(statusRejected, result{Error: r.Reason}), m.Trace)

@@ -19,6 +19,7 @@ type Executions struct {
 	// MaxRecord is how many bytes the bucket takes, for key and value together; 0: no limit.
 	MaxRecord int
 	Retries   *Retries
+	Room      *CommandRoom // nil: as many as come
 
 	damage []error // records of the last run that can't be read, and were given up
 
@@ -28,6 +29,9 @@ type Executions struct {
 	mu   sync.Mutex
 	open map[string]*Execution
 	past []AnsweredCommand // the last ones of this run, the oldest first
+	held int               // bytes of the room
+	// Ids of those that were answered in this run, the oldest first; see bound.
+	answers, unasked latest
 }
 
 // Execution is a command under way.
@@ -127,12 +131,34 @@ func (x *Executions) done(ctx context.Context, id string) (bool, error) {
 }
 
 // Begin notes, in memory, that a request is being taken, so that a redelivery which comes before
-// Open has ended is known as one.
-func (x *Executions) Begin(e *Execution) {
+// Open has ended is known as one. The error is a *Rejection when there is no room for one more.
+func (x *Executions) Begin(e *Execution) error {
 	e.answered, e.Reply = make(chan struct{}), rand.Text()
+	if !x.Room.take(x.thing, e.cost()) {
+		return Rejectf(CodeUnexpected, "more commands are under way than there is memory for; send it again when others have ended, or raise limits.memory")
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.open[e.ID] = e
+	x.held += e.cost()
+	return nil
+}
+
+// enter counts what the last run left open; leave gives back what is open still.
+func (x *Executions) enter() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.open {
+		x.held += e.cost()
+	}
+	x.Room.add(x.thing, x.held)
+}
+
+func (x *Executions) leave() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.Room.add(x.thing, -x.held)
+	x.held, x.Room = 0, nil
 }
 
 // Open makes a begun execution durable, unless it was answered meanwhile.
@@ -159,17 +185,22 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (boo
 	if err != nil {
 		return false, err
 	}
-	mine := true
+	mine, made := true, true
 	switch err := x.bucket.Create(ctx, x.key("done", id), value); {
 	case errors.Is(err, ErrExists):
+		made = false
 		if mine, err = x.Claimed(ctx, id, sequence); err != nil {
 			return false, err
 		}
 	case err != nil:
 		return false, err
 	}
-	if x.answered(id) {
+	asked := x.answered(id)
+	if asked {
 		go x.forget(ctx, id) // nobody waits for it: the claim says it all
+	}
+	if made {
+		x.bound(ctx, id, asked)
 	}
 	return mine, nil
 }
@@ -194,6 +225,10 @@ func (x *Executions) answered(id string) bool {
 		return false
 	}
 	delete(x.open, id)
+	if x.Room != nil {
+		x.held -= e.cost()
+		x.Room.add(x.thing, -e.cost())
+	}
 	close(e.answered)
 	return true
 }

@@ -44,7 +44,8 @@ type Ports struct {
 	Executions, Leases, Marks State
 	MaxRecord                 int // bytes that views and State take, for key and value together; 0: no limit
 	Handlers                  Handlers
-	API                       ShadowAPI // nil: none is configured
+	API                       ShadowAPI    // nil: none is configured
+	Commands                  *CommandRoom // nil: as many as come
 	Retries                   *Retries
 	Watch                     *Watch // nil: nobody looks
 	Clocks                    *ClockWatch
@@ -88,7 +89,7 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("executions of %s: %w", c.Thing, err)
 	}
-	executions.MaxRecord, executions.Retries = p.MaxRecord, p.Retries
+	executions.MaxRecord, executions.Retries, executions.Room = p.MaxRecord, p.Retries, p.Commands
 	events, err := LoadEventClock(ctx, c.Thing, p.Marks)
 	if err != nil {
 		return nil, err
@@ -141,6 +142,8 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 
 // Run pumps until take ends, then finishes what is under way, until work ends at the latest.
 func (t *Thing) Run(take, work context.Context) error {
+	t.commands.Executions.enter()
+	defer t.commands.Executions.leave()
 	if err := t.commands.Resume(work, t.left); err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ type Commands struct {
 type Limits struct {
 	Payload Size   `yaml:"payload" default:"128KiB" doc:"largest payload, at most 8MiB"`
 	Depth   int    `yaml:"depth" default:"64" unit:"levels" doc:"deepest nesting of JSON, 1 to 1000"`
-	Memory  Memory `yaml:"memory" default:"auto" unit:"auto or size" doc:"what the bridge may take, 64MiB or more; auto: a quarter of the machine or its container, 64MiB to 256MiB. An eighth of it may wait between the brokers and the store; beyond that the brokers are not read. A size is also the memory limit of Go's runtime, as nine tenths of a container are with auto, unless GOMEMLIMIT is set"`
+	Memory  Memory `yaml:"memory" default:"auto" unit:"auto or size" doc:"what the bridge may take, 64MiB or more; auto: a quarter of the machine or its container, 64MiB to 256MiB. An eighth of it may wait between the brokers and the store; beyond that the brokers are not read, and another eighth is for commands under way. A size is also the memory limit of Go's runtime, as nine tenths of a container are with auto, unless GOMEMLIMIT is set"`
 }
 
 // HTTP is the listener of /healthz, /readyz and /metrics.

@@ -41,6 +41,7 @@ type Gateway struct {
 	metrics      *Metrics
 	certificates *certificates
 	inbox        *cloud.Budget // of all Things
+	commands     *bridge.CommandRoom
 	memory       memory
 
 	pages   *http.Server // nil: none
@@ -94,7 +95,7 @@ func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
 		clocks: &bridge.ClockWatch{Log: log, Allowed: cfg.Commands.ClockSkew}, files: map[TLS]*tlsFiles{},
 		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory),
 		started: time.Now().UTC(), id: instance(), chronicle: past}
-	g.inbox = g.memory.budget()
+	g.inbox, g.commands = g.memory.budget(), bridge.NewCommandRoom(g.memory.inbox)
 	if g.own, err = g.loadSchemas(cfg); err != nil {
 		return nil, err
 	}

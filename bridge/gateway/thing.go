@@ -95,7 +95,7 @@ func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	out := bridge.Ports{
 		Down: s.Down(), Graveyard: s, Archive: s, Outbox: g.lanes, Handlers: local.NewHandlers(g.nc, g.subjects(), g.server),
 		Shadows: s.Shadow(), Statuses: s.Status(), Executions: s.Executions(), Leases: s.Leases(), Marks: s.Marks(),
-		MaxRecord: int(g.nc.MaxPayload()), Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
+		MaxRecord: int(g.nc.MaxPayload()), Commands: g.commands, Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
 		Catalog: g.catalog, Observer: g.metrics, Silent: g.metrics.Silent, Now: time.Now, Log: g.log,
 	}
 	if api != nil {
