@@ -40,7 +40,7 @@ FROM base AS fleetbridge
 COPY --from=build /out/bin/fleetbridge /usr/local/bin/fleetbridge
 COPY --from=build --chown=65532:65532 /out/data /data
 VOLUME /data
-EXPOSE 4222 9321
+EXPOSE 4222 9321 9322
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/fleetbridge", "healthcheck", "--config", "/etc/fleetbridge/fleetbridge.yaml"]
 ENTRYPOINT ["/usr/local/bin/fleetbridge"]

@@ -14,6 +14,9 @@ const base = "/api/v1/"
 // answerTime is how long an answer may take to be made, and each write of it.
 const answerTime = 10 * time.Second
 
+// loginBytes bounds what strangers may send.
+const loginBytes = 4 << 10
+
 // endpoint is one thing to ask for. The table of endpoints makes the mux, docs/console-api.md and the test of access.
 type endpoint struct {
 	method, path string // path after base
@@ -111,8 +114,11 @@ func (c *Console) admit(e endpoint, w http.ResponseWriter, r *http.Request) (*re
 	if q.query, err = parseQuery(r.URL.RawQuery, e.query); err != nil {
 		return nil, err
 	}
-	cfg := c.gateway.Config()
-	r.Body = http.MaxBytesReader(w, r.Body, 2*int64(cfg.Limits.Payload)+64<<10)
+	limit := int64(loginBytes)
+	if e.role != nobody { // a payload may be twice as long as text of JSON
+		limit = 2*int64(c.gateway.Config().Limits.Payload) + 64<<10
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	return q, nil
 }
 

@@ -250,3 +250,9 @@ func (s *site) publish(subject, payload string) {
 		s.t.Fatal(err)
 	}
 }
+
+func withEnd(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(stop)
+	return ctx, stop
+}

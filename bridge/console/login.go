@@ -50,7 +50,7 @@ type session struct {
 }
 
 // logins make links, which are used once, and tokens, which are signed: they outlive a restart, and end all at once when
-// the key changes. Both are 256 bits that nobody guesses.
+// the key changes. Nobody guesses either.
 type logins struct {
 	path string
 	why  error // the key is not kept
@@ -129,7 +129,7 @@ func (l *logins) revoke() error {
 
 // link makes a code for one login. Of those that nobody uses only the newest are kept.
 func (l *logins) link(r role) string {
-	code := rand.Text() + rand.Text()
+	code := rand.Text() // 130 bits
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.time()

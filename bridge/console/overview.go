@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"os"
 	"runtime"
@@ -179,7 +180,9 @@ func (c *Console) overview(q *request) (any, error) {
 	}
 	c.flows(&out)
 	out.Dead.Since = g.DeadCounts()
-	if fills, err := g.Fills(q.Context()); err == nil {
+	ctx, cancel := context.WithTimeout(q.Context(), storeTime)
+	defer cancel()
+	if fills, err := g.Fills(ctx); err == nil { // while the NATS server is away the rest is worth showing
 		for _, f := range fills {
 			out.Streams = append(out.Streams, stream{f.Stream, f.Exists, f.Messages, f.Bytes, f.MaxBytes, f.Discards})
 			if f.Letters {
@@ -192,6 +195,9 @@ func (c *Console) overview(q *request) (any, error) {
 	}
 	return out, nil
 }
+
+// storeTime is how long what is worth showing without the store waits for it.
+const storeTime = 2 * time.Second
 
 // rateTime is how far back a rate looks at least.
 const rateTime = 10 * time.Second

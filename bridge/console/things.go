@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -22,7 +23,7 @@ var thingEndpoints = []endpoint{
 		about:  "The Things, by page. q is a part of the name, or a pattern with *; state is all, down, notready, queued or dead; sort is name, queued, dead, last or since. Counters are since the Thing was started.",
 		sample: `{"items":[` + thingSample + `],"next":"100","matched":31,"states":{"all":1000,"down":2,"notready":3,"queued":31,"dead":6}}`,
 		answer: (*Console).things},
-	{method: "GET", path: "things/{t}", role: viewer, stored: true, about: "One Thing, by its token, with what waits of it and how many dead letters of it are kept.",
+	{method: "GET", path: "things/{t}", role: viewer, stored: true, about: "One Thing, by its token, with what waits of it and how many dead letters of it are kept; unknown says why these two are not known, if so.",
 		sample: `{"thing":"pump-07","…":"as in the list","clientId":"pump-07","sessionPresent":true,"standing":[{"kind":"events","reason":"…"}],"queues":[{"thing":"pump-07","kind":"events","messages":12,"bytes":3400,"oldest":"…"}],"deadStored":5}`,
 		answer: (*Console).thing},
 	{method: "GET", path: "things/{t}/shadow", role: viewer, about: "The last known shadow document. It is null while nothing is known. state is known, stale or unknown.",
@@ -216,6 +217,7 @@ type thingAnswer struct {
 	Standing       []standing          `json:"standing,omitempty"` // kinds that stand still
 	Queues         []local.WaitingLane `json:"queues"`
 	DeadStored     uint64              `json:"deadStored"`
+	Unknown        string              `json:"unknown,omitempty"` // why the last two are not known
 }
 
 type standing struct {
@@ -232,24 +234,35 @@ func (c *Console) thing(q *request) (any, error) {
 	for _, s := range t.State.Standing {
 		out.Standing = append(out.Standing, standing{s.Kind, s.Reason})
 	}
+	ctx, cancel := context.WithTimeout(q.Context(), storeTime)
+	defer cancel()
+	if err := c.storedOf(ctx, t.Name, &out); err != nil { // the rest is worth showing
+		out.Unknown = err.Error()
+	}
+	return out, nil
+}
+
+// storedOf fills in what only the store knows.
+func (c *Console) storedOf(ctx context.Context, t mapping.Thing, out *thingAnswer) error {
 	nc, subjects, err := c.gateway.NATS()
-	if err != nil { // the rest is worth showing
-		return out, nil
+	if err != nil {
+		return err
 	}
 	waiting, err := local.NewWaiting(nc, subjects)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	lanes, err := waiting.Lanes(q.Context(), t.Name, "")
-	if out.Queues = append(out.Queues, lanes...); err != nil {
-		return nil, err
+	lanes, err := waiting.Lanes(ctx, t, "")
+	if err != nil {
+		return err
 	}
+	out.Queues = append(out.Queues, lanes...)
 	letters, err := local.NewDeadLetters(nc, subjects)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out.DeadStored, err = letters.Count(q.Context(), t.Name)
-	return out, err
+	out.DeadStored, err = letters.Count(ctx, t)
+	return err
 }
 
 type shadowAnswer struct {

@@ -62,7 +62,7 @@ func (a *account) printf(format string, args ...any) {
 }
 
 // addresses are what the header shows.
-type addresses struct{ nats, mqtt, fleets, health string }
+type addresses struct{ nats, mqtt, fleets, health, console string }
 
 func (a *account) header(x addresses) {
 	a.printf("%s\n\n", a.paint(bold, "fleetbridge demo: a gateway with one Thing, and its cloud, all in this process"))
@@ -77,10 +77,18 @@ func (a *account) header(x addresses) {
 	} {
 		a.printf("    %s %-33s %s\n", a.paint(bold, pad(l.name, 8)), l.url, a.paint(dim, l.about))
 	}
+	a.console(x)
 	a.printf("\n    Each message is two lines: its way through the bridge, and its payload, shortened. Where the bridge\n")
 	a.printf("    adds to the payload, a third line shows what it sent.\n")
 	a.printf("    …/ stands for $emqx/things/%s/, or $emqx/commands/things/%s/.\n\n", Thing, Thing)
 	a.printf("    %s\n", a.paint(dim, pad("program", whoWidth)+"     "+pad("NATS subject", subjectWidth)+"     MQTT topic"))
+}
+
+// console prints where the page for people is, if there is one.
+func (a *account) console(x addresses) {
+	if x.console != "" {
+		a.printf("\n    %s see it in a browser, within two minutes:\n    %s\n", a.paint(bold, pad("console", 8)), x.console)
+	}
 }
 
 func (a *account) heading(n int, f flow) {

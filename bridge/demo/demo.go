@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
 )
 
 // Thing is the one Thing of the demo.
@@ -23,6 +24,8 @@ type Options struct {
 	Out   io.Writer
 	Color bool // Out is a terminal that shows colours
 	Once  bool // end after the tour, instead of staying until ctx ends
+	// Console makes the bridge's console, to which links are printed; nil: none.
+	Console func(*gateway.Gateway) gateway.Page
 
 	// For tests: what the cloud does wrong, how long a flow may take, and who is told of the stage
 	// before the tour.

@@ -49,5 +49,6 @@ func (a *account) try(x addresses) {
 	} {
 		a.printf("\n    %s\n    %s\n", a.paint(dim, "# "+t.about), t.line)
 	}
+	a.console(x)
 	a.printf("\nCtrl-C ends it.\n\n")
 }

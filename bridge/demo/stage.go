@@ -113,13 +113,13 @@ func (s *stage) config(dir string) *gateway.Config {
 	c.NATS.Embedded.StoreDir = dir
 	c.NATS.Embedded.Sync = gateway.Sync{Interval: time.Second} // what is stored is thrown away in the end
 	c.NATS.Up.MaxBytes, c.NATS.Down.MaxBytes = 64<<20, 64<<20
-	c.HTTP.Listen = "127.0.0.1:0"
+	c.HTTP.Listen, c.Console.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	c.Requests.Timeout = 3 * time.Second
 	c.Commands.HandlerWait = 300 * time.Millisecond
 	return c
 }
 
-func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, _ Options) error {
+func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, o Options) error {
 	dir, err := os.MkdirTemp("", "fleetbridge-demo-")
 	if err != nil {
 		return fmt.Errorf("a place for the store: %w; set TMPDIR to a directory that can be written", err)
@@ -128,6 +128,7 @@ func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, 
 	if s.gateway, err = gateway.New(s.config(filepath.Join(dir, "store")), gateway.ReadBuild("", ""), bridgeLog(s.journal)); err != nil {
 		return err
 	}
+	s.gateway.Console = o.Console
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
@@ -200,7 +201,11 @@ func (s *stage) install(ctx context.Context, _ json.RawMessage) error {
 }
 
 func (s *stage) addresses() addresses {
-	return addresses{nats: s.gateway.NATSURL(), mqtt: s.sim.BrokerURL(), fleets: s.sim.HTTPURL(), health: "http://" + s.gateway.HTTPAddr()}
+	x := addresses{nats: s.gateway.NATSURL(), mqtt: s.sim.BrokerURL(), fleets: s.sim.HTTPURL(), health: "http://" + s.gateway.HTTPAddr()}
+	if link, err := s.gateway.ConsoleLink(true); err == nil { // another each time, as each is good once
+		x.console = link
+	}
+	return x
 }
 
 // settleTime is how long the account waits for the second sight of a message. It is used up only when

@@ -115,23 +115,29 @@ func TestDeadLetters(t *testing.T) {
 // runs runs a gateway with a configuration file until the test ends, and returns when programs can connect.
 func runs(t *testing.T, file string) (*gateway.Gateway, *gateway.Config) {
 	t.Helper()
+	gw, cfg, _ := runsAs(t, file, func(*gateway.Gateway) {})
+	return gw, cfg
+}
+
+func runsAs(t *testing.T, file string, prepare func(*gateway.Gateway)) (gw *gateway.Gateway, cfg *gateway.Config, stop func()) {
+	t.Helper()
 	cfg, err := gateway.Load(file, os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(slog.DiscardHandler))
-	if err != nil {
+	if gw, err = gateway.New(cfg, gateway.Build{Version: "0.0.0"}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
+	prepare(gw)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- gw.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	go func() { ended <- gw.Run(ctx); close(ended) }()
+	stop = func() { cancel(); <-ended }
+	t.Cleanup(stop)
 	select {
 	case <-gw.Listening():
 	case err := <-ended:
-		ended <- err
 		t.Fatal(err)
 	}
-	return gw, cfg
+	return gw, cfg, stop
 }

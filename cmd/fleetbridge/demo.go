@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fleetbridge/bridge/console"
 	"fleetbridge/bridge/demo"
 )
 
@@ -35,7 +36,11 @@ func runDemo(ctx context.Context, s streams, once bool) error {
 	defer signal.Reset(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
-	return demo.Run(ctx, demo.Options{Out: s.out, Color: coloured(s.out, os.Getenv), Once: once})
+	o := demo.Options{Out: s.out, Color: coloured(s.out, os.Getenv), Once: once}
+	if !once {
+		o.Console = console.New
+	}
+	return demo.Run(ctx, o)
 }
 
 // coloured tells whether an output is a terminal whose user has not asked for plain text.

@@ -163,6 +163,13 @@ log: {level: debug}
 	for _, page := range []string{"/readyz", "/healthz", "/metrics"} {
 		leaks(t, page, fetch(t, "http://"+address[2]+page))
 	}
+	ask := loggedIn(t, strings.TrimSpace(invoke(t, []string{"console", "--operator", "--config", file}, "")))
+	for _, path := range []string{"", "overview", "config", "events", "things", "things/pump-07", "history", "routes"} {
+		leaks(t, "console, "+path, ask(path))
+	}
+	if text := ask("config"); !strings.Contains(text, "[redacted]") || !strings.Contains(text, "pump-07") {
+		t.Errorf("the console's configuration: %s", text)
+	}
 
 	refused := 0
 	for _, broken := range []string{

@@ -1,0 +1,55 @@
+package console
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+)
+
+// A bridge whose console can't be served works, says so once, and tells whoever asks for a link.
+func TestPortIsTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	cfg := gateway.Default()
+	cfg.MQTT.Server, cfg.Things = []string{"mqtt://127.0.0.1:1"}, []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
+	cfg.NATS.Embedded.Listen, cfg.NATS.Embedded.StoreDir, cfg.HTTP.Listen, cfg.Console.Listen = "127.0.0.1:0", t.TempDir(), "127.0.0.1:0", l.Addr().String()
+	gw, err := gateway.New(cfg, gateway.Build{}, fleetstest.Log(t, "the console can't be served", "can't connect", "not connected", "connection"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw.Console = New
+	ctx, stop := withEnd(t)
+	ended := make(chan error, 1)
+	go func() { ended <- gw.Run(ctx) }()
+	select {
+	case <-gw.Listening():
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	if link, err := gw.ConsoleLink(true); err == nil {
+		t.Errorf("there is a link: %s", link)
+	}
+	if !slices.ContainsFunc(gw.Events(), func(e gateway.Event) bool { return e.Level == "WARN" && strings.Contains(e.Message, "console") }) {
+		t.Errorf("nothing is said: %+v", gw.Events())
+	}
+	answer, err := http.Get("http://" + gw.HTTPAddr() + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("healthz: %d", answer.StatusCode)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"fleetbridge/bridge"
+)
+
+// The last lines of level INFO and up are kept whatever is written, within bounds, and what is written stays as it was.
+func TestChronicle(t *testing.T) {
+	var out bytes.Buffer
+	c := newChronicle()
+	log := c.beside(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	log.Debug("unseen")
+	log.With("thing", "pump-07").WithGroup("nats").With("a", 1).Info("connected", "secret", Secret("hunter2"), "error", errors.New("why"))
+	log.Warn(strings.Repeat("é", 1000))
+	if len(c.events) != 2 || c.events[0].Number != 1 {
+		t.Fatalf("%+v", c.events)
+	}
+	e := c.events[0]
+	if e.Level != "INFO" || e.Message != "connected" || e.Thing != "pump-07" || e.At.IsZero() ||
+		fmt.Sprint(e.Attrs) != "map[nats.a:1 nats.error:why nats.secret:[redacted]]" {
+		t.Errorf("%+v", e)
+	}
+	if long := c.events[1].Message; len(long) > maxValue+len("…") || !strings.HasSuffix(long, "é…") {
+		t.Errorf("%q", long)
+	}
+	if text := out.String(); strings.Contains(text, "connected") || !strings.Contains(text, "level=WARN") {
+		t.Errorf("written: %s", text)
+	}
+	for range 2 * maxEvents {
+		log.Info("again")
+	}
+	if len(c.events) != maxEvents || c.events[maxEvents-1].Number != 2*maxEvents+2 {
+		t.Errorf("%d events, the last is %d", len(c.events), c.events[len(c.events)-1].Number)
+	}
+	attrs := make([]any, 0, 100)
+	for i := range 50 {
+		attrs = append(attrs, fmt.Sprint("k", i), i)
+	}
+	log.Info("many", attrs...)
+	if n := len(c.events[maxEvents-1].Attrs); n != maxAttrs {
+		t.Errorf("%d attributes", n)
+	}
+}
+
+type counter struct{ n int }
+
+func (c *counter) Outcome(bridge.Fate) { c.n++ }
+
+// A Thing's tally counts beside the metrics, and costs no memory.
+func TestTally(t *testing.T) {
+	next := &counter{}
+	y := &tally{next: next}
+	if got := y.read(); got != (Tally{}) {
+		t.Errorf("at first: %+v", got)
+	}
+	fate := bridge.Fate{Direction: directions[0], Outcome: bridge.Delivered, Taken: testTime}
+	if n := testing.AllocsPerRun(100, func() { y.Outcome(fate) }); n > 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+	y.Outcome(bridge.Fate{Direction: directions[1], Outcome: bridge.Dead, Taken: testTime})
+	y.Outcome(bridge.Fate{Direction: directions[1], Outcome: bridge.Duplicate, Taken: testTime})
+	got := y.read()
+	if got.Up.Delivered+got.Up.Dead != uint64(next.n-2) || got.Down != (Counts{Duplicate: 1, Dead: 1}) || !got.Last.Equal(testTime) {
+		t.Errorf("%+v after %d", got, next.n)
+	}
+}
+
+// An hour of samples is kept.
+func TestHistory(t *testing.T) {
+	var h history
+	for n := range 2 * historySamples {
+		at := testTime.Add(HistoryStep * time.Duration(n))
+		if !h.due(at) {
+			t.Fatalf("sample %d is not due", n)
+		}
+		h.add(Sample{At: at})
+		if h.due(at.Add(HistoryStep / 2)) {
+			t.Fatalf("another is due right after sample %d", n)
+		}
+	}
+	if len(h.samples) != historySamples || !h.samples[0].At.Equal(testTime.Add(HistoryStep*historySamples)) {
+		t.Errorf("%d samples from %v", len(h.samples), h.samples[0].At)
+	}
+}
+
+var testTime = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
