@@ -216,6 +216,8 @@ func TestNames(t *testing.T) {
 		"fleetbridge_dead_letters_total":                           "code,direction",
 		"fleetbridge_forward_seconds":                              "direction",
 		"fleetbridge_accepted_messages_total":                      "",
+		"fleetbridge_console_viewers":                              "",
+		"fleetbridge_console_skipped_total":                        "",
 		"fleetbridge_build_info":                                   "commit,goversion,version",
 		"fleetbridge_certificate_expiry_timestamp_seconds":         "file,use",
 		"fleetbridge_config_last_reload_successful":                "",
