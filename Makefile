@@ -86,6 +86,21 @@ like-brokers: ## the end-to-end tests that a broker can make a difference to, ag
 real-client: build $(NATSCLI) ## the built bridge between mosquitto, MQTT.js and the nats command line
 	FLEETBRIDGE=$(CURDIR)/bin/fleetbridge NATS=$(NATSCLI) test/realclients/run
 
+.PHONY: console-test
+console-test: build ## the console's page in Chromium (needs chromium, and node with npm)
+	GO=$(GO) test/console/run bin/fleetbridge
+
+.PHONY: console-shots
+console-shots: build ## the pictures of the console in docs/console/, by hand
+	GO=$(GO) test/console/run bin/fleetbridge -run '^TestShots$$' -shots $(CURDIR)/docs/console
+
+LIT_HTML := 3.3.3
+LIT_HTML_INTEGRITY := sha512-el8M6jK2o3RXBnrSHX3ZKrsN8zEV63pSExTO1wYJz7QndGYZ8353e2a5PPX+qHe2aGayfnchQmkAojaWAREOIA==
+
+.PHONY: web-vendor
+web-vendor: ## lit-html $(LIT_HTML) into the console's page, by hand (needs npm)
+	bridge/console/fetch-vendor $(LIT_HTML) $(LIT_HTML_INTEGRITY)
+
 .PHONY: examples
 examples: build $(NATSCLI) ## every example program through one checklist; EXAMPLES=-prepare: only downloads and builds them
 	$(GO) run ./test/examples -bridge bin/fleetbridge -sim bin/fleetsim -nats $(NATSCLI) $(EXAMPLES)

@@ -1,0 +1,258 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/bridge/fleetstest"
+)
+
+// programs is a connection as programs have one.
+func (s *site) programs(t *testing.T) *nats.Conn {
+	t.Helper()
+	if s.nc == nil || s.nc.IsClosed() {
+		nc, err := nats.Connect("nats://"+s.server, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.nc = nc
+	}
+	return s.nc
+}
+
+// ask makes a request on req, and fails when it is refused.
+func (s *site) ask(t *testing.T, subject, payload string) {
+	t.Helper()
+	m, err := s.programs(t).Request("fleets.req."+subject, []byte(payload), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := m.Header.Get("Nats-Service-Error-Code"); code != "" {
+		t.Fatalf("%s %s: %s %s", subject, payload, code, m.Header.Get("Nats-Service-Error"))
+	}
+}
+
+// store publishes for the cloud; what is wrong with it is found when it is its turn.
+func (s *site) store(t *testing.T, subject, payload string) {
+	t.Helper()
+	js, err := jetstream.New(s.programs(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := js.Publish(ctx, "fleets.up."+subject, []byte(payload)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func report(speed int) string {
+	return fmt.Sprintf(`{"state":{"reported":{"pump":{"speed":%d,"mode":"eco"}}}}`, speed)
+}
+
+const event = `{"eventType":"%s","severity":"info","data":{"celsius":98}}`
+
+// A link logs in once; a used one says what to do.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	link := shown.login(t, false)
+	p := newTab(t)
+	p.do(chromedp.Navigate(link))
+	p.shows(".card h2", "Cloud link")
+	p.shows("header .chip", "ready")
+	if hash := eval[string](p, `location.hash`); strings.Contains(hash, "login") {
+		t.Errorf("the link stays in the URL: %s", hash)
+	}
+	again := newTab(t)
+	again.allow("401")
+	again.do(chromedp.Navigate(link))
+	again.shows(".login", "fleetbridge console prints a new one")
+	again.fill(`.login input`, shown.login(t, false)) // pasted
+	again.press(enter)
+	again.shows(".card h2", "Cloud link")
+}
+
+// A session that is over leads to the login, and from there back to where one was.
+func TestExpiredSession(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, false)
+	p.allow("401")
+	p.visit("#/things?q=pump-01&sort=queued")
+	p.shows("td", thing(10))
+	p.run(`{ const s = JSON.parse(localStorage['fleetbridge.session']); s.token = 'x' + s.token.slice(1); localStorage['fleetbridge.session'] = JSON.stringify(s) }`)
+	p.do(chromedp.Reload())
+	p.shows(".login", "The session has ended")
+	p.run("location.href = " + quoted(shown.login(t, false)))
+	p.shows("td", thing(10))
+	if hash := eval[string](p, `location.hash`); hash != "#/things?q=pump-01&sort=queued" {
+		t.Errorf("it comes back to %s", hash)
+	}
+}
+
+// Things are filtered, sorted and paged on the gateway, and the URL says how.
+func TestThings(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, false)
+	p.visit("#/things")
+	p.shows("td", thing(0))
+	if n := eval[int](p, `document.querySelectorAll('tbody tr').length`); n != 100 {
+		t.Errorf("%d rows are on the page, want 100", n)
+	}
+	p.click("a", "Next page")
+	p.shows("td", thing(150))
+	p.gone("td", thing(0))
+	p.press("/")
+	p.press(strings.Split("pump-22", "")...)
+	p.shows("td", thing(225))
+	p.gone("td", thing(150))
+	p.shows("main", "10 of 232 Things")
+	p.click("th button", "Last message")
+	p.until(`location.hash.includes('sort=last')`)
+	p.do(chromedp.Reload())
+	p.shows("main", "10 of 232 Things")
+	p.shows(`th[aria-sort]`, "Last message")
+	if q := eval[string](p, `document.querySelector('[data-filter]').value`); q != "pump-22" {
+		t.Errorf("the filter is %q after a reload", q)
+	}
+	p.fill("[data-filter]", "no such Thing")
+	p.shows("main", "No Thing matches")
+	p.click("a", "Show all")
+	p.shows("td", thing(0))
+}
+
+// A report shows what changed, and the shadow follows.
+func TestReportAndShadow(t *testing.T) {
+	t.Parallel()
+	name := thing(1)
+	p := shown.open(t, false)
+	p.visit("#/things/" + name)
+	p.shows(".chip", "live")
+	shown.ask(t, name+".shadow.update", report(1450))
+	p.shows(".flow", "shadow.report")
+	shown.ask(t, name+".shadow.update", report(1500))
+	p.shows(".flow .peek", "speed 1450 → 1500")
+	p.click(".flow button", "shadow.report")
+	p.shows(".row-open", `"speed"`)
+	p.click(".tabs a", "Shadow")
+	p.shows("table", "speed")
+	p.shows("table", "1500")
+	if _, err := shown.sim.PatchDesired(name, []byte(`{"pump":{"speed":1600}}`)); err != nil {
+		t.Fatal(err)
+	}
+	p.shows("tr.differs", "1600")
+	shown.ask(t, name+".shadow.update", report(1600))
+	p.gone("tr.differs", "1600")
+}
+
+// A command that nobody answers is open, counts down, and ends; its trace says so.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	name := thing(2)
+	p := shown.open(t, false)
+	p.visit("#/things/" + name + "?tab=work")
+	p.shows("main", "None waits for its answer")
+	got := make(chan struct{}, 1)
+	sub, err := shown.programs(t).Subscribe("fleets.cmd."+name+".setSpeed", func(*nats.Msg) { got <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	if err := shown.programs(t).Flush(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := shown.sim.SendCommand(fleetstest.Command{Thing: name, Action: "setSpeed", Params: json.RawMessage(`{"speed":1500}`), TTL: 4 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.shows("table", id)
+	p.shows("table", "left")
+	select {
+	case <-got:
+	case <-time.After(patience):
+		t.Fatal("the command reached no handler")
+	}
+	p.shows("main", "None waits for its answer")
+	p.click("a", id)
+	p.until(`location.hash.startsWith('#/trace')`)
+	p.shows(".verdict", "TIMED_OUT")
+	p.shows(".steps", "FLEETS_DOWN")
+}
+
+// A bad event is a dead letter; its fault is marked, it is mended here, sent again, and arrives.
+func TestDeadLetter(t *testing.T) {
+	t.Parallel()
+	name := thing(3)
+	p := shown.open(t, true)
+	shown.store(t, name+".events.hot", `{"eventType":"hot","severity":"warning","data":{"celsius":98}}`)
+	p.visit("#/dead?thing=" + name)
+	p.click("td a", "#")
+	p.shows(".json mark", `"warning"`)
+	p.shows(".note.bad", "Would be refused again now")
+	p.click("button", "Edit and replay")
+	p.fill("textarea", `{"eventType":"hot","severity":"bad"}`)
+	p.shows(".detail", "/severity")
+	p.fill("textarea", `{"eventType":"hot","severity":"warn"}`)
+	p.shows(".detail", "Would be accepted")
+	p.click("button", "Replay the edited")
+	p.shows("dialog[open]", "Replay the edited dead letter #")
+	p.click("dialog[open] button", "Replay")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	events, err := shown.sim.WaitEvents(ctx, name, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if events[0].Severity != "warn" {
+		t.Errorf("the cloud got %+v", events[0])
+	}
+	p.shows("main", "None matches")
+}
+
+// Of fifty that are sent again one would be refused again; it stays, and says why.
+func TestBulkReplay(t *testing.T) {
+	t.Parallel()
+	name := thing(4)
+	p := shown.open(t, true)
+	for range 49 { // the cloud says what is no JSON; a program may want it all the same
+		if err := shown.sim.Publish("$emqx/things/"+name+"/shadow/update/delta", []byte("{"), fleetstest.PublishOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown.store(t, name+".events.load", `{"eventType":"load","severity":"loud"}`)
+	p.visit("#/dead?thing=" + name)
+	p.until(`document.querySelectorAll('tbody tr').length === 50`)
+	down, err := shown.programs(t).SubscribeSync("fleets.down." + name + ".shadow.update.delta")
+	if err == nil {
+		err = shown.programs(t).Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.click("label", "Select all 50 shown")
+	p.shows("main", "50 letters chosen")
+	p.click("button", "Replay 50")
+	p.shows("dialog[open]", "Replay 50 dead letters?")
+	p.click("dialog[open] button", "Replay")
+	p.shows("td", "Not sent")
+	p.until(`document.querySelectorAll('tbody tr').length === 1`)
+	for n := range 49 {
+		if _, err := down.NextMsg(patience); err != nil {
+			t.Fatalf("message %d: %v", n, err)
+		}
+	}
+	p.click("button", "Discard 1") // it is still chosen
+	p.shows("dialog[open]", "Discard dead letter #")
+	p.press(escape) // not this time
+	p.until(`!document.querySelector('dialog[open]')`)
+	p.click("button", "Discard 1")
+	p.click("dialog[open] button", "Discard")
+	p.shows("main", "None matches")
+}
