@@ -29,7 +29,7 @@ race: ## all tests with the race detector
 .PHONY: compute
 compute: ## all rounds of the tests that compute much, of which make race does a part
 	$(GO) test -count=1 ./schemas ./bridge/journal
-	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|Unreadable|ThousandUsersChange|CostlyFiles)'
+	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|DamagedSequence|TakeoverIsKilled|IsolationForgedReplies|Unreadable|ThousandUsersChange|CostlyFiles)'
 
 .PHONY: fmt
 fmt: ## fails when a file is not formatted

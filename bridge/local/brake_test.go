@@ -113,7 +113,7 @@ func TestBrake(t *testing.T) {
 func TestBrakeForgets(t *testing.T) {
 	r := newRig(t, "a")
 	r.journal.forgive(" nowhere") // what is on its way when the test ends
-	for range 8 {
+	for range 3 {
 		c := rawLogin(t, r.server.URL(), "")
 		ended := c.flood(16<<20, "PUB fleets.up.a.events.x 2\r\n{}\r\n")
 		eventually(t, "a mark", func() bool {
@@ -248,7 +248,7 @@ func TestFloodOfTheAPI(t *testing.T) {
 			flood := rawLogin(t, r.server.URL(), "")
 			flood.flood(1<<30, "PUB %s raw.x 0\r\n\r\n", question)
 			js := stream(t, r.program())
-			for range 20 {
+			for range 5 {
 				if name, err := js.StreamNameBySubject(testContext(t), "fleets.down.a.>"); err != nil || name != "FLEETS_DOWN" {
 					t.Fatal(name, err)
 				}

@@ -18,6 +18,9 @@ import (
 	"fleetbridge/mapping"
 )
 
+// seldom is how often a cluster is asked.
+const seldom = 200 * time.Millisecond
+
 // cluster is three NATS servers that know each other.
 type cluster struct {
 	t       *testing.T
@@ -96,12 +99,12 @@ func (c *cluster) url() string {
 func (c *cluster) opened(nc *nats.Conn, j *logbook) *Store {
 	c.t.Helper()
 	var store *Store
-	eventually(c.t, "JetStream has a leader", func() bool {
+	inTime(c.t, "JetStream has a leader", seldom, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
 		defer cancel()
 		return HasJetStream(ctx, nc) == nil
 	})
-	eventually(c.t, "the store is open", func() bool {
+	inTime(c.t, "the store is open", seldom, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 		defer cancel()
 		var err error
@@ -158,7 +161,7 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 
 	c.stop(1)
 	c.stop(2)
-	eventually(t, "the lost quorum is noticed", func() bool {
+	inTime(t, "the lost quorum is noticed", seldom, func() bool {
 		if err := store.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +170,7 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 	})
 	c.start(1)
 	c.start(2)
-	eventually(t, "the store works again", func() bool {
+	inTime(t, "the store works again", seldom, func() bool {
 		return store.Check(t.Context()) == nil && len(store.Troubles()) == 0
 	})
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -177,6 +178,7 @@ type rig struct {
 	nc       *nats.Conn
 	store    *Store
 	spool    *Spool
+	segment  int64 // bytes of the journal's files; 0: 4 MiB
 	subjects mapping.Subjects
 }
 
@@ -237,7 +239,7 @@ func (r *rig) openSpool(c SpoolConfig) {
 	r.t.Cleanup(c.Intake.Close)
 	c.Dir, c.Brake = r.dir, r.server.Brake()
 	if c.Segment == 0 {
-		c.Segment = 4 << 20
+		c.Segment = cmp.Or(r.segment, 4<<20)
 	}
 	if r.spool, err = r.store.OpenSpool(testContext(r.t), c); err != nil {
 		r.t.Fatal(err)
@@ -365,8 +367,14 @@ func soon(q interface{ taken() *tray }, limit time.Duration) (d bridge.Delivery,
 // eventually waits until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
+	inTime(t, what, 5*time.Millisecond, f)
+}
+
+// inTime does the same for what costs something to ask, so that it is not asked all the time.
+func inTime(t *testing.T, what string, every time.Duration, f func() bool) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !f() {
 		if time.Now().After(deadline) {

@@ -298,7 +298,7 @@ func TestUsersReadBuckets(t *testing.T) {
 // TestUsersReplayALot: flow control and one pull after the other pass between the accounts.
 func TestUsersReplayALot(t *testing.T) {
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}, Allow: []string{AllowRead}}}, func(t *testing.T, y *yard) {
-		const n = 3000
+		const n = 1000
 		sink, stored := y.store.Down(), make(chan error, n)
 		payload := []byte(strings.Repeat("x", 1000))
 		for range n {

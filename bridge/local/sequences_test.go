@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"fleetbridge/internal/race"
 )
 
 // recordsOf are those of a file, of which all checksums are right.
@@ -54,8 +56,10 @@ func TestDamagedSequence(t *testing.T) {
 		if n, err := alignBlock(block); n != 0 || err != nil {
 			t.Errorf("%s is whole, and %d sequences were put in line, %v", block, n, err)
 		}
-		for _, which := range []int{0, len(records) / 2, len(records) - 1} {
-			tried++
+		for i, which := range []int{0, len(records) / 2, len(records) - 1} {
+			if tried++; race.Enabled && i != len(stream)%3 { // one of each stream's
+				continue
+			}
 			t.Run(fmt.Sprintf("%s %d of %d", stream, which, len(records)), func(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()

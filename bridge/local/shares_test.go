@@ -70,10 +70,10 @@ func TestDeadLettersHaveShares(t *testing.T) {
 
 // As long as there is room for all, nobody has to share.
 func TestDeadLettersWithRoom(t *testing.T) {
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 4 << 20})
-	flood(t, r, "bad", 600, 4_000) // more than a third, less than three quarters
-	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 600 {
-		t.Errorf("%d letters are left of 600", got)
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
+	flood(t, r, "bad", 150, 4_000) // more than a third, less than three quarters
+	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 150 {
+		t.Errorf("%d letters are left of 150", got)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 // damagedRig is started anew on a journal that holds so many messages, by turns of these Things; some are damaged.
 func damagedRig(t *testing.T, things []mapping.Thing, n int, bad ...int) *rig {
 	t.Helper()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: things})
+	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), segment: 64 << 10} // little to look through
+	r.start(ServerConfig{}, StoreConfig{Things: things})
 	for i := range n {
 		a := mapping.Address{Thing: things[i%len(things)], Channel: mapping.Event, ID: "x"}
 		if _, err := r.spool.Enqueue(testContext(t), a, numberedPayload(i+1), bridge.Trace{}); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
 
@@ -154,7 +155,7 @@ func (f failingFile) Sync() error {
 // TestTakeoverIsKilled: at whichever write the move ends, the next start goes on from there, and every message comes once
 // and in order. Ids that are young enough are known.
 func TestTakeoverIsKilled(t *testing.T) {
-	const n = 2500
+	const n, size = 500, 1600 // several groups of the move
 	whole := t.TempDir()
 	func() {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
@@ -174,7 +175,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 		}
 		for i := range n {
 			m := nats.NewMsg("fleets.up.pump.events.x")
-			m.Data = fmt.Appendf(nil, "%d %0300d", i, 0)
+			m.Data = fmt.Appendf(nil, "%d %0*d", i, size, 0)
 			if i%100 == 7 {
 				m.Header.Set(jetstream.MsgIDHeader, shortID(fmt.Sprintf("id-%d fleets.up.pump.events.x", i)))
 			}
@@ -219,7 +220,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 		}
 	}()
 	done := false
-	for syncs := int64(0); !done; syncs++ {
+	for syncs := int64(0); !done; syncs += int64(race.Step()) {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
 		if err := os.CopyFS(r.dir, os.DirFS(whole)); err != nil {
 			t.Fatal(err)
@@ -235,7 +236,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 				continue
 			}
 			d := next(t, q)
-			if string(d.Payload) != fmt.Sprintf("%d %0300d", i, 0) || d.Sequence != uint64(i+1) {
+			if string(d.Payload) != fmt.Sprintf("%d %0*d", i, size, 0) || d.Sequence != uint64(i+1) {
 				t.Fatalf("after %d syncs: %.20s, sequence %d, want %d", syncs, d.Payload, d.Sequence, i)
 			}
 			d.Settle()
