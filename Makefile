@@ -102,8 +102,12 @@ web-vendor: ## lit-html $(LIT_HTML) into the console's page, by hand (needs npm)
 	bridge/console/fetch-vendor $(LIT_HTML) $(LIT_HTML_INTEGRITY)
 
 .PHONY: examples
-examples: build $(NATSCLI) ## every example program through one checklist; EXAMPLES=-prepare: only downloads and builds them
+examples: build $(NATSCLI) ## fleetsim conform on every example program; EXAMPLES=-prepare: only downloads and builds them
 	$(GO) run ./test/examples -bridge bin/fleetbridge -sim bin/fleetsim -nats $(NATSCLI) $(EXAMPLES)
+
+.PHONY: conform
+conform: build ## fleetsim conform on two programs that make every mistake, one at a time
+	$(GO) test -count=1 ./test/conform/device -parallel 16 -bridge $(CURDIR)/bin/fleetbridge
 
 .PHONY: cross
 cross: ## builds for the other platforms

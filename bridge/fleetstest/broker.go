@@ -187,6 +187,9 @@ func (b *Broker) Publish(p Publish) (heard bool, err error) {
 	return heard, nil
 }
 
+// Hears tells whether anybody is subscribed to a topic, now or in a session that waits for its client.
+func (b *Broker) Hears(topic string) bool { return b.hasSubscriber(topic) }
+
 func (b *Broker) hasSubscriber(topic string) bool {
 	subs := b.server.Topics.Subscribers(topic)
 	return len(subs.Subscriptions)+len(subs.Shared)+len(subs.InlineSubscriptions) > 0

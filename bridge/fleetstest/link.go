@@ -1,6 +1,7 @@
 package fleetstest
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -52,7 +53,10 @@ func (c *line) reset() {
 }
 
 // NewLink starts a proxy to the target, host:port or a URL with both, on a free port of 127.0.0.1.
-func NewLink(target string) (*Link, error) {
+func NewLink(target string) (*Link, error) { return ListenLink("", target) }
+
+// ListenLink does so on this host:port.
+func ListenLink(listen, target string) (*Link, error) {
 	if strings.Contains(target, "://") {
 		u, err := url.Parse(target)
 		if err != nil {
@@ -60,7 +64,7 @@ func NewLink(target string) (*Link, error) {
 		}
 		target = u.Host
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", cmp.Or(listen, "127.0.0.1:0"))
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"fleetbridge/bridge/fleetstest"
 )
 
+const thermostat = "../../examples/thermostat.json"
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args []string
@@ -45,6 +47,17 @@ func TestUsage(t *testing.T) {
 		{[]string{"--log-level", "loud"}, "--log-level"},
 		{[]string{"--seed", "x"}, "--seed"},
 		{[]string{"version", "stray"}, "stray"},
+		{[]string{"conform"}, "--device: name the file"},
+		{[]string{"conform", "--device", "nowhere.json"}, "nowhere.json"},
+		{[]string{"conform", "--device", "main.go"}, "--device main.go: invalid character"},
+		{[]string{"conform", "--device", thermostat, "--thing", "a/b"}, "--thing"},
+		{[]string{"conform", "--device", thermostat, "--mqtt", "1883"}, "--mqtt"},
+		{[]string{"conform", "--device", thermostat, "--nats", "nats://h:1"}, "--mqtt and --http"},
+		{[]string{"conform", "--device", thermostat, "--login"}, "--over-nats"},
+		{[]string{"conform", "--device", thermostat, "--over-nats", "--bridge", "./nowhere"}, "--bridge"},
+		{[]string{"conform", "--device", thermostat, "--patience", "0s"}, "--patience"},
+		{[]string{"conform", "--device", thermostat, "--like", "x"}, "--like"},
+		{[]string{"conform", "--device", thermostat, "--", "./nowhere"}, "the program"},
 	} {
 		var out, errs strings.Builder
 		if code := run(t.Context(), c.args, streams{&out, &errs}); code != usage {

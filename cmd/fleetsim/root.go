@@ -39,7 +39,7 @@ func newRoot(s streams) *cobra.Command {
 		return usagef("%w, see %s --help", err, c.CommandPath())
 	})
 	declare(root, f.sections())
-	root.AddCommand(newVersion(s), helpLike())
+	root.AddCommand(newVersion(s), newConform(s), helpLike())
 	root.AddCommand(extraCommands()...)
 	addCobras(root)
 	return root

@@ -177,6 +177,7 @@ static int job(void) {
 
 // Does the jobs that wait, now and after each hint. What failed is tried again.
 static void *work(void *) {
+  catch_up(nc, NULL);
   for (;;) {
     switch (job()) {
     case 0: sem_wait(&hints); break;
@@ -241,10 +242,9 @@ int main(void) {
   sigemptyset(&signals), sigaddset(&signals, SIGINT), sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, NULL); // in the threads to come, too
   start();
-  pthread_t worker;
-  pthread_create(&worker, NULL, work, NULL);
   publish("shadow.update", "{\"state\":{\"reported\":{\"temperature\":18,\"targetTemperature\":20}}}");
-  catch_up(nc, NULL);
+  pthread_t worker; // a question may take 15 s, and this thread takes the signals
+  pthread_create(&worker, NULL, work, NULL);
   double temperature = 18;
   while (sigtimedwait(&signals, NULL, &pause) < 0) measure(&temperature);
   ended = true;

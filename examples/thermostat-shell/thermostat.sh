@@ -82,7 +82,8 @@ listen() {
     nats sub --raw --trace "fleets.down.$thing.shadow.update.delta" "fleets.down.$thing.jobs.notify-next" 2>&1 |
       while read -r line; do
         case $line in
-        *'Subscribing on'* | *'Reconnected to'*) catch_up ;;
+        *' Connected to '*) sleep 0.5; catch_up ;; # it is subscribed a moment later
+        *'Reconnected to'*) catch_up ;;
         '{'*'"state"'*) apply "$(jq '.state.targetTemperature | numbers' <<<"$line")" ;;
         '{'*) echo job >&3 ;;
         esac

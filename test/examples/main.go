@@ -1,23 +1,22 @@
 //go:build unix
 
-// The command examples runs the example programs, each in its language, against the built bridge and
-// simulator, and takes them all through one checklist:
+// The command examples takes every example program through what a Thing's program must do, which is what fleetsim conform
+// checks, with the built bridge and simulator:
 //
 //	go run ./test/examples -bridge bin/fleetbridge -sim bin/fleetsim
 //
 // Every program is set up as its README says, in a copy under the user's cache directory, where what its
-// tools download and build is kept; remove the directory to begin anew. Then all programs share one bridge,
-// each with a Thing of its own, twice: once anybody may connect, once each has a login, is started before
-// the bridge, and ended after it. A toolchain that is missing is a failure.
+// tools download and build is kept; remove the directory to begin anew. Then each runs twice, with a bridge and a Thing of
+// its own: once anybody may connect, once it has a login. A toolchain that is missing is a failure.
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -93,7 +92,7 @@ func parse(args []string) (settings, error) {
 	return s, nil
 }
 
-// run sets up every example, takes those that could be set up through the checklist, and prints the table.
+// run sets up every example, takes those that could be set up through the list, and prints what came of it.
 func run(ctx context.Context, s settings, out io.Writer) (ok bool, err error) {
 	var chosen []language
 	for _, l := range languages {
@@ -101,24 +100,79 @@ func run(ctx context.Context, s settings, out io.Writer) (ok bool, err error) {
 			chosen = append(chosen, l)
 		}
 	}
-	ready, t := prepare(ctx, s, chosen)
+	ready := prepare(ctx, s, chosen, out)
+	ok = len(ready) == len(chosen)
 	if s.prepare {
-		return t.print(out, false), context.Cause(ctx)
+		return ok, context.Cause(ctx)
 	}
-	worlds := []*world{{name: "open"}, {name: "login", login: true}}
 	var each sync.WaitGroup
-	errs := make([]error, len(worlds))
-	for i, w := range worlds {
-		each.Go(func() { errs[i] = w.run(ctx, s, ready, t) })
+	var print sync.Mutex
+	for _, l := range ready {
+		for _, login := range []bool{false, true} {
+			each.Go(func() {
+				said, err := l.conforms(ctx, s, login)
+				print.Lock()
+				defer print.Unlock()
+				name := l.name + map[bool]string{true: ", login"}[login]
+				if err == nil {
+					lines := strings.Split(strings.TrimSpace(said), "\n")
+					fmt.Fprintf(out, "pass  %-18s %s\n", name, lines[len(lines)-1])
+				} else {
+					fmt.Fprintf(out, "FAIL  %-18s %v\n", name, err)
+				}
+				if err != nil || s.logs {
+					fmt.Fprint(out, indent(said))
+				}
+				ok = ok && err == nil
+			})
+		}
 	}
 	each.Wait()
-	ok = t.print(out, s.logs)
-	return ok, cmp.Or(errs[0], errs[1], context.Cause(ctx))
+	return ok, context.Cause(ctx)
 }
 
-// prepare sets up the examples, all at once, and returns those that worked; what did not is in the table.
-func prepare(ctx context.Context, s settings, all []language) ([]language, *table) {
-	t := &table{}
+// conforms runs a program under fleetsim conform, and returns what that has printed. What everybody else has printed is in
+// the cache directory.
+func (l language) conforms(ctx context.Context, s settings, login bool) (said string, err error) {
+	logs := filepath.Join(s.cache, "logs", l.name+map[bool]string{true: "-login"}[login])
+	if err := os.MkdirAll(filepath.Dir(logs), 0o755); err != nil {
+		return "", err
+	}
+	record := logs + ".json"
+	words := []string{
+		"conform", "--device", filepath.Join(s.examples, "thermostat.json"), "--over-nats", "--bridge", s.bridge,
+		"--thing", "thermostat " + l.name + ".é", "--record", record, "--output", logs + ".log", "--junit", logs + ".xml",
+	}
+	if login {
+		words = append(words, "--login")
+	}
+	cmd := exec.CommandContext(ctx, s.sim, append(append(words, "--"), l.run...)...)
+	cmd.Dir = l.dir(s)
+	if strings.Contains(l.run[0], "/") {
+		cmd.Args[len(cmd.Args)-len(l.run)] = filepath.Join(cmd.Dir, l.run[0])
+	}
+	path := os.Getenv("PATH")
+	if s.nats != "" {
+		path = filepath.Dir(s.nats) + string(filepath.ListSeparator) + path
+	}
+	cmd.Env = append(os.Environ(), "PATH="+path, "XDG_CONFIG_HOME="+s.cache, "PYTHONUNBUFFERED=1", "PAUSE=0.3")
+	printed, err := cmd.CombinedOutput()
+	if err == nil {
+		err = gapless(record)
+	}
+	return string(printed), err
+}
+
+func indent(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		out.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
+	}
+	return out.String()
+}
+
+// prepare sets up the examples, all at once, and returns those that worked; it prints why others did not.
+func prepare(ctx context.Context, s settings, all []language, out io.Writer) (ready []language) {
 	errs := make([]error, len(all))
 	took := make([]time.Duration, len(all))
 	var each sync.WaitGroup
@@ -130,12 +184,13 @@ func prepare(ctx context.Context, s settings, all []language) ([]language, *tabl
 		})
 	}
 	each.Wait()
-	var ready []language
 	for i, l := range all {
-		t.setup(l.name, took[i], errs[i])
-		if errs[i] == nil {
-			ready = append(ready, l)
+		fmt.Fprintf(out, "%-10s set up in %.1f s\n", l.name, took[i].Seconds())
+		if errs[i] != nil {
+			fmt.Fprintf(out, "FAIL  %-18s set up: %v\n", l.name, errs[i])
+			continue
 		}
+		ready = append(ready, l)
 	}
-	return ready, t
+	return ready
 }

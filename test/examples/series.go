@@ -3,61 +3,53 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"slices"
-	"strconv"
-	"strings"
 )
 
-// targets are all that the checklist sets; a thermostat begins with the first.
+// coldStart is the temperature with which a thermostat begins.
+const coldStart = 18
+
+// targets are all that thermostat.json sets; a thermostat begins with the first.
 var targets = []float64{20, 30, 21, 27, 10, 12}
 
-// temperatures are all that have been reported, in the order of their arrival at the simulator.
-func (p *program) temperatures() []float64 {
+// gapless is an error when a report is missing in what a thermostat sent, as fleetsim conform recorded it.
+func gapless(record string) error {
+	file, err := os.Open(record)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
 	var all []float64
-	for line := range strings.Lines(p.heard.String()) {
-		topic, payload, ok := received(line)
-		if !ok || topic != "$emqx/things/"+p.thing+"/shadow/update" {
-			continue
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var m struct{ Payload string }
+		var report struct {
+			State struct {
+				Reported struct{ Temperature *float64 }
+			}
 		}
-		var report struct{ State struct{ Reported state } }
-		if json.Unmarshal([]byte(payload), &report) == nil && report.State.Reported.Temperature != nil {
+		if json.Unmarshal(lines.Bytes(), &m) == nil && json.Unmarshal([]byte(m.Payload), &report) == nil && report.State.Reported.Temperature != nil {
 			all = append(all, *report.State.Reported.Temperature)
 		}
 	}
-	return all
+	return steps(all)
 }
 
-// received takes the simulator's log line about a message apart.
-func received(line string) (topic, payload string, ok bool) {
-	_, rest, ok := strings.Cut(line, " msg=received topic=")
-	if !ok {
-		return "", "", false
-	}
-	topic, rest, ok = strings.Cut(rest, " payload=")
-	if !ok {
-		return "", "", false
-	}
-	if unquoted, err := strconv.Unquote(topic); err == nil {
-		topic = unquoted
-	}
-	payload, err := strconv.Unquote(strings.TrimSpace(rest))
-	return topic, payload, err == nil
-}
-
-// gapless is an error when a report is missing: from one temperature to the next it is one step towards
-// one of the targets. What is no step, but came before, is a redelivery.
-func gapless(temperatures []float64) error {
-	seen := []float64{18}
+// steps is an error when a temperature is missing: from one to the next it is one step towards one of the targets, or a
+// new start. What is no step, but came before, is a redelivery.
+func steps(temperatures []float64) error {
+	seen := []float64{coldStart}
 	for _, now := range temperatures {
 		before := seen[len(seen)-1]
 		if now == before {
 			continue
 		}
 		step := func(target float64) bool { return math.Abs(before+(target-before)*0.2-now) < 0.006 }
-		if slices.ContainsFunc(targets, step) {
+		if now == coldStart || slices.ContainsFunc(targets, step) {
 			seen = append(seen, now)
 		} else if !slices.Contains(seen, now) {
 			return fmt.Errorf("a report is missing between the temperatures %v and %v", before, now)
