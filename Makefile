@@ -90,6 +90,10 @@ real-client: build $(NATSCLI) ## the built bridge between mosquitto, MQTT.js and
 console-test: build ## the console's page in Chromium (needs chromium, and node with npm)
 	GO=$(GO) test/console/run bin/fleetbridge
 
+.PHONY: console-prepare
+console-prepare: ## downloads what console-test needs
+	GO=$(GO) test/console/run -prepare
+
 .PHONY: console-shots
 console-shots: build ## the pictures of the console in docs/console/, by hand
 	GO=$(GO) test/console/run bin/fleetbridge -run '^TestShots$$' -shots $(CURDIR)/docs/console

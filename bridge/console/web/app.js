@@ -1,6 +1,6 @@
 // The frame: login, header, footer, keys, and which page is shown.
 import { html, nothing, render } from './part/lit.js';
-import { follow, get, keep, may, onEnd, post, session } from './api.js';
+import { follow, get, keep, may, onEnd, post, session, url } from './api.js';
 import { route, to } from './route.js';
 import { command, confirming, copy, copyIcon, helping, onTell, openHelp, say, shortcuts } from './part/act.js';
 import { ago, count, many, plain, skew, span } from './part/text.js';
@@ -48,6 +48,11 @@ function context(name, path) {
       return f;
     },
     onClose(f) { stops.push(f); },
+    /** Offers the Things with a text in their name to who types it; by is the member to type. */
+    async suggest(text, by = 'token') {
+      if (text.length < 2 || text.includes('*')) return;
+      try { app.names = (await get(url('things', { q: text, limit: 8 }))).items.map((t) => t[by]); update(); } catch { /* no offer then */ }
+    },
     close() { stops.splice(0).forEach((f) => f()); },
   };
 }
@@ -226,6 +231,7 @@ function frame() {
   <main id="main" tabindex="-1">${app.page?.render() ?? nothing}</main>
   <footer><div class="twin">${twin ? html`<code title=${plain(twin)}>${plain(twin)}</code>${copyIcon(twin)}` : nothing}</div>
     <button class="bare keys-hint" type="button" @click=${() => openHelp()}><kbd>?</kbd> keys</button></footer>
+  <datalist id="names">${(app.names ?? []).map((n) => html`<option value=${n}></option>`)}</datalist>
   ${helping(menu, app.page?.keys ?? [])}${confirming()}
   <div role="status" class=${app.toast ? 'toast' : 'quiet'}>${app.toast}</div>`;
 }

@@ -52,12 +52,12 @@ function page(ctx, o, channel, typed) {
   const channels = (ctx.index?.channels ?? [channel]).filter((c) => c !== 'shadow.get'), r = o.route;
   return html`<h1>Is this payload right?</h1>
   <div class="tools"><label class="field"><span>Channel</span><select data-filter .value=${live(channel)} @change=${(e) => { o.touched = false; change({ channel: e.target.value }); }}>${channels.map((c) => html`<option value=${c} ?selected=${c === channel}>${c}</option>`)}</select></label>
-    <label class="field"><span>Thing, for its own schemas</span><input type="text" name="thing" spellcheck="false" .value=${kept('thing', ctx.query.thing)} @change=${(e) => change({ thing: e.target.value.trim() })}></label></div>
+    <label class="field"><span>Thing, for its own schemas</span><input type="text" name="thing" list="names" @input=${(e) => ctx.suggest(e.target.value)} spellcheck="false" .value=${kept('thing', ctx.query.thing)} @change=${(e) => change({ thing: e.target.value.trim() })}></label></div>
   <div class="detail pair"><div class="cols"><div><label class="field"><span>Payload</span><textarea class="high" spellcheck="false" .value=${live(o.text)} @input=${typed}></textarea></label></div>
     <div class="stack" role="status">${failed(o.error)}${o.said ? o.said.ok ? html`<p class="note ok">✓ Would be accepted${o.said.schema ? ` by the schema ${plain(o.said.schema)}` : ''}.</p>`
       : html`<div class="note bad">✗ Would be refused: ${reasons(o.said.details)}</div>` : nothing}
       ${o.said?.warnings?.length ? html`<ul class="note warn">${o.said.warnings.map((w) => html`<li>! ${plain(w)}</li>`)}</ul>` : nothing}
-      ${o.said && !o.said.ok ? payload(o.text, { marks: marks(o.said.details) }) : nothing}</div></div></div>
+      ${o.said?.details?.some((d) => d.span) ? payload(o.text, { marks: marks(o.said.details) }) : nothing}</div></div></div>
   ${r ? html`<section class="panel" aria-labelledby="way"><h2 id="way">${r.direction === 'up' ? '▲' : '▼'} ${plain(r.name)}: ${plain(r.about)}</h2><div class="pad">${facts([['Stored on', code(r.store)], ['Ask on', code(r.request)], ['Topic', code(r.topic)], ['Dead letters on', code(r.dead)]])}</div></section>` : nothing}
   ${o.schema ? html`<section class="panel" aria-labelledby="rules"><h2 id="rules">Rules</h2><div class="pad stack">${(o.schema.rules ?? r?.rules)?.length ? html`<ul class="rules">${(o.schema.rules ?? r.rules).map((x) => html`<li>${plain(x)}</li>`)}</ul>` : nothing}
     ${o.schema.schema ? html`<details><summary>JSON Schema</summary>${payload(JSON.stringify(o.schema.schema), { label: 'JSON Schema' })}</details>` : nothing}</div></section>` : nothing}`;

@@ -82,7 +82,7 @@ export function open(ctx) {
   }
 
   ask(ctx.query);
-  const typed = (e) => { clearTimeout(typing); const thing = e.target.value; typing = setTimeout(() => change({ thing, before: '' }, { replace: true }), 250); };
+  const typed = (e) => { clearTimeout(typing); const thing = e.target.value; ctx.suggest(thing); typing = setTimeout(() => change({ thing, before: '' }, { replace: true }), 250); };
   const flags = () => [['thing', '--thing'], ['code', '--code'], ['channel', '--channel'], ['direction', '--direction']].filter(([k]) => ctx.query[k]).map(([k, f]) => ` ${f} ${quote(ctx.query[k])}`).join('');
   return {
     title: () => o.letter ? `Dead letter ${o.letter.id}` : 'Dead letters',
@@ -104,7 +104,7 @@ function page(ctx, o, d) {
     <option value="">${label}: all</option>${[...new Set([...all, ...(q[name] ? [q[name]] : [])])].map((c) => html`<option value=${c} ?selected=${q[name] === c}>${c}</option>`)}</select>`;
   const shown = items.length > 0 && items.every((l) => o.chosen.has(l.id)), ids = items.filter((l) => o.chosen.has(l.id)).map((l) => l.id);
   return html`<h1 class="quiet">Dead letters</h1>
-  <div class="tools"><input type="search" name="thing" data-filter aria-label="Thing" placeholder="Thing ( / )" spellcheck="false" .value=${kept('thing', q.thing)} @input=${d.typed}>
+  <div class="tools"><input type="search" name="thing" list="names" data-filter aria-label="Thing" placeholder="Thing ( / )" spellcheck="false" .value=${kept('thing', q.thing)} @input=${d.typed}>
     <div class="facets" role="group" aria-label="Direction">${facet('', 'both ways')}${facet('up', html`${arrow('up')} up`)}${facet('down', html`${arrow('down')} down`)}</div>
     ${select('code', 'Code', ctx.index?.codes ?? [])}${select('channel', 'Channel', ctx.index?.channels ?? [])}</div>
   ${acts && items.length ? html`<div class="tools"><label><input type="checkbox" .checked=${live(shown)} .indeterminate=${!shown && ids.length > 0} @change=${(e) => { for (const l of items) choose(o, l.id, e.target.checked); ctx.update(); }}>

@@ -111,7 +111,7 @@ export function open(ctx) {
       const t = performance.now();
       arrived = arrived.filter(([at]) => t - at < 3000);
       o.rate = arrived.reduce((n, [, k]) => n + k, 0) / 3;
-      return page(ctx, o, { pause, toEnd, toggle, scrolled, box, typed: (name) => (e) => { clearTimeout(typing); const v = e.target.value; typing = setTimeout(() => change({ [name]: v }, { replace: true }), 300); } });
+      return page(ctx, o, { pause, toEnd, toggle, scrolled, box, typed: (name) => (e) => { clearTimeout(typing); const v = e.target.value; if (name === 'thing') ctx.suggest(v, 'thing'); typing = setTimeout(() => change({ [name]: v }, { replace: true }), 300); } });
     },
   };
 }
@@ -121,7 +121,7 @@ const keepFile = (o) => save('fleetbridge-tail.ndjson', o.rows.map((r) => JSON.s
 function page(ctx, o, d) {
   const q = ctx.query;
   const select = (name, label, all) => html`<select aria-label=${label} .value=${live(q[name] ?? '')} @change=${(e) => change({ [name]: e.target.value })}><option value="">${label}: all</option>${all.map((c) => html`<option value=${c} ?selected=${q[name] === c}>${c}</option>`)}</select>`;
-  const text = (name, label, first) => html`<input type="search" name=${name} ?data-filter=${first} aria-label=${label} placeholder=${label + (first ? ' ( / )' : '')} spellcheck="false" .value=${kept(name, q[name])} @input=${d.typed(name)}>`;
+  const text = (name, label, first) => html`<input type="search" name=${name} list=${first ? 'names' : nothing} ?data-filter=${first} aria-label=${label} placeholder=${label + (first ? ' ( / )' : '')} spellcheck="false" .value=${kept(name, q[name])} @input=${d.typed(name)}>`;
   const state = o.paused ? html`<span class="chip warn">‖ paused, ${count(o.held.length + o.heldGone)} came meanwhile</span>`
     : o.state === 'live' ? html`<span class="chip ok">● live, ${o.rate < 1 ? o.rate.toFixed(1) : count(Math.round(o.rate))}/s</span>` : html`<span class="chip warn">! not connected, tries again</span>`;
   return html`<h1 class="quiet">Tail</h1>

@@ -25,7 +25,7 @@ export function open(ctx) {
     Object.assign(o, { data: null, open: null, flow: null });
     const path = { shadow: `${here}/shadow`, work: `${here}/work`, queue: url(`${here}/queue`, { kind: q.kind, limit: 50 }),
       received: url(`${here}/stored`, { channel: q.channel, before: q.before, limit: 50 }), dead: url('dead', { thing: token, before: q.before, limit: 50 }) }[tab];
-    if (path) following = ctx.follow(o, 'data', path, { every: tab === 'shadow' || tab === 'work' ? 2000 : 5000, exact: tab === 'shadow' });
+    if (path) following = ctx.follow(o, 'data', path, { every: tab === 'shadow' || tab === 'work' ? 2000 : 5000, exact: tab === 'shadow' || tab === 'work' });
     if (tab === 'now') follow();
   }
   const follow = () => {
@@ -93,7 +93,7 @@ function work(ctx, o) {
   return html`<section class="panel"><h2>Open commands</h2>${list.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Open commands"><table><thead><tr><th scope="col">Execution</th><th scope="col">Action</th><th scope="col">Came</th><th scope="col">Deadline</th><th scope="col">Payload</th></tr></thead>
     <tbody>${list.map((e) => html`<tr><td>${name(e)}</td><td>${plain(e.action)}</td><td class="nowrap">${ago(e.received)}</td><td class="nowrap">${e.deadline ? late(e.deadline) : '–'}</td><td class="payload-line">${peek(body(e))}</td></tr>`)}</tbody></table></div>` : html`<p class="empty">None waits for its answer.</p>`}</section>
   <section class="panel"><h2>Leased jobs</h2>${leases.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Leased jobs"><table><thead><tr><th scope="col">Job</th><th scope="col">Execution</th><th scope="col">Worker</th><th scope="col">Since</th></tr></thead>
-    <tbody>${leases.map((l) => html`<tr><td><a class="mono" href=${to(['trace'], { q: l.job })}>${plain(l.job)}</a></td><td class="mono">${l.execution}</td><td>${plain(l.worker)}</td><td class="nowrap">${ago(l.at)}</td></tr>`)}</tbody></table></div>` : html`<p class="empty">No worker holds a job.</p>`}</section>
+    <tbody>${leases.map((l) => html`<tr><td><a class="mono" href=${to(['trace'], { q: l.job })}>${plain(l.job)}</a></td><td class="mono">${shown(l.execution)}</td><td>${plain(l.worker)}</td><td class="nowrap">${l.at ? ago(l.at) : '–'}</td></tr>`)}</tbody></table></div>` : html`<p class="empty">No worker holds a job.</p>`}</section>
   <section class="panel"><h2>Answered commands</h2>${answered.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Answered commands"><table><thead><tr><th scope="col">Execution</th><th scope="col">Answered</th></tr></thead>
     <tbody>${answered.map((e) => html`<tr><td>${name(e)}</td><td class="nowrap">${when(e.at)} <small>${ago(e.at)}</small></td></tr>`)}</tbody></table></div>` : html`<p class="empty">None that is still remembered.</p>`}</section>`;
 }

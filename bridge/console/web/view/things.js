@@ -45,7 +45,7 @@ const num = (n, cls = '') => html`<td class="num ${n ? cls : 'zero'}">${count(n)
 function page(ctx, { list, error }, typed) {
   const q = ctx.query, sort = q.sort || 'name', state = q.state || 'all';
   const column = (name, label, cls = '') => html`<th scope="col" class=${cls} aria-sort=${sort === name ? (name === 'name' ? 'ascending' : 'descending') : nothing}>
-    <button type="button" @click=${() => change({ sort: name === 'name' ? '' : name, after: '' })}>${label}<span aria-hidden="true">${sort === name ? name === 'name' ? ' ▴' : ' ▾' : ''}</span></button></th>`;
+    <button type="button" @click=${() => change({ sort: name === 'name' ? '' : name, after: '' })}>${label}<span aria-hidden="true">${sort === name ? name === 'name' ? '\u00a0▴' : '\u00a0▾' : ''}</span></button></th>`;
   return html`<h1 class="quiet">Things</h1>
   <div class="tools"><input type="search" name="q" data-filter aria-label="Part of the name" placeholder="Part of the name; * for any ( / )" spellcheck="false" .value=${kept('q', q.q)} @input=${typed}>
     <div class="facets" role="group" aria-label="State">${states.map(([s, label]) => html`<a class="facet" href=${to(['things'], { ...q, state: s === 'all' ? '' : s, after: '' })}
