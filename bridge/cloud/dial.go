@@ -54,6 +54,8 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 		d.wire = &meter{}
 	}
 	defer context.AfterFunc(ctx, d.wire.close)()
+	d.wire.most.Store(longestHandshake)
+	defer d.wire.most.Store(0)
 	switch u.Scheme {
 	case "mqtt":
 		return d.connect(ctx, "tcp", address)
@@ -77,7 +79,7 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 		if response != nil {
 			return nil, refusedUpgrade(err, response)
 		}
-		return nil, err
+		return nil, quoting{err}
 	}
 	// The library gives a pong a second to leave, and the connection up after it; a slow link takes longer.
 	ws.SetPingHandler(func(data string) error {
@@ -114,10 +116,16 @@ func webSocketURL(u *url.URL) *url.URL {
 // refusedUpgrade says what a web server answered instead of opening a WebSocket.
 func refusedUpgrade(err error, response *http.Response) error {
 	if to := response.Header.Get("Location"); to != "" {
-		return fmt.Errorf("%w: HTTP status %s, which leads to %q: write that into mqtt.server if it is the broker", err, response.Status, shorten(to))
+		return fmt.Errorf("%w: HTTP status %s, which leads to %q: write that into mqtt.server if it is the broker", err, shorten(response.Status), shorten(to))
 	}
-	return fmt.Errorf("%w: HTTP status %s", err, response.Status)
+	return fmt.Errorf("%w: HTTP status %s", err, shorten(response.Status))
 }
+
+// quoting is an error whose text has words of the server's, as many as it likes.
+type quoting struct{ error }
+
+func (e quoting) Error() string { return shorten(e.error.Error()) }
+func (e quoting) Unwrap() error { return e.error }
 
 // config is the TLS configuration for the name in the URL, whatever the address.
 func (d dialing) config() *tls.Config {

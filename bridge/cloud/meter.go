@@ -20,7 +20,12 @@ const (
 	// handshakes is how many times its patience the way to CONNACK may take altogether, however much moves: the
 	// packets of it are small.
 	handshakes = 10
+	// longestHandshake is how many bytes may come before TLS and WebSocket are agreed on: certificates, and the answer of a
+	// web server, which the library reads to its end.
+	longestHandshake = 1 << 20
 )
+
+var errLongHandshake = errors.New("more than 1 MiB came, and the TLS or WebSocket handshake is not over: that is no broker")
 
 // meter is the network connection, below TLS and WebSocket. It counts the bytes that came and those that the other
 // side has taken, also in the middle of a packet and while a write blocks. Writes have no deadline but the one that
@@ -33,6 +38,7 @@ type meter struct {
 
 	written, read atomic.Int64 // bytes
 	until         atomic.Int64 // the write deadline, in ns since 1970; 0: none
+	most          atomic.Int64 // bytes that may come; 0: any
 }
 
 // metered is a connection whose bytes a meter counts.
@@ -118,7 +124,10 @@ func (s silence) Error() string { return fmt.Sprintf("no answer within %v", time
 // Read counts.
 func (c *metered) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.m.read.Add(int64(n))
+	all, most := c.m.read.Add(int64(n)), c.m.most.Load()
+	if most > 0 && all > most {
+		return 0, errLongHandshake
+	}
 	return n, err
 }
 
