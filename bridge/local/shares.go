@@ -19,6 +19,7 @@ type shares struct {
 	log    *slog.Logger
 	prefix string // of the subjects: "fleets.dead."
 	limit  int64  // of the stream, in bytes; 0: none, and nothing is counted
+	least  int64  // what a letter counts at least, so that there are no more than maxLetters
 	things int    // that have a share each
 
 	mu      sync.Mutex
@@ -34,14 +35,23 @@ type lot struct {
 	sizes []int32 // of each letter, the newest last
 }
 
-// letterCost is what a letter takes beside subject, headers and payload.
-const letterCost = 40
+const (
+	// letterCost is what a letter takes beside subject, headers and payload.
+	letterCost = 40
+	// maxLetters is how many there may be: the server keeps half a kilobyte of memory for each that has a subject of its
+	// own, which a program, or a broker, gives it for nothing.
+	maxLetters = 128 << 10
+)
+
+// weight is what a letter of so many bytes counts.
+func (s *shares) weight(bytes int) int64 { return max(int64(min(bytes, 1<<30))+letterCost, s.least) }
 
 func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, error) {
 	out := &shares{
 		log: s.log, prefix: s.cfg.Subjects.Prefix() + ".dead.", limit: s.cfg.Up, things: max(len(*s.things.Load()), 1),
 		of: map[string]*lot{}, stored: make(chan struct{}, 1),
 	}
+	out.least = min(out.limit*3/4/maxLetters, 1<<30)
 	var err error
 	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err == nil && out.limit > 0 {
 		err = out.recount(ctx)
@@ -58,7 +68,8 @@ func (s *shares) recount(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.total = int64(info.State.Bytes)
+	mean := max(int64(info.State.Bytes/max(info.State.Msgs, 1)), s.least)
+	s.total = max(int64(info.State.Bytes), mean*int64(info.State.Msgs))
 	held := map[string]int{}
 	for subject, n := range info.State.Subjects {
 		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
@@ -66,7 +77,7 @@ func (s *shares) recount(ctx context.Context) error {
 		s.lot(token)
 	}
 	for token, l := range s.of {
-		l.hold(held[token], int32(info.State.Bytes/max(info.State.Msgs, 1)))
+		l.hold(held[token], int32(mean))
 	}
 	return nil
 }
@@ -119,7 +130,7 @@ func (s *shares) admit(ctx context.Context, token string, bytes int) error {
 	if s.limit <= 0 {
 		return nil
 	}
-	n := int64(min(bytes, 1<<30)) + letterCost
+	n := s.weight(bytes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.pending > 0 && (s.pending+n > s.limit/8 || s.over(n) && s.largest() != "") {
@@ -154,7 +165,7 @@ func (s *shares) arrived(bytes int) {
 		return
 	}
 	s.mu.Lock()
-	s.pending -= int64(min(bytes, 1<<30)) + letterCost
+	s.pending -= s.weight(bytes)
 	s.mu.Unlock()
 	signal(s.stored)
 }

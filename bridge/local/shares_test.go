@@ -68,6 +68,33 @@ func TestDeadLettersHaveShares(t *testing.T) {
 	}
 }
 
+// Small letters don't become more than there is memory for, also across a restart.
+func TestDeadLettersAreFew(t *testing.T) {
+	cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
+	r := newRigWith(t, ServerConfig{}, cfg)
+	few := func() {
+		if r.store.shares.least != cfg.Up*3/4/maxLetters {
+			t.Errorf("a letter counts %d bytes at least", r.store.shares.least)
+		}
+		r.store.shares.least = cfg.Up * 3 / 4 / 150
+		if err := r.store.shares.recount(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.journal.forgive("more than their share")
+	few()
+	flood(t, r, "good", 30, 10)
+	flood(t, r, "bad", 300, 10)
+	r.stop()
+	r.start(ServerConfig{}, cfg)
+	few()
+	flood(t, r, "bad", 300, 10)
+	d := r.store.DeadLetters()
+	if good, bad := len(selected(t, d, Selection{Thing: "good"})), len(selected(t, d, Selection{Thing: "bad"})); good != 30 || bad < 30 || good+bad > 150 {
+		t.Errorf("%d and %d letters are left", good, bad)
+	}
+}
+
 // As long as there is room for all, nobody has to share.
 func TestDeadLettersWithRoom(t *testing.T) {
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
