@@ -181,7 +181,7 @@ func (s *site) get(path string) string {
 
 func TestFullStreamRefusesAndRecovers(t *testing.T) {
 	t.Parallel() // it waits more than it works
-	s := open(t, startCut(), expect("cannot connect", "the store does not work"), edit(func(c *gateway.Config) { c.NATS.Up.MaxBytes = 64 << 10 }))
+	s := open(t, startCut(), expect("cannot connect", "the store does not work"), edit(func(c *gateway.Config) { c.NATS.Up.MaxBytes = 16 << 10 }))
 	stored := 0
 	var refused error
 	for n := 0; refused == nil && n < 10000; n++ {
@@ -240,14 +240,14 @@ func TestStoreLost(t *testing.T) {
 func TestControlOvertakesTelemetry(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := open(t, startCut(), expect("cannot connect"), edit(func(c *gateway.Config) { c.MQTT.MaxPublishRate = 20 }))
-	for n := range 200 {
+	for n := range 80 {
 		s.publish("fleets.up.pump-07.events.n", event(n))
 	}
 	s.publish("fleets.up.pump-07.commands.e.response", `{"status":"SUCCEEDED"}`)
 	s.link.Restore()
 	s.arrives("$emqx/commands/things/pump-07/executions/e/response", "")
-	if n := len(s.sim.Events("pump-07")); n > 100 {
-		t.Errorf("%d of 200 events went first", n)
+	if n := len(s.sim.Events("pump-07")); n > 40 {
+		t.Errorf("%d of 80 events went first", n)
 	}
 }
 
@@ -437,7 +437,7 @@ func TestExternalNATS(t *testing.T) {
 // The happy path logs no warning, under load in both directions; the log of the harness fails the test
 // at the first.
 func TestLoadWithoutAWarning(t *testing.T) {
-	const n = 2000
+	const n = 600
 	s := open(t)
 	delta := s.subscribe("fleets.down.pump-07.shadow.update.delta")
 	if err := delta.SetPendingLimits(-1, -1); err != nil {

@@ -111,6 +111,7 @@ func TestCostlyFiles(t *testing.T) {
 	size := race.Part(maxFileBytes / 8)
 	fill := func(text string) string { return strings.Repeat(text, size/len(text)) }
 	half := func(text string) string { return strings.Repeat(text, size/2/len(text)) }
+	some := func(text string) string { return strings.Repeat(text, race.Part(size/2)/len(text)) } // for what grows with the square
 	const fine = "mqtt: {server: 'mqtts://h'}\n"
 	for name, text := range map[string]string{
 		"one line of mappings":     fill(" b: c"),
@@ -131,7 +132,7 @@ func TestCostlyFiles(t *testing.T) {
 		"things of one name":       fine + "things:\n" + fill("- {name: a}\n"),
 		"users of unknown things":  fine + "things: [{name: a}]\nlocal: {users: [" + half("{name: u, things: [xy]},") + "]}\n",
 		"users that have no login": fine + "things:\n" + half("- {name: abcdefgh}\n") + "local:\n  users:\n" + half("  - {name: u, things: abcdefgx}\n"),
-		"a list in each of a list": fine + "mqtts: &l [" + half("x,") + "]\nthings: [{name: a}]\nlocal: {users: [&u {name: u, password: p, things: *l}," + half("*u,") + "]}\n",
+		"a list in each of a list": fine + "mqtts: &l [" + some("x,") + "]\nthings: [{name: a}]\nlocal: {users: [&u {name: u, password: p, things: *l}," + some("*u,") + "]}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "gw.yaml")
