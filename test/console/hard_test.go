@@ -71,7 +71,7 @@ func TestTailAddsUp(t *testing.T) {
 	p := shown.open(t, false)
 	p.visit("#/tail?thing=" + name + "&channel=event")
 	p.shows(".chip", "live")
-	const sent = 6000
+	const sent = 2000
 	nc := shown.programs(t)
 	go func() {
 		for n := range sent {

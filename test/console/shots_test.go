@@ -11,6 +11,7 @@ import (
 
 // The pictures of the documents. Each is of something that has to be there; -shots says where they are kept.
 func TestShots(t *testing.T) {
+	t.Parallel()
 	dir := *shots
 	if dir == "" {
 		dir = t.TempDir()
@@ -66,7 +67,7 @@ func TestShots(t *testing.T) {
 	p.shows(".detail", "celsius")
 	take("tail", "dark")
 	p.visit("#/")
-	p.shows(".log", "connected")
+	p.until(`document.querySelector(".log li")`)
 	if *shots != "" { // with the lines of the first minute
 		p.until(`document.querySelectorAll('.spark').length >= 5`)
 	}

@@ -168,7 +168,7 @@ func TestCommand(t *testing.T) {
 	if err := shown.programs(t).Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := shown.sim.SendCommand(fleetstest.Command{Thing: name, Action: "setSpeed", Params: json.RawMessage(`{"speed":1500}`), TTL: 4 * time.Second})
+	id, err := shown.sim.SendCommand(fleetstest.Command{Thing: name, Action: "setSpeed", Params: json.RawMessage(`{"speed":1500}`), TTL: 3 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
