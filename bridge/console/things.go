@@ -50,10 +50,10 @@ func (c *Console) look(q *request) look {
 	return l
 }
 
-func (l look) ready(t gateway.ThingView) bool { return !l.whole && len(l.of[string(t.Name)]) == 0 }
+func (l look) ready(t *gateway.ThingView) bool { return !l.whole && len(l.of[string(t.Name)]) == 0 }
 
 // inState reports whether a Thing is in one of the states that can be asked for.
-func (l look) inState(t gateway.ThingView, state string) bool {
+func (l look) inState(t *gateway.ThingView, state string) bool {
 	switch state {
 	case "down":
 		return !t.State.Connected
@@ -71,15 +71,15 @@ func (l look) inState(t gateway.ThingView, state string) bool {
 	return true
 }
 
-func dead(t gateway.ThingView) uint64 { return t.Tally.Up.Dead + t.Tally.Down.Dead }
+func dead(t *gateway.ThingView) uint64 { return t.Tally.Up.Dead + t.Tally.Down.Dead }
 
 // states counts the Things in each.
 func (l look) states() map[string]int {
 	out := map[string]int{}
 	for _, state := range []string{"all", "connected", "down", "ready", "notready", "queued", "dead"} {
 		out[state] = 0
-		for _, t := range l.things {
-			if l.inState(t, state) {
+		for i := range l.things {
+			if l.inState(&l.things[i], state) {
 				out[state]++
 			}
 		}
@@ -107,7 +107,7 @@ type thingItem struct {
 	Last       time.Time          `json:"last,omitzero"`
 }
 
-func (l look) item(t gateway.ThingView) thingItem {
+func (l look) item(t *gateway.ThingView) thingItem {
 	out := thingItem{
 		Thing: string(t.Name), Token: mapping.Token(string(t.Name)), Connected: t.State.Connected, Subscribed: t.State.Subscribed, Ready: l.ready(t),
 		Since: t.State.Since.UTC(), Problems: l.of[string(t.Name)], LastError: t.State.LastError, Shadow: t.Shadow, Queued: t.Queued, Oldest: t.Oldest,
@@ -144,15 +144,22 @@ func (c *Console) things(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := c.look(q)
+	return c.look(q).page(state, q.text("q"), order, int(after), limit), nil
+}
+
+// page is a part of the Things in a state whose names have a pattern, in an order.
+func (l look) page(state, pattern, order string, after, limit int) thingsAnswer {
 	out := thingsAnswer{States: l.states()}
-	pattern := strings.ToLower(q.text("q"))
-	picked := slices.DeleteFunc(slices.Clone(l.things), func(t gateway.ThingView) bool {
-		return !l.inState(t, state) || !named(string(t.Name), pattern)
-	})
+	pattern = strings.ToLower(pattern)
+	var picked []*gateway.ThingView
+	for i := range l.things {
+		if t := &l.things[i]; l.inState(t, state) && named(string(t.Name), pattern) {
+			picked = append(picked, t)
+		}
+	}
 	sortThings(picked, order)
 	out.Matched = len(picked)
-	from := min(int(after), len(picked))
+	from := min(after, len(picked))
 	to := min(from+limit, len(picked))
 	out.Items = make([]thingItem, 0, to-from)
 	for _, t := range picked[from:to] {
@@ -161,7 +168,7 @@ func (c *Console) things(q *request) (any, error) {
 	if to < len(picked) {
 		out.Next = strconv.Itoa(to)
 	}
-	return out, nil
+	return out
 }
 
 // named reports whether a name has what somebody typed, in small letters, in it; * stands for any characters.
@@ -178,14 +185,14 @@ func named(name, pattern string) bool {
 }
 
 // sortThings sorts numbers and times with the largest first, and what is the same by name.
-func sortThings(ts []gateway.ThingView, order string) {
-	by := map[string]func(a, b gateway.ThingView) int{
-		"queued": func(a, b gateway.ThingView) int { return cmp.Compare(b.Queued, a.Queued) },
-		"dead":   func(a, b gateway.ThingView) int { return cmp.Compare(dead(b), dead(a)) },
-		"last":   func(a, b gateway.ThingView) int { return b.Tally.Last.Compare(a.Tally.Last) },
-		"since":  func(a, b gateway.ThingView) int { return b.State.Since.Compare(a.State.Since) },
+func sortThings(ts []*gateway.ThingView, order string) {
+	by := map[string]func(a, b *gateway.ThingView) int{
+		"queued": func(a, b *gateway.ThingView) int { return cmp.Compare(b.Queued, a.Queued) },
+		"dead":   func(a, b *gateway.ThingView) int { return cmp.Compare(dead(b), dead(a)) },
+		"last":   func(a, b *gateway.ThingView) int { return b.Tally.Last.Compare(a.Tally.Last) },
+		"since":  func(a, b *gateway.ThingView) int { return b.State.Since.Compare(a.State.Since) },
 	}[order]
-	slices.SortFunc(ts, func(a, b gateway.ThingView) int {
+	slices.SortFunc(ts, func(a, b *gateway.ThingView) int {
 		if by != nil {
 			if n := by(a, b); n != 0 {
 				return n
@@ -230,7 +237,7 @@ func (c *Console) thing(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := thingAnswer{thingItem: c.look(q).item(t), ClientID: t.ClientID(), SessionPresent: t.State.SessionPresent, Queues: []local.WaitingLane{}}
+	out := thingAnswer{thingItem: c.look(q).item(&t), ClientID: t.ClientID(), SessionPresent: t.State.SessionPresent, Queues: []local.WaitingLane{}}
 	for _, s := range t.State.Standing {
 		out.Standing = append(out.Standing, standing{s.Kind, s.Reason})
 	}
