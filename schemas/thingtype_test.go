@@ -164,3 +164,30 @@ func FuzzThingType(f *testing.F) {
 		}
 	})
 }
+
+// A Thing Type that becomes more than a Thing may have is refused in a line, as every file that slips into a running
+// bridge's configuration.
+func TestLargeThingType(t *testing.T) {
+	list := func(n int, each string) string {
+		var out []string
+		for i := range n {
+			out = append(out, fmt.Sprintf(each, i))
+		}
+		return strings.Join(out, ",")
+	}
+	for name, file := range map[string]string{
+		"events":     `{"events":{"info":{` + list(maxFolderFiles+1, `"e%d":{}`) + `}}}`,
+		"commands":   `{"commands":{` + list(maxFolderFiles/2+1, `"c%d":{}`) + `}}`,
+		"values":     `{"properties":{"p":{"type":"enum","values":[` + list(120_000, "%d") + `]}}}`,
+		"properties": `{"properties":{` + list(40_000, `"p%d":{"type":"int"}`) + `}}`,
+	} {
+		path := writeType(t, file)
+		_, _, err := catalog(t).LoadThingType(path)
+		if err == nil || !strings.HasPrefix(err.Error(), path+": as JSON Schema it is too much: ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %.300v", name, err)
+		}
+	}
+	if own, _, err := catalog(t).LoadThingType(writeType(t, `{"commands":{`+list(maxFolderFiles/2, `"c%d":{}`)+`}}`)); own == nil || err != nil {
+		t.Errorf("just small enough: %.300v", err)
+	}
+}

@@ -89,8 +89,9 @@ func (c *Catalog) compileThingType(path string, t *ThingType) (*ThingSchemas, er
 	f := newFolder(filepath.Dir(path))
 	out := &ThingSchemas{scanners: c.scanners, events: map[string]*checker{}, commands: map[string]*checker{},
 		results: map[string]*checker{}, units: map[*checker]map[string]string{}, severities: t.severities, readOnly: map[string]bool{}}
-	for name, text := range t.Files() {
-		f.put(name, text)
+	files := t.Files()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f.put(name, files[name])
 	}
 	for action, output := range t.outputs {
 		text, err := json.Marshal(output.schema())
@@ -98,6 +99,11 @@ func (c *Catalog) compileThingType(path string, t *ThingType) (*ThingSchemas, er
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		f.put("results/"+mapping.Token(action)+suffix, text)
+	}
+	if len(f.problems) > 0 {
+		first := f.problems[0]
+		name, _ := filepath.Rel(f.dir, first.File)
+		return nil, &FileError{path, 0, Detail{Message: fmt.Sprintf("as JSON Schema it is too much: %s %s", name, first.Detail)}}
 	}
 	compile := func(name string, of ...fields) *checker {
 		checker := f.compile(name + suffix)
