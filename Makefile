@@ -77,7 +77,7 @@ real-broker: ## the end-to-end tests against mosquitto
 
 .PHONY: like-brokers
 like-brokers: ## the end-to-end tests that a broker can make a difference to, against the simulator like each of four brokers
-	$(GO) test -race -tags realbroker -c -o bin/gateway.test ./bridge/gateway
+	$(GO) test -tags realbroker -c -o bin/gateway.test ./bridge/gateway
 	cd bridge/gateway && for like in emqx-5.3 emqx-5.8 emqx-6 mosquitto; do echo "like $$like"; \
 	  ../../bin/gateway.test -broker like:$$like -test.timeout 5m -test.run \
 	  '^Test(Like|Reports|ShadowRoundTrip|StartProcedure|JobBy|ManyCallers|Command|T[0-9]|Backlog|LinkThat|Control|Refused|KindForbidden|Compact|WhatMust|EveryRoute|StopUnderLoad)' || exit 1; done

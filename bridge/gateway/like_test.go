@@ -151,7 +151,7 @@ func TestLikeKickAndBan(t *testing.T) {
 func TestLikeQuotaOnAKeptSession(t *testing.T) {
 	traits(t)
 	t.Parallel()
-	s := open(t, startCut(), knobs("max-subscriptions=10"), expect("cannot connect", "refused"))
+	s := open(t, startCut(), knobs("max-subscriptions=10"), expect("cannot connect", "refused", "reports go up although"))
 	s.link.Restore()
 	s.status("pump-07", func(v string) bool {
 		return strings.Contains(v, "0x97") && strings.Contains(v, gateway.SubscriptionsCompact)
