@@ -139,13 +139,13 @@ function page(ctx, o, d) {
 function table(o, d) {
   const n = o.rows.length, view = d.box?.clientHeight || 600, top = o.bottom ? Math.max(0, n * o.high - view) : d.box?.scrollTop ?? 0;
   const from = Math.max(0, Math.min(n - 1, Math.floor(top / o.high) - AROUND)), end = Math.min(n, Math.ceil((top + view) / o.high) + AROUND);
-  const pad = (rows) => rows > 0 ? html`<tr class="pad" aria-hidden="true"><td colspan="6" height=${Math.round(rows * o.high)}></td></tr>` : nothing;
+  const pad = (rows) => rows > 0 ? html`<tr class="pad" aria-hidden="true"><td colspan="4" height=${Math.round(rows * o.high)}></td></tr>` : nothing;
   return html`<table class="fixed tail" aria-rowcount=${n}><caption class="quiet">Messages as they pass</caption><thead><tr><th scope="col" class="c-time">Time</th><th scope="col" class="c-thing">Thing</th><th scope="col" class="c-what">Message</th><th scope="col" class="c-out"><span class="word">Outcome</span></th><th scope="col" class="c-took right hide-s">Took</th><th scope="col" class="hide-s">Payload or reason</th></tr></thead>
     <tbody>${pad(from)}${repeat(o.rows.slice(from, end), (r) => r.key, (r) => row(r, o, d))}${pad(n - end)}</tbody></table>`;
 }
 
 function row(r, o, d) {
-  if (!r.m) return html`<tr class="gap"><td colspan="6">${r.note ? plain(r.note) : html`${count(r.gap)} more were not shown: too many to show, narrow the filter`}</td></tr>`;
+  if (!r.m) return html`<tr class="gap"><td colspan="4">${r.note ? plain(r.note) : html`${count(r.gap)} more were not shown: too many to show, narrow the filter`}</td></tr>`;
   const m = r.m;
   return html`<tr data-row tabindex=${o.at === r.key ? '0' : '-1'} class=${o.at === r.key ? 'at' : ''} @click=${() => d.toggle(r)}><td class="mono">${clock(m.at, false)}<span class="hide-s">${clock(m.at).slice(8)}</span></td><td title=${plain(m.thing)}>${arrow(m.direction)} ${plain(m.thing)}</td>
     <td title=${what(m)}>${what(m)}</td><td>${outcome(m)}</td><td class="right hide-s">${time(m)}</td><td class="payload-line hide-s">${m.reason ? html`<span class="bad">${plain(m.reason)}</span> ` : nothing}${peek(body(m))}</td></tr>`;
