@@ -42,6 +42,7 @@ func (c *Console) login(q *request) (any, error) {
 	}
 	token, s, ok := c.logins.enter(in.Link)
 	if !ok {
+		c.log.Info("somebody tried to log in to the console with a link that is not good", "from", q.RemoteAddr)
 		return nil, refuse(http.StatusUnauthorized, "the link was used already, or its two minutes are over; fleetbridge console prints a new one")
 	}
 	c.log.Info("somebody has logged in to the console", "role", s.role.String(), "login", s.id)

@@ -98,7 +98,7 @@ type waitingMessage struct {
 }
 
 // maxWaiting is how many waiting messages are looked at for one of them.
-const maxWaiting = 10_000
+const maxWaiting = 1000
 
 var errEnough = errors.New("enough")
 
@@ -156,7 +156,7 @@ func (c *Console) queue(q *request) (any, error) {
 		return nil, err
 	}
 	if one > 0 && len(out.Items) == 0 {
-		return nil, refuse(http.StatusNotFound, "%s %d does not wait any more", kind, one)
+		return nil, refuse(http.StatusNotFound, "%s %d is not among the first %d that wait; perhaps it has been sent", kind, one, maxWaiting)
 	}
 	return out, nil
 }

@@ -256,7 +256,7 @@ func (v *validator) otherThan(path, address, otherPath, other string) {
 func (v *validator) console() {
 	c := &v.Console
 	for i, host := range c.Hosts {
-		if at := v.item("console.hosts", i); !v.broken(at) && (host == "" || hostOf(host) != strings.ToLower(host) || strings.ContainsAny(host, "/ ")) {
+		if at := v.item("console.hosts", i); !v.broken(at) && (host == "" || hostOf(host) != strings.ToLower(host) || strings.ContainsAny(host, "/ *")) {
 			v.problem(at, "%q is no name of a host, write it without port, such as gw.example.lan", host)
 		}
 	}
