@@ -103,7 +103,7 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 	defer pace.Stop()
 	<-pace.C
 	var skipped uint64
-	var told time.Time
+	var gaps <-chan time.Time // set while a gap is to be told
 	wake := reader.Wake()
 	for {
 		select {
@@ -120,6 +120,9 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 				return
 			}
 			s.comment()
+		case <-gaps:
+			s.event("gap", "", gap{Skipped: skipped})
+			skipped, gaps = 0, nil
 		case <-wake: // and what comes within the next moment goes with it
 			wake = nil
 			pace.Reset(batchTime)
@@ -134,9 +137,8 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 				s.event("seen", fmt.Sprintf("%s.%d", instance, rows[len(rows)-1].Number()), shown)
 			}
 		}
-		if skipped > 0 && time.Since(told) >= gapTime {
-			s.event("gap", "", gap{Skipped: skipped})
-			skipped, told = 0, time.Now()
+		if skipped > 0 && gaps == nil {
+			gaps = time.After(gapTime)
 		}
 		if !s.flush() {
 			return
