@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -139,9 +140,26 @@ func (s *scanner) find(at int64) int64 {
 			at = alignUp(at+1, headerAlign) - frameAlign
 		case (binary.LittleEndian.Uint32(head[8:])^uint32(markHead))<<8 == 0:
 			return at
+		default:
+			at = s.skip(at)
 		}
 	}
 	return s.size
+}
+
+// markBegins is how the marks of frames begin, on the disk.
+var markBegins = binary.LittleEndian.AppendUint32(nil, uint32(markHead))[:3]
+
+// skip returns the last place before the next one, of those that are in the window, where a mark begins as it should. Most of a
+// file is blank.
+func (s *scanner) skip(at int64) int64 {
+	const last = 8 + 3 // a mark begins before
+	rest := s.window[at-s.at:][8:]
+	next := s.at + int64(len(s.window)) - last + 1
+	if i := bytes.Index(rest, markBegins); i >= 0 {
+		next = at + int64(i)
+	}
+	return max(at, alignUp(next, frameAlign)-frameAlign)
 }
 
 // whole reports whether every body of the batch is as it was written.

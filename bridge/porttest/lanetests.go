@@ -23,7 +23,7 @@ func numbers(from, to int) (out []string) {
 
 // laneOrder: each once and in order, through windows that are full again and again, while more comes.
 func laneOrder(t *testing.T, h *LaneHouse) {
-	const n = 300
+	const n = 210
 	h.publish(t, event(pump), numbers(0, n/3)...)
 	x := h.take(t, pump)
 	var rest sync.WaitGroup
@@ -54,7 +54,7 @@ func laneOrder(t *testing.T, h *LaneHouse) {
 
 // laneOrderOfMany: what one program published keeps its order among that of others, and nothing is missing.
 func laneOrderOfMany(t *testing.T, h *LaneHouse) {
-	const programs, n = 4, 40
+	const programs, n = 4, 20
 	x := h.take(t, pump)
 	var all sync.WaitGroup
 	for k := range programs {

@@ -30,7 +30,7 @@ func must(t *testing.T, err error) {
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	ctx := deadline(t)
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond) // each look costs questions to a server
 	defer tick.Stop()
 	for !f() {
 		select {
