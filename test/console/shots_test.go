@@ -11,7 +11,6 @@ import (
 
 // The pictures of the documents. Each is of something that has to be there; -shots says where they are kept.
 func TestShots(t *testing.T) {
-	t.Parallel()
 	dir := *shots
 	if dir == "" {
 		dir = t.TempDir()
