@@ -38,33 +38,29 @@ func TestDeadLettersHaveShares(t *testing.T) {
 	for name, c := range map[string]struct{ n, bytes int }{
 		"many small": {2_000, 500}, "few large": {40, 50_000}, "middling": {500, 4_000},
 	} {
-		for _, again := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, restarted %v", name, again), func(t *testing.T) {
-				cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
-				r := newRigWith(t, ServerConfig{}, cfg)
-				r.journal.forgive("more than their share")
-				d := r.store.DeadLetters()
-				flood(t, r, "good", 50, 1_000)
-				if again {
-					flood(t, r, "bad", c.n, c.bytes)
-					r.stop()
-					r.start(ServerConfig{}, cfg)
-					d = r.store.DeadLetters()
-				}
+		t.Run(name, func(t *testing.T) {
+			cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
+			r := newRigWith(t, ServerConfig{}, cfg)
+			r.journal.forgive("more than their share")
+			flood(t, r, "good", 50, 1_000)
+			for _, when := range []string{"at first", "after a restart"} {
 				flood(t, r, "bad", c.n, c.bytes)
+				d := r.store.DeadLetters()
 				if got := len(selected(t, d, Selection{Thing: "good"})); got != 50 {
-					t.Errorf("%d letters of the other Thing are left, want 50", got)
+					t.Errorf("%s: %d letters of the other Thing are left, want 50", when, got)
 				}
 				bad := selected(t, d, Selection{Thing: "bad"})
 				if len(bad) == 0 {
-					t.Fatal("none is left of the flood")
+					t.Fatalf("%s: none is left of the flood", when)
 				}
 				last, err := d.Get(context.Background(), bad[len(bad)-1].ID)
 				if err != nil || !strings.HasPrefix(string(last.Payload), fmt.Sprint(c.n-1, " ")) {
-					t.Errorf("the newest letter is %.20q, %v", last.Payload, err)
+					t.Errorf("%s: the newest letter is %.20q, %v", when, last.Payload, err)
 				}
-			})
-		}
+				r.stop()
+				r.start(ServerConfig{}, cfg)
+			}
+		})
 	}
 }
 

@@ -94,8 +94,8 @@ func TestSubscriptionsOfALogin(t *testing.T) {
 func TestSubscriptionsWithoutUsers(t *testing.T) {
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
-	for range 3 {
-		rawLogin(t, r.server.URL(), "").subscribeMany(10, anybodySubs/2, "")
+	for _, n := range []int{anybodySubs / 2, anybodySubs / 2, 1000} {
+		rawLogin(t, r.server.URL(), "").subscribeMany(10, n, "")
 	}
 	eventually(t, "the programs are within their share", func() bool { return r.held(server.DEFAULT_GLOBAL_ACCOUNT) <= anybodySubs })
 	r.journal.expect(t, "more subscriptions than there is room for")
