@@ -10,9 +10,13 @@ TOOLS ?= $(HOME)/.cache/fleetbridge-tools
 STATICCHECK_VERSION := v0.8.2
 NATSCLI_VERSION := v0.5.1
 NFPM_VERSION := v2.43.4
+SBOM_VERSION := v1.10.0
+GOVULNCHECK_VERSION := v1.9.0
 STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)/staticcheck
 NATSCLI := $(TOOLS)/natscli-$(NATSCLI_VERSION)/nats
 NFPM := $(TOOLS)/nfpm-$(NFPM_VERSION)/nfpm
+SBOM := $(TOOLS)/cyclonedx-gomod-$(SBOM_VERSION)/cyclonedx-gomod
+GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 
 .PHONY: build
 build: ## bin/fleetbridge and bin/fleetsim
@@ -113,13 +117,6 @@ examples: build $(NATSCLI) ## fleetsim conform on every example program; EXAMPLE
 conform: build ## fleetsim conform on two programs that make every mistake, one at a time
 	$(GO) test -count=1 ./test/conform/device -parallel 16 -bridge $(CURDIR)/bin/fleetbridge
 
-.PHONY: cross
-cross: ## builds for the other platforms
-	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/fleetbridge
-	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=7 $(GO) build -o /dev/null ./cmd/fleetbridge
-	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/fleetbridge
-	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/fleetbridge
-
 SEEDS ?= 10000
 
 .PHONY: simulate
@@ -176,7 +173,7 @@ ci: ## what CI does, all of it
 	.ci/run
 
 .PHONY: tools
-tools: $(STATICCHECK) $(NATSCLI) $(NFPM) ## staticcheck, the nats command line, nfpm
+tools: $(STATICCHECK) $(NATSCLI) $(NFPM) $(SBOM) $(GOVULNCHECK) ## staticcheck, the nats command line, nfpm, cyclonedx-gomod, govulncheck
 
 $(STATICCHECK):
 	GOBIN=$(dir $@) $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
@@ -212,17 +209,31 @@ man: ## manual pages and shell completions in dist/
 	done
 	gzip -9n $(DIST)/man/*.1
 
+.PHONY: release
+release: man $(NFPM) $(SBOM) ## all that a release page holds, in dist/: make release VERSION=v1.2.3
+	GO=$(GO) NFPM=$(NFPM) SBOM=$(SBOM) VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) deploy/release/make
+
 .PHONY: packages
 packages: man $(NFPM) ## dist/fleetbridge_…_{amd64,arm64}.deb
-	for arch in amd64 arm64; do \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)" \
-	    -o $(DIST)/$$arch/ ./cmd/fleetbridge ./cmd/fleetsim && \
-	  ARCH=$$arch VERSION=$(VERSION) DIST=$(DIST) $(NFPM) package --packager deb --config deploy/packages/nfpm.yaml --target $(DIST)/ || exit 1; \
-	done
+	GO=$(GO) NFPM=$(NFPM) VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) TARGETS='linux/amd64 linux/arm64' FORMATS=deb deploy/release/make
+
+.PHONY: release-test
+release-test: ## makes a release twice and compares, looks at the packages, and runs package-test (needs root and lintian)
+	test/packages/release
+
+.PHONY: vuln
+vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches (needs https://vuln.go.dev)
+	$(GOVULNCHECK) ./...
 
 .PHONY: package-test
-package-test: packages ## installs the package, runs its unit's command under a supervisor, removes it (needs root)
+package-test: ## installs the package that packages or release has made, runs its unit's command under a supervisor, removes it (needs root)
 	test/packages/run $(DIST)/fleetbridge_*_$$(dpkg --print-architecture).deb
+
+$(SBOM):
+	GOBIN=$(dir $@) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(SBOM_VERSION)
+
+$(GOVULNCHECK):
+	GOBIN=$(dir $@) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 
 $(NFPM):
 	GOBIN=$(dir $@) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
