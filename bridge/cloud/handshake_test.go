@@ -71,6 +71,7 @@ func TestWordyHandshake(t *testing.T) {
 			go func() {
 				if c, err := l.Accept(); err == nil {
 					_, _ = io.WriteString(c, answer)
+					_ = c.Close() // else the library waits for a body
 				}
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
