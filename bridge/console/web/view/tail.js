@@ -47,7 +47,7 @@ export function open(ctx) {
     if (k === key) return;
     key = k;
     reading?.stop();
-    Object.assign(o, { rows: [], held: [], heldGone: 0, open: null, at: null, unseen: 0, bottom: true, error: null });
+    Object.assign(o, { rows: [], held: [], heldGone: 0, open: null, at: null, unseen: 0, bottom: true, error: null, state: 'away' });
     reading = stream(Object.fromEntries(filters.map((f) => [f, q[f]])), seen, (state, e) => {
       if (state === 'away' && o.state === 'live') take([{ key: `g${++gaps}`, note: 'The connection to the bridge was lost; what passed meanwhile may be missing.' }]);
       o.state = state;
