@@ -39,7 +39,7 @@ func TestHostile(t *testing.T) {
 		p.click(".tabs a", tab)
 		p.until(`document.querySelector('.panel, .empty')`)
 	}
-	p.shows("td", "#")
+	p.until(`document.querySelectorAll('td a[href^="#/dead/"]').length >= 4`) // not those of the tab before
 	letters := eval[[]string](p, `[...document.querySelectorAll('td a')].map((a) => a.getAttribute('href'))`)
 	if len(letters) < 4 {
 		t.Errorf("there are %d dead letters: %v", len(letters), letters)
