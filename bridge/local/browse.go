@@ -144,8 +144,8 @@ type LeasedJob struct {
 	bridge.Lease
 }
 
-// Leased are the Thing's leases. With the embedded server the bridge has them in memory, and with another they are read
-// from the bucket.
+// Leased are the Thing's leases. With the embedded server the bridge has them in its journal, and with another they are
+// read from the bucket.
 func (s *Store) Leased(ctx context.Context, t mapping.Thing, limit int) (out []LeasedJob, err error) {
 	prefix := mapping.Token(string(t)) + "."
 	parse := func(key string, value []byte) (l LeasedJob, ok bool) {

@@ -152,9 +152,22 @@ func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
 }
 
 func (b *bucket) List(ctx context.Context, prefix string, f func(key string, value []byte) error) error {
-	watch, err := b.kv.Watch(ctx, prefix+">", jetstream.IgnoreDeletes())
+	var ended error // f's, which is not the bucket's
+	err := eachEntry(ctx, b.kv, prefix+">", func(e jetstream.KeyValueEntry) error {
+		ended = f(e.Key(), e.Value())
+		return ended
+	})
+	if ended != nil || ctx.Err() != nil {
+		return err
+	}
+	return b.wrap(prefix+">", err)
+}
+
+// eachEntry calls f for what a bucket has under some keys, until f returns an error, which it returns.
+func eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, f func(jetstream.KeyValueEntry) error) error {
+	watch, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
-		return b.wrap(prefix+">", err)
+		return err
 	}
 	defer func() { _ = watch.Stop() }()
 	for {
@@ -163,12 +176,12 @@ func (b *bucket) List(ctx context.Context, prefix string, f func(key string, val
 			return ctx.Err()
 		case entry, ok := <-watch.Updates():
 			if !ok {
-				return b.wrap(prefix+">", errors.New("the watch ended early"))
+				return errors.New("the watch ended early")
 			}
 			if entry == nil { // all that was there has been told
 				return nil
 			}
-			if err := f(entry.Key(), entry.Value()); err != nil {
+			if err := f(entry); err != nil {
 				return err
 			}
 		}

@@ -307,38 +307,25 @@ func (r *records) takeOver(ctx context.Context, kept func(key string) bool) erro
 
 // copyBucket returns the keys that it has copied.
 func (r *records) copyBucket(ctx context.Context, kv jetstream.KeyValue, kept func(key string) bool) (keys []string, err error) {
-	watch, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = watch.Stop() }()
 	g, bytes := &journal.Group{Urgent: true}, 0
 	put := func() error {
 		_, err := r.spool.journal.Append(ctx, g)
 		g, bytes = &journal.Group{Urgent: true}, 0
 		return err
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, ok := <-watch.Updates():
-			if !ok {
-				return nil, errors.New("the watch ended early")
-			}
-			if e == nil { // all that was there has been told
-				return keys, put()
-			}
-			if kept != nil && kept(e.Key()) {
-				continue
-			}
-			keys = append(keys, e.Key())
-			g.Put(r.key(e.Key()), encodeRecord(e.Created(), e.Value()))
-			if bytes += len(e.Value()) + recordCost; bytes >= moveBytes {
-				if err := put(); err != nil {
-					return nil, err
-				}
-			}
+	err = eachEntry(ctx, kv, ">", func(e jetstream.KeyValueEntry) error {
+		if kept != nil && kept(e.Key()) {
+			return nil
 		}
+		keys = append(keys, e.Key())
+		g.Put(r.key(e.Key()), encodeRecord(e.Created(), e.Value()))
+		if bytes += len(e.Value()) + recordCost; bytes < moveBytes {
+			return nil
+		}
+		return put()
+	})
+	if err == nil {
+		err = put()
 	}
+	return keys, err
 }
