@@ -26,20 +26,20 @@ const (
 func (r *Recorder) Handler(version string, stop <-chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tail", func(w http.ResponseWriter, q *http.Request) {
-		t := r.open(parseFilter(q.URL.Query()))
-		if t == nil {
+		tail, _ := r.Read(parseFilter(q.URL.Query()), 0)
+		if tail == nil {
 			http.Error(w, "the bridge stops, or there are 8 tails already, and no more are allowed", http.StatusServiceUnavailable)
 			return
 		}
-		defer r.close(t)
+		defer tail.Close()
 		p := newPage(w)
 		if p.write(Line{Hello: version}) {
-			p.follow(r, t, q.Context().Done(), stop)
+			p.follow(tail, q.Context().Done(), stop)
 		}
 	})
 	mux.HandleFunc("GET /kept", func(w http.ResponseWriter, _ *http.Request) {
 		p := newPage(w)
-		p.records(r.all())
+		p.records(r.All())
 		p.flush()
 	})
 	return mux
@@ -87,8 +87,8 @@ func (p *page) write(l Line) (ok bool) {
 }
 
 // follow writes what the tail sees until the reader has gone or the bridge stops.
-func (p *page) follow(r *Recorder, t *tail, gone, stop <-chan struct{}) {
-	out := make([]*Record, 0, batch)
+func (p *page) follow(tail *Reader, gone, stop <-chan struct{}) {
+	var rows []*Record
 	gap := uint64(0)
 	var gaps <-chan time.Time // set while a gap is to be told
 	for stopped := false; ; {
@@ -102,16 +102,14 @@ func (p *page) follow(r *Recorder, t *tail, gone, stop <-chan struct{}) {
 				return
 			}
 			gap, gaps = 0, nil
-		case <-t.wake:
+		case <-tail.Wake():
 		}
-		for more := true; more; {
-			var skipped uint64
-			out, skipped, more = r.read(t, out[:0])
-			gap += skipped
-			p.records(out)
-			if len(out) > 0 && !p.flush() {
-				return
-			}
+		var skipped uint64
+		rows, skipped = tail.Next(rows[:0])
+		gap += skipped
+		p.records(rows)
+		if len(rows) > 0 && !p.flush() {
+			return
 		}
 		if stopped {
 			if gap > 0 {

@@ -1,6 +1,6 @@
 package sightings
 
-// Reader is a tail for whoever shows it otherwise than Handler does.
+// Reader is a tail for whoever shows it.
 type Reader struct {
 	recorder *Recorder
 	tail     *tail
@@ -56,9 +56,6 @@ func (r *Reader) Next(out []*Record) (_ []*Record, skipped uint64) {
 
 // Close ends it.
 func (r *Reader) Close() { r.recorder.close(r.tail) }
-
-// All is what is kept now, the oldest first.
-func (r *Recorder) All() []*Record { return r.all() }
 
 // Number is that of a record in this run of the bridge. The first is 1.
 func (r *Record) Number() uint64 { return r.number }

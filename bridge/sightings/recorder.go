@@ -194,8 +194,8 @@ func (r *Recorder) read(t *tail, out []*Record) (_ []*Record, skipped uint64, mo
 	return out, skipped, false
 }
 
-// all returns what is kept now.
-func (r *Recorder) all() []*Record {
+// All is what is kept now, the oldest first.
+func (r *Recorder) All() []*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.ring)

@@ -135,7 +135,7 @@ func TestLookingEnds(t *testing.T) {
 			r.close(one)
 		}
 		time.Sleep(keepFor - time.Second)
-		if !sees() || len(r.all()) != 2 {
+		if !sees() || len(r.All()) != 2 {
 			t.Error("what was just seen is forgotten at once")
 		}
 		again := r.open(Filter{})
@@ -145,7 +145,7 @@ func TestLookingEnds(t *testing.T) {
 		}
 		r.close(again)
 		time.Sleep(keepFor + time.Second)
-		if sees() || len(r.all()) != 0 {
+		if sees() || len(r.All()) != 0 {
 			t.Error("it looks, or keeps, for ever")
 		}
 		r.Close()
