@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fleetbridge/bridge/gateway"
 )
 
 // base is where the API is.
@@ -103,6 +105,7 @@ func (c *Console) admit(e endpoint, w http.ResponseWriter, r *http.Request) (*re
 			}
 			return nil, refuse(http.StatusUnauthorized, "the login has ended; fleetbridge console prints a link that logs in")
 		}
+		gateway.Known(r.Context())
 	}
 	switch {
 	case q.session.role < e.role:

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -234,4 +236,27 @@ func TestTailThatIsNotRead(t *testing.T) {
 	s.until("all of it is delivered", func() bool {
 		return get[overviewAnswer](s, "overview").Up.Delivered >= 200
 	})
+}
+
+// However many strangers send a login slowly, who is logged in goes on seeing messages.
+func TestTailAmongSlowStrangers(t *testing.T) {
+	s := open(t, nil)
+	r := s.tail(s.login(false), "channel=event")
+	for range 300 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := io.WriteString(c, "POST "+base+"session HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "100") { // somebody reads it now
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	s.publish("fleets.up.pump-07.events.hot", `{"eventType":"hot","severity":"info"}`)
+	if rows, _ := r.rows(1); rows[0].ID != "hot" {
+		t.Errorf("%+v", rows[0].Record)
+	}
 }

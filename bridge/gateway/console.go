@@ -49,7 +49,7 @@ func (g *Gateway) serveConsole() {
 			return
 		}
 		p.console = g.Console(g)
-		p.url, p.server = HTTP{Listen: l.Addr().String()}.URL(), newConsoleServer(p.console)
+		p.url, p.server = HTTP{Listen: l.Addr().String()}.URL(), newServer(p.console)
 		go func() { _ = p.server.Serve(l) }() // ends with stop or close
 		g.log.Info("the console is served; fleetbridge console prints a link that logs in", "url", p.url)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -14,21 +15,17 @@ import (
 const maxHTTPConns = 64
 
 // newHTTPServer serves h to anybody who can reach the port, however he behaves.
-func newHTTPServer(h http.Handler) *http.Server {
-	return newServer(http.MaxBytesHandler(h, 1<<10), answerPatience)
-}
+func newHTTPServer(h http.Handler) *http.Server { return newServer(http.MaxBytesHandler(h, 1<<10)) }
 
-// newConsoleServer is newHTTPServer for what bounds its requests itself, and whose answers may go on for long.
-func newConsoleServer(h http.Handler) *http.Server { return newServer(h, consolePatience) }
-
-func newServer(h http.Handler, patience time.Duration) *http.Server {
-	v := &visitors{open: map[net.Conn]*visitor{}, patience: patience}
+// newServer is newHTTPServer for what bounds its requests itself.
+func newServer(h http.Handler) *http.Server {
+	v := &visitors{open: map[net.Conn]*visitor{}}
 	return &http.Server{
 		Handler: v.answering(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ConnState: v.changed,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, visitorKey{}, c)
+			return context.WithValue(ctx, visitorKey{}, visit{v, c})
 		},
 	}
 }
@@ -36,20 +33,31 @@ func newServer(h http.Handler, patience time.Duration) *http.Server {
 // answerPatience is how long a request keeps its connection from being closed; every page is made in less.
 const answerPatience = time.Second
 
-// consolePatience is the same for the console, of whose answers only a few go on for longer than a moment.
-const consolePatience = 24 * time.Hour
+// Known says that whoever sent the request with this context has logged in: his connection is not closed in favour of a
+// new one as long as he is answered, which takes long for a tail.
+func Known(ctx context.Context) {
+	if of, ok := ctx.Value(visitorKey{}).(visit); ok {
+		of.visitors.serve(of.conn, visitor{served: true, known: true})
+	}
+}
 
 // visitors are the open connections of an HTTP server.
 type visitors struct {
-	mu       sync.Mutex
-	open     map[net.Conn]*visitor
-	patience time.Duration
+	mu   sync.Mutex
+	open map[net.Conn]*visitor
 }
 
 // visitor is one connection.
 type visitor struct {
 	seen   time.Time // when it came, or its last request began or was answered
 	served bool      // a request of it is being answered
+	known  bool      // whose sender has logged in
+}
+
+// visit is what a request's context has.
+type visit struct {
+	visitors *visitors
+	conn     net.Conn
 }
 
 type visitorKey struct{}
@@ -74,7 +82,7 @@ func (v *visitors) dismissLocked() {
 	now := time.Now()
 	var conn net.Conn
 	for c := range v.open {
-		if conn == nil || v.before(v.open[c], v.open[conn], now) {
+		if conn == nil || v.open[c].before(v.open[conn], now) {
 			conn = c
 		}
 	}
@@ -83,32 +91,37 @@ func (v *visitors) dismissLocked() {
 }
 
 // before reports whether a is closed before b.
-func (v *visitors) before(a, b *visitor, now time.Time) bool {
-	if v.kept(a, now) != v.kept(b, now) {
-		return v.kept(b, now)
-	}
-	return a.seen.Before(b.seen)
+func (a *visitor) before(b *visitor, now time.Time) bool {
+	return cmp.Or(cmp.Compare(a.claim(now), b.claim(now)), a.seen.Compare(b.seen)) < 0
 }
 
-func (v *visitors) kept(a *visitor, now time.Time) bool {
-	return a.served && now.Sub(a.seen) < v.patience
+// claim is how good a reason there is to keep it.
+func (a *visitor) claim(now time.Time) int {
+	switch {
+	case a.served && a.known:
+		return 2
+	case a.served && now.Sub(a.seen) < answerPatience:
+		return 1
+	}
+	return 0
 }
 
 // answering notes which connections are being answered.
 func (v *visitors) answering(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, _ := r.Context().Value(visitorKey{}).(net.Conn)
-		v.serve(c, true)
-		defer v.serve(c, false)
+		of, _ := r.Context().Value(visitorKey{}).(visit)
+		v.serve(of.conn, visitor{served: true})
+		defer v.serve(of.conn, visitor{})
 		h.ServeHTTP(w, r)
 	})
 }
 
-func (v *visitors) serve(c net.Conn, served bool) {
+func (v *visitors) serve(c net.Conn, now visitor) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if known := v.open[c]; known != nil {
-		known.seen, known.served = time.Now(), served
+	if was := v.open[c]; was != nil {
+		*was = now
+		was.seen = time.Now()
 	}
 }
 

@@ -113,7 +113,7 @@ func TestManyHTTPConnections(t *testing.T) {
 }
 
 func TestWhichHTTPConnectionGoes(t *testing.T) {
-	now, v := time.Now(), visitors{patience: answerPatience}
+	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, c := range []struct {
 		name string
@@ -124,9 +124,10 @@ func TestWhichHTTPConnectionGoes(t *testing.T) {
 		{"not the newest", visitor{seen: ago(1)}, visitor{seen: ago(2)}, false},
 		{"one that waits, before one that is answered", visitor{seen: ago(1)}, visitor{seen: ago(2), served: true}, true},
 		{"one that is answered and does not read, before one that came now", visitor{seen: ago(time.Minute), served: true}, visitor{seen: now}, true},
+		{"one of a stranger that is answered, before one with a login that is answered for long", visitor{seen: ago(1), served: true}, visitor{seen: ago(time.Hour), served: true, known: true}, true},
 		{"of those that are answered the first", visitor{seen: ago(2), served: true}, visitor{seen: ago(1), served: true}, true},
 	} {
-		if got := v.before(&c.a, &c.b, now); got != c.want {
+		if got := c.a.before(&c.b, now); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

@@ -46,9 +46,10 @@ type door struct {
 }
 
 const (
-	// leastStay is how long a stranger stays at least, however many wait behind it: time to log in. Even where there is
-	// room for few of them (96 with 1024 open files), a listener's whole backlog (4096) has its turn within a second.
-	leastStay = 20 * time.Millisecond
+	// backlogTurn is how long a listener's whole backlog waits for its turn while strangers come without end. Clients
+	// give up after two seconds, and it is the time that strangers share.
+	backlogTurn = time.Second
+	backlog     = 4096 // connections that the system keeps until they are accepted
 	// maxFading bounds what the server holds of connections that are closed.
 	maxFading = 1024
 	// fullAgain is how often the same is said.
@@ -170,8 +171,8 @@ func (d *door) tryRoom(now time.Time) time.Duration {
 		if a.judged > 0 {
 			continue
 		}
-		if age := now.Sub(a.came); age < leastStay {
-			return leastStay - age
+		if left := d.limits.stay() - now.Sub(a.came); left > 0 {
+			return left
 		}
 		a.dismissed = true
 		d.fading++
@@ -179,7 +180,7 @@ func (d *door) tryRoom(now time.Time) time.Duration {
 		a.cut()
 		return 0
 	}
-	return leastStay
+	return d.limits.stay()
 }
 
 // partLocked takes a connection out of the door's lists.

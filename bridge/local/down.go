@@ -13,6 +13,7 @@ import (
 type DownSink struct {
 	publisher *publisher
 	subjects  mapping.Subjects
+	history   *history
 }
 
 var (
@@ -23,11 +24,12 @@ var (
 )
 
 // Down is the sink of all Things.
-func (s *Store) Down() *DownSink { return &DownSink{s.toDown, s.cfg.Subjects} }
+func (s *Store) Down() *DownSink { return &DownSink{s.toDown, s.cfg.Subjects, s.history} }
 
 // Send is bridge.Sink: done(nil) follows when the stream has the message, a *bridge.Rejection when it
 // is larger than NATS takes. Programs see it after that.
 func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error)) error {
+	d.history.stored()
 	return d.publisher.send(ctx, downMessage(d.subjects, m), done)
 }
 

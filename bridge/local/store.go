@@ -69,8 +69,9 @@ type Store struct {
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
 	toDown, toDead *publisher
-	shares         *shares // of the dead letters
-	spool          *Spool  // nil with an external server
+	shares         *shares  // of the dead letters
+	history        *history // of what came down; nil with an external server
+	spool          *Spool   // nil with an external server
 	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
@@ -149,6 +150,9 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	s.toDown = s.publisher("down", s.down)
 	s.toDead = s.publisher("dead letters", dead)
+	if cfg.Embedded {
+		s.history = newHistory(s.down, s.mostSubjects, log)
+	}
 	if s.shares, err = s.newShares(ctx, dead); err != nil {
 		s.Close()
 		return nil, err
@@ -241,6 +245,7 @@ func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowA
 // Close stops the publishers. What they have not stored is dropped, and its done is not called; so the pumps are stopped
 // first. The connection stays open.
 func (s *Store) Close() {
+	s.history.close()
 	for _, p := range []*publisher{s.toDown, s.toDead} {
 		if p != nil {
 			p.close()
