@@ -118,7 +118,7 @@ type Embedded struct {
 
 // Up bounds the streams of what programs publish. A full stream refuses more.
 type Up struct {
-	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two streams, control and telemetry, which refuse more when they are full; and of the dead letters"`
+	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two streams, control and telemetry, which refuse more when they are full; and of the dead letters. With the embedded server each message counts 256 bytes more than it has"`
 	MaxAge   time.Duration `yaml:"max_age" default:"168h" doc:"older messages are given up; 0: never"`
 }
 

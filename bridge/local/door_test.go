@@ -55,6 +55,10 @@ func TestRoomFor(t *testing.T) {
 		if l.strangers < 8 || l.operators < 4 || l.users < 8 || l.all() > maxConns {
 			t.Errorf("%d files: %+v", files, l)
 		}
+		// The whole backlog has its turn in a second, and who answers at once has time to.
+		if turn := l.stay() * backlog / time.Duration(l.strangers); turn > backlogTurn || files >= 1024 && l.stay() < 20*time.Millisecond {
+			t.Errorf("%d files: a stranger stays %v, and the backlog has its turn in %v", files, l.stay(), turn)
+		}
 		if files >= 1024 && uint64(l.all())+ownFiles > files/2+ownFiles {
 			t.Errorf("%d files: %+v leaves the store less than half", files, l)
 		}
