@@ -311,11 +311,7 @@ func (c *Commands) reply(ctx context.Context, e *Execution, r Reply) ([]byte, Tr
 		r.Trace = e.Trace
 	}
 	if c.Watch.on() {
-		s := Sighting{Outcome: Replied, Direction: mapping.Up, Payload: r.Payload, Code: r.ErrorCode, Reason: r.Error, Trace: r.Trace}
-		if !e.called.IsZero() { // else in an earlier run
-			s.Took = time.Since(e.called)
-		}
-		c.saw(e, s)
+		c.saw(e, Sighting{Outcome: Replied, Direction: mapping.Up, Payload: r.Payload, Code: r.ErrorCode, Reason: r.Error, Trace: r.Trace})
 	}
 	return c.payload(ctx, e, r), r.Trace
 }
@@ -360,9 +356,12 @@ func (c *Commands) decided(e *Execution, status, reason string) []byte {
 
 // saw tells what happens to an execution.
 func (c *Commands) saw(e *Execution, s Sighting) {
-	s.Address = mapping.Address{Thing: c.Thing, Channel: mapping.CommandRequest, ID: e.ID}
+	s.Address, s.Action = mapping.Address{Thing: c.Thing, Channel: mapping.CommandRequest, ID: e.ID}, e.Action
 	if s.Direction == mapping.Up {
 		s.Address.Channel = mapping.CommandResponse
+		if !e.called.IsZero() { // else in an earlier run, or never
+			s.Took = time.Since(e.called)
+		}
 	}
 	c.Watch.tell(s)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fleetbridge/mapping"
@@ -89,15 +90,29 @@ type passage struct {
 	taken    time.Time
 	number   uint64 // of the pump's
 	settled  func()
+
+	// Hops, since taken, if somebody looks. The sink may be done before send knows that it has taken the message over.
+	watched       bool
+	decided, done time.Duration
+	sent          atomic.Int64
+}
+
+// since is how long ago the passage began, or 0 when nobody looks.
+func (w *passage) since() time.Duration {
+	if !w.watched {
+		return 0
+	}
+	return time.Since(w.taken)
 }
 
 // move sees one delivery to its sink. It returns an error only when ctx ends first.
 func (p *Pump) move(ctx context.Context, d *Delivery, out *settlements) error {
 	p.passages++
-	w := &passage{channel: d.Address.Channel, taken: time.Now(), number: p.passages, settled: out.expect(d.Settle)}
+	w := &passage{channel: d.Address.Channel, taken: time.Now(), number: p.passages, settled: out.expect(d.Settle), watched: p.Watch.on()}
 	p.hop(hopTaken, w, &d.Message, "")
 	var err error
 	w.decision, err = p.decide(ctx, d)
+	w.decided = w.since()
 	if rejection, dead := errors.AsType[*Rejection](err); dead {
 		return p.bury(ctx, w, d.Message, rejection)
 	}
@@ -116,7 +131,8 @@ func (p *Pump) move(ctx context.Context, d *Delivery, out *settlements) error {
 
 // send hands a message over to the sink.
 func (p *Pump) send(ctx context.Context, w *passage) error {
-	return p.Sink.Send(ctx, w.decision.Message, func(err error) {
+	err := p.Sink.Send(ctx, w.decision.Message, func(err error) {
+		w.done = w.since()
 		if err == nil {
 			p.hop(hopSent, w, &w.decision.Message, "")
 			p.finish(w, Delivered)
@@ -131,6 +147,10 @@ func (p *Pump) send(ctx context.Context, w *passage) error {
 		turn := p.refusals.next()
 		go func() { _ = p.refused(ctx, w, rejection, turn) }()
 	})
+	if w.watched {
+		w.sent.CompareAndSwap(0, int64(w.since()))
+	}
+	return err
 }
 
 // refusals are looked into one after the other, each in a goroutine of its own, in the order of next.

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,7 @@ const ShadowGet mapping.Channel = mapping.ShadowGet
 type Sighting struct {
 	At        time.Time
 	Took      time.Duration // since the bridge began with it; 0: not known
+	Hops      Hops          // of a message that a pump moved
 	Outcome   Outcome
 	Direction mapping.Direction // of no meaning for Connected and Disconnected
 	Address   mapping.Address   // without a channel for what has no address
@@ -36,40 +39,77 @@ type Sighting struct {
 	Size     int // of the payload, when Payload is only its head
 	Code     string
 	Reason   string
+	Action   string // of a command that was called, replied to or decided
 	Sequence uint64 // in its stream; 0: it is from none
 	Trace    Trace
+}
+
+// Hops are when a message got how far. Durations count from when the pump took it from its source; 0: it did not get there, or nobody
+// looked when it was taken.
+type Hops struct {
+	Received time.Time     // the bridge became answerable for it; zero: not known
+	Decided  time.Duration // it was checked, and changed if that is due
+	Sent     time.Duration // the sink has taken it over
+	Done     time.Duration // the sink has taken durable charge of it, or refused it
 }
 
 // Viewer is told what happens. Saw returns at once and keeps nothing of the payload but a copy.
 type Viewer interface{ Saw(*Sighting) }
 
 // Watch is where messages are told of as they pass. Without a viewer that costs a load. The zero value, and nil, have none.
-type Watch struct{ viewer atomic.Pointer[Viewer] }
-
-// Show has v told from now on; nil: nobody.
-func (w *Watch) Show(v Viewer) {
-	if v == nil {
-		w.viewer.Store(nil)
-		return
-	}
-	w.viewer.Store(&v)
+type Watch struct {
+	viewers atomic.Pointer[[]Viewer] // nil: there are none
+	mu      sync.Mutex               // held by who changes them
 }
 
-// on tells whether somebody looks.
-func (w *Watch) on() bool { return w != nil && w.viewer.Load() != nil }
+// Show has v told from now on, once however often it is shown.
+func (w *Watch) Show(v Viewer) {
+	w.change(func(vs []Viewer) []Viewer {
+		if slices.Contains(vs, v) {
+			return vs
+		}
+		return append(vs, v)
+	})
+}
+
+// Hide has v told nothing more. What is being told at this moment may still come.
+func (w *Watch) Hide(v Viewer) {
+	w.change(func(vs []Viewer) []Viewer { return slices.DeleteFunc(vs, func(o Viewer) bool { return o == v }) })
+}
+
+func (w *Watch) change(f func([]Viewer) []Viewer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var vs []Viewer
+	if now := w.viewers.Load(); now != nil {
+		vs = slices.Clone(*now)
+	}
+	if vs = f(vs); len(vs) == 0 {
+		w.viewers.Store(nil)
+		return
+	}
+	w.viewers.Store(&vs)
+}
+
+// on reports whether somebody looks.
+func (w *Watch) on() bool { return w != nil && w.viewers.Load() != nil }
 
 // tell is called when on said so.
 func (w *Watch) tell(s Sighting) {
-	if v := w.viewer.Load(); v != nil {
-		s.At = time.Now()
-		(*v).Saw(&s)
+	vs := w.viewers.Load()
+	if vs == nil {
+		return
+	}
+	s.At = time.Now()
+	for _, v := range *vs {
+		v.Saw(&s)
 	}
 }
 
 // ended tells how a message ended.
 func (p *Pump) ended(w *passage, m *Message, o Outcome, r *Rejection) {
 	s := Sighting{Took: time.Since(w.taken), Outcome: o, Direction: p.Direction, Address: m.Address, Origin: m.Origin, Payload: m.Payload, Size: m.Size,
-		Sequence: m.Sequence, Trace: m.Trace}
+		Sequence: m.Sequence, Trace: m.Trace, Hops: Hops{Received: m.Received, Decided: w.decided, Sent: time.Duration(w.sent.Load()), Done: w.done}}
 	if s.Address.Thing == "" {
 		s.Address.Thing = p.Thing
 	}

@@ -46,7 +46,7 @@ func TestWatchPump(t *testing.T) {
 			case "look":
 				watch.Show(eyes)
 			case "leave":
-				watch.Show(nil)
+				watch.Hide(eyes)
 			default:
 				l.put(payload)
 			}

@@ -20,6 +20,7 @@ type Config struct {
 	Limits    Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
 	HTTP      HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
 	Console   Console  `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
+	Traces    Traces   `yaml:"traces" fixed:"yes" doc:"traces of messages, for OpenTelemetry"`
 	Log       Log      `yaml:"log" doc:"the log on standard error"`
 
 	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
@@ -180,6 +181,12 @@ type Console struct {
 	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"names beside localhost and addresses by which browsers reach it, such as gw.example.lan"`
 	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"listen may be any address, because TLS ends in front of the bridge, or a container's network; everybody still needs a link"`
 	Actions   []string `yaml:"actions" default:"replay discard" oneof:"replay discard" unit:"list" doc:"what operators may do to dead letters"`
+}
+
+// Traces is where spans go. An empty endpoint: nowhere.
+type Traces struct {
+	Endpoint string  `yaml:"endpoint" unit:"URL" doc:"base URL of a collector that takes OTLP by HTTP, such as http://127.0.0.1:4318; empty: no traces; more by the variables OTEL_…"`
+	Sample   float64 `yaml:"sample" default:"1" unit:"0 to 1" doc:"the share of messages without a traceparent of their own that are traced; those with one are traced if that says so"`
 }
 
 // Log is how the log is written.

@@ -138,7 +138,7 @@ func TestDefaults(t *testing.T) {
 		Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
 		Commands: Commands{"reject", 5 * time.Second, time.Minute, 5 * time.Second},
 		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"},
-		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Log: Log{"info", "text"},
+		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Traces: Traces{Sample: 1}, Log: Log{"info", "text"},
 	}
 	for _, file := range []string{"good/minimal.yaml", "good/nulls.yaml"} {
 		if got := load(t, file); !reflect.DeepEqual(got, want) {
@@ -171,6 +171,7 @@ func TestFull(t *testing.T) {
 		Shadow: Shadow{"as_sent"}, Requests: Requests{5 * time.Second}, Commands: Commands{"wait", 0, 30 * time.Second, 0},
 		Limits: Limits{Payload: 64 << 10, Depth: 10, Memory: Memory{512 << 20}}, Log: Log{"debug", "json"},
 		Console:  Console{Listen: "0.0.0.0:9322", Hosts: []string{"gw.example.lan"}, PlainHTTP: true, Actions: []string{}},
+		Traces:   Traces{"https://otlp.example.com/otlp", 0.25},
 		Warnings: c.Warnings,
 		Exposed:  c.Exposed, // as the checkout has the files' modes
 	}

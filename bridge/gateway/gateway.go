@@ -132,7 +132,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	defer g.memory.limitRuntime()()
 	g.certificates.use(g.cfg.certificates())
-	err := g.open(ctx)
+	flush, err := g.startTraces()
+	if err != nil {
+		return err
+	}
+	defer flush()
+	err = g.open(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		g.log.Info("stopped before it had started")
 		return nil

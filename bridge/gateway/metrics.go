@@ -31,6 +31,7 @@ type Metrics struct {
 	expiry    *prometheus.GaugeVec
 	watched   prometheus.Gauge
 	unshown   prometheus.Counter
+	spans     spanCounts
 	// Of the last reload: whether it worked; and when one last did.
 	reloaded, reloadedAt prometheus.Gauge
 
@@ -84,6 +85,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.countMessages()
 	m.countDead()
+	m.spans = newSpanCounts(m.registry)
 
 	forward := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fleetbridge_forward_seconds",
 		Help:    "Time from taking charge of a message to its delivery; delivered messages only.",

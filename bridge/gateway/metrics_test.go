@@ -218,6 +218,7 @@ func TestNames(t *testing.T) {
 		"fleetbridge_accepted_messages_total":                      "",
 		"fleetbridge_console_viewers":                              "",
 		"fleetbridge_console_skipped_total":                        "",
+		"fleetbridge_trace_spans_total":                            "result",
 		"fleetbridge_build_info":                                   "commit,goversion,version",
 		"fleetbridge_certificate_expiry_timestamp_seconds":         "file,use",
 		"fleetbridge_config_last_reload_successful":                "",

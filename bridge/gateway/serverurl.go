@@ -55,10 +55,10 @@ func ParseServer(text string) (string, error) {
 	return u.String(), nil
 }
 
-// checkHTTP checks a base URL; plain tells that it is not encrypted.
-func checkHTTP(text string) (plain bool, err error) {
+// checkHTTP checks a base URL; plain tells that it is not encrypted. login is where one belongs.
+func checkHTTP(text, login string) (plain bool, err error) {
 	if strings.Contains(text, "@") {
-		return false, errors.New("carries a login, which belongs in api_key and api_secret_file")
+		return false, errors.New("carries a login, which belongs in " + login)
 	}
 	if !strings.Contains(text, "://") {
 		return false, fmt.Errorf("%q has no scheme, write https://%s", text, text)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -87,7 +88,7 @@ func (v *validator) fleets() {
 		}
 		return
 	}
-	plain, err := checkHTTP(f.URL)
+	plain, err := checkHTTP(f.URL, "api_key and api_secret_file")
 	switch {
 	case err != nil:
 		v.problem("fleets.url", "%s", err)
@@ -236,6 +237,7 @@ func (v *validator) rest() {
 		v.otherThan("http.listen", v.HTTP.Listen, "nats.embedded.listen", v.embeddedListen())
 	}
 	v.console()
+	v.traces()
 }
 
 // embeddedListen is where the embedded server listens; empty: there is none.
@@ -267,6 +269,28 @@ func (v *validator) console() {
 	v.otherThan("console.listen", c.Listen, "http.listen", v.HTTP.Listen)
 	if host, _ := hostPort(c.Listen); !loopback(host) && !c.PlainHTTP {
 		v.problem("console.listen", "%q can be reached from other machines, and the console speaks no TLS: listen on 127.0.0.1, or set console.plain_http if TLS ends in front of it", c.Listen)
+	}
+}
+
+func (v *validator) traces() {
+	t := &v.Traces
+	if !(t.Sample >= 0 && t.Sample <= 1) {
+		v.problem("traces.sample", "is %v, write a number from 0 to 1, such as 0.01 for one message of a hundred", t.Sample)
+	}
+	if t.Endpoint == "" {
+		return
+	}
+	plain, err := checkHTTP(t.Endpoint, "OTEL_EXPORTER_OTLP_HEADERS")
+	if err != nil {
+		v.problem("traces.endpoint", "%s", err)
+		return
+	}
+	u, _ := url.Parse(t.Endpoint)
+	if u.Port() == "4317" {
+		v.warn("traces.endpoint", "has the port 4317, which collectors use for gRPC: the bridge speaks HTTP, for which they use 4318")
+	}
+	if plain && !loopback(u.Hostname()) {
+		v.warn("traces.endpoint", "is http: names of Things, ids and times travel readable, use https")
 	}
 }
 

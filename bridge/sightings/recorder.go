@@ -100,7 +100,7 @@ func (r *Recorder) Close() {
 
 // forget drops the ring. The caller holds the lock.
 func (r *Recorder) forget() {
-	r.watch.Show(nil)
+	r.watch.Hide(r)
 	r.ring, r.bytes, r.idle = nil, 0, nil
 }
 
