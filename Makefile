@@ -33,6 +33,7 @@ race: ## all tests with the race detector
 .PHONY: compute
 compute: ## all rounds of the tests that compute much, of which make race does a part
 	$(GO) test -count=1 ./schemas ./bridge/journal
+	$(GO) test -count=1 ./bridge/cluster -args -seeds 2000
 	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|DamagedSequence|TakeoverIsKilled|IsolationForgedReplies|Unreadable|ThousandUsersChange|CostlyFiles)'
 
 .PHONY: fmt
@@ -122,6 +123,10 @@ SEEDS ?= 10000
 .PHONY: simulate
 simulate: ## SEEDS histories of the journal on a simulated disk
 	$(GO) test -count=1 -timeout 24h ./bridge/journal -run '^TestSimulate$$' -seeds $(SEEDS)
+
+.PHONY: model
+model: ## SEEDS histories of five bridges on one NATS cluster
+	$(GO) test -count=1 -timeout 24h ./bridge/cluster -run '^TestModel$$' -seeds $(SEEDS)
 
 .PHONY: mutants
 mutants: ## builds faults into the journal, one at a time, and sees that its tests find each

@@ -1,0 +1,344 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// Config is what a bridge knows of itself.
+type Config struct {
+	ID          string
+	Incarnation string // no other run's
+	Shards      int
+	Beat        Time
+}
+
+const (
+	deadAfter    = 5  // ticks of an observer without a beat of the observed
+	suspectAfter = 4  // beats without proof
+	wedgedAfter  = 3  // ticks in which a shard has to be claimed
+	passedOver   = 60 // ticks in which who did not claim gets nothing
+	moves        = 4  // shards that a bridge gives away at a time
+	joinAfter    = 3  // beats in which another run with the same id would show
+)
+
+// Bridge is what one bridge knows of all. It has no lock.
+type Bridge struct {
+	cfg   Config
+	rules rules
+
+	members map[string]*member
+	drains  map[string]bool
+	shards  []shard
+	passed  map[string]uint64 // until which own tick
+
+	told, joined, left bool
+	since              Time // when all was told
+	// Of the own record.
+	seq  uint64
+	own  Member // as it was last seen
+	note Member // what it says for people
+	sent struct {
+		beat uint64
+		at   Time
+	}
+	asked   bool // another beat is wanted
+	proof   Time // when the newest beat was sent that is in the log; -1: none is
+	again   Time // since when no server was tried
+	patient int
+}
+
+type member struct {
+	Member
+	at uint64 // own tick when it was seen
+}
+
+// shard is a record, and what the bridge does about it.
+type shard struct {
+	Shard
+	epoch    uint64 // its sequence
+	free     uint64 // own tick when it was first seen without an owner; 0: it has one
+	running  uint64 // epoch that was started and has not stopped
+	stopping bool
+	stopped  bool   // in order, and it is to be released
+	fenced   uint64 // epoch that a stream has refused
+	wrote    Time   // when a change of it was last written; 0: none is on its way
+}
+
+// rules are those that promises rest on. A test breaks one at a time.
+type rules struct {
+	dead     func(b *Bridge, m *member, now Time) bool
+	verified func(b *Bridge, p int, since Time) bool
+	ticks    func(missed uint64) uint64
+}
+
+var theRules = rules{
+	// dead: so many own ticks are in the log behind the member's last beat. Without a quorum there are none, and one who
+	// was paused or lags has to beat first.
+	dead: func(b *Bridge, m *member, _ Time) bool { return b.own.Tick-m.at >= deadAfter },
+	// verified: a beat that was sent after since is in the log, and up to it the log says that the shard is ours.
+	verified: func(b *Bridge, p int, since Time) bool { return b.mine(p) && b.proof >= since },
+	ticks:    func(uint64) uint64 { return 1 },
+}
+
+// New makes a bridge that has seen nothing yet.
+func New(c Config) *Bridge {
+	return &Bridge{cfg: c, rules: theRules, members: map[string]*member{}, drains: map[string]bool{}, passed: map[string]uint64{},
+		shards: make([]shard, c.Shards), proof: -1}
+}
+
+// Note sets what the record says for people, from the next beat on.
+func (b *Bridge) Note(version, config string, things, connected int) {
+	b.note = Member{Version: version, Config: config, Things: things, Connected: connected}
+}
+
+// Step takes what happened at a time and returns what is to be done, in order.
+func (b *Bridge) Step(now Time, in any) []any {
+	var out []any
+	switch in := in.(type) {
+	case Tick:
+		out = b.tick(now)
+	case Prove:
+		b.asked = true
+	case Seen:
+		if m := b.members[in.ID]; in.Member != nil && in.ID != b.cfg.ID && m != nil && m.Incarnation == in.Member.Incarnation && m.Left == in.Member.Left {
+			m.Member, m.at = *in.Member, b.own.Tick // nothing to decide before the next own tick
+			return nil
+		}
+		out = b.see(now, in.Entry)
+	case Told:
+		b.told, b.since = true, now
+	case Stopped:
+		if s := &b.shards[in.Shard]; s.running == in.Epoch {
+			s.stopped = b.mine(in.Shard) && s.epoch == in.Epoch
+			s.running, s.stopping = 0, false
+		}
+	case Fenced:
+		if s := &b.shards[in.Shard]; s.epoch == in.Epoch {
+			s.fenced = in.Epoch
+		}
+	case Leave:
+		b.left, b.asked = true, true
+	}
+	if out = append(out, b.decide(now)...); b.asked && b.joined && b.sent.beat == b.own.Beat && now-b.sent.at >= b.cfg.Beat/5 {
+		b.asked = false
+		out = append(out, b.beat(now, 0))
+	}
+	return out
+}
+
+// tick beats, unless the last beat is on its way.
+func (b *Bridge) tick(now Time) (out []any) {
+	if !b.told || !b.joined && b.taken() && now-b.since < joinAfter*b.cfg.Beat {
+		return nil // another run with this id may live
+	}
+	late := now - max(b.proof, b.since)
+	if late < 3*b.cfg.Beat {
+		b.patient, b.again = 3, now-late
+	} else if now-b.again >= Time(b.patient)*b.cfg.Beat {
+		b.patient, b.again = min(2*b.patient, 24), now
+		out = append(out, Reconnect{})
+	}
+	if b.sent.beat > b.own.Beat && now-b.sent.at < 2*b.cfg.Beat {
+		return out
+	}
+	return append(out, b.beat(now, b.rules.ticks(uint64(late/b.cfg.Beat))))
+}
+
+// taken reports whether a run with this id has left its record, and not in order.
+func (b *Bridge) taken() bool {
+	m := b.members[b.cfg.ID]
+	return m != nil && !m.Left
+}
+
+func (b *Bridge) beat(now Time, ticks uint64) Write {
+	m := b.note
+	m.Incarnation, m.Beat, m.Tick = b.cfg.Incarnation, b.sent.beat+1, b.own.Tick+ticks
+	m.Left = b.left && !slices.ContainsFunc(b.shards, func(s shard) bool { return s.running != 0 || b.owns(&s) })
+	b.sent.beat, b.sent.at = m.Beat, now
+	return Write{Member: &m, Expect: b.seq}
+}
+
+// see takes an entry of the log in.
+func (b *Bridge) see(now Time, e Entry) (out []any) {
+	switch {
+	case e.Drain != nil:
+		b.drains[e.ID] = !e.Removed
+	case e.Owner != nil:
+		if e.Shard < len(b.shards) {
+			s := &b.shards[e.Shard]
+			s.Shard, s.epoch, s.free, s.stopped, s.wrote = *e.Owner, e.Seq, 0, false, 0
+			b.asked = b.asked || b.left
+		}
+	case e.Member != nil && e.Removed:
+		delete(b.members, e.ID)
+	case e.Member != nil:
+		if e.ID == b.cfg.ID {
+			out = b.seeOwn(e)
+		}
+		b.members[e.ID] = &member{*e.Member, b.own.Tick}
+	}
+	return out
+}
+
+// seeOwn takes the own record in. That a beat is in the log proves that whatever came before it has been seen.
+func (b *Bridge) seeOwn(e Entry) []any {
+	b.seq = e.Seq
+	if e.Member.Incarnation != b.cfg.Incarnation {
+		if b.told && !e.Member.Left { // it lives
+			return []any{Exit{e.Member.Incarnation}}
+		}
+		return nil
+	}
+	b.own, b.joined = *e.Member, true
+	if e.Member.Beat == b.sent.beat {
+		b.proof = b.sent.at
+	}
+	return nil
+}
+
+// decide claims, starts, stops and releases.
+func (b *Bridge) decide(now Time) (out []any) {
+	if !b.told || !b.joined {
+		return nil
+	}
+	want, stopping := b.wanted(now), 0
+	for p := range b.shards {
+		if b.shards[p].stopping {
+			stopping++
+		}
+	}
+	for p := range b.shards {
+		switch s := &b.shards[p]; {
+		case s.stopping:
+		case s.running != 0 && (!b.mine(p) || s.epoch != s.running):
+			s.stopping = true
+			out = append(out, Stop{p, s.running, true})
+		case s.running != 0 && want[p] != b.cfg.ID && (stopping < moves || b.left):
+			s.stopping = true
+			stopping++
+			out = append(out, Stop{p, s.running, false})
+		case s.running != 0:
+		case b.owns(s) && (s.stopped || b.left):
+			out = b.write(out, now, p, Shard{For: want[p]})
+		case b.mine(p):
+			s.running = s.epoch
+			out = append(out, Start{p, s.epoch})
+		case want[p] == b.cfg.ID && b.gone(s, now) && !b.Suspect(now):
+			out = b.write(out, now, p, Shard{Owner: b.cfg.ID, Incarnation: b.cfg.Incarnation})
+		}
+	}
+	return out
+}
+
+// write writes a shard's record, and again after a beat if the log does not have it. That is no harm: the sequence that it
+// expects is there once.
+func (b *Bridge) write(out []any, now Time, p int, to Shard) []any {
+	s := &b.shards[p]
+	if s.wrote != 0 && now-s.wrote < b.cfg.Beat {
+		return out
+	}
+	s.wrote = now
+	return append(out, Write{Owner: &to, Shard: p, Expect: s.epoch})
+}
+
+// wanted is the plan for those who take part. Who has not claimed what it should is left out for a while.
+func (b *Bridge) wanted(now Time) []string {
+	owners := make([]string, len(b.shards))
+	for p := range b.shards {
+		s := &b.shards[p]
+		switch {
+		case !b.gone(s, now):
+			owners[p] = s.Owner
+		case s.free == 0:
+			s.free = max(b.own.Tick, 1)
+		}
+	}
+	want := plan(owners, b.eligible(now))
+	for p := range b.shards {
+		if s := &b.shards[p]; owners[p] == "" && want[p] != b.cfg.ID && want[p] != "" && b.own.Tick-s.free >= wedgedAfter {
+			b.passed[want[p]] = b.own.Tick + passedOver
+			return b.wanted(now)
+		}
+	}
+	return want
+}
+
+// eligible are the members that may get shards. Those that are drained get some only while there is nobody else.
+func (b *Bridge) eligible(now Time) []string {
+	var active, drained []string
+	for _, id := range slices.Sorted(maps.Keys(b.members)) {
+		m, me := b.members[id], id == b.cfg.ID
+		switch {
+		case m.Left, me && b.left, !me && (b.passed[id] > b.own.Tick || b.rules.dead(b, m, now)):
+		case b.drains[id]:
+			drained = append(drained, id)
+		default:
+			active = append(active, id)
+		}
+	}
+	if len(active) == 0 {
+		return drained
+	}
+	return active
+}
+
+// gone reports whether a shard has no owner that lives.
+func (b *Bridge) gone(s *shard, now Time) bool {
+	m := b.members[s.Owner]
+	return s.Owner == "" || m == nil || m.Left || m.Incarnation != s.Incarnation || s.Owner != b.cfg.ID && b.rules.dead(b, m, now)
+}
+
+func (b *Bridge) owns(s *shard) bool {
+	return s.Owner == b.cfg.ID && s.Incarnation == b.cfg.Incarnation
+}
+
+// mine reports whether the log, as far as it was seen, and the streams say that a shard is this bridge's.
+func (b *Bridge) mine(p int) bool {
+	s := &b.shards[p]
+	return b.owns(s) && s.fenced != s.epoch
+}
+
+// Verified reports whether the bridge may CONNECT for a shard's Things that had no connection at a time or later. It is
+// the only proof of ownership that counts: a beat that was sent after that is in the log.
+func (b *Bridge) Verified(p int, since Time) bool { return b.rules.verified(b, p, since) }
+
+// Suspect reports whether the bridge has no fresh proof that it takes part. Then it claims nothing.
+func (b *Bridge) Suspect(now Time) bool { return b.proof < 0 || now-b.proof > suspectAfter*b.cfg.Beat }
+
+// Joined reports whether the bridge has seen the log up to a beat of its own.
+func (b *Bridge) Joined() bool { return b.joined }
+
+// Released reports whether nothing is this bridge's any more, and the log has its word that it leaves.
+func (b *Bridge) Released() bool { return b.own.Left }
+
+// Owner returns the owner of a shard, and whether the log says that it lives.
+func (b *Bridge) Owner(p int, now Time) (id string, lives bool) {
+	s := &b.shards[p]
+	return s.Owner, s.Owner != "" && !b.gone(s, now)
+}
+
+// Standing is what a bridge knows of another.
+type Standing struct {
+	ID       string
+	Draining bool
+	Dead     bool
+	Shards   int
+	Member
+}
+
+// Members lists all whose records are in the log, by id.
+func (b *Bridge) Members(now Time) (out []Standing) {
+	for id, m := range b.members {
+		s := Standing{ID: id, Draining: b.drains[id], Member: m.Member, Dead: id != b.cfg.ID && b.rules.dead(b, m, now)}
+		for p := range b.shards {
+			if b.shards[p].Owner == id && b.shards[p].Incarnation == m.Incarnation {
+				s.Shards++
+			}
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Standing) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
