@@ -49,9 +49,8 @@ const (
 	// backlogTurn is how long a listener's whole backlog waits for its turn while strangers come without end. Clients
 	// give up after two seconds, and it is the time that strangers share.
 	backlogTurn = time.Second
+	leastStay   = 20 * time.Millisecond
 	backlog     = 4096 // connections that the system keeps until they are accepted
-	// maxFading bounds what the server holds of connections that are closed.
-	maxFading = 1024
 	// fullAgain is how often the same is said.
 	fullAgain = time.Minute
 )
@@ -98,23 +97,29 @@ type arrival struct {
 
 // Accept implements net.Listener.
 func (d *door) Accept() (net.Conn, error) {
-	c, err := d.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := c.(*net.TCPConn)
+		if !ok {
+			return c, nil
+		}
+		if hungUp(tcp) { // while it waited; the server would take longer to find out
+			_ = tcp.Close()
+			continue
+		}
+		if !d.makeRoom() {
+			_ = tcp.Close()
+			return nil, net.ErrClosed
+		}
+		a := d.take(tcp)
+		if d.tls != nil {
+			return a.behindTLS(d.tls), nil
+		}
+		return a, nil
 	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, nil
-	}
-	if !d.makeRoom() {
-		_ = tcp.Close()
-		return nil, net.ErrClosed
-	}
-	a := d.take(tcp)
-	if d.tls != nil {
-		return a.behindTLS(d.tls), nil
-	}
-	return a, nil
 }
 
 // Close implements net.Listener.
@@ -157,7 +162,7 @@ func (d *door) makeRoom() bool {
 func (d *door) tryRoom(now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fading >= maxFading {
+	if d.fading >= d.limits.fading() {
 		return time.Second
 	}
 	if d.strangers.Len() < d.limits.strangers {

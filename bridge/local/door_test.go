@@ -56,7 +56,7 @@ func TestRoomFor(t *testing.T) {
 			t.Errorf("%d files: %+v", files, l)
 		}
 		// The whole backlog has its turn in a second, and who answers at once has time to.
-		if turn := l.stay() * backlog / time.Duration(l.strangers); turn > backlogTurn || files >= 1024 && l.stay() < 20*time.Millisecond {
+		if turn := l.stay() * backlog / time.Duration(l.strangers); l.stay() < leastStay || files >= 1024 && turn > backlogTurn {
 			t.Errorf("%d files: a stranger stays %v, and the backlog has its turn in %v", files, l.stay(), turn)
 		}
 		if files >= 1024 && uint64(l.all())+ownFiles > files/2+ownFiles {

@@ -40,7 +40,13 @@ func roomFor(files uint64) roomLimits {
 
 // stay is how long a stranger stays at least, however many wait behind it: time to log in. With room for 512 it is an
 // eighth of a second, with 96 (1,024 open files) 23 ms.
-func (l roomLimits) stay() time.Duration { return backlogTurn * time.Duration(l.strangers) / backlog }
+func (l roomLimits) stay() time.Duration {
+	return max(leastStay, backlogTurn*time.Duration(l.strangers)/backlog)
+}
+
+// fading is how many closed connections the server may have yet to see to: strangers are let go no faster than that, and
+// who wants to log in has his time also where the processor is busy.
+func (l roomLimits) fading() int { return max(l.strangers/4, 2) }
 
 func (l roomLimits) all() int { return l.strangers + l.users + l.operators }
 

@@ -75,7 +75,7 @@ func inMemory() uint64 {
 
 // unread lists what is to be closed.
 func (s *Server) unread() (out []*server.ConnInfo) {
-	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: maxConns + maxFading})
+	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: 2 * maxConns})
 	if err != nil {
 		return nil
 	}

@@ -1,0 +1,5 @@
+package local
+
+import "net"
+
+func hungUp(*net.TCPConn) bool { return false }
