@@ -53,7 +53,7 @@ type Hops struct {
 	Done     time.Duration // the sink has taken durable charge of it, or refused it
 }
 
-// Viewer is told what happens. Saw returns at once and keeps nothing of the payload but a copy.
+// Viewer is told what happens. Saw returns at once and keeps nothing of the sighting but copies.
 type Viewer interface{ Saw(*Sighting) }
 
 // Watch is where messages are told of as they pass. Without a viewer that costs a load. The zero value, and nil, have none.
@@ -94,16 +94,23 @@ func (w *Watch) change(f func([]Viewer) []Viewer) {
 // on reports whether somebody looks.
 func (w *Watch) on() bool { return w != nil && w.viewers.Load() != nil }
 
+// lendings are Sightings that viewers have returned.
+var lendings = sync.Pool{New: func() any { return new(Sighting) }}
+
 // tell is called when on said so.
 func (w *Watch) tell(s Sighting) {
 	vs := w.viewers.Load()
 	if vs == nil {
 		return
 	}
-	s.At = time.Now()
+	lent := lendings.Get().(*Sighting)
+	*lent = s
+	lent.At = time.Now()
 	for _, v := range *vs {
-		v.Saw(&s)
+		v.Saw(lent)
 	}
+	*lent = Sighting{} // it holds on to no payload
+	lendings.Put(lent)
 }
 
 // ended tells how a message ended.

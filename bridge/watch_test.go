@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fleetbridge/mapping"
 )
@@ -90,3 +91,30 @@ func BenchmarkPumpWatched(b *testing.B) {
 type blind struct{}
 
 func (blind) Saw(*Sighting) {}
+
+// BenchmarkNobodyLooks compares a pump that can be watched with one that can't, by turns; slower-% is by how much it is slower
+// while nobody looks.
+func BenchmarkNobodyLooks(b *testing.B) {
+	const round = 20_000
+	d := arriving(mapping.JobsNotify, "", `{}`)
+	d.Settle = func() {}
+	pass := func(w *Watch) time.Duration {
+		p := &Pump{Source: make(source), Decider: forwarder{}, Sink: idle{}, Graveyard: idle{}, Observer: idle{}, Watch: w, Log: quiet()}
+		var out settlements
+		began := time.Now()
+		for range round {
+			if err := p.move(context.Background(), &d, &out); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return time.Since(began)
+	}
+	var without, with time.Duration
+	pass(nil)
+	for b.Loop() {
+		without += pass(nil)
+		with += pass(&Watch{})
+	}
+	b.ReportMetric(100*(with.Seconds()/without.Seconds()-1), "slower-%")
+	b.ReportMetric(float64(with.Nanoseconds())/float64(round*b.N), "ns/message")
+}

@@ -170,8 +170,8 @@ func (c *Console) overview(q *request) (any, error) {
 	out.Host, _ = os.Hostname()
 	for _, t := range look.things {
 		out.Queued += t.Queued
-		if !t.Oldest.IsZero() && (out.Oldest.IsZero() || t.Oldest.Before(out.Oldest)) {
-			out.Oldest = t.Oldest
+		if at := t.Oldest(); !at.IsZero() && (out.Oldest.IsZero() || at.Before(out.Oldest)) {
+			out.Oldest = at
 		}
 		open := t.Commands()
 		out.Work.Commands += len(open)

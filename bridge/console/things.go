@@ -42,9 +42,16 @@ type look struct {
 }
 
 func (c *Console) look(q *request) look {
-	l := look{things: c.gateway.Things(), problems: c.gateway.Ready(q.Context()), of: map[string][]string{}}
-	for _, p := range l.problems {
-		l.of[p.Thing] = append(l.of[p.Thing], p.Reason)
+	l := look{things: c.gateway.Things(), problems: c.gateway.Ready(q.Context())}
+	l.of = make(map[string][]string, len(l.problems))
+	reasons := make([]string, len(l.problems)) // one piece of memory for the usual case, a problem a Thing
+	for i, p := range l.problems {
+		if had := l.of[p.Thing]; had != nil {
+			l.of[p.Thing] = append(had, p.Reason)
+			continue
+		}
+		reasons[i] = p.Reason
+		l.of[p.Thing] = reasons[i : i+1 : i+1]
 	}
 	l.whole = len(l.of[""]) > 0
 	return l
@@ -57,10 +64,6 @@ func (l look) inState(t *gateway.ThingView, state string) bool {
 	switch state {
 	case "down":
 		return !t.State.Connected
-	case "connected":
-		return t.State.Connected
-	case "ready":
-		return l.ready(t)
 	case "notready":
 		return !l.ready(t)
 	case "queued":
@@ -75,16 +78,23 @@ func dead(t *gateway.ThingView) uint64 { return t.Tally.Up.Dead + t.Tally.Down.D
 
 // states counts the Things in each.
 func (l look) states() map[string]int {
-	out := map[string]int{}
-	for _, state := range []string{"all", "connected", "down", "ready", "notready", "queued", "dead"} {
-		out[state] = 0
-		for i := range l.things {
-			if l.inState(&l.things[i], state) {
-				out[state]++
-			}
-		}
+	n := len(l.things)
+	connected, ready, queued, lost := 0, 0, 0, 0
+	for i := range l.things {
+		t := &l.things[i]
+		connected += one(t.State.Connected)
+		ready += one(l.ready(t))
+		queued += one(t.Queued > 0)
+		lost += one(dead(t) > 0)
 	}
-	return out
+	return map[string]int{"all": n, "connected": connected, "down": n - connected, "ready": ready, "notready": n - ready, "queued": queued, "dead": lost}
+}
+
+func one(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // thingItem is a Thing in a list.
@@ -110,7 +120,7 @@ type thingItem struct {
 func (l look) item(t *gateway.ThingView) thingItem {
 	out := thingItem{
 		Thing: string(t.Name), Token: mapping.Token(string(t.Name)), Connected: t.State.Connected, Subscribed: t.State.Subscribed, Ready: l.ready(t),
-		Since: t.State.Since.UTC(), Problems: l.of[string(t.Name)], LastError: t.State.LastError, Shadow: t.Shadow, Queued: t.Queued, Oldest: t.Oldest,
+		Since: t.State.Since.UTC(), Problems: l.of[string(t.Name)], LastError: t.State.LastError, Shadow: t.Shadow, Queued: t.Queued, Oldest: t.Oldest(),
 		Up: t.Tally.Up, Down: t.Tally.Down, Last: t.Tally.Last,
 	}
 	if document, known := t.Document(); known {

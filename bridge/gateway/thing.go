@@ -269,11 +269,15 @@ func (g *Gateway) Ready(context.Context) []NotReady {
 	for _, w := range g.retries.Waiting() {
 		out = append(out, NotReady{Thing: string(w.Thing), Part: PartStore, Reason: withCause("fails for now: "+w.What, w.Err.Error())})
 	}
+	last, reason := "", "not connected to the broker" // mostly many Things have the same
 	for _, t := range g.all() {
 		s := t.session.State()
 		switch {
 		case !s.Connected:
-			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartConnection, Reason: withCause("not connected to the broker", s.LastError)})
+			if s.LastError != last {
+				last, reason = s.LastError, withCause("not connected to the broker", s.LastError)
+			}
+			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartConnection, Reason: reason})
 		case !s.Subscribed:
 			out = append(out, NotReady{Thing: string(t.bridge.Name), Part: PartSubscription, Reason: withCause("not subscribed", s.LastError)})
 		case s.Held != "":

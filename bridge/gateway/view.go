@@ -95,8 +95,7 @@ type ThingView struct {
 	Name   mapping.Thing
 	State  cloud.State
 	Shadow bridge.ShadowState
-	Queued uint64    // as of the last two seconds
-	Oldest time.Time // of the messages that wait; zero: none does
+	Queued uint64 // as of the last two seconds
 	Tally  Tally
 
 	thing *thing
@@ -118,11 +117,16 @@ func (g *Gateway) Things() []ThingView {
 	for i, t := range all {
 		status := t.bridge.Status.Status()
 		out[i] = ThingView{Name: t.bridge.Name, State: t.session.State(), Shadow: status.Shadow, Queued: status.Queued, Tally: t.tally.read(), thing: t}
-		if at, waits := t.lanes.Oldest(); waits {
-			out[i].Oldest = at
-		}
 	}
 	return out
+}
+
+// Oldest is since when the oldest of its messages waits; zero: none does.
+func (v ThingView) Oldest() (at time.Time) {
+	if v.thing != nil {
+		at, _ = v.thing.lanes.Oldest()
+	}
+	return at
 }
 
 // ClientID is its MQTT client ID.

@@ -26,7 +26,7 @@ const keepFor = 10 * time.Minute
 // Recorder is the one viewer of a bridge's Watch: it looks while there are tails, and a while longer.
 type Recorder struct {
 	watch *bridge.Watch
-	now   func() time.Time
+	now   func() time.Time // nil: the time of what is seen
 
 	mu                sync.Mutex
 	ring              []*Record // the oldest first
@@ -40,7 +40,7 @@ type Recorder struct {
 
 // NewRecorder prepares one. It looks at nothing until there is a tail.
 func NewRecorder(w *bridge.Watch) *Recorder {
-	return &Recorder{watch: w, now: time.Now, next: 1, odd: bucket{rate: oddRate}, narrow: bucket{rate: narrowRate}, rest: bucket{rate: restRate}}
+	return &Recorder{watch: w, next: 1, odd: bucket{rate: oddRate}, narrow: bucket{rate: narrowRate}, rest: bucket{rate: restRate}}
 }
 
 // tail is one reader of the ring, at its own pace.
@@ -138,7 +138,10 @@ func (r *Recorder) Saw(s *bridge.Sighting) {
 
 // room takes a place for a sighting, if there is one now.
 func (r *Recorder) room(s *bridge.Sighting, narrow bool) bool {
-	now := r.now()
+	now := s.At
+	if r.now != nil {
+		now = r.now()
+	}
 	if s.Outcome != bridge.Delivered && r.odd.take(now) {
 		return true
 	}
@@ -211,10 +214,11 @@ type bucket struct {
 func (b *bucket) take(now time.Time) bool {
 	if b.at.IsZero() {
 		b.have = b.rate
-	} else {
-		b.have = min(b.rate, b.have+now.Sub(b.at).Seconds()*b.rate)
+		b.at = now
+	} else if since := now.Sub(b.at); since > 0 { // they come from many goroutines
+		b.have = min(b.rate, b.have+since.Seconds()*b.rate)
+		b.at = now
 	}
-	b.at = now
 	if b.have < 1 {
 		return false
 	}

@@ -221,3 +221,15 @@ func TestRecord(t *testing.T) {
 		t.Error("the payload was not copied")
 	}
 }
+
+// BenchmarkSaw is what a message costs the pump that is not kept, because there are too many, while a tail is open.
+func BenchmarkSaw(b *testing.B) {
+	r, _ := newStill()
+	defer r.Close()
+	r.open(Filter{})
+	s := seen("pump-1", strings.Repeat("x", 300))
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Saw(s)
+	}
+}
