@@ -49,7 +49,7 @@ vet: ## go vet
 .PHONY: staticcheck
 staticcheck: $(STATICCHECK) ## staticcheck
 	$(STATICCHECK) ./...
-	$(STATICCHECK) -tags realbroker ./bridge/...
+	$(STATICCHECK) -tags realbroker ./bridge/... ./test/brokers/...
 	$(STATICCHECK) -tags soakroot ./test/...
 
 .PHONY: docs
@@ -77,8 +77,16 @@ fuzz: ## every fuzz target for FUZZTIME, FUZZ_JOBS at a time
 
 .PHONY: real-broker
 real-broker: ## the end-to-end tests against mosquitto
-	$(GO) test -race -count=1 ./bridge/gateway -broker mosquitto
+	$(GO) run ./test/brokers/matrix -race -run . mosquitto
 	$(GO) test -race -count=1 -tags realbroker ./bridge/cloud ./bridge/fleetstest
+
+.PHONY: java-brokers
+java-brokers: ## the end-to-end tests against Apache ActiveMQ Artemis and HiveMQ CE (needs java, and what brokers-prepare downloads)
+	$(GO) run ./test/brokers/matrix artemis hivemq
+
+.PHONY: brokers-prepare
+brokers-prepare: ## downloads the brokers of java-brokers into ~/.cache (needs mvn)
+	test/brokers/prepare
 
 .PHONY: like-brokers
 like-brokers: ## the end-to-end tests that a broker can make a difference to, against the simulator like each of four brokers
@@ -223,8 +231,8 @@ packages: man $(NFPM) ## dist/fleetbridge_…_{amd64,arm64}.deb
 	GO=$(GO) NFPM=$(NFPM) VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) TARGETS='linux/amd64 linux/arm64' FORMATS=deb deploy/release/make
 
 .PHONY: release-test
-release-test: ## makes a release twice and compares, looks at the packages, and runs package-test (needs root and lintian)
-	test/packages/release
+release-test: $(NATSCLI) ## makes a release twice and compares, looks at the packages, runs package-test, and upgrades with messages that wait (needs root, lintian, rpm, mosquitto)
+	NATS=$(NATSCLI) test/packages/release
 
 .PHONY: vuln
 vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches (needs https://vuln.go.dev)

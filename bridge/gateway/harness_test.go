@@ -17,16 +17,19 @@ import (
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
+	"fleetbridge/test/brokers"
 )
 
 func TestMain(m *testing.M) {
 	fleetstest.Hurry()
-	os.Exit(m.Run())
+	code := m.Run()
+	closeShared()
+	os.Exit(code)
 }
 
-// Everything here runs against the simulator's own broker; with -broker mosquitto, against a real one; with
+// Everything here runs against the simulator's own broker; with -broker mosquitto, artemis or hivemq, against that one; with
 // -broker like:emqx-5.8, against the simulator's own, which behaves like that one as fleetsim --like does.
-var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, mosquitto, or like:NAME[,KNOB=VALUE...]")
+var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end tests: sim, the name of a real one, or like:NAME[,KNOB=VALUE...]")
 
 // site is a whole gateway in a test: cloud, broker, a link that can break, bridge, and a program's
 // connection.
@@ -34,7 +37,8 @@ type site struct {
 	t      *testing.T
 	sim    *fleetstest.Sim
 	link   *fleetstest.Link
-	broker *fleetstest.Mosquitto // with -broker mosquitto
+	tap    *brokers.Tap   // in front of a real broker
+	broker brokers.Broker // a real one that is this site's own
 	cfg    *gateway.Config
 	log    *slog.Logger
 	nc     *nats.Conn
@@ -58,6 +62,7 @@ type siteOptions struct {
 	noAPI  bool
 	dial   []nats.Option
 	knobs  []string // with -broker like:NAME, behind it
+	own    bool     // a real broker is not shared with other sites
 
 	statusBucket string
 }
@@ -99,9 +104,12 @@ func open(t *testing.T, options ...siteOption) *site {
 		f(&o)
 	}
 	s := &site{t: t, statusBucket: o.statusBucket, dial: o.dial}
-	if *brokerFlag == "mosquitto" {
-		s.broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: true})
-		o.sim.Broker = s.broker.URL()
+	if kind, is := brokers.Find(*brokerFlag); is {
+		if why := kind.Skips[t.Name()]; why != "" {
+			t.Skip(why)
+		}
+		s.broker, s.tap = realBroker(t, kind, o.own)
+		o.sim.Broker = s.tap.URL()
 	}
 	if text, like := strings.CutPrefix(*brokerFlag, "like:"); like {
 		traits, err := fleetstest.Like(strings.Join(append([]string{text}, o.knobs...), ","))

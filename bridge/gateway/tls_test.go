@@ -14,13 +14,14 @@ import (
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/test/brokers"
 )
 
 // simOnly is for tests that need to see or set up at the broker what only the simulator's lets them. They run with every plain go test;
 // a run against a real broker is about something else.
 func simOnly(t *testing.T) {
 	t.Helper()
-	if *brokerFlag == "mosquitto" {
+	if _, is := brokers.Find(*brokerFlag); is {
 		t.Skip("the simulator's own broker shows it")
 	}
 }
