@@ -54,8 +54,13 @@ func (q query) filter() (f sightings.Filter, err error) {
 		return f, err
 	}
 	f.Channel, f.Outcome = string(channel), string(outcome)
-	f.Direction, err = word(q, "direction", mapping.Up.String(), mapping.Down.String())
-	return f, err
+	if f.Direction, err = word(q, "direction", mapping.Up.String(), mapping.Down.String()); err != nil {
+		return f, err
+	}
+	if err := f.Check(); err != nil {
+		return f, refuse(http.StatusBadRequest, "%s", err)
+	}
+	return f, nil
 }
 
 func (c *Console) tail(w http.ResponseWriter, q *request) error {

@@ -130,7 +130,7 @@ func TestTail(t *testing.T) {
 	if e := other.next(); e != (event{"gap", `{"skipped":0,"lost":true}`}) {
 		t.Errorf("of another run: %+v", e)
 	}
-	for _, query := range []string{"thing=a%20%01", "channel=x", "direction=x", "outcome=x", "more=1"} {
+	for _, query := range []string{"thing=a%20%01", "channel=x", "direction=x", "outcome=x", "more=1", "thing=" + strings.Repeat("*", 9), "text=" + strings.Repeat("x", 257)} {
 		if code, text := s.call(looker, "GET", base+"tail?"+query, nil); code != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", query, code, text)
 		}

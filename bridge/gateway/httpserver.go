@@ -19,7 +19,7 @@ func newHTTPServer(h http.Handler) *http.Server { return newServer(http.MaxBytes
 
 // newServer is newHTTPServer for what bounds its requests itself.
 func newServer(h http.Handler) *http.Server {
-	v := &visitors{open: map[net.Conn]*visitor{}}
+	v := &visitors{open: map[net.Conn]*visitor{}, left: make(chan struct{}, 1)}
 	return &http.Server{
 		Handler: v.answering(h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -33,11 +33,14 @@ func newServer(h http.Handler) *http.Server {
 // answerPatience is how long a request keeps its connection from being closed; every page is made in less.
 const answerPatience = time.Second
 
+// returns is in what time a page asks again, over the same connection.
+const returns = 10 * time.Second
+
 // Known says that whoever sent the request with this context has logged in: his connection is not closed in favour of a
 // new one as long as he is answered, which takes long for a tail.
 func Known(ctx context.Context) {
 	if of, ok := ctx.Value(visitorKey{}).(visit); ok {
-		of.visitors.serve(of.conn, visitor{served: true, known: true})
+		of.visitors.note(of.conn, func(a *visitor) { a.known = true })
 	}
 }
 
@@ -45,13 +48,14 @@ func Known(ctx context.Context) {
 type visitors struct {
 	mu   sync.Mutex
 	open map[net.Conn]*visitor
+	left chan struct{} // one has ended
 }
 
 // visitor is one connection.
 type visitor struct {
 	seen   time.Time // when it came, or its last request began or was answered
 	served bool      // a request of it is being answered
-	known  bool      // whose sender has logged in
+	known  bool      // whose sender has logged in, with the last request
 }
 
 // visit is what a request's context has.
@@ -64,30 +68,61 @@ type visitorKey struct{}
 
 // changed is the server's ConnState. The server calls it for a new connection before it accepts the next one.
 func (v *visitors) changed(c net.Conn, s http.ConnState) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	switch s {
 	case http.StateNew:
-		for len(v.open) >= maxHTTPConns {
-			v.dismissLocked()
-		}
+		v.makeRoom()
+		v.mu.Lock()
 		v.open[c] = &visitor{seen: time.Now()}
+		v.mu.Unlock()
 	case http.StateClosed, http.StateHijacked:
+		v.mu.Lock()
 		delete(v.open, c)
+		v.mu.Unlock()
+		select {
+		case v.left <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// dismissLocked closes the one that has waited longest.
-func (v *visitors) dismissLocked() {
-	now := time.Now()
+// leastVisit is how long a connection stays at least: time to ask, and to be answered. The others wait for it meanwhile.
+const leastVisit = 50 * time.Millisecond
+
+// makeRoom closes connections, or waits for one that ends, until there is room for one more.
+func (v *visitors) makeRoom() {
+	for {
+		wait := v.dismiss(time.Now())
+		if wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-v.left:
+		}
+		timer.Stop()
+	}
+}
+
+// dismiss closes the one that has waited longest, if there is no room. It returns how long that one stays still.
+func (v *visitors) dismiss(now time.Time) time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.open) < maxHTTPConns {
+		return 0
+	}
 	var conn net.Conn
 	for c := range v.open {
 		if conn == nil || v.open[c].before(v.open[conn], now) {
 			conn = c
 		}
 	}
+	if stays := leastVisit - now.Sub(v.open[conn].seen); stays > 0 {
+		return stays
+	}
 	delete(v.open, conn)
 	_ = conn.Close()
+	return 0
 }
 
 // before reports whether a is closed before b.
@@ -100,7 +135,7 @@ func (a *visitor) claim(now time.Time) int {
 	switch {
 	case a.served && a.known:
 		return 2
-	case a.served && now.Sub(a.seen) < answerPatience:
+	case a.served && now.Sub(a.seen) < answerPatience, a.known && now.Sub(a.seen) < returns:
 		return 1
 	}
 	return 0
@@ -110,18 +145,19 @@ func (a *visitor) claim(now time.Time) int {
 func (v *visitors) answering(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		of, _ := r.Context().Value(visitorKey{}).(visit)
-		v.serve(of.conn, visitor{served: true})
-		defer v.serve(of.conn, visitor{})
+		v.note(of.conn, func(a *visitor) { a.served, a.known = true, false })
+		defer v.note(of.conn, func(a *visitor) { a.served = false })
 		h.ServeHTTP(w, r)
 	})
 }
 
-func (v *visitors) serve(c net.Conn, now visitor) {
+// note changes what is known of a connection that is open.
+func (v *visitors) note(c net.Conn, change func(*visitor)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if was := v.open[c]; was != nil {
-		*was = now
-		was.seen = time.Now()
+	if a := v.open[c]; a != nil {
+		a.seen = time.Now()
+		change(a)
 	}
 }
 

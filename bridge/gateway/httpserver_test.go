@@ -125,6 +125,7 @@ func TestWhichHTTPConnectionGoes(t *testing.T) {
 		{"one that waits, before one that is answered", visitor{seen: ago(1)}, visitor{seen: ago(2), served: true}, true},
 		{"one that is answered and does not read, before one that came now", visitor{seen: ago(time.Minute), served: true}, visitor{seen: now}, true},
 		{"one of a stranger that is answered, before one with a login that is answered for long", visitor{seen: ago(1), served: true}, visitor{seen: ago(time.Hour), served: true, known: true}, true},
+		{"one of a stranger that waits, before one whose page will ask again", visitor{seen: ago(1)}, visitor{seen: ago(time.Second), known: true}, true},
 		{"of those that are answered the first", visitor{seen: ago(2), served: true}, visitor{seen: ago(1), served: true}, true},
 	} {
 		if got := c.a.before(&c.b, now); got != c.want {

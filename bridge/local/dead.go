@@ -25,7 +25,7 @@ func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) err
 	if len(m.Data) < whole {
 		m.Header.Set(HeaderTruncated, strconv.Itoa(whole))
 	}
-	n := len(m.Subject) + size(m)
+	n := s.shares.weight(len(m.Subject)+size(m), len(m.Subject))
 	if err := s.shares.admit(ctx, thingOfTail(strings.TrimPrefix(m.Subject, internal(s.cfg.Subjects.Prefix()+".dead."))), n); err != nil {
 		return err
 	}

@@ -29,8 +29,9 @@ func (s *Store) Down() *DownSink { return &DownSink{s.toDown, s.cfg.Subjects, s.
 // Send is bridge.Sink: done(nil) follows when the stream has the message, a *bridge.Rejection when it
 // is larger than NATS takes. Programs see it after that.
 func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error)) error {
-	d.history.stored()
-	return d.publisher.send(ctx, downMessage(d.subjects, m), done)
+	out := downMessage(d.subjects, m)
+	d.history.stored(len(out.Subject))
+	return d.publisher.send(ctx, out, done)
 }
 
 func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {

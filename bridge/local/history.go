@@ -10,40 +10,50 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// history bounds how many subjects the stream of what came down has. The embedded server keeps half a kilobyte of memory
-// for each, and ids of jobs and executions stand in subjects: so a cloud that invents ids would fill the memory long
-// before nats.down.max_bytes. The older half of the messages goes until there are few enough.
+// history bounds the memory for the subjects of the stream of what came down. The embedded server keeps each several times,
+// and ids of jobs and executions stand in subjects: so a cloud that invents ids would fill the memory long before
+// nats.down.max_bytes. The older half of the messages goes until there are few enough.
 type history struct {
 	stream jetstream.Stream
-	most   func() int // subjects
+	memory func() int // bytes
 	log    *slog.Logger
 
-	came atomic.Uint64 // messages
-	look chan struct{} // so many have come that the subjects are counted
-	end  context.CancelFunc
-	work sync.WaitGroup
+	came  atomic.Uint64 // messages
+	bytes atomic.Uint64 // of the subjects of those that came since the last look
+	look  chan struct{} // so many have come that the subjects are counted
+	end   context.CancelFunc
+	work  sync.WaitGroup
 }
 
 const (
-	// maxSubjects is what any gateway may have; one with many Things may have subjectsOfThing for each.
-	maxSubjects     = 128 << 10
+	// subjectMemory is what the subjects of any gateway may take; one with many Things may have subjectsOfThing for each.
+	subjectMemory   = 64 << 20
 	subjectsOfThing = 32
+	// A subject takes subjectCost bytes of memory, and subjectCopies times its length.
+	subjectCost   = 512
+	subjectCopies = 4
 	// lookEvery is after how many messages the subjects are counted.
-	lookEvery = 16 << 10
+	lookEvery = 8 << 10
 )
 
-func (s *Store) mostSubjects() int { return max(maxSubjects, subjectsOfThing*len(*s.things.Load())) }
+func (s *Store) subjectMemory() int {
+	return max(subjectMemory, subjectsOfThing*len(*s.things.Load())*2*subjectCost)
+}
 
-func newHistory(stream jetstream.Stream, most func() int, log *slog.Logger) *history {
+func newHistory(stream jetstream.Stream, memory func() int, log *slog.Logger) *history {
 	ctx, end := context.WithCancel(context.Background())
-	h := &history{stream: stream, most: most, log: log, look: make(chan struct{}, 1), end: end}
+	h := &history{stream: stream, memory: memory, log: log, look: make(chan struct{}, 1), end: end}
 	h.work.Go(func() { h.run(ctx) })
 	return h
 }
 
-// stored counts a message, which may be nobody's: h may be nil.
-func (h *history) stored() {
-	if h != nil && h.came.Add(1)%lookEvery == 0 {
+// stored counts a message with a subject of so many bytes, which may be nobody's: h may be nil.
+func (h *history) stored(subject int) {
+	if h == nil {
+		return
+	}
+	h.bytes.Add(uint64(subject))
+	if h.came.Add(1)%lookEvery == 0 {
 		signal(h.look)
 	}
 }
@@ -63,7 +73,7 @@ func (h *history) run(ctx context.Context) {
 			return
 		case <-h.look:
 		}
-		before, after, err := h.trim(ctx)
+		before, after, err := h.trim(ctx, int(h.bytes.Swap(0)/lookEvery))
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -71,13 +81,15 @@ func (h *history) run(ctx context.Context) {
 			h.log.Warn("the messages from the cloud have many subjects, and the oldest could not be deleted; it is tried again", "error", err)
 		case after < before && due(&said, time.Now()):
 			h.log.Warn("the messages from the cloud have more subjects than there is memory for: the oldest are deleted from the history",
-				"stream", h.stream.CachedInfo().Config.Name, "subjects", before, "at_most", h.most(), "left", after)
+				"stream", h.stream.CachedInfo().Config.Name, "subjects", before, "left", after)
 		}
 	}
 }
 
-// trim deletes until there are few enough subjects. It returns how many there were and are.
-func (h *history) trim(ctx context.Context) (before, after uint64, err error) {
+// trim deletes until there are few enough subjects, which have so many bytes on average. It returns how many there were
+// and are.
+func (h *history) trim(ctx context.Context, length int) (before, after uint64, err error) {
+	most := uint64(h.memory() / (subjectCost + subjectCopies*length))
 	for {
 		state, err := h.state(ctx)
 		if err != nil {
@@ -85,7 +97,7 @@ func (h *history) trim(ctx context.Context) (before, after uint64, err error) {
 		}
 		after = state.NumSubjects
 		before = max(before, after)
-		if after <= uint64(h.most()) || state.Msgs < 2 {
+		if after <= most || state.Msgs < 2 {
 			return before, after, nil
 		}
 		if err := h.stream.Purge(ctx, jetstream.WithPurgeSequence(state.FirstSeq+(state.LastSeq-state.FirstSeq)/2+1)); err != nil {

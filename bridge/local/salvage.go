@@ -75,30 +75,39 @@ func salvage(ctx context.Context, js jetstream.JetStream, name string, log *slog
 	return saved.remove(ctx)
 }
 
-// wholeBucket reports whether every record of the stream can be read, and the server knows of no others: of those that
-// it found damaged it keeps the keys, and writing one of them never ends.
-func wholeBucket(ctx context.Context, stream jetstream.Stream) (bool, error) {
+// scanHeads reads the headers of every message of a stream, the oldest first, and returns how many there should be.
+func scanHeads(ctx context.Context, stream jetstream.Stream, f func(jetstream.Msg)) (pending, read uint64, err error) {
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
-		return false, err
+		return 0, 0, err
 	}
-	pending := consumer.CachedInfo().NumPending
+	pending = consumer.CachedInfo().NumPending
 	defer func() { _ = stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name) }()
-	for left := int(pending); left > 0; {
-		batch, err := consumer.Fetch(min(left, scanBatch), jetstream.FetchMaxWait(scanPatience))
+	for read < pending {
+		batch, err := consumer.Fetch(int(min(pending-read, scanBatch)), jetstream.FetchMaxWait(scanPatience))
 		if err != nil {
-			return false, err
+			return pending, read, err
 		}
-		n := 0
-		for range batch.Messages() {
-			n++
+		before := read
+		for m := range batch.Messages() {
+			f(m)
+			read++
 		}
-		if n == 0 {
-			return false, batch.Error()
+		if read == before {
+			return pending, read, batch.Error()
 		}
-		left -= n
+	}
+	return pending, read, nil
+}
+
+// wholeBucket reports whether every record of the stream can be read, and the server knows of no others: of those that
+// it found damaged it keeps the keys, and writing one of them never ends.
+func wholeBucket(ctx context.Context, stream jetstream.Stream) (bool, error) {
+	pending, read, err := scanHeads(ctx, stream, func(jetstream.Msg) {})
+	if err != nil || read < pending {
+		return false, err
 	}
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
 	if err != nil {

@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // shares keeps one Thing's dead letters from pushing out the others': before their stream is full and would forget
 // the oldest of all, the Thing with the most is cut down to its share, and loses its own oldest. How much each has is
-// counted, and before something is cut compared with the stream: letters also go by hand. Of those that were there at
-// the start the mean size is taken.
+// counted, and before something is cut counted again: letters also go by hand.
 type shares struct {
 	stream jetstream.Stream
 	log    *slog.Logger
@@ -41,10 +42,14 @@ const (
 	// maxLetters is how many there may be: the server keeps half a kilobyte of memory for each that has a subject of its
 	// own, which a program, or a broker, gives it for nothing.
 	maxLetters = 128 << 10
+	// shortSubject is what a subject may have to count once: the server keeps a long one several times.
+	shortSubject = 128
 )
 
-// weight is what a letter of so many bytes counts.
-func (s *shares) weight(bytes int) int64 { return max(int64(min(bytes, 1<<30))+letterCost, s.least) }
+// weight is what a letter counts that has so many bytes in all, and in its subject.
+func (s *shares) weight(bytes, subject int) int64 {
+	return max(int64(min(bytes, 1<<30))+letterCost, min(s.least*int64(1+subject/shortSubject), 1<<30))
+}
 
 func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, error) {
 	out := &shares{
@@ -53,32 +58,45 @@ func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, 
 	}
 	out.least = min(out.limit*3/4/maxLetters, 1<<30)
 	var err error
-	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err == nil && out.limit > 0 {
-		err = out.recount(ctx)
-	}
-	if err != nil {
+	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", dead.CachedInfo().Config.Name, err)
+	}
+	if out.limit > 0 {
+		if err := out.recount(ctx); err != nil {
+			s.log.Warn("the dead letters that are there can't be counted; until it is full their stream does not know whose they are", "error", err)
+		}
 	}
 	return out, nil
 }
 
-// recount takes over what the stream holds. Nothing is on its way there.
+// recount takes over what the stream holds. Nothing is on its way there. Only headers are read, one after the other: a
+// list of all subjects may be larger than the server lets somebody wait for.
 func (s *shares) recount(ctx context.Context) error {
-	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(s.prefix+">"))
+	of, total := map[string]*lot{}, int64(0)
+	pending, read, err := scanHeads(ctx, s.stream, func(m jetstream.Msg) {
+		subject, h := m.Subject(), m.Headers()
+		payload, _ := strconv.Atoi(h.Get(nats.MsgSize))
+		h.Del(nats.MsgSize)
+		n := s.weight(len(subject)+size(&nats.Msg{Header: h})+payload, len(subject))
+		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
+		if of[token] == nil {
+			of[token] = &lot{}
+		}
+		of[token].add(int32(n))
+		total += n
+	})
+	if err == nil && read < pending {
+		err = fmt.Errorf("%d of %d letters were read", read, pending)
+	}
 	if err != nil {
 		return err
 	}
-	mean := max(int64(info.State.Bytes/max(info.State.Msgs, 1)), s.least)
-	s.total = max(int64(info.State.Bytes), mean*int64(info.State.Msgs))
-	held := map[string]int{}
-	for subject, n := range info.State.Subjects {
-		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
-		held[token] += int(n)
-		s.lot(token)
+	for token := range s.of {
+		if of[token] == nil {
+			of[token] = &lot{}
+		}
 	}
-	for token, l := range s.of {
-		l.hold(held[token], int32(mean))
-	}
+	s.of, s.total = of, total
 	return nil
 }
 
@@ -103,14 +121,11 @@ func (l *lot) add(size int32) {
 	l.bytes += int64(size)
 }
 
-// hold makes it n letters: the oldest go, or came before they could be counted.
-func (l *lot) hold(n int, mean int32) {
-	known := l.sizes[max(len(l.sizes)-n, 0):]
+// keep forgets all letters but the newest n.
+func (l *lot) keep(n int) {
+	newest := l.sizes[max(len(l.sizes)-n, 0):]
 	*l = lot{}
-	for range n - len(known) {
-		l.add(mean)
-	}
-	for _, size := range known {
+	for _, size := range newest {
 		l.add(size)
 	}
 }
@@ -125,12 +140,11 @@ func (l *lot) newest(most int64) (n int) {
 	return n
 }
 
-// admit makes room for a letter of so many bytes. Whoever buries without end waits here for what is on its way.
-func (s *shares) admit(ctx context.Context, token string, bytes int) error {
+// admit makes room for a letter of that weight. Whoever buries without end waits here for what is on its way.
+func (s *shares) admit(ctx context.Context, token string, n int64) error {
 	if s.limit <= 0 {
 		return nil
 	}
-	n := s.weight(bytes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.pending > 0 && (s.pending+n > s.limit/8 || s.over(n) && s.largest() != "") {
@@ -160,12 +174,12 @@ func (s *shares) admit(ctx context.Context, token string, bytes int) error {
 func (s *shares) over(n int64) bool { return s.total+n > s.limit*3/4 }
 
 // arrived is told that a letter is stored, or that it never will be.
-func (s *shares) arrived(bytes int) {
+func (s *shares) arrived(n int64) {
 	if s.limit <= 0 {
 		return
 	}
 	s.mu.Lock()
-	s.pending -= s.weight(bytes)
+	s.pending -= n
 	s.mu.Unlock()
 	signal(s.stored)
 }
@@ -184,13 +198,13 @@ func (s *shares) largest() (token string) {
 	return token
 }
 
-// trim removes the oldest letters of those Things that have the most, until there is room for n bytes. The lock is
-// held, and nothing is on its way.
+// trim removes the oldest letters of those Things that have the most, until there is room for n bytes and some more, as
+// counting is work. The lock is held, and nothing is on its way.
 func (s *shares) trim(ctx context.Context, n int64) error {
 	if err := s.recount(ctx); err != nil {
 		return err
 	}
-	for s.over(n) {
+	for s.over(n + s.limit/32) {
 		token := s.largest()
 		if token == "" {
 			return nil
@@ -203,7 +217,7 @@ func (s *shares) trim(ctx context.Context, n int64) error {
 			return err
 		}
 		s.total -= l.bytes
-		l.hold(kept, 0)
+		l.keep(kept)
 		s.total += l.bytes
 		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", token, "letters", gone,
 			"mend", "look at them with fleetbridge dead ls, or raise nats.up.max_bytes")

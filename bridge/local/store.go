@@ -151,7 +151,7 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	s.toDown = s.publisher("down", s.down)
 	s.toDead = s.publisher("dead letters", dead)
 	if cfg.Embedded {
-		s.history = newHistory(s.down, s.mostSubjects, log)
+		s.history = newHistory(s.down, s.subjectMemory, log)
 	}
 	if s.shares, err = s.newShares(ctx, dead); err != nil {
 		s.Close()

@@ -2,6 +2,7 @@ package sightings
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -35,6 +36,25 @@ func (f *Filter) keeps(r *Record) bool {
 		(f.Thing == "" || like(f.Thing, r.Thing)) &&
 		(f.Text == "" || strings.Contains(r.Reason, f.Text) || strings.Contains(r.ID, f.Text) || strings.Contains(r.Head(), f.Text))
 }
+
+// MaxPattern is how many bytes Thing and Text may have: each is compared with every message while somebody looks.
+const MaxPattern = 256
+
+// Check says what is wrong with a filter that somebody gave.
+func (f *Filter) Check() error {
+	for _, m := range f.members() {
+		if len(*m.value) > MaxPattern {
+			return fmt.Errorf("%s has %d bytes, it may have %d", m.name, len(*m.value), MaxPattern)
+		}
+	}
+	if n := strings.Count(f.Thing, "*"); n > maxStars {
+		return fmt.Errorf("thing has %d times *, it may have %d", n, maxStars)
+	}
+	return nil
+}
+
+// maxStars is how often * may stand in a pattern.
+const maxStars = 8
 
 // narrow tells whether the filter names what it is about, so that little passes it.
 func (f *Filter) narrow() bool { return f.Thing != "" || f.Channel != "" || f.Text != "" }

@@ -26,7 +26,12 @@ const (
 func (r *Recorder) Handler(version string, stop <-chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tail", func(w http.ResponseWriter, q *http.Request) {
-		tail, _ := r.Read(parseFilter(q.URL.Query()), 0)
+		filter := parseFilter(q.URL.Query())
+		if err := filter.Check(); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		tail, _ := r.Read(filter, 0)
 		if tail == nil {
 			http.Error(w, "the bridge stops, or there are 8 tails already, and no more are allowed", http.StatusServiceUnavailable)
 			return
