@@ -8,13 +8,14 @@ import (
 )
 
 // A log is read by people, and disks fill: whatever programs, strangers and brokers do, of one message of one logger
-// only so many lines a minute are written. What is left out goes to level debug, and is counted at the end of the
-// minute. A Thing's logger is one of its own.
+// only so many lines a minute are written, and of all loggers together only so many more. What is left out goes to level
+// debug, and is counted at the end of the minute. A Thing's logger is one of its own.
 const (
-	logLines  = 20
+	logLines  = 20  // of one logger
+	logAll    = 500 // of all
 	logPeriod = time.Minute
-	// logKinds bounds the messages that are counted, as some of the NATS server's are different each time. Those beyond
-	// are counted together.
+	// logKinds bounds the messages that are counted, of one logger and of all, as some of the NATS server's are different
+	// each time. Of those beyond, a logger's are counted with all, and all of a level together.
 	logKinds = 512
 )
 
@@ -27,15 +28,20 @@ type logBound struct {
 
 // boundLog is log with a bound on each of its messages.
 func boundLog(log *slog.Logger) *slog.Logger {
-	return slog.New(logBound{next: log.Handler(), kinds: &logCounts{of: map[logKind]*logCount{}}})
+	return slog.New(logBound{next: log.Handler(), kinds: &logCounts{root: log.Handler(), own: map[logKind]*logCount{}, all: map[logKind]*logCount{}}})
 }
 
 // logKind is what is counted.
-type logKind struct{ scope, message string }
+type logKind struct {
+	scope, message string
+	level          slog.Level
+}
 
 type logCounts struct {
-	mu sync.Mutex
-	of map[logKind]*logCount
+	root slog.Handler
+	mu   sync.Mutex
+	own  map[logKind]*logCount // of one logger
+	all  map[logKind]*logCount // without the scope
 }
 
 // logCount is of one kind, in the minute that began with its first line.
@@ -70,36 +76,52 @@ func (b logBound) Handle(ctx context.Context, r slog.Record) error {
 
 // take reports whether one more line of the kind may be written.
 func (b logBound) take(level slog.Level, message string) bool {
-	kind := logKind{b.scope, message}
-	b.kinds.mu.Lock()
-	defer b.kinds.mu.Unlock()
-	if len(b.kinds.of) >= logKinds && b.kinds.of[kind] == nil {
-		kind = logKind{message: "messages of many kinds"}
-	}
-	count := b.kinds.of[kind]
-	if count == nil {
-		count = &logCount{}
-		b.kinds.of[kind] = count
-		time.AfterFunc(logPeriod, func() { b.end(level, kind) })
-	}
-	if count.lines >= logLines {
-		count.left++
+	k := b.kinds
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	own := k.count(k.own, logKind{b.scope, message, level}, b.next)
+	if own != nil && own.lines >= logLines {
+		own.left++
 		return false
 	}
-	count.lines++
+	all, most := k.count(k.all, logKind{message: message, level: level}, k.root), logAll
+	if all == nil {
+		all, most = k.count(k.all, logKind{message: manyKinds, level: level}, k.root), logLines
+	}
+	if all.lines >= most {
+		all.left++
+		return false
+	}
+	if own != nil {
+		own.lines++
+	}
+	all.lines++
 	return true
 }
 
+const manyKinds = "messages of many kinds"
+
+// count is what is counted of a kind, whose end is written to out; nil: there are too many kinds.
+func (k *logCounts) count(of map[logKind]*logCount, kind logKind, out slog.Handler) *logCount {
+	c := of[kind]
+	if c == nil && (len(of) < logKinds || kind.message == manyKinds) {
+		c = &logCount{}
+		of[kind] = c
+		time.AfterFunc(logPeriod, func() { k.end(of, kind, out) })
+	}
+	return c
+}
+
 // end says how much of a kind was left out in its minute.
-func (b logBound) end(level slog.Level, kind logKind) {
-	b.kinds.mu.Lock()
-	left := b.kinds.of[kind].left
-	delete(b.kinds.of, kind)
-	b.kinds.mu.Unlock()
+func (k *logCounts) end(of map[logKind]*logCount, kind logKind, out slog.Handler) {
+	k.mu.Lock()
+	left := of[kind].left
+	delete(of, kind)
+	k.mu.Unlock()
 	if left == 0 {
 		return
 	}
-	r := slog.NewRecord(time.Now(), level, "more of a message was left out of the log, as there is too much of it; level debug has it all", 0)
+	r := slog.NewRecord(time.Now(), kind.level, "more of a message was left out of the log, as there is too much of it; level debug has it all", 0)
 	r.AddAttrs(slog.String("message", kind.message), slog.Int("lines", left))
-	_ = b.next.Handle(context.Background(), r)
+	_ = out.Handle(context.Background(), r)
 }

@@ -42,7 +42,7 @@ func TestLogIsBounded(t *testing.T) {
 		"errors":                        {func(log *slog.Logger, i int) { log.Error("failed", "error", i) }, logLines, 1},
 		"at level info":                 {func(log *slog.Logger, i int) { log.Info("connected") }, logLines, 1},
 		"a Thing's own":                 {func(log *slog.Logger, i int) { log.With("thing", "a").Warn("odd") }, logLines, 1},
-		"of many Things, once for each": {func(log *slog.Logger, i int) { log.With("thing", i).Info("connected") }, logKinds + logLines, 1},
+		"of many Things, once for each": {func(log *slog.Logger, i int) { log.With("thing", i).Info("connected") }, logAll, 1},
 		"a message with a text in it":   {func(log *slog.Logger, i int) { log.Error(fmt.Sprintf("nats: bad %d", i)) }, logKinds + logLines, 1},
 		"below the level":               {func(log *slog.Logger, i int) { log.Debug("detail") }, 0, 0},
 		"as many as are allowed": {func(log *slog.Logger, i int) {
@@ -86,4 +86,24 @@ func TestLogAtDebug(t *testing.T) {
 	if w, d := strings.Count(out.String(), "level=WARN"), strings.Count(out.String(), "level=DEBUG"); w != logLines || d != 2*logLines {
 		t.Errorf("%d warnings, %d at debug", w, d)
 	}
+}
+
+// TestLogOfManyThings: however much is logged of Things, what is logged of something else, or at another level, is written.
+func TestLogOfManyThings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out paper
+		log := boundLog(slog.New(slog.NewTextHandler(&out, nil)))
+		for i := range 2000 {
+			thing := log.With("thing", i)
+			thing.Info("connecting")
+			thing.Info("connected")
+		}
+		_ = out.take()
+		log.Error("the configuration is refused")
+		log.Error("connected")
+		log.With("thing", 1).Warn("disconnected")
+		if n := strings.Count(out.take(), "\n"); n != 3 {
+			t.Errorf("%d lines of 3", n)
+		}
+	})
 }
