@@ -148,3 +148,13 @@ func TestLargeRequest(t *testing.T) {
 		}
 	}
 }
+
+// A service worker that somebody else has left in a browser, when he had the port, is asked for here, and ends itself.
+func TestForeignServiceWorker(t *testing.T) {
+	s := open(t, nil)
+	for _, path := range []string{"/sw.js", "/", base + "overview"} {
+		if code, text := s.call("", "GET", path, nil, "Service-Worker", "script"); code != http.StatusOK || !strings.Contains(text, "unregister()") {
+			t.Errorf("%s: %d %.80s", path, code, text)
+		}
+	}
+}

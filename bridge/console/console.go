@@ -3,7 +3,6 @@ package console
 import (
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -27,21 +26,12 @@ type Console struct {
 // storeReaders is how many requests read the store at a time.
 const storeReaders = 2
 
-// New makes the console of a gateway. The key of its logins is kept in the store directory.
+// New makes the console of a gateway.
 func New(g *gateway.Gateway) gateway.Page { return newConsole(g) }
 
 func newConsole(g *gateway.Gateway) *Console {
 	cfg := g.Config()
-	dir, err := g.PrivateDir()
-	var l *logins
-	if err == nil {
-		l, err = openLogins(filepath.Join(dir, "console.key"))
-	}
-	if err != nil {
-		l = &logins{key: newKey(), why: err}
-		g.Log().Info("the key of the console's logins can't be kept; they end when the bridge does", "error", err)
-	}
-	c := &Console{gateway: g, log: g.Log(), logins: l, guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{}), beat: beatTime}
+	c := &Console{gateway: g, log: g.Log(), logins: newLogins(), guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{}), beat: beatTime}
 	c.static = newStatic()
 	c.api = c.routes()
 	return c
@@ -56,12 +46,9 @@ func (c *Console) Link(operates bool) string {
 }
 
 // Revoke ends all logins, and links that nobody has used.
-func (c *Console) Revoke() error {
-	err := c.logins.revoke()
-	if err == nil {
-		c.log.Info("all logins of the console have ended, as somebody asked")
-	}
-	return err
+func (c *Console) Revoke() {
+	c.logins.revoke()
+	c.log.Info("all logins of the console have ended, as somebody asked")
 }
 
 // Stop ends what would go on for long.
@@ -72,6 +59,10 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
 	if refusal := c.guard.refuses(r); refusal != nil {
 		c.fail(w, refusal)
+		return
+	}
+	if r.Header.Get("Service-Worker") != "" {
+		leave(w)
 		return
 	}
 	if isAPI(r) {

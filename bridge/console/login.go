@@ -5,10 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,12 +46,10 @@ type session struct {
 	id      string // of the login, for the log
 }
 
-// logins make links, which are used once, and tokens, which are signed: they outlive a restart, and end all at once when
-// the key changes. Nobody guesses either.
+// logins make links, which are used once, and tokens, which are signed. Nobody guesses either. Both end with the process:
+// while the bridge is stopped somebody else may listen on its port, and pages that are still open send him their tokens.
 type logins struct {
-	path string
-	why  error // the key is not kept
-	now  func() time.Time
+	now func() time.Time
 
 	mu    sync.Mutex
 	key   []byte
@@ -67,64 +62,19 @@ type offer struct {
 	until time.Time
 }
 
-// openLogins reads the key from a file, or makes both. A file that is no key is replaced, which ends all logins.
-func openLogins(path string) (*logins, error) {
-	l := &logins{path: path}
-	var err error
-	if l.key, err = readKey(path); err != nil {
-		l.key = newKey()
-		err = writeKey(path, l.key)
-	}
-	return l, err
-}
-
-func newKey() []byte {
-	key := make([]byte, keyBytes)
-	_, _ = rand.Read(key) // never fails
-	return key
-}
-
-// readKey takes only what this user alone could have written.
-func readKey(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() != keyBytes {
-		return nil, errors.New("is no key of this program's")
-	}
-	return os.ReadFile(path)
-}
-
-// writeKey replaces the key at once. Its directory is closed to others; see gateway.
-func writeKey(path string, key []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "new-key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(key)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+func newLogins() *logins {
+	l := &logins{}
+	l.revoke()
+	return l
 }
 
 // revoke makes another key, so that every token and link is worth nothing.
-func (l *logins) revoke() error {
-	key := newKey()
-	if l.why == nil {
-		if err := writeKey(l.path, key); err != nil {
-			return fmt.Errorf("the new key can't be kept, so all logins stay: %w", err)
-		}
-	}
+func (l *logins) revoke() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.key = key
+	l.key = make([]byte, keyBytes)
+	_, _ = rand.Read(l.key) // never fails
 	clear(l.links)
-	return nil
 }
 
 // link makes a code for one login. Of those that nobody uses only the newest are kept.

@@ -68,3 +68,17 @@ func (s static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.data))
 }
+
+// leave answers a browser that asks for a service worker, whatever its path: the console has none. One that is there was
+// left by somebody else who listened on this port, and would see all that the page does. It ends itself.
+func leave(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", media[".js"])
+	h.Set("Clear-Site-Data", `"storage"`)
+	_, _ = w.Write([]byte(`self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (e) => e.waitUntil((async () => {
+  await self.registration.unregister();
+  for (const page of await self.clients.matchAll({ type: "window" })) page.navigate(page.url);
+})()));
+`))
+}

@@ -22,8 +22,8 @@ type watching struct {
 	once     sync.Once
 }
 
-// PrivateDir makes a directory in the store directory that nobody else may enter.
-func (g *Gateway) PrivateDir() (string, error) {
+// privateDir makes a directory in the store directory that nobody else may enter.
+func (g *Gateway) privateDir() (string, error) {
 	dir := g.Config().NATS.Embedded.StoreDir
 	err := local.CheckStoreDir(dir)
 	if err == nil {
@@ -40,7 +40,7 @@ func (g *Gateway) PrivateDir() (string, error) {
 func (g *Gateway) serveTails(ctx context.Context) {
 	w := &g.watch
 	l, err := net.Listener(nil), error(nil)
-	if _, err = g.PrivateDir(); err == nil {
+	if _, err = g.privateDir(); err == nil {
 		l, err = sightings.Listen(ctx, g.cfg.NATS.Embedded.StoreDir)
 	}
 	if err != nil {

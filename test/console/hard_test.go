@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -192,10 +194,11 @@ func TestLinkBreaks(t *testing.T) {
 	p.gone("header .chip", "not ready")
 }
 
-// A bridge that is started again: the page says so, goes on, and needs no new login.
+// A bridge that is started again: the page says so, asks for a login, as others may have had the port meanwhile, and goes
+// on where it was.
 func TestRestart(t *testing.T) {
 	p := shown.open(t, false)
-	p.allow("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503")
+	p.allow("401", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503")
 	p.visit("#/tail?thing=" + thing(9))
 	p.shows(".chip", "live")
 	if err := shown.stop(); err != nil {
@@ -205,9 +208,29 @@ func TestRestart(t *testing.T) {
 	if err := shown.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.gone("#app", "The bridge does not answer")
+	p.shows(".login", "The session has ended")
+	p.run("location.href = " + quoted(shown.login(t, false)))
+	p.until(`location.hash === '#/tail?thing=` + thing(9) + `'`)
 	p.shows(".chip", "live")
-	p.shows("tr.gap", "started again")
 	shown.ask(t, thing(9)+".events.back", fmt.Sprintf(event, "back"))
 	p.shows("tbody", "event back")
+}
+
+// What the page copies for a shell is one word of it, whatever is in a payload, and nothing that a terminal takes for a key.
+func TestCopiedWords(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, false)
+	for _, text := range []string{"pump-07", "", "two words", `it's`, "{\x03   touch x\n", "\x1b[201~'\\\t\x7f\u0085é"} {
+		p.run(`window.word = null; import('/part/text.js').then((m) => { window.word = m.quote(` + quoted(text) + `); })`)
+		p.until(`window.word !== null`)
+		word := eval[string](p, `window.word`)
+		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 }) {
+			t.Errorf("%q is copied as %q", text, word)
+		}
+		shell := exec.CommandContext(t.Context(), "bash", "-c", "printf %s "+word)
+		shell.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+		if out, err := shell.CombinedOutput(); err != nil || string(out) != text {
+			t.Errorf("%q is copied as %q, which is %q: %v", text, word, out, err)
+		}
+	}
 }
