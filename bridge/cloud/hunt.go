@@ -101,6 +101,7 @@ func (o *outbound) prompt() time.Duration {
 // what connections end over.
 func (o *outbound) lose(end loss) []completion {
 	began := o.open
+	o.deaf = o.deaf || errors.Is(end.cause, errDeaf) && o.largest == 0
 	o.up, o.open, o.tested = false, false, false
 	var out []completion
 	if began && end.how != unrelated {

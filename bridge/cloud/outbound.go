@@ -47,6 +47,7 @@ type outbound struct {
 	window   window
 	pace     pace
 	cautious bool // the connections before brought nothing
+	deaf     bool // a connection ended for want of PUBACKs, and none has come since
 
 	memory memory
 	hole   hole
@@ -242,6 +243,7 @@ func (o *outbound) acked(id uint16, a answer, now time.Time) (done *completion) 
 	if e == nil {
 		return nil
 	}
+	o.deaf = false
 	if e == o.flight.head {
 		o.since = now
 	}

@@ -249,6 +249,30 @@ func TestAckTimeout(t *testing.T) {
 	})
 }
 
+// TestDeafBroker: a broker that takes messages and acknowledges none is said to do so, until a PUBACK comes, also while
+// there is a connection.
+func TestDeafBroker(t *testing.T) {
+	play(t, func(c *Config) { c.AckTimeout = 10 * time.Second; c.KeepAlive = time.Hour }, func(st *stage) {
+		p := st.accept(false)
+		st.send(events(1, 2)...)
+		same(t, "it comes", p.come(), "P1:1 P2:2")
+		for range 3 {
+			p.closed()
+			p = st.accept(true)
+			_ = p.come()
+			synctest.Wait()
+			state := st.s.State()
+			same(t, "subscribed", state.Subscribed, true)
+			if len(state.Standing) == 0 || !strings.Contains(state.Standing[0].Reason, "acknowledges nothing") {
+				t.Fatalf("it stands still: %v", state.Standing)
+			}
+		}
+		p.puback(1, 0)
+		synctest.Wait()
+		same(t, "nothing stands still", len(st.s.State().Standing), 0)
+	})
+}
+
 func TestKeepAlive(t *testing.T) {
 	play(t, func(c *Config) { c.KeepAlive = 20 * time.Second }, func(st *stage) {
 		p := st.accept(false)

@@ -8,10 +8,11 @@ import (
 // Stand is a kind of messages that stands still, and why.
 type Stand struct{ Kind, Reason string }
 
-// stands says which lanes stand still, and whether suspects are tried.
+// stands says which lanes stand still, whether suspects are tried, and whether the broker is deaf.
 type stands struct {
 	lanes [laneCount]bool
 	hunt  bool
+	deaf  bool
 }
 
 func (o *outbound) standing() (s stands) {
@@ -19,6 +20,7 @@ func (o *outbound) standing() (s stands) {
 		s.lanes[i] = o.lanes[i].standing()
 	}
 	s.hunt = o.hunt.suspects > 0
+	s.deaf = o.deaf && o.waiting() > 0
 	return s
 }
 
@@ -29,6 +31,9 @@ func (o *outbound) reasons() (out []Stand) {
 		if l.head != nil && l.standing() {
 			out = append(out, Stand{laneNames[i], fmt.Sprintf("%s stand still: topic %q: %s", laneNames[i], l.head.topic, l.trial.why.words)})
 		}
+	}
+	if i := slices.IndexFunc(o.lanes[:], func(l lane) bool { return l.len > 0 }); o.deaf && i >= 0 {
+		out = append(out, Stand{laneNames[i], "the broker acknowledges nothing: the last connection ended with messages in flight, and no PUBACK has come since"})
 	}
 	var first *entry
 	o.eachSuspect(func(e *entry) {
