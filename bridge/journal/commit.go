@@ -123,9 +123,7 @@ func (j *Journal) seen(id string, own map[string]uint64, now int64) (first uint6
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.index.ids.expire(now)
-	first, seen = j.index.ids.numbers[id]
-	return first, seen
+	return j.index.ids.number(id, now)
 }
 
 // addFloors adds the floors that no file has yet, as far as they fit beside the bytes that are used.

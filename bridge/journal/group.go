@@ -10,7 +10,8 @@ import (
 // which they are added. The journal keeps the bodies until the group is done with; nobody may write into them meanwhile.
 type Group struct {
 	// ID, if it is not empty, makes the group a duplicate of an accepted one with the same id within two minutes. Nothing
-	// of a duplicate is kept.
+	// of a duplicate is kept. What stands before its first blank says whose it is: when there are too many ids, who has
+	// most of them forgets his oldest.
 	ID string
 	// Urgent lets the group use the reserve: for what has to be written to make room, and for what must never wait for it.
 	Urgent bool

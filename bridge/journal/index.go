@@ -70,7 +70,7 @@ func newIndex() index {
 		lanes:  map[string]*lane{},
 		views:  lane{kind: View},
 		states: map[string]*state{},
-		ids:    ids{numbers: map[string]uint64{}},
+		ids:    newIDs(),
 	}
 }
 

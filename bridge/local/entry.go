@@ -75,3 +75,11 @@ func decodeEntry(b []byte) (e entry, err error) {
 	e.payload = b
 	return e, err
 }
+
+// idOf is what the journal compares: each lane has a share of the ids that it remembers.
+func idOf(lane, id string) string {
+	if id == "" {
+		return ""
+	}
+	return lane + " " + id
+}

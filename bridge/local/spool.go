@@ -291,7 +291,7 @@ func (s *Spool) append(of queueKey, e *entry, done func(outcome)) {
 		done(outcome{err: errFull})
 		return
 	}
-	g := &journal.Group{ID: e.id, Lazy: class == mapping.Telemetry && s.cfg.Interval > 0}
+	g := &journal.Group{ID: idOf(l.key, e.id), Lazy: class == mapping.Telemetry && s.cfg.Interval > 0}
 	g.Message(l.key, body)
 	err := s.journal.Enqueue(context.Background(), g, func(r journal.Receipt, err error) {
 		if err == nil && !r.Duplicate {

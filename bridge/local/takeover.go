@@ -230,9 +230,10 @@ func (s *Spool) move(ctx context.Context, stream string, messages []*jetstream.R
 			}
 			continue
 		}
-		g.Message(laneKey(subjectKey(m.Subject, s.subjects.Space(mapping.SpaceUp))), body)
+		lane := laneKey(subjectKey(m.Subject, s.subjects.Space(mapping.SpaceUp)))
+		g.Message(lane, body)
 		if e.id != "" && time.Since(m.Time) < duplicates {
-			g.Remember(e.id)
+			g.Remember(idOf(lane, e.id))
 		}
 		if bytes += len(body) + recordCost; bytes >= moveBytes {
 			if err := put(m.Sequence); err != nil {

@@ -1,0 +1,36 @@
+package journal
+
+import (
+	"fmt"
+	"testing"
+)
+
+// Who sends ever new ids forgets his own; what others have sent stays known for the whole window.
+func TestIDsHaveShares(t *testing.T) {
+	d, now := newIDs(), int64(1)
+	for n := range 1000 {
+		d.add(fmt.Sprint("quiet ", n), uint64(n), now)
+	}
+	for n := range 3 * maxIDs {
+		d.add(fmt.Sprint("loud ", n), uint64(n), now)
+	}
+	for n := range 1000 {
+		if got, seen := d.number(fmt.Sprint("quiet ", n), now); !seen || got != uint64(n) {
+			t.Fatalf("%d: %d, %v", n, got, seen)
+		}
+	}
+	if n := len(d.numbers); n > maxIDs || n < maxIDs*3/4 {
+		t.Errorf("%d ids are kept", n)
+	}
+	if _, seen := d.number("loud 0", now); seen {
+		t.Error("the oldest of the loud one is kept")
+	}
+	if _, seen := d.number(fmt.Sprint("loud ", 3*maxIDs-1), now); !seen {
+		t.Error("the newest of the loud one is forgotten")
+	}
+	// Behind the window nothing is left, whoever asks.
+	now += idWindow.Milliseconds() + 1
+	if _, seen := d.number("quiet 1", now); seen || len(d.numbers) != 0 || len(d.of) != 0 {
+		t.Errorf("behind the window %d ids of %d are kept", len(d.numbers), len(d.of))
+	}
+}
