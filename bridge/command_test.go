@@ -150,7 +150,7 @@ func TestRawResponseComesFirst(t *testing.T) {
 		s := newStation(t, rejecting, func(ctx context.Context, _ Call) (Reply, error) { <-ctx.Done(); return Reply{}, ctx.Err() })
 		s.start(t, "e1", time.Minute)
 		synctest.Wait()
-		if first, err := s.Executions.Claim(t.Context(), "e1", 7); !first || err != nil {
+		if first, _, err := s.Executions.Claim(t.Context(), "e1", 7); !first || err != nil {
 			t.Fatal(first, err)
 		}
 		s.running.Wait()
@@ -202,14 +202,14 @@ func TestT7OneResponseAcrossRestarts(t *testing.T) {
 			t.Errorf("%d calls, want 2", calls)
 		}
 		for seq, want := range map[uint64]bool{41: true} {
-			if first, _ := again.Claim(t.Context(), "e1", seq); first != want {
+			if first, _, _ := again.Claim(t.Context(), "e1", seq); first != want {
 				t.Error("claim", seq)
 			}
 		}
-		if first, _ := again.Claim(t.Context(), "e1", 42); first {
+		if first, _, _ := again.Claim(t.Context(), "e1", 42); first {
 			t.Error("a second response passed")
 		}
-		if first, _ := again.Claim(t.Context(), "e1", 41); !first {
+		if first, _, _ := again.Claim(t.Context(), "e1", 41); !first {
 			t.Error("the first response, handed out again, was dropped")
 		}
 		if seen, _ := again.Seen(t.Context(), "e1"); !seen {
@@ -234,7 +234,7 @@ func (s *station) closed(t *testing.T, id string) {
 // starts, and does not run the command again.
 func TestKilledAfterClaim(t *testing.T) {
 	s := newStation(t, rejecting, nil)
-	if first, err := s.Executions.Claim(t.Context(), "e1", 1); !first || err != nil {
+	if first, _, err := s.Executions.Claim(t.Context(), "e1", 1); !first || err != nil {
 		t.Fatal(first, err)
 	}
 	if err := s.Executions.Open(t.Context(), &Execution{ID: "e1", answered: make(chan struct{})}); err != nil {
@@ -255,7 +255,7 @@ func TestClaimBeforeOpen(t *testing.T) {
 	s := newStation(t, rejecting, nil)
 	e := &Execution{ID: "e1"}
 	s.Executions.Begin(e)
-	if first, err := s.Executions.Claim(t.Context(), "e1", 1); !first || err != nil {
+	if first, _, err := s.Executions.Claim(t.Context(), "e1", 1); !first || err != nil {
 		t.Fatal(first, err)
 	}
 	if err := s.Executions.Open(t.Context(), e); err != nil {

@@ -44,7 +44,7 @@ func TestFloodOfCommands(t *testing.T) {
 			t.Error("another Thing has no share")
 		}
 		room.add("other", -4*len(payload))
-		if first, err := d.station.Executions.Claim(ctx, "e0", 1); !first || err != nil {
+		if first, _, err := d.station.Executions.Claim(ctx, "e0", 1); !first || err != nil {
 			t.Fatal(first, err)
 		}
 		if decision, err := d.down.Decide(ctx, arriving(mapping.CommandRequest, "next", payload)); fate(decision, err) != payload {
@@ -86,7 +86,7 @@ func TestOpenCommandsHaveRoom(t *testing.T) {
 		t.Error("there is room for one more")
 	}
 	for _, e := range left {
-		if first, err := x.Claim(t.Context(), e.ID, 1); !first || err != nil {
+		if first, _, err := x.Claim(t.Context(), e.ID, 1); !first || err != nil {
 			t.Fatal(first, err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 	claim := func(id string, sequence uint64, want bool) {
 		t.Helper()
-		if mine, err := s.Executions.Claim(t.Context(), id, sequence); mine != want || err != nil {
+		if mine, _, err := s.Executions.Claim(t.Context(), id, sequence); mine != want || err != nil {
 			t.Fatalf("%s: %t, %v", id, mine, err)
 		}
 	}

@@ -22,6 +22,8 @@ type Downward struct {
 	Executions *Executions
 	Commands   *Commands
 	Archive    Archive
+	// Keeps: the sink is a Keeper, so a command is stored together with the record of its execution.
+	Keeps bool
 	// Resync is called when only a GET can tell which shadow version is the newest. It must not block.
 	Resync func()
 	Now    func() time.Time
@@ -157,11 +159,13 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 		return Decision{}, d.refuse(ctx, m, statusTimedOut, r)
 	}
 	decision := forward(m)
-	switch _, err := d.Archive.Last(ctx, m.Address); {
-	case err == nil: // stored just before the bridge was killed
-		decision = drop(Delivered)
-	case !errors.Is(err, ErrNotFound):
-		return Decision{}, err
+	if !d.Keeps {
+		switch _, err := d.Archive.Last(ctx, m.Address); {
+		case err == nil: // stored just before the bridge was killed
+			decision = drop(Delivered)
+		case !errors.Is(err, ErrNotFound):
+			return Decision{}, err
+		}
 	}
 	e := &Execution{
 		ID: m.Address.ID, Action: gjson.GetBytes(m.Payload, "action").String(),
@@ -179,11 +183,28 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 		return Decision{}, err
 	}
 	decision.Finish = func(settle func()) { go d.open(ctx, e, settle) }
+	if d.Keeps {
+		value, err := e.print()
+		if err != nil {
+			return Decision{}, err
+		}
+		decision.Record = &Record{d.Executions.key("open", e.ID), value}
+		decision.Finish = func(settle func()) { d.opened(ctx, e, settle) }
+	}
 	decision.Refused = func(ctx context.Context, r *Rejection) *Message { // larger than NATS takes
 		d.Commands.Answer(ctx, e.ID, response(statusRejected, result{Error: r.Reason}), m.Trace)
 		return nil
 	}
 	return decision, nil
+}
+
+// opened goes on with an execution that is durable.
+func (d *Downward) opened(ctx context.Context, e *Execution, settle func()) {
+	if closed(e.answered) { // while it was written
+		go d.Executions.forget(ctx, e.ID)
+	}
+	settle()
+	d.Commands.Start(ctx, e)
 }
 
 // open makes the execution durable, lets the broker forget the request, and starts the handler.

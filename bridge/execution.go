@@ -178,31 +178,71 @@ func (x *Executions) Open(ctx context.Context, e *Execution) error {
 	}
 }
 
-// Claim makes the message with this sequence the execution's one response. It is false when another
-// message is. Asking again for the same message, after a restart, gives the same answer.
-func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (bool, error) {
+// Claim makes the message with this sequence the execution's one response. mine is false when another message is. Asking
+// again for the same message, after a restart, gives the same answer. The message can be sent at once: its lane has it, and
+// would bring it again before every other response. But it must not be settled before durable is closed; nil: it can be.
+func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (mine bool, durable <-chan struct{}, err error) {
 	value, err := json.Marshal(claim{sequence})
 	if err != nil {
-		return false, err
+		return false, nil, err
+	}
+	key, soon := x.key("done", id), make(chan error, 1)
+	prompt, isPrompt := x.bucket.(Prompt)
+	if isPrompt {
+		gone := ""
+		if x.isOpen(id) {
+			gone = x.key("open", id)
+		}
+		err = prompt.CreateSoon(ctx, Record{key, value}, gone, func(err error) { soon <- err })
+	} else {
+		err = x.bucket.Create(ctx, key, value)
 	}
 	mine, made := true, true
-	switch err := x.bucket.Create(ctx, x.key("done", id), value); {
+	switch {
 	case errors.Is(err, ErrExists):
 		made = false
 		if mine, err = x.Claimed(ctx, id, sequence); err != nil {
-			return false, err
+			return false, nil, err
 		}
 	case err != nil:
-		return false, err
+		return false, nil, err
 	}
 	asked := x.answered(id)
-	if asked {
-		go x.forget(ctx, id) // nobody waits for it: the claim says it all
-	}
 	if made {
 		x.bound(ctx, id, asked)
 	}
-	return mine, nil
+	if made && isPrompt {
+		written := make(chan struct{})
+		go x.claimed(ctx, id, value, soon, written)
+		return mine, written, nil
+	}
+	if asked {
+		go x.forget(ctx, id) // nobody waits for it: the claim says it all
+	}
+	return mine, nil, nil
+}
+
+// claimed sees to it that a claim becomes durable, and closes written then. If ctx ends before, the next run gets the
+// response again, and claims it.
+func (x *Executions) claimed(ctx context.Context, id string, value []byte, soon <-chan error, written chan struct{}) {
+	if err := <-soon; err != nil {
+		again := func() error {
+			if err := x.bucket.Put(ctx, x.key("done", id), value); err != nil {
+				return err
+			}
+			return x.bucket.Delete(ctx, x.key("open", id))
+		}
+		if x.Retries.Until(ctx, x.thing, "to record which response was sent", again) != nil {
+			return
+		}
+	}
+	close(written)
+}
+
+func (x *Executions) isOpen(id string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.open[id] != nil
 }
 
 // Claimed tells whether the message with this sequence was made the execution's one response. ErrNotFound: none

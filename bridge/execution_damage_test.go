@@ -26,7 +26,7 @@ func TestUnreadableRecords(t *testing.T) {
 			t.Errorf("%q: %v, %v", record, left, err)
 			continue
 		}
-		if mine, err := x.Claim(t.Context(), "e3", 5); mine || err != nil {
+		if mine, _, err := x.Claim(t.Context(), "e3", 5); mine || err != nil {
 			t.Errorf("%q as a claim: mine is %v, %v", record, mine, err)
 		}
 	}

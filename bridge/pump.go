@@ -17,6 +17,8 @@ type Decision struct {
 	Forward bool
 	Message Message
 	Outcome Outcome
+	// Record, when set, goes with the message to the sink, which is a Keeper.
+	Record *Record
 	// Finish, when set, runs after the durable charge and before the settlement, for what must be
 	// remembered first. It must call settle once, from any goroutine, or the source keeps the message.
 	Finish func(settle func())
@@ -131,7 +133,7 @@ func (p *Pump) move(ctx context.Context, d *Delivery, out *settlements) error {
 
 // send hands a message over to the sink.
 func (p *Pump) send(ctx context.Context, w *passage) error {
-	err := p.Sink.Send(ctx, w.decision.Message, func(err error) {
+	done := func(err error) {
 		w.done = w.since()
 		if err == nil {
 			p.hop(hopSent, w, &w.decision.Message, "")
@@ -146,7 +148,13 @@ func (p *Pump) send(ctx context.Context, w *passage) error {
 		// bounded by what the source hands out unsettled.
 		turn := p.refusals.next()
 		go func() { _ = p.refused(ctx, w, rejection, turn) }()
-	})
+	}
+	var err error
+	if w.decision.Record != nil {
+		err = p.Sink.(Keeper).SendKept(ctx, w.decision.Message, *w.decision.Record, done)
+	} else {
+		err = p.Sink.Send(ctx, w.decision.Message, done)
+	}
 	if w.watched {
 		w.sent.CompareAndSwap(0, int64(w.since()))
 	}

@@ -19,3 +19,11 @@ type State interface {
 	// List, which returns it.
 	List(ctx context.Context, prefix string, f func(key string, value []byte) error) error
 }
+
+// Prompt is a State that need not be waited for, where after a crash something else would lead to the same change again.
+type Prompt interface {
+	// CreateSoon is Create that returns before the change is durable. It is visible at once. With it another key is deleted,
+	// unless that is empty. If CreateSoon returns nil, durable is called once, and must not block: with nil when both are
+	// durable; with an error if they may never be, and then a Put and a Delete have to make them so.
+	CreateSoon(ctx context.Context, r Record, gone string, durable func(error)) error
+}

@@ -128,8 +128,9 @@ func NewThing(ctx context.Context, c ThingConfig, p Ports) (*Thing, error) {
 		t.Status.status.Shadow = ShadowStale
 	}
 	up := &Upward{Catalog: p.Catalog, Own: c.Own, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Shadow: shadow, Events: events, Executions: executions, Leases: leases, Now: p.Now, Log: p.Log, overruns: overruns}
+	_, keeps := p.Down.(Keeper)
 	down := &Downward{Catalog: p.Catalog, Own: c.Own, Shadow: shadow, Exchange: exchange, Executions: executions,
-		Commands: t.commands, Archive: p.Archive, Resync: t.wantResync, Now: p.Now, Log: p.Log, overruns: overruns, arrivals: arrivals{watch: p.Clocks}}
+		Commands: t.commands, Archive: p.Archive, Keeps: keeps, Resync: t.wantResync, Now: p.Now, Log: p.Log, overruns: overruns, arrivals: arrivals{watch: p.Clocks}}
 	pump := func(d mapping.Direction, from Source, by Decider, to Sink) {
 		t.pumps = append(t.pumps, &Pump{Thing: c.Thing, Direction: d, Source: from, Decider: by, Sink: to, Graveyard: p.Graveyard, Observer: p.Observer, Retries: p.Retries, Watch: p.Watch, Log: p.Log})
 	}

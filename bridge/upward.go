@@ -143,7 +143,7 @@ func (u *Upward) tellOfSeconds(m Message) {
 // will be.
 func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	action := u.Executions.action(m.Address.ID)
-	first, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
+	first, durable, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -152,7 +152,26 @@ func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	}
 	u.Executions.remember(AnsweredCommand{m.Address.ID, action, gjson.GetBytes(m.Payload, "status").String(), u.Now().UTC()})
 	m.Expires = time.Time{}
-	return forward(m), nil
+	d := forward(m)
+	if durable != nil {
+		d.Finish = func(settle func()) { after(ctx, durable, settle) }
+	}
+	return d, nil
+}
+
+// after calls f when something is over, or never if ctx ends first.
+func after(ctx context.Context, over <-chan struct{}, f func()) {
+	if closed(over) {
+		f()
+		return
+	}
+	go func() {
+		select {
+		case <-over:
+			f()
+		case <-ctx.Done():
+		}
+	}()
 }
 
 // jobUpdate gives a lease back when a program ends its job over the stored subject.

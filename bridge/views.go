@@ -18,6 +18,18 @@ type Archive interface {
 	Last(ctx context.Context, a mapping.Address) (Message, error)
 }
 
+// Record is a change of State.
+type Record struct {
+	Key   string
+	Value []byte // nobody writes into it any more
+}
+
+// Keeper is a Sink that keeps a record of an execution together with a message. SendKept is Send: when done gets nil, both
+// are durable. After a crash both are there, or neither.
+type Keeper interface {
+	SendKept(ctx context.Context, m Message, r Record, done func(error)) error
+}
+
 // Graveyard is the view of dead letters.
 type Graveyard interface {
 	// Bury is Sink.Send for dead letters; done is never called with a *Rejection: what is too large for NATS is cut.

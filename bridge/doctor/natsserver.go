@@ -154,7 +154,7 @@ func (d *Doctor) trial(ctx context.Context) {
 }
 
 func (d *Doctor) store(ctx context.Context, dir string) error {
-	server, err := local.StartServer(local.ServerConfig{Subjects: d.subjects, Listen: "127.0.0.1:0", StoreDir: dir, SyncAlways: true, Log: quiet()})
+	server, err := local.StartServer(local.ServerConfig{Subjects: d.subjects, Listen: "127.0.0.1:0", StoreDir: dir, Log: quiet()})
 	if err != nil {
 		return err
 	}

@@ -121,8 +121,6 @@ func (g *Gateway) serverConfig() local.ServerConfig {
 	e := g.cfg.NATS.Embedded
 	c := local.ServerConfig{
 		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray,
-		// An interval relaxes telemetry on its way up alone; see openSpool.
-		SyncAlways: true, SyncInterval: e.Sync.Interval,
 	}
 	c.Users = g.cfg.LocalUsers()
 	if e.TLS != (ListenTLS{}) {

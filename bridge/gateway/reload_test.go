@@ -215,11 +215,13 @@ func TestReloadRefused(t *testing.T) {
 func TestThingThatCannotBeAdded(t *testing.T) {
 	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
-	shadows, err := s.js.Stream(s.context(), "KV_FLEETS_SHADOW")
+	down, err := s.js.Stream(s.context(), "FLEETS_DOWN")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.js.DeleteStream(s.context(), "KV_FLEETS_SHADOW"); err != nil { // so that nobody can read what was known
+	closed := down.CachedInfo().Config
+	closed.AllowDirect = false // so that the bridge can't read what was delivered
+	if _, err := s.js.UpdateStream(s.context(), closed); err != nil {
 		t.Fatal(err)
 	}
 	two := s.with(func(c *gateway.Config) { c.Things = append(c.Things, thingNamed("valve-3")) })
@@ -231,7 +233,7 @@ func TestThingThatCannotBeAdded(t *testing.T) {
 	}
 	s.publish("fleets.up.pump-07.events.n", event(0))
 	s.inOrder(1)
-	if _, err := s.js.CreateOrUpdateStream(s.context(), shadows.CachedInfo().Config); err != nil {
+	if _, err := s.js.CreateOrUpdateStream(s.context(), down.CachedInfo().Config); err != nil {
 		t.Fatal(err)
 	}
 	s.reload(two)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Group is what is appended at once or not at all: one decision. Its records get consecutive numbers in the order in
@@ -18,6 +19,9 @@ type Group struct {
 	// Lazy: the group is done with when it is written, and survives a power cut Options.Interval later. Groups that are not
 	// lazy take it along.
 	Lazy bool
+	// Patient: nobody waits for it in a hurry. So it does not begin a write at once, which others would have to wait for, but
+	// goes with the next one, and is written after PatienceTime at the latest.
+	Patient bool
 
 	records []record
 	cost    int64
@@ -86,6 +90,9 @@ type intake struct {
 	closed  chan struct{}
 }
 
+// PatienceTime is how long a patient group waits for others.
+const PatienceTime = 50 * time.Millisecond
+
 // maxWaiting bounds the groups that wait, in bytes, unless a single one is larger.
 const maxWaiting = 8 << 20
 
@@ -107,7 +114,11 @@ func (q *intake) put(ctx context.Context, t *ticket) error {
 			q.waiting = append(q.waiting, t)
 			q.bytes += t.size()
 			q.mu.Unlock()
-			q.nudge()
+			if t.Patient {
+				time.AfterFunc(PatienceTime, q.nudge)
+			} else {
+				q.nudge()
+			}
 			return nil
 		}
 		room := q.room

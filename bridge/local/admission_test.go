@@ -183,7 +183,7 @@ func TestAnswerable(t *testing.T) {
 func TestAnswersGoNowhereElse(t *testing.T) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
-			r := newRigWith(t, relaxedIf(relaxed), StoreConfig{})
+			r := newRelaxed(t, relaxed)
 			r.journal.forgive("refused what a program published", "could not decode headers")
 			s, err := Serve(r.nc, handle(func(context.Context, bridge.Request) (bridge.Response, error) {
 				return bridge.Response{Payload: []byte("{}")}, nil

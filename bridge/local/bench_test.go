@@ -15,19 +15,15 @@ import (
 	"fleetbridge/mapping"
 )
 
-func benchStore(b testing.TB, sync bool) *Store {
-	store, _, _ := benchServer(b, sync)
-	return store
-}
-
-func benchServer(b testing.TB, sync bool) (*Store, *Spool, *Server) {
+func benchServer(b testing.TB) (*Store, *Spool, *Server) {
 	b.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	names, err := mapping.NewSubjects("fleets")
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: b.TempDir(), SyncAlways: sync, Subjects: names, Log: log})
+	dir := b.TempDir()
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, Subjects: names, Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -37,7 +33,6 @@ func benchServer(b testing.TB, sync bool) (*Store, *Spool, *Server) {
 		b.Fatal(err)
 	}
 	b.Cleanup(nc.Close)
-	dir := b.TempDir()
 	store, err := Open(context.Background(), nc, StoreConfig{Subjects: names, Things: []mapping.Thing{"pump"}, Embedded: true}, log)
 	if err != nil {
 		b.Fatal(err)
@@ -62,7 +57,7 @@ func benchServer(b testing.TB, sync bool) (*Store, *Spool, *Server) {
 func BenchmarkUp(b *testing.B) {
 	for _, window := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("window=%d", window), func(b *testing.B) {
-			_, _, server := benchServer(b, true)
+			_, _, server := benchServer(b)
 			nc, err := nats.Connect(server.URL())
 			if err != nil {
 				b.Fatal(err)
@@ -96,27 +91,23 @@ func BenchmarkUp(b *testing.B) {
 }
 
 func BenchmarkDownSink(b *testing.B) {
-	for _, always := range []bool{false, true} {
-		b.Run(fmt.Sprintf("sync=%v", always), func(b *testing.B) {
-			store := benchStore(b, always)
-			sink, payload := store.Down(), make([]byte, 256)
-			m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: payload}
-			var wg sync.WaitGroup
-			for b.Loop() {
-				wg.Add(1)
-				if err := sink.Send(context.Background(), m, func(error) { wg.Done() }); err != nil {
-					b.Fatal(err)
-				}
-			}
-			wg.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-		})
+	store, _, _ := benchServer(b)
+	sink, payload := store.Down(), make([]byte, 256)
+	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: payload}
+	var wg sync.WaitGroup
+	for b.Loop() {
+		wg.Add(1)
+		if err := sink.Send(context.Background(), m, func(error) { wg.Done() }); err != nil {
+			b.Fatal(err)
+		}
 	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 }
 
 // BenchmarkLane reads what the journal holds.
 func BenchmarkLane(b *testing.B) {
-	_, spool, _ := benchServer(b, false)
+	_, spool, _ := benchServer(b)
 	ctx := context.Background()
 	var all sync.WaitGroup
 	for range b.N {

@@ -105,6 +105,7 @@ func TestBrowseThing(t *testing.T) {
 		send(t, func(ctx context.Context, done func(error)) error {
 			return r.store.Down().Send(ctx, bridge.Message{Address: a, Payload: []byte(`{"action":"a"}`)}, done)
 		})
+		r.seen()
 		lease := mapping.Token(string(thing)) + "." + mapping.Token(a.ID)
 		if err := r.store.Leases().Put(ctx, lease, []byte(`{"worker":"w","executionNumber":7}`)); err != nil {
 			t.Fatal(err)

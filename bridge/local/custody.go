@@ -19,6 +19,8 @@ type custody struct {
 	log   *slog.Logger
 	last  map[string]mark // by stream: the last run's until it is compared, then this run's at its start
 	noted []byte          // the value in the bucket; nil: not written in this run
+	// behind: the streams are written behind the journal, see views.
+	behind bool
 }
 
 // mark is how far a stream had come.
@@ -93,6 +95,8 @@ func (c *custody) judge(was mark, info *jetstream.StreamInfo) {
 		// The server also counts what was delivered, and removed with its file, just before a kill.
 		c.log.Info("the server misses messages of a stream; after a kill these are commonly ones that had been delivered",
 			"stream", name, "messages", lost, "bytes", state.Lost.Bytes)
+	case state.Lost != nil && !clean && c.behind:
+		c.log.Info("the last record of a stream was torn, as by a power cut; it is written again from the journal", "stream", name, "bytes", state.Lost.Bytes)
 	case state.Lost != nil && !clean:
 		c.log.Warn("the last record of a stream was torn, as by a power cut, and is dropped; nobody had been told that it is stored",
 			"stream", name, "bytes_lost", state.Lost.Bytes)
@@ -117,6 +121,11 @@ func (c *custody) note(ctx context.Context, now map[string]mark) error {
 func (s *Store) Note(ctx context.Context, clean bool) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	if clean && s.spool != nil {
+		if err := s.spool.views.caughtUp(ctx); err != nil {
+			return err
+		}
+	}
 	now := map[string]mark{}
 	for name := range s.custody.last {
 		if name == journalMark {

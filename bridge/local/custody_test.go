@@ -29,7 +29,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 		"untouched, with its index": {func(*testing.T, string) {}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+			r := newRigWith(t, ServerConfig{}, StoreConfig{})
 			for range 10 {
 				down(t, r, bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 100)})
 			}
@@ -48,7 +48,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 			}
 			c.damage(t, blocks[0])
 			r.journal.forgive("nats: ", "the end of a stream is missing", "messages are missing")
-			r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+			r.start(ServerConfig{}, StoreConfig{})
 			if c.want != "" {
 				r.journal.expect(t, c.want, "FLEETS_DOWN", "messages_lost=")
 			} else if n := r.journal.count("ERROR"); n > 0 {

@@ -32,7 +32,7 @@ var damages = map[string]func(data []byte, at int) []byte{
 func TestAnyDamageStarts(t *testing.T) {
 	whole := t.TempDir()
 	func() {
-		r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+		r := newRigWith(t, ServerConfig{}, StoreConfig{})
 		r.fill(t, 20)
 		if err := r.store.Note(testContext(t), true); err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestAnyDamageStarts(t *testing.T) {
 				}
 				r := &rig{t: t, dir: dir, journal: newJournal(t), subjects: subjects(t)}
 				r.journal.forgive("WARN", "ERROR")
-				r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+				r.start(ServerConfig{}, StoreConfig{})
 				r.fill(t, 3)
 				if err := r.store.Note(testContext(t), true); err != nil {
 					t.Error(err)
@@ -151,11 +151,12 @@ func TestDamagedRecordIsRecognized(t *testing.T) {
 
 // TestDamageWhileRunning: a bucket that is damaged under a running bridge is mended, and keeps its other keys.
 func TestDamageWhileRunning(t *testing.T) {
-	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.fill(t, 20)
 	if err := r.store.Shadow().PutNoted(t.Context(), "other", []byte("kept"), nil); err != nil {
 		t.Fatal(err)
 	}
+	r.seen()
 	r.journal.forgive("WARN", "ERROR")
 	r.server.mu.Lock()
 	r.server.damaged["KV_FLEETS_SHADOW"] = true // as the server's error does

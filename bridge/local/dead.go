@@ -19,7 +19,7 @@ import (
 func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) error {
 	m := s.letter(l)
 	whole := max(l.Size, len(m.Data))
-	if room := int(s.nc.MaxPayload()) - size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
+	if room := s.largest() - size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
 		m.Data = m.Data[:max(room-len(HeaderTruncated)-24, 0)]
 	}
 	if len(m.Data) < whole {
@@ -29,14 +29,29 @@ func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) err
 	if err := s.shares.admit(ctx, thingOfTail(strings.TrimPrefix(m.Subject, internal(s.cfg.Subjects.Prefix()+".dead."))), n); err != nil {
 		return err
 	}
-	err := s.toDead.send(ctx, m, func(err error) {
-		s.shares.arrived(n)
-		done(err)
-	})
+	arrived := func() { s.shares.arrived(n) }
+	var err error
+	if s.spool != nil {
+		err = s.spool.views.dead.send(ctx, &charge{msg: m, done: done, stored: arrived})
+	} else {
+		err = s.toDead.send(ctx, m, func(err error) {
+			arrived()
+			done(err)
+		})
+	}
 	if err != nil {
-		s.shares.arrived(n)
+		arrived()
 	}
 	return err
+}
+
+// largest is how many bytes a message may have, with its headers.
+func (s *Store) largest() int {
+	most := s.nc.MaxPayload()
+	if s.spool != nil {
+		most = min(most, s.spool.journal.LargestGroup()-headroom)
+	}
+	return int(most)
 }
 
 func (s *Store) letter(l bridge.Letter) *nats.Msg {

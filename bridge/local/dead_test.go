@@ -18,6 +18,7 @@ import (
 func bury(t *testing.T, r *rig, l bridge.Letter) {
 	t.Helper()
 	send(t, func(ctx context.Context, done func(error)) error { return r.store.Bury(ctx, l, done) })
+	r.seen()
 }
 
 func upLetter(payload string) bridge.Letter {
@@ -206,6 +207,7 @@ func TestManyDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	r.seen()
 	if failed := d.Remove(testContext(t), 1, 2, n, n+1); len(failed) != 1 || !errors.Is(failed[n+1], ErrNoLetter) {
 		t.Errorf("removed: %v", failed)
 	}

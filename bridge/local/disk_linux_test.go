@@ -31,8 +31,20 @@ func TestFullDisk(t *testing.T) {
 	payload := strings.Repeat("x", 10_000)
 	r.publish(nc, "fleets.up.pump.events.x", payload)
 	first := next(t, q)
+	if _, err := r.nc.Request("_fleets.down.pump.jobs.notify", make([]byte, 290_000), patience); err != nil { // the journal has not so much
+		t.Fatal(err)
+	}
 
 	unlimited := limitFiles(t, 300_000)
+	came := make(chan error, 1)
+	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 20_000)}
+	if err := r.store.Down().Send(testContext(t), m, func(err error) { came <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-came; err != nil { // nobody waits for the stream
+		t.Error(err)
+	}
+	r.journal.expect(t, "ERROR the disk refuses")
 	stored, failed := 1, 0
 	for failed < 3 {
 		if answer := r.publish(nc, "fleets.up.pump.events.x", payload); strings.Contains(answer, `"error"`) {
@@ -42,17 +54,11 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	eventually(t, "it is a trouble", func() bool { return strings.Contains(strings.Join(r.store.Troubles(), " "), "journal: cannot store") })
-	came := make(chan error, 1)
-	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 400_000)}
-	if err := r.store.Down().Send(testContext(t), m, func(err error) { came <- err }); err != nil {
-		t.Fatal(err)
-	}
-	r.journal.expect(t, "ERROR the disk refuses")
 	first.Settle()
 	limitFiles(t, unlimited)
 	r.journal.expect(t, "INFO the disk takes messages again")
-	if err := <-came; err != nil {
-		t.Error(err)
+	if last, err := r.store.Last(testContext(t), m.Address); err != nil || len(last.Payload) != len(m.Payload) {
+		t.Errorf("the last has %d bytes, %v", len(last.Payload), err)
 	}
 	eventually(t, "there is no trouble", func() bool {
 		r.spool.Check(testContext(t))

@@ -9,11 +9,10 @@ import (
 	"fleetbridge/mapping"
 )
 
-// DownSink stores what the cloud sent, for live subscribers and for replay.
+// DownSink stores what the cloud sent, for live subscribers and for replay, with an external server.
 type DownSink struct {
 	publisher *publisher
 	subjects  mapping.Subjects
-	history   *history
 }
 
 var (
@@ -24,14 +23,17 @@ var (
 )
 
 // Down is the sink of all Things.
-func (s *Store) Down() *DownSink { return &DownSink{s.toDown, s.cfg.Subjects, s.history} }
+func (s *Store) Down() bridge.Sink {
+	if s.spool != nil {
+		return viewSink{s.spool.views.down, s.cfg.Subjects, s.history}
+	}
+	return &DownSink{s.toDown, s.cfg.Subjects}
+}
 
 // Send is bridge.Sink: done(nil) follows when the stream has the message, a *bridge.Rejection when it
 // is larger than NATS takes. Programs see it after that.
 func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error)) error {
-	out := downMessage(d.subjects, m)
-	d.history.stored(len(out.Subject))
-	return d.publisher.send(ctx, out, done)
+	return d.publisher.send(ctx, downMessage(d.subjects, m), done)
 }
 
 func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {

@@ -20,6 +20,7 @@ func down(t *testing.T, r *rig, m bridge.Message) {
 	t.Helper()
 	sink := r.store.Down()
 	send(t, func(ctx context.Context, done func(error)) error { return sink.Send(ctx, m, done) })
+	r.seen()
 }
 
 func TestDownMessage(t *testing.T) {
@@ -50,8 +51,8 @@ func TestDownMessage(t *testing.T) {
 			t.Errorf("%s: %q, want %q", key, got, want)
 		}
 	}
-	if ids := m.Header.Get("Nats-Msg-Id"); ids == "" {
-		t.Error("no message id")
+	if number := m.Header.Get("Fleets-Number"); !strings.Contains(number, ".") {
+		t.Errorf("number %q", number)
 	}
 }
 
@@ -187,6 +188,7 @@ func TestOneTooLargeInAGroup(t *testing.T) {
 // A group that was stored although its PubAck was lost is not stored twice.
 func TestLostPubAckOfAGroup(t *testing.T) {
 	r := newRig(t)
+	r.groups(t, "FLEETS_DOWN")
 	p := &publisher{nc: r.nc, log: r.journal.log(), nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
 	var group []*parcel
 	for i := range 5 {

@@ -122,6 +122,7 @@ func TestUsersWithStockClients(t *testing.T) {
 		if err := y.store.Shadow().PutNoted(ctx, "a", []byte("shadow"), nil); err != nil {
 			t.Fatal(err)
 		}
+		y.seen()
 		kv, err := js.KeyValue(ctx, "FLEETS_SHADOW")
 		if err != nil {
 			t.Fatal(err)

@@ -49,6 +49,7 @@ func TestFind(t *testing.T) {
 		send(t, func(ctx context.Context, done func(error)) error {
 			return r.store.Down().Send(ctx, bridge.Message{Address: a, Payload: []byte(payload), Trace: trace}, done)
 		})
+		r.seen()
 	}
 	at := func(c mapping.Channel, id string) mapping.Address {
 		return mapping.Address{Thing: "pump", Channel: c, ID: id}

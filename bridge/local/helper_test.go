@@ -171,15 +171,18 @@ func subjects(t testing.TB) mapping.Subjects {
 
 // rig is a server with a connection and a store, started like the bridge does.
 type rig struct {
-	t        *testing.T
-	dir      string
-	journal  *logbook
-	server   *Server
-	nc       *nats.Conn
-	store    *Store
-	spool    *Spool
-	segment  int64 // bytes of the journal's files; 0: 4 MiB
-	subjects mapping.Subjects
+	t       *testing.T
+	dir     string
+	journal *logbook
+	server  *Server
+	nc      *nats.Conn
+	store   *Store
+	spool   *Spool
+	segment int64 // bytes of the journal's files; 0: 4 MiB
+	// checkpoint is how long the streams are not synced; 0: as in earnest.
+	checkpoint time.Duration
+	interval   time.Duration // of syncs of telemetry; 0: there is none
+	subjects   mapping.Subjects
 }
 
 func newRig(t *testing.T, things ...mapping.Thing) *rig {
@@ -189,7 +192,18 @@ func newRig(t *testing.T, things ...mapping.Thing) *rig {
 
 func newRigWith(t *testing.T, server ServerConfig, store StoreConfig) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
+	return newRigOn(t, 0, server, store)
+}
+
+// newRelaxed is one that syncs telemetry at intervals, if that is wanted.
+func newRelaxed(t *testing.T, relaxed bool) *rig {
+	t.Helper()
+	return newRigOn(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{})
+}
+
+func newRigOn(t *testing.T, interval time.Duration, server ServerConfig, store StoreConfig) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), interval: interval}
 	r.start(server, store)
 	return r
 }
@@ -223,7 +237,7 @@ func (r *rig) start(server ServerConfig, store StoreConfig) {
 		store.Working = s.Working
 	}
 	r.store = r.open(nc, store)
-	r.openSpool(SpoolConfig{Up: store.Up, Window: store.Window, Interval: server.SyncInterval, Accounts: len(server.Users) > 0})
+	r.openSpool(SpoolConfig{Up: store.Up, Window: store.Window, Interval: r.interval, Accounts: len(server.Users) > 0})
 	if err := s.Listen(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -237,7 +251,7 @@ func (r *rig) openSpool(c SpoolConfig) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(c.Intake.Close)
-	c.Dir, c.Brake = r.dir, r.server.Brake()
+	c.Dir, c.Brake, c.Checkpoint = r.dir, r.server.Brake(), r.checkpoint
 	if c.Segment == 0 {
 		c.Segment = cmp.Or(r.segment, 4<<20)
 	}
@@ -258,6 +272,18 @@ func (r *rig) open(nc *nats.Conn, cfg StoreConfig) *Store {
 	return store
 }
 
+// seen returns when programs can read all that is stored.
+func (r *rig) seen() {
+	r.t.Helper()
+	if r.store.spool == nil {
+		return
+	}
+	if err := r.store.spool.views.caughtUp(testContext(r.t)); err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, "the bucket has the shadow documents", r.store.spool.shadows.settled)
+}
+
 // up are the lanes: the spool's, or with an external server the store's.
 func (r *rig) up() bridge.Lanes {
 	if r.spool == nil {
@@ -266,12 +292,12 @@ func (r *rig) up() bridge.Lanes {
 	return r.spool
 }
 
-// relaxedIf is a server's configuration with an interval of syncs, or none.
-func relaxedIf(relaxed bool) ServerConfig {
+// intervalIf is an interval of syncs, or none.
+func intervalIf(relaxed bool) time.Duration {
 	if relaxed {
-		return ServerConfig{SyncInterval: time.Second}
+		return time.Second
 	}
-	return ServerConfig{}
+	return 0
 }
 
 func (r *rig) stop() {

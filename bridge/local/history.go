@@ -47,11 +47,8 @@ func newHistory(stream jetstream.Stream, memory func() int, log *slog.Logger) *h
 	return h
 }
 
-// stored counts a message with a subject of so many bytes, which may be nobody's: h may be nil.
+// stored counts a message with a subject of so many bytes.
 func (h *history) stored(subject int) {
-	if h == nil {
-		return
-	}
 	h.bytes.Add(uint64(subject))
 	if h.came.Add(1)%lookEvery == 0 {
 		signal(h.look)

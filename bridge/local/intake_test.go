@@ -17,7 +17,7 @@ import (
 // every message synced, and with an interval.
 func TestIntake(t *testing.T) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
-		t.Run(name, func(t *testing.T) { takesIn(t, newRigWith(t, relaxedIf(relaxed), StoreConfig{})) })
+		t.Run(name, func(t *testing.T) { takesIn(t, newRelaxed(t, relaxed)) })
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func inBothModes(t *testing.T, f func(t *testing.T, r *rig)) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
-			f(t, withUsersAs(t, relaxedIf(relaxed), StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}}))
+			f(t, withUsersAs(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}}))
 		})
 	}
 }

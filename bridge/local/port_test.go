@@ -27,18 +27,18 @@ type opener func(t *testing.T, c StoreConfig) *opened
 
 // inModes runs a test with each kind of server that a store may have.
 func inModes(t *testing.T, f func(t *testing.T, open opener)) {
-	t.Run("embedded", func(t *testing.T) { f(t, embedded(ServerConfig{SyncAlways: true})) })
+	t.Run("embedded", func(t *testing.T) { f(t, embedded(0)) })
 	t.Run("external", func(t *testing.T) { f(t, external) })
 }
 
-func embedded(s ServerConfig) opener {
+func embedded(interval time.Duration) opener {
 	return func(t *testing.T, c StoreConfig) *opened {
-		r := newRigWith(t, s, c)
+		r := newRigOn(t, interval, ServerConfig{}, c)
 		var now func() *opened
 		now = func() *opened {
 			return &opened{r.store, r.spool, r.program(), func() *opened {
 				r.stop()
-				r.start(s, c)
+				r.start(ServerConfig{}, c)
 				return now()
 			}}
 		}
@@ -119,7 +119,7 @@ func TestLanes(t *testing.T) {
 		})
 	}
 	inModes(t, test)
-	t.Run("relaxed", func(t *testing.T) { test(t, embedded(ServerConfig{SyncAlways: true, SyncInterval: time.Second})) })
+	t.Run("relaxed", func(t *testing.T) { test(t, embedded(time.Second)) })
 }
 
 func TestViews(t *testing.T) {

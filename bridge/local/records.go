@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
 )
@@ -28,16 +26,22 @@ type records struct {
 	spool *Spool
 	name  string        // of the sort
 	life  time.Duration // how long a record is kept; 0: until it is deleted
-	now   func() time.Time
+	// patient: nobody waits for a change but to settle what led to it.
+	patient bool
+	now     func() time.Time
 
 	mu       sync.Mutex
 	creating map[string]chan struct{} // closed when the key's Create has ended
 	damaged  map[string]bool          // keys of which it was said
 	listed   []string                 // the journal's keys when a List began, in order
 	since    map[string]bool          // those that have come since; nil: there are too many, and listed is gone
+	soon     map[string][]byte        // values of keys that the journal does not have yet
 }
 
-var _ bridge.State = (*records)(nil)
+var (
+	_ bridge.State  = (*records)(nil)
+	_ bridge.Prompt = (*records)(nil)
+)
 
 // Sorts of records, by the buckets of an external server.
 var recordSorts = [...]string{bucketExecutions, bucketLeases, bucketMarks}
@@ -45,7 +49,8 @@ var recordSorts = [...]string{bucketExecutions, bucketLeases, bucketMarks}
 const recordHead = 8 // bytes before the value
 
 func newRecords(s *Spool, name string) *records {
-	r := &records{spool: s, name: name, now: time.Now, creating: map[string]chan struct{}{}, damaged: map[string]bool{}}
+	r := &records{spool: s, name: name, now: time.Now, creating: map[string]chan struct{}{}, damaged: map[string]bool{}, soon: map[string][]byte{}}
+	r.patient = name == bucketShadow || name == bucketMarks
 	if name == bucketExecutions {
 		r.life = s.store.cfg.executionTTL()
 	}
@@ -60,6 +65,12 @@ func encodeRecord(at time.Time, value []byte) []byte {
 
 // read returns a value and the time of its change. ErrNotFound: there is none, or it has expired.
 func (r *records) read(key string) ([]byte, time.Time, error) {
+	r.mu.Lock()
+	value, soon := r.soon[key]
+	r.mu.Unlock()
+	if soon {
+		return slices.Clone(value), r.now(), nil
+	}
 	whole, err := r.spool.journal.Get(r.key(key))
 	if errors.Is(err, journal.ErrNotFound) {
 		return nil, time.Time{}, bridge.ErrNotFound
@@ -97,9 +108,18 @@ func (r *records) Get(_ context.Context, key string) ([]byte, error) {
 
 // Put is bridge.State.
 func (r *records) Put(ctx context.Context, key string, value []byte) error {
-	g := journal.Group{Urgent: true}
+	g := journal.Group{Urgent: true, Patient: r.patient}
 	g.Put(r.key(key), encodeRecord(r.now(), value))
 	err := r.append(ctx, key, &g)
+	r.noted(key)
+	if err == nil {
+		r.known(key)
+	}
+	return err
+}
+
+// noted is told that the journal may have got a key.
+func (r *records) noted(key string) {
 	r.mu.Lock() // now, as whoever lists the journal's keys from here on finds this one
 	defer r.mu.Unlock()
 	switch {
@@ -108,7 +128,51 @@ func (r *records) Put(ctx context.Context, key string, value []byte) error {
 	case r.since != nil:
 		r.since[r.key(key)] = true
 	}
-	return err
+}
+
+// CreateSoon is bridge.Prompt.
+func (r *records) CreateSoon(ctx context.Context, made bridge.Record, gone string, durable func(error)) error {
+	key := made.Key
+	end, err := r.alone(ctx, key)
+	if err != nil {
+		return err
+	}
+	if _, _, err := r.read(key); !errors.Is(err, bridge.ErrNotFound) {
+		end()
+		if err == nil {
+			err = r.wrap(key, bridge.ErrExists)
+		}
+		return err
+	}
+	g, whole := journal.Group{Urgent: true, Patient: true}, encodeRecord(r.now(), made.Value)
+	g.Put(r.key(key), whole)
+	if gone != "" {
+		g.Delete(r.key(gone))
+	}
+	r.mu.Lock()
+	r.soon[key] = whole[recordHead:]
+	r.mu.Unlock()
+	err = r.spool.journal.Enqueue(ctx, &g, func(_ journal.Receipt, err error) {
+		r.noted(key)
+		if err == nil {
+			r.known(key)
+		}
+		r.spool.fails(err)
+		end()
+		durable(r.wrap(key, err))
+	})
+	if err != nil {
+		r.known(key)
+		end()
+	}
+	return r.wrap(key, err)
+}
+
+// known says that what the journal has of a key counts.
+func (r *records) known(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.soon, key)
 }
 
 // Create is bridge.State.
@@ -154,9 +218,13 @@ func (r *records) alone(ctx context.Context, key string) (end func(), err error)
 
 // Delete is bridge.State.
 func (r *records) Delete(ctx context.Context, key string) error {
-	g := journal.Group{Urgent: true}
+	g := journal.Group{Urgent: true, Patient: r.patient}
 	g.Delete(r.key(key))
-	return r.append(ctx, key, &g)
+	err := r.append(ctx, key, &g)
+	if err == nil {
+		r.known(key)
+	}
+	return err
 }
 
 // List is bridge.State.
@@ -270,62 +338,4 @@ func (r *records) sweep() {
 		}
 	}
 	flush()
-}
-
-// takeOver moves what a bucket of an older version holds into the journal, before anybody asks for it; kept says which
-// keys stay. A kill at any point costs nothing: what was moved is moved once more, and is the same.
-func (r *records) takeOver(ctx context.Context, kept func(key string) bool) error {
-	js, name := r.spool.store.js, r.spool.subjects.Name(r.name)
-	kv, err := js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", name, err)
-	}
-	moved, err := r.copyBucket(ctx, kv, kept)
-	if err != nil {
-		return fmt.Errorf("what bucket %s of an older version holds can't be moved into the journal: %w", name, err)
-	}
-	if len(moved) > 0 {
-		r.spool.log.Info("what an older version remembered was moved into the journal", "bucket", name, "keys", len(moved))
-	}
-	if kept == nil {
-		if err := js.DeleteKeyValue(ctx, name); err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
-			return fmt.Errorf("bucket %s: %w", name, err)
-		}
-		return nil
-	}
-	b := r.spool.store.bucket(r.name)
-	for _, key := range moved {
-		if err := b.Delete(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyBucket returns the keys that it has copied.
-func (r *records) copyBucket(ctx context.Context, kv jetstream.KeyValue, kept func(key string) bool) (keys []string, err error) {
-	g, bytes := &journal.Group{Urgent: true}, 0
-	put := func() error {
-		_, err := r.spool.journal.Append(ctx, g)
-		g, bytes = &journal.Group{Urgent: true}, 0
-		return err
-	}
-	err = eachEntry(ctx, kv, ">", func(e jetstream.KeyValueEntry) error {
-		if kept != nil && kept(e.Key()) {
-			return nil
-		}
-		keys = append(keys, e.Key())
-		g.Put(r.key(e.Key()), encodeRecord(e.Created(), e.Value()))
-		if bytes += len(e.Value()) + recordCost; bytes < moveBytes {
-			return nil
-		}
-		return put()
-	})
-	if err == nil {
-		err = put()
-	}
-	return keys, err
 }

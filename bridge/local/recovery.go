@@ -25,8 +25,6 @@ const (
 	recoverMin  = time.Second
 	recoverMax  = time.Minute
 	recoverCalm = 10 * time.Minute // without a failure for so long, patience begins anew
-
-	stagedInterval = 5 * time.Second
 )
 
 // wrote is told every error that the server logs.
@@ -62,15 +60,10 @@ func damaged(text string) (stream string, ok bool) {
 // recover waits for failures and mends them until the server stops.
 func (s *Server) recover() {
 	pause, last := recoverMin, time.Time{}
-	staged := time.NewTicker(stagedInterval)
-	defer staged.Stop()
 	for {
 		select {
 		case <-s.stopping:
 			return
-		case <-staged.C:
-			s.keepStaged()
-			continue
 		case <-s.broken:
 		}
 		if time.Since(last) > recoverCalm {
@@ -105,7 +98,6 @@ func (s *Server) recover() {
 			}
 		}
 		s.reread.say(s.log)
-		s.stage()
 		s.work()
 		s.reconnect()
 		last = time.Now()

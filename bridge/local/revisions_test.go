@@ -75,6 +75,7 @@ func TestNotedValues(t *testing.T) {
 		if err != nil || string(value) != wantValue || string(note) != wantNote {
 			t.Errorf("%s, %s, %v; want %s, %s", value, note, err, wantValue, wantNote)
 		}
+		r.seen()
 		entry, err := r.store.bucket(bucketShadow).kv.Get(ctx, "pump")
 		if err != nil || string(entry.Value()) != wantValue {
 			t.Errorf("a program reads %v, %v", entry, err)

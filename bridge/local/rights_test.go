@@ -253,6 +253,7 @@ func TestUsersReadBuckets(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		y.seen()
 		alice := y.as("alice")
 		kv, err := stream(t, alice).KeyValue(ctx, "FLEETS_SHADOW")
 		if err != nil {

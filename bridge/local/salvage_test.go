@@ -44,13 +44,14 @@ func TestSalvageIsKilled(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+			r := newRigWith(t, ServerConfig{}, StoreConfig{})
 			shadow := r.store.Shadow()
 			for i := range 8 {
 				if err := shadow.PutNoted(t.Context(), fmt.Sprint("k", i), []byte("old"), []byte("note")); err != nil {
 					t.Fatal(err)
 				}
 			}
+			r.seen()
 			stream, err := r.store.js.Stream(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
@@ -68,7 +69,7 @@ func TestSalvageIsKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.stop()
-			r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+			r.start(ServerConfig{}, StoreConfig{})
 			for i := range 8 {
 				want, wantNote := "old", "note"
 				if i == 0 {

@@ -39,7 +39,7 @@ func recordsOf(t *testing.T, path, stream string) (out []*record) {
 
 // TestDamagedSequence: whichever record's sequence a flipped bit has put out of line, the bridge starts, and works.
 func TestDamagedSequence(t *testing.T) {
-	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.fill(t, 20)
 	r.stop()
 	blocks, err := filepath.Glob(filepath.Join(r.dir, "jetstream", "$G", "streams", "*", "msgs", "*.blk"))
@@ -77,7 +77,7 @@ func TestDamagedSequence(t *testing.T) {
 				}
 				again := &rig{t: t, dir: dir, journal: newJournal(t), subjects: subjects(t)}
 				again.journal.forgive("WARN", "ERROR")
-				again.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+				again.start(ServerConfig{}, StoreConfig{})
 				again.fill(t, 3)
 				again.stop()
 			})
@@ -90,7 +90,7 @@ func TestDamagedSequence(t *testing.T) {
 
 // TestAlignBlock: the sequence of the record that is damaged is put in line, and no other byte changes.
 func TestAlignBlock(t *testing.T) {
-	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	for i := range 8 {
 		if err := r.store.Shadow().PutNoted(t.Context(), fmt.Sprint("k", i), []byte("value"), nil); err != nil {
 			t.Fatal(err)

@@ -24,16 +24,14 @@ import (
 
 // ServerConfig describes the embedded NATS server.
 type ServerConfig struct {
-	Listen       string // host:port; port 0 takes a free one
-	StoreDir     string // made if it isn't there; belongs to one server at a time
-	SyncAlways   bool   // each message is on the disk before its PubAck
-	SyncInterval time.Duration
-	TLS          *tls.Config // of the listener; nil: none
-	MaxPayload   int         // largest message in bytes; 0: the server's 1 MiB
-	Users        []User      // none: whoever connects may do everything
-	Subjects     mapping.Subjects
-	Log          *slog.Logger
-	Stray        func(Stray) // hears of each publish on `up` that nothing takes; may be nil
+	Listen     string      // host:port; port 0 takes a free one
+	StoreDir   string      // made if it isn't there; belongs to one server at a time
+	TLS        *tls.Config // of the listener; nil: none
+	MaxPayload int         // largest message in bytes; 0: the server's 1 MiB
+	Users      []User      // none: whoever connects may do everything
+	Subjects   mapping.Subjects
+	Log        *slog.Logger
+	Stray      func(Stray) // hears of each publish on `up` that nothing takes; may be nil
 
 	limits roomLimits // of connections; zero: what the limit of open files leaves
 }
@@ -60,8 +58,6 @@ type Server struct {
 
 	mu    sync.Mutex
 	conns []*nats.Conn // made by Connect
-	// memory is where batches are staged; empty: on the disk.
-	memory string
 
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
@@ -135,7 +131,7 @@ func (s *Server) Brake() *Brake { return s.brake }
 func (s *Server) start(cfg ServerConfig) error {
 	opts := &server.Options{
 		ServerName: "fleetbridge", Host: s.host, Port: s.port, DontListen: true, NoSigs: true,
-		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncInterval,
+		JetStream: true, StoreDir: cfg.StoreDir, // unsynced: see views
 		MaxPayload: int32(cfg.MaxPayload), // 0: the server's own
 		// Limits are the streams' own; one that is larger than the disk must not keep them from starting.
 		JetStreamMaxStore: 1 << 60, MaxSubs: maxSubs, MaxClosedClients: 128,
@@ -265,7 +261,6 @@ func (s *Server) Listen() error {
 	if s.logins != nil {
 		s.logins.open(s.door)
 	}
-	s.stage()
 	if err := s.serveNames(); err != nil {
 		_ = s.door.Close()
 		return err
@@ -323,7 +318,6 @@ func (s *Server) Shutdown() {
 			s.nats.Shutdown()
 			s.nats.WaitForShutdown()
 		}
-		s.unstage()
 		_ = s.lock.Close()
 	})
 }

@@ -16,7 +16,7 @@ import (
 
 func TestProgramsConnectAfterListenOnly(t *testing.T) {
 	j := newJournal(t)
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), SyncAlways: true, Log: j.log(), Subjects: subjects(t)})
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Log: j.log(), Subjects: subjects(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,10 +123,10 @@ func TestDialWithoutJetStream(t *testing.T) {
 }
 
 func TestRestartKeepsWhatIsStored(t *testing.T) {
-	r := newRigWith(t, ServerConfig{SyncAlways: true}, StoreConfig{})
+	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.publish(r.program(), "fleets.up.pump.events.started", `{}`)
 	r.stop()
-	r.start(ServerConfig{SyncAlways: true}, StoreConfig{})
+	r.start(ServerConfig{}, StoreConfig{})
 	queued, err := r.up().Queued(testContext(t))
 	if err != nil || queued[mapping.Thing("pump")] != 1 {
 		t.Errorf("queued %v, %v", queued, err)

@@ -31,6 +31,7 @@ func flood(t *testing.T, r *rig, thing mapping.Thing, n, bytes int) {
 			t.Fatal(err)
 		}
 	}
+	r.seen()
 }
 
 // One Thing's letters leave the others' alone, whatever their size, also after a restart.

@@ -20,30 +20,6 @@ import (
 	"fleetbridge/mapping"
 )
 
-// SpoolConfig says what a spool keeps, and how much.
-type SpoolConfig struct {
-	Dir      string        // of the store
-	Up       int64         // bytes of each class that may wait; 0: no limit
-	Payload  int           // the largest payload of which the journal must have room for one, however small the disk is
-	Interval time.Duration // of syncs of telemetry; 0: every message is synced before its PubAck
-	// Intake is a connection of its own to the server, on which the spool hears what programs publish. It closes it.
-	Intake *nats.Conn
-	// Brake is the server's; nil: nobody is held back.
-	Brake *Brake
-	// Accounts: programs log in to accounts of their own (local.users), so the server says who published.
-	Accounts bool
-	Window   int        // how many deliveries of a lane may be unsettled; 0: 4096
-	FS       journal.FS // nil: the operating system's
-	Segment  int64      // bytes of the journal's files; 0: by the size of the disk
-}
-
-func (c SpoolConfig) window() int {
-	if c.Window <= 0 {
-		return feedMessages
-	}
-	return c.Window
-}
-
 // Spool is bridge.Lanes with the embedded server: what programs publish, and what the bridge itself enqueues, is kept in a
 // journal until the broker has it. PubAcks name the streams that an external server would have.
 //
@@ -80,6 +56,8 @@ type Spool struct {
 	lanes map[queueKey]*lane
 
 	records map[string]*records // by sort
+	views   *views
+	shadows *shadowView
 
 	taking sync.Mutex
 	takers map[mapping.Thing]*SpoolLanes
@@ -107,16 +85,16 @@ func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) 
 	p.things.Store(&s.cfg.Things)
 	var err error
 	p.journal, err = journal.Open(p.dir, journal.Options{
-		SegmentSize: cfg.Segment, LargestGroup: int64(cfg.Payload) + headroom, MinFree: int64(keptFree(cfg.Dir)), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
+		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + headroom, MinFree: int64(keptFree(cfg.Dir)), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if err := p.open(ctx); err != nil {
 		p.Close()
+		s.spool = nil
 		return nil, err
 	}
-	s.spool = p
 	return p, nil
 }
 
@@ -124,10 +102,20 @@ func (s *Spool) open(ctx context.Context) error {
 	s.sayLimits()
 	s.sayDamage()
 	s.store.custody.judgeJournal(s.journal, s.cfg.Interval > 0)
-	if err := s.takeOverStreams(ctx); err != nil {
+	if err := s.openRecords(ctx); err != nil {
 		return err
 	}
-	if err := s.openRecords(ctx); err != nil {
+	if err := s.openViews(ctx); err != nil {
+		return err
+	}
+	if err := s.openShadows(ctx); err != nil {
+		return err
+	}
+	s.store.spool = s
+	if err := s.store.viewsOpened(ctx); err != nil {
+		return err
+	}
+	if err := s.takeOverStreams(ctx); err != nil {
 		return err
 	}
 	for _, b := range s.journal.Lanes() {
@@ -218,6 +206,12 @@ func (s *Spool) Close() {
 			}
 		}
 		close(s.ended)
+		if s.shadows != nil {
+			s.shadows.settle()
+		}
+		if s.views != nil {
+			s.views.close()
+		}
 		s.work.Wait()
 		if s.cfg.Intake != nil {
 			s.cfg.Intake.Close()

@@ -68,10 +68,10 @@ type Store struct {
 	things  atomic.Pointer[[]mapping.Thing] // that can be published for
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
-	toDown, toDead *publisher
-	shares         *shares  // of the dead letters
-	history        *history // of what came down; nil with an external server
-	spool          *Spool   // nil with an external server
+	toDown, toDead *publisher // only with an external server; see views
+	shares         *shares    // of the dead letters
+	history        *history   // of what came down; nil with an external server
+	spool          *Spool     // nil with an external server
 	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
@@ -148,10 +148,11 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if err := s.Note(ctx, false); err != nil { // from now on the last stop does not speak for what is there
 		return nil, err
 	}
-	s.toDown = s.publisher("down", s.down)
-	s.toDead = s.publisher("dead letters", dead)
 	if cfg.Embedded {
 		s.history = newHistory(s.down, s.subjectMemory, log)
+	} else {
+		s.toDown = s.publisher("down", s.down)
+		s.toDead = s.publisher("dead letters", dead)
 	}
 	if s.shares, err = s.newShares(ctx, dead); err != nil {
 		s.Close()
@@ -165,7 +166,7 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 	streams := map[string]jetstream.Stream{}
 	for _, want := range s.cfg.streams(s.nc.MaxPayload()) {
 		stream, err := ensureStream(ctx, s.js, want)
-		if err == nil {
+		if err == nil && !s.cfg.Embedded { // else the journal may have what the stream lacks
 			err = s.custody.compare(ctx, stream)
 		}
 		if err != nil {
@@ -303,7 +304,12 @@ func (s *Store) leftovers(ctx context.Context) error {
 func (s *Store) bucket(name string) *bucket { return s.buckets[s.cfg.Subjects.Name(name)] }
 
 // Shadow holds the last known shadow documents, key {t}.
-func (s *Store) Shadow() bridge.ShadowView { return s.bucket(bucketShadow) }
+func (s *Store) Shadow() bridge.ShadowView {
+	if s.spool != nil {
+		return s.spool.shadows
+	}
+	return s.bucket(bucketShadow)
+}
 
 // Status holds the connections' status, key {t}; in memory.
 func (s *Store) Status() bridge.StatusView { return s.bucket(bucketStatus) }
@@ -329,6 +335,11 @@ func (s *Store) Marks() bridge.State { return s.state(bucketMarks) }
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+	if s.spool != nil {
+		if err := s.spool.views.caughtUp(ctx); err != nil {
+			return bridge.Message{}, err
+		}
+	}
 	subject := s.cfg.Subjects.Print(mapping.SpaceDown, a)
 	raw, err := s.down.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

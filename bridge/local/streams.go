@@ -100,7 +100,7 @@ func (c StoreConfig) mirrored(name, space, about string, l Limits) jetstream.Str
 		RePublish:        &jetstream.RePublish{Source: public, Destination: public},
 		Retention:        jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: unlimited(l.MaxBytes), MaxAge: l.MaxAge,
-		AllowDirect: true, AllowAtomicPublish: true,
+		AllowDirect: true, AllowAtomicPublish: !c.Embedded,
 	}
 }
 
