@@ -2,9 +2,9 @@
 #
 #   docker build -t fleetbridge .
 #   docker build -t fleetsim --target fleetsim .
-#   docker buildx build --platform linux/amd64,linux/arm64,linux/arm/v7 .
-#   docker build --platform linux/arm/v7 .                    # one of them, without buildx
+#   docker build --platform linux/arm/v7 .
 #
+# make images makes the same for all three without an engine (deploy/images reads this file).
 # The compiler runs on the machine that builds, whatever it builds for. docs/docker.md tells how to run them.
 # A tag may move: docs/docker.md tells how to build from a digest.
 ARG GO_IMAGE=golang:1.26-bookworm

@@ -45,6 +45,7 @@ vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -tags realbroker ./...
 	$(GO) vet -tags manpages ./cmd/...
+	$(GO) -C deploy/images vet ./...
 
 .PHONY: staticcheck
 staticcheck: $(STATICCHECK) ## staticcheck
@@ -199,12 +200,10 @@ $(NATSCLI):
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null | grep '^v[0-9]' || echo v0.0.0)
 COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 DIST := $(CURDIR)/dist
-PLATFORMS ?= linux/amd64,linux/arm64,linux/arm/v7
 
 .PHONY: images
-images: ## the container images for PLATFORMS, in the store of docker buildx
-	docker buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) .
-	docker buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target fleetsim .
+images: man ## the container images for amd64, arm64 and armv7, as OCI archives in dist/; no engine and no registry is needed
+	GO=$(GO) VERSION=$(VERSION) COMMIT=$(COMMIT) DIST=$(DIST) TARGETS='linux/amd64 linux/arm64 linux/arm' FORMATS=image deploy/release/make
 
 .PHONY: compose-test
 compose-test: ## docker-compose.yml with a real Docker engine, while things break (needs root and docker.io)
