@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -112,6 +113,10 @@ func (s *Sim) serveHTTP(ctx context.Context) error {
 // gate records the request, commits the fault, and checks the key.
 func (s *Sim) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if foreign(r) {
+			problem(w, &Refusal{Status: http.StatusForbidden, Message: "the request comes from a page of another site, or under a name that is not this machine's"})
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			problem(w, &Refusal{Status: http.StatusRequestEntityTooLarge, Message: err.Error()})
@@ -128,6 +133,24 @@ func (s *Sim) gate(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// foreign reports whether a page of another site has a browser on this machine send a request, or one whose name leads
+// here.
+func foreign(r *http.Request) bool {
+	if http.NewCrossOriginProtection().Check(r) != nil {
+		return true
+	}
+	at, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if at == nil || !at.IP.IsLoopback() { // a container has any name
+		return false
+	}
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	own, _ := os.Hostname()
+	return net.ParseIP(host) == nil && host != "localhost" && !strings.HasSuffix(host, ".localhost") && !strings.EqualFold(host, own)
 }
 
 // record keeps the request and returns the fault that befalls it.

@@ -188,3 +188,30 @@ func TestHTTPS(t *testing.T) {
 		t.Error(sim.HTTPURL())
 	}
 }
+
+// Without a key anybody on the machine may ask, but no web page, whatever its name leads to.
+func TestHTTPOfOtherSites(t *testing.T) {
+	sim := start(t, fleetstest.Options{})
+	a := newAPI(t, sim)
+	ask := func(method, host string, header ...string) int {
+		r := must(http.NewRequestWithContext(deadline(t), method, a.base+"/api/v1/things", strings.NewReader(`{"name":"x"}`)))(t)
+		r.Host = host
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		answer := must(a.client.Do(r))(t)
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	for host, want := range map[string]int{"": 200, "localhost:1": 200, "[::1]:1": 200, "sim.localhost": 200, "evil.example": 403, "127.0.0.1.evil.example:80": 403} {
+		if got := ask("GET", host); got != want {
+			t.Errorf("host %q: %d, want %d", host, got, want)
+		}
+	}
+	if got := ask("POST", "", "Origin", "http://evil.example"); got != 403 {
+		t.Errorf("a page of another site: %d", got)
+	}
+	if got := ask("POST", "", "Sec-Fetch-Site", "cross-site"); got != 403 {
+		t.Errorf("a page of another site: %d", got)
+	}
+}

@@ -24,10 +24,10 @@ func newCheck(s streams) *cobra.Command {
 				return err
 			}
 			for _, w := range cfg.Warnings {
-				fmt.Fprintf(s.err, "warning: %s\n", w)
+				fmt.Fprintf(s.err, "warning: %s\n", printable(fmt.Sprint(w)))
 			}
 			for _, e := range cfg.Exposed {
-				fmt.Fprintf(s.err, "warning: %s\n", e)
+				fmt.Fprintf(s.err, "warning: %s\n", printable(fmt.Sprint(e)))
 			}
 			_, err = fmt.Fprint(s.out, summary(cfg))
 			return err
@@ -41,7 +41,7 @@ func newCheck(s streams) *cobra.Command {
 func summary(cfg *gateway.Config) string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-10s%s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "  %-10s%s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
 	b.WriteString("OK\n")
 	names, own := make([]string, len(cfg.Things)), 0
