@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"fleetbridge/bridge/explain"
 	"fleetbridge/mapping"
 )
 
@@ -164,32 +165,15 @@ func parseToken(token string) (mapping.Thing, error) {
 	return mapping.ParseThing(name)
 }
 
-// payload is one as a member of an answer: text, or base64 if it is no UTF-8.
-type payload struct {
-	Bytes  int     `json:"bytes"`
-	Cut    bool    `json:"cut,omitempty"`
-	Text   *string `json:"payload,omitempty"`
-	Base64 []byte  `json:"payloadBase64,omitempty"`
-}
-
 // maxHead is how much of a payload a list has.
 const maxHead = 4 << 10
 
 // newPayload takes the head of a payload, or all of it.
-func newPayload(b []byte, whole bool) payload {
-	p := payload{Bytes: len(b)}
-	if !whole && len(b) > maxHead {
-		p.Cut = true
-		for b = b[:maxHead]; len(b) > maxHead-utf8.UTFMax && !utf8.Valid(b); {
-			b = b[:len(b)-1]
-		}
+func newPayload(b []byte, whole bool) explain.Payload {
+	if whole {
+		return explain.NewPayload(b, 0)
 	}
-	if text := string(b); utf8.ValidString(text) {
-		p.Text = &text
-	} else {
-		p.Base64 = b
-	}
-	return p
+	return explain.NewPayload(b, maxHead)
 }
 
 // clean makes something that somebody sent fit for a message.

@@ -45,34 +45,6 @@ func (c *Console) letters() (*local.DeadLetters, error) {
 	return local.NewDeadLetters(nc, subjects)
 }
 
-// letter is a dead letter as fleetbridge dead ls --json has it.
-type letter struct {
-	ID        uint64    `json:"id"`
-	Direction string    `json:"direction"`
-	Thing     string    `json:"thing,omitempty"`
-	Token     string    `json:"token,omitempty"`
-	Channel   string    `json:"channel,omitempty"`
-	Code      string    `json:"code"`
-	Error     string    `json:"error"`
-	Received  time.Time `json:"received"`
-	Stored    time.Time `json:"stored"`
-	Topic     string    `json:"topic,omitempty"`
-	Subject   string    `json:"subject,omitempty"`
-	StoredOn  string    `json:"storedOn"`
-	Parent    string    `json:"traceparent,omitempty"`
-	Truncated int       `json:"truncated,omitempty"`
-	payload
-}
-
-func newLetter(l local.DeadLetter) letter {
-	out := letter{ID: l.ID, Direction: l.Direction.String(), Thing: l.Thing, Channel: l.Channel, Code: l.Code, Error: l.Error, Received: l.Received.UTC(), Stored: l.Stored.UTC(),
-		Topic: l.Topic, Subject: l.Origin, StoredOn: l.Subject, Parent: l.Trace.Parent, Truncated: l.Truncated, payload: payload{Bytes: l.Size}}
-	if l.Thing != "" {
-		out.Token = mapping.Token(l.Thing)
-	}
-	return out
-}
-
 func (c *Console) deadLetters(q *request) (any, error) {
 	var s local.Selection
 	var err error
@@ -103,16 +75,16 @@ func (c *Console) deadLetters(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := list[letter]{Items: []letter{}}
+	out := list[explain.Letter]{Items: []explain.Letter{}}
 	for _, l := range page.Items {
-		out.Items = append(out.Items, newLetter(l))
+		out.Items = append(out.Items, explain.NewLetter(l))
 	}
 	turn(&out, page)
 	return out, nil
 }
 
 type letterAnswer struct {
-	letter
+	explain.Letter
 	Check *checked `json:"check,omitempty"`
 }
 
@@ -135,8 +107,8 @@ func (c *Console) deadLetter(q *request) (any, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	out := letterAnswer{letter: newLetter(l)}
-	out.payload = newPayload(l.Payload, true)
+	out := letterAnswer{Letter: explain.NewLetter(l)}
+	out.Letter.Payload = newPayload(l.Payload, true)
 	if l.Direction == mapping.Up {
 		details, err := c.refused(letters, l)
 		if err != nil {

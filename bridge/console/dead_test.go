@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/fleetstest"
 )
 
@@ -18,15 +19,15 @@ func TestDeadLetters(t *testing.T) {
 		s.publish("fleets.up.pump-07.events.hot", bad)
 	}
 	s.publish("fleets.up.pump=2E08.events.hot", "\xff")
-	var all list[letter]
+	var all list[explain.Letter]
 	s.until("four dead letters", func() bool {
-		all = get[list[letter]](s, "dead")
+		all = get[list[explain.Letter]](s, "dead")
 		return len(all.Items) == 4
 	})
 	for query, want := range map[string]int{
 		"thing=pump-07": 3, "thing=pump=2E08": 1, "code=schema": 3, "code=json": 1, "direction=down": 0, "direction=up&channel=event&limit=2": 2, "channel=shadow.report": 0,
 	} {
-		if got := get[list[letter]](s, "dead?"+query); len(got.Items) != want || got.Total != 4 {
+		if got := get[list[explain.Letter]](s, "dead?"+query); len(got.Items) != want || got.Total != 4 {
 			t.Errorf("%s: %+v", query, got)
 		}
 	}
@@ -51,7 +52,7 @@ func TestDeadLetters(t *testing.T) {
 	if d := one.Check.Details[0]; d.Span == nil || bad[d.Span[0]:d.Span[1]] != `"warning"` {
 		t.Errorf("%+v", d)
 	}
-	odd := get[list[letter]](s, "dead?thing=pump=2E08").Items[0]
+	odd := get[list[explain.Letter]](s, "dead?thing=pump=2E08").Items[0]
 	if other := get[letterAnswer](s, fmt.Sprint("dead/", odd.ID)); other.Base64 == nil || string(other.Base64) != "\xff" {
 		t.Errorf("%+v", other)
 	}

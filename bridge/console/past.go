@@ -14,7 +14,7 @@ var pastEndpoints = []endpoint{
 	{method: "GET", path: "history", role: viewer, about: "The last hour, a sample every ten seconds, the oldest first; start is the time of the first. Counters are a second, from the sample before; the first has none.",
 		sample: `{"step":10,"start":"…","series":{"upDelivered":[null,412.3],"upDuplicate":[null,0],"upDead":[null,0.1],"downDelivered":[null,38],"downDuplicate":[null,0],"downDead":[null,0],"accepted":[null,413],"queued":[1204,1188],"connected":[998,998],"memory":[137363456,137363456]}}`,
 		answer: (*Console).history},
-	{method: "GET", path: "events", role: viewer, query: []string{"before", "limit"}, about: "The last 256 lines of the bridge's log, the newest first, of level INFO and up whatever log.level is.",
+	{method: "GET", path: "events", role: viewer, query: []string{"before", "limit"}, about: "The last 1,000 lines of the bridge's log, the newest first, of level INFO and up whatever log.level is.",
 		sample: `{"items":[{"n":17,"at":"…","level":"WARN","message":"disconnected","thing":"pump-07","attrs":{"error":"…"}}],"next":"17"}`,
 		answer: (*Console).events},
 	{method: "GET", path: "config", role: operator, about: "The configuration in force, with every default and without secrets; what check says of it; how the last reload ended.",

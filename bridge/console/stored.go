@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
@@ -48,7 +49,7 @@ type openCommand struct {
 	Action   string    `json:"action"`
 	Received time.Time `json:"received"`
 	Deadline time.Time `json:"deadline"`
-	payload
+	explain.Payload
 }
 
 type answeredCommand struct {
@@ -94,7 +95,7 @@ type waitingMessage struct {
 	Sequence uint64    `json:"seq"`
 	Stored   time.Time `json:"stored"`
 	Subject  string    `json:"subject"`
-	payload
+	explain.Payload
 }
 
 // maxWaiting is how many waiting messages are looked at for one of them.
@@ -175,7 +176,7 @@ type storedMessage struct {
 	Channel  mapping.Channel `json:"channel,omitempty"`
 	ID       string          `json:"id,omitempty"`
 	Parent   string          `json:"traceparent,omitempty"`
-	payload
+	explain.Payload
 }
 
 func newStored(s local.Stored, whole bool) storedMessage {

@@ -50,7 +50,7 @@ type step struct {
 	Stream   string    `json:"stream,omitempty"`
 	Sequence uint64    `json:"seq,omitempty"`
 	TookMS   float64   `json:"tookMs,omitempty"`
-	payload
+	explain.Payload
 }
 
 func (c *Console) trace(q *request) (any, error) {
@@ -72,11 +72,11 @@ func (c *Console) trace(q *request) (any, error) {
 	for _, found := range search.Found {
 		a := found.Address
 		out.Steps = append(out.Steps, step{At: found.At.UTC(), Source: "stored", Place: string(found.Place), Text: explain.FoundAs(found), Thing: string(a.Thing),
-			Channel: string(a.Channel), ID: a.ID, Stream: found.Stream, Sequence: found.Sequence, payload: newPayload(found.Payload, false)})
+			Channel: string(a.Channel), ID: a.ID, Stream: found.Stream, Sequence: found.Sequence, Payload: newPayload(found.Payload, false)})
 	}
 	for _, r := range v.Seen {
 		out.Steps = append(out.Steps, step{At: r.At.UTC(), Source: "live", Place: string(r.Outcome), Text: explain.Fate(r), Thing: r.Thing,
-			Channel: r.Channel, ID: r.ID, TookMS: r.TookMS, payload: seenPayload(r)})
+			Channel: r.Channel, ID: r.ID, TookMS: r.TookMS, Payload: seenPayload(r)})
 	}
 	slices.SortStableFunc(out.Steps, func(a, b step) int { return a.At.Compare(b.At) })
 	for i := range out.Steps {
@@ -92,8 +92,8 @@ func (c *Console) trace(q *request) (any, error) {
 	return out, nil
 }
 
-func seenPayload(r *sightings.Record) payload {
-	return payload{Bytes: r.Bytes, Cut: r.Cut, Text: r.Payload, Base64: r.Base64}
+func seenPayload(r *sightings.Record) explain.Payload {
+	return explain.Payload{Bytes: r.Bytes, Cut: r.Cut, Text: r.Payload, Base64: r.Base64}
 }
 
 type routesAnswer struct {

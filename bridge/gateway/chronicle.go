@@ -1,22 +1,24 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Bounds of what is kept of the log for the console.
+// Bounds of what is kept of the log for the console and for fleetbridge bundle.
 const (
-	maxEvents = 256
+	maxEvents = 1000
 	maxAttrs  = 12
 	maxValue  = 400
 )
 
-// Event is a line of the log as the console shows it.
+// Event is a line of the log as it is kept.
 type Event struct {
 	Number  uint64            `json:"n"`
 	At      time.Time         `json:"at"`
@@ -26,7 +28,8 @@ type Event struct {
 	Attrs   map[string]string `json:"attrs,omitempty"`
 }
 
-// chronicle keeps the last lines of the log, of level INFO and up: what happened before somebody looked.
+// chronicle keeps the last lines of the log, of level INFO and up: what happened before somebody looked. At debug there may be
+// thousands a second, which would leave nothing of it.
 type chronicle struct {
 	mu     sync.Mutex
 	events []Event // the oldest first
@@ -42,13 +45,33 @@ func (g *Gateway) Events() []Event {
 	return slices.Clone(g.chronicle.events)
 }
 
+// logText are the same as lines of a log.
+func (g *Gateway) logText() []byte {
+	var out bytes.Buffer
+	lines := slog.NewTextHandler(&out, nil)
+	for _, e := range g.Events() {
+		var level slog.Level
+		_ = level.UnmarshalText([]byte(e.Level)) // it is one's own word
+		r := slog.NewRecord(e.At, level, e.Message, 0)
+		if e.Thing != "" {
+			r.AddAttrs(slog.String("thing", e.Thing))
+		}
+		for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+			r.AddAttrs(slog.String(k, e.Attrs[k]))
+		}
+		_ = lines.Handle(context.Background(), r) // a buffer takes it
+	}
+	return out.Bytes()
+}
+
 func (c *chronicle) add(e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.Number = c.next
 	c.next++
 	if len(c.events) == maxEvents {
-		c.events = slices.Delete(c.events, 0, 1)
+		c.events[0] = Event{}
+		c.events = c.events[1:]
 	}
 	c.events = append(c.events, e)
 }

@@ -34,6 +34,10 @@ func TestChronicle(t *testing.T) {
 	if text := out.String(); strings.Contains(text, "connected") || !strings.Contains(text, "level=WARN") {
 		t.Errorf("written: %s", text)
 	}
+	text := string((&Gateway{chronicle: c}).logText())
+	if want := `level=INFO msg=connected thing=pump-07 nats.a=1 nats.error=why nats.secret=[redacted]` + "\n"; !strings.Contains(text, want) || strings.Contains(text, "hunter2") {
+		t.Errorf("as lines: %s", text)
+	}
 	for range 2 * maxEvents {
 		log.Info("again")
 	}

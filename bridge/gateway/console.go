@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -44,7 +45,11 @@ func (g *Gateway) serveConsole() {
 	default:
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			p.why = fmt.Errorf("console.listen %s: %w", address, err)
+			p.why = fmt.Errorf("console.listen %s: %w; set console.listen to a free port, or leave it empty for no console", address, err)
+			if errors.Is(err, syscall.EADDRINUSE) && address == Default().Console.Listen {
+				g.log.Info("the console is not served, because its usual port is taken, perhaps by another bridge; set console.listen to a free port, or leave it empty", "console.listen", address)
+				return
+			}
 			g.log.Warn("the console can't be served; all else works", "console.listen", address, "error", err)
 			return
 		}

@@ -30,8 +30,6 @@ type Gateway struct {
 	Level *slog.LevelVar
 	// Console, when it is set before Run, makes what is served at console.listen.
 	Console func(*Gateway) Page
-	// LastLog returns the last lines of the log, for fleetbridge bundle; nil: nobody keeps them.
-	LastLog func() []byte
 
 	build        Build
 	log          *slog.Logger

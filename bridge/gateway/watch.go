@@ -49,11 +49,7 @@ func (g *Gateway) serveTails(ctx context.Context) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", w.recorder.Handler(g.build.Version, w.stopped))
-	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
-		if g.LastLog != nil {
-			_, _ = w.Write(g.LastLog())
-		}
-	})
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(g.logText()) })
 	mux.HandleFunc("GET /goroutines", func(w http.ResponseWriter, _ *http.Request) { _ = pprof.Lookup("goroutine").WriteTo(w, 1) })
 	mux.HandleFunc("POST /console", g.console.ask)
 	w.server = newHTTPServer(mux)

@@ -12,8 +12,9 @@ import (
 func newACL(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "acl [--config FILE]",
-		Short: "Print local.users as accounts of an external NATS server",
+		Use:     "acl [--config FILE]",
+		Example: "  fleetbridge acl > accounts.conf    # include it in nats-server.conf",
+		Short:   "Print local.users as accounts of an external NATS server",
 		Long: "Print local.users as the accounts block of a nats-server configuration: one account for the bridge, which holds\n" +
 			"the streams, and one for each user, with the rights that the embedded server would give. Passwords are printed\n" +
 			"as bcrypt hashes. The bridge logs in with the user and password of nats.url; if there are none, the server takes\n" +

@@ -14,8 +14,9 @@ func newAsyncAPI(s streams) *cobra.Command {
 	var config, prefix string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "asyncapi",
-		Short: "Print every NATS channel as an AsyncAPI 3 document",
+		Use:     "asyncapi",
+		Example: "  fleetbridge asyncapi --config fleetbridge.yaml > gateway.asyncapi.yaml",
+		Short:   "Print every NATS channel as an AsyncAPI 3 document",
 		Long: "Print every NATS channel that programs use, with its messages and schemas, as an AsyncAPI 3 document, from the\n" +
 			"side of a program. With --config it has the prefix, the Things and the server of that configuration.",
 		Args: between(0, 0, ""),

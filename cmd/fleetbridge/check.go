@@ -12,8 +12,9 @@ import (
 func newCheck(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "check [--config FILE]",
-		Short: "Validate configuration and schemas",
+		Use:     "check [--config FILE]",
+		Example: "  fleetbridge check && systemctl reload fleetbridge",
+		Short:   "Validate configuration and schemas",
 		Long: "Validate a configuration and the schemas that it names. Every problem is printed at once with its file,\n" +
 			"line and path, and the exit code is 1. Warnings are printed too, among them one for each secret that every user\n" +
 			"of this machine can read. No connection is opened, and nothing is changed.",

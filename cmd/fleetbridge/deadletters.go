@@ -125,7 +125,7 @@ func listDead(c *cobra.Command, s streams, t deadTarget, selection local.Selecti
 	defer end()
 	if asJSON {
 		lines := jsonLines(s.out)
-		return letters.Each(c.Context(), selection, func(l local.DeadLetter) error { return lines.Encode(newDeadJSON(l)) })
+		return letters.Each(c.Context(), selection, func(l local.DeadLetter) error { return lines.Encode(explain.NewLetter(l)) })
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tSTORED\tDIRECTION\tTHING\tCHANNEL\tCODE\tBYTES\tERROR")
@@ -146,29 +146,6 @@ func shortened(s string) string {
 	return s
 }
 
-// deadJSON is a letter for machines.
-type deadJSON struct {
-	ID        uint64    `json:"id"`
-	Direction string    `json:"direction"`
-	Thing     string    `json:"thing"`
-	Channel   string    `json:"channel"`
-	Code      string    `json:"code"`
-	Error     string    `json:"error"`
-	Received  time.Time `json:"received"`
-	Stored    time.Time `json:"stored"`
-	Bytes     int       `json:"bytes"`
-	Topic     string    `json:"topic,omitempty"`
-	Subject   string    `json:"subject,omitempty"`
-	StoredOn  string    `json:"storedOn"`
-	Parent    string    `json:"traceparent,omitempty"`
-	payloadJSON
-}
-
-func newDeadJSON(l local.DeadLetter) deadJSON {
-	return deadJSON{ID: l.ID, Direction: l.Direction.String(), Thing: l.Thing, Channel: l.Channel, Code: l.Code, Error: l.Error,
-		Received: l.Received, Stored: l.Stored, Bytes: l.Size, Topic: l.Topic, Subject: l.Origin, StoredOn: l.Subject, Parent: l.Trace.Parent}
-}
-
 func showDead(c *cobra.Command, s streams, t deadTarget, id uint64, asJSON bool) error {
 	letters, _, end, err := t.open(c)
 	if err != nil {
@@ -180,8 +157,8 @@ func showDead(c *cobra.Command, s streams, t deadTarget, id uint64, asJSON bool)
 		return err
 	}
 	if asJSON {
-		out := newDeadJSON(l)
-		out.payloadJSON = newPayloadJSON(l.Payload)
+		out := explain.NewLetter(l)
+		out.Payload = explain.NewPayload(l.Payload, 0)
 		return jsonLines(s.out).Encode(out)
 	}
 	for _, line := range [][2]string{

@@ -17,8 +17,9 @@ import (
 func newDemo(s streams) *cobra.Command {
 	var once bool
 	c := &cobra.Command{
-		Use:   "demo",
-		Short: "Show every flow in one process, with nothing to install",
+		Use:     "demo",
+		Example: "  fleetbridge demo\n  fleetbridge demo --once && echo all flows work",
+		Short:   "Show every flow in one process, with nothing to install",
 		Long: "Show every flow in one process: a Fleets simulator with an MQTT broker, an embedded NATS server, the\n" +
 			"bridge, and a sample thermostat program. With --once do the full tour, check each step and exit 0 or 1.",
 		Args: between(0, 0, ""),

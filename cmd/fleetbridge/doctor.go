@@ -21,8 +21,9 @@ type examination struct {
 func newDoctor(s streams) *cobra.Command {
 	var e examination
 	c := &cobra.Command{
-		Use:   "doctor [--config FILE]",
-		Short: "Connect to everything that a configuration names, and say what is wrong",
+		Use:     "doctor [--config FILE]",
+		Example: "  fleetbridge doctor\n  fleetbridge doctor --json | jq",
+		Short:   "Connect to everything that a configuration names, and say what is wrong",
 		Long: "Connect to everything that a configuration names and look: secrets' files, DNS, TCP, TLS, the clock, and for each\n" +
 			"Thing its MQTT login, subscriptions, permission to publish and session; then the queues' limits, the Fleets HTTP\n" +
 			"API, NATS, JetStream, and the disk. One line each, with the mend; the exit code is 1 if a check failed.\n\n" +

@@ -18,8 +18,9 @@ func newHealthcheck(s streams) *cobra.Command {
 	var p pages
 	var ready bool
 	c := &cobra.Command{
-		Use:   "healthcheck [--config FILE | --url URL]",
-		Short: "Ask a running bridge whether it works",
+		Use:     "healthcheck [--config FILE | --url URL]",
+		Example: "  fleetbridge healthcheck --ready || echo not ready",
+		Short:   "Ask a running bridge whether it works",
 		Long: "Ask a running bridge on this machine whether it works, for supervisors that can only run a program. It\n" +
 			"asks /healthz, or with --ready /readyz, at http.listen of the configuration. Exit code 0: yes, 1: no, or\n" +
 			"nobody answers.",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/mapping"
 )
@@ -121,7 +122,7 @@ type waitingJSON struct {
 	Sequence uint64    `json:"seq"`
 	Stored   time.Time `json:"stored"`
 	Subject  string    `json:"subject"`
-	payloadJSON
+	explain.Payload
 }
 
 // errEnough ends a listing.
@@ -147,7 +148,7 @@ func newQueueShow(s streams, t *deadTarget) *cobra.Command {
 					return errEnough
 				}
 				if asJSON {
-					return lines.Encode(waitingJSON{m.Thing, m.Kind, m.Sequence, m.Stored, m.Subject, newPayloadJSON(m.Payload)})
+					return lines.Encode(waitingJSON{m.Thing, m.Kind, m.Sequence, m.Stored, m.Subject, explain.NewPayload(m.Payload, 0)})
 				}
 				_, err := fmt.Fprintf(s.out, "%d  %s  %s\n%s\n", m.Sequence, m.Stored.Local().Format(time.DateTime), printable(m.Subject), shown(s.out, m.Payload))
 				return err

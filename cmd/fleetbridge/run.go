@@ -14,8 +14,9 @@ import (
 func newRun(s streams) *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "run [--config FILE]",
-		Short: "Run the bridge until SIGINT or SIGTERM",
+		Use:     "run [--config FILE]",
+		Example: "  fleetbridge run --config fleetbridge.yaml\n  kill -HUP PID    # have it read its configuration again",
+		Short:   "Run the bridge until SIGINT or SIGTERM",
 		Long: "Run the bridge until SIGINT or SIGTERM. Then it finishes what is in flight and stops within 10 s;\n" +
 			"what is queued stays stored. A second signal ends it at once.\n\n" +
 			"FILE is read again when it, or a file that it names, has changed, and on SIGHUP. Things are added, removed and\n" +
@@ -30,14 +31,12 @@ func newRun(s streams) *cobra.Command {
 				return err
 			}
 			level := new(slog.LevelVar)
-			tail := &logTail{to: s.err}
-			log := newLog(streams{err: tail}, cfg.Log, level)
-			g, err := gateway.New(cfg, gateway.ReadBuild(version, commit), log)
+			g, err := gateway.New(cfg, gateway.ReadBuild(version, commit), newLog(s, cfg.Log, level))
 			if err != nil {
 				return err
 			}
-			g.Level, g.LastLog, g.Console = level, tail.Last, console.New
-			return runGateway(c.Context(), g, log, func(ctx context.Context) {
+			g.Level, g.Console = level, console.New
+			return runGateway(c.Context(), g, func(ctx context.Context) {
 				if terminal(s.err) {
 					greet(ctx, g, s)
 				}
@@ -60,10 +59,10 @@ func newLog(s streams, c gateway.Log, level *slog.LevelVar) *slog.Logger {
 }
 
 // runGateway runs the gateway, and beside it what tells systemd and what follows the configuration.
-func runGateway(ctx context.Context, g *gateway.Gateway, log *slog.Logger, follow func(context.Context)) error {
+func runGateway(ctx context.Context, g *gateway.Gateway, follow func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var beside sync.WaitGroup
-	beside.Go(func() { newSupervisor(g, log).tell(ctx) })
+	beside.Go(func() { newSupervisor(g, g.Log()).tell(ctx) })
 	beside.Go(func() { follow(ctx) })
 	err := g.Run(ctx)
 	cancel()

@@ -15,8 +15,9 @@ import (
 
 func newThingType(s streams) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "thing-type",
-		Short: "Look at a Fleets Thing Type, or make schemas of it",
+		Use:     "thing-type",
+		Example: "  fleetbridge thing-type check thermostat.json\n  fleetbridge thing-type schemas thermostat.json --to schemas/thermostat",
+		Short:   "Look at a Fleets Thing Type, or make schemas of it",
 		Long: "A Fleets Thing Type says which properties, events and commands a Thing has. things[].thing_type names its file, and\n" +
 			"then reports, events, command params and results are checked by it.",
 		Args: cobra.ArbitraryArgs,
