@@ -190,7 +190,7 @@ document.addEventListener('click', (e) => { for (const m of document.querySelect
 
 // ---- what is drawn
 
-const logo = html`<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M2 13.5h16M6 16V5.5M14 16V5.5M2 10.5 6 5.500Q10 13.500 14 5.500L18 10.500" fill="none" stroke="currentColor" stroke-width="1.700" stroke-linecap="round" stroke-linejoin="round"></path></svg>`;
+const logo = html`<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M2 13.5h16M6 16V5.5M14 16V5.5M2 10.5 6 5.5Q10 13.5 14 5.5L18 10.5" fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"></path></svg>`;
 
 function readiness() {
   const o = app.now;

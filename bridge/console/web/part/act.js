@@ -1,7 +1,7 @@
 // Copying, telling, asking.
 import { html, nothing } from './lit.js';
 
-const icon = html`<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path d="M5.500 5.500v-3h8v8h-3M2.500 5.500h8v8h-8z" fill="none" stroke="currentColor" stroke-width="1.300" stroke-linejoin="round"></path></svg>`;
+const icon = html`<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path d="M5.5 5.5v-3h8v8h-3M2.5 5.5h8v8h-8z" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round"></path></svg>`;
 
 let tell = () => {};
 /** Calls f with what is to be told for some seconds. */

@@ -91,8 +91,7 @@ export function when(at, milli = true) {
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
 
 const control = /[\x00-\x09\x0b-\x1f\x7f-\x9f]/g;
-const coded = (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 /** A word for the shell, quoted where it has to be. What a terminal takes for a key, such as ^C, is spelled. */
 export const quote = (s) => /^[\w@%+=:,./-]+$/.test(s) ? s
   : String(s).search(control) < 0 ? `'${String(s).replaceAll("'", `'\\''`)}'`
-  : `$'${String(s).replace(/[\\']/g, '\\$&').replace(control, coded)}'`;
+  : `$'${String(s).replace(/[\\']/g, '\\$&').replace(control, escape)}'`;

@@ -7,8 +7,8 @@ import { payload } from '../part/payload.js';
 import { plain, quote } from '../part/text.js';
 
 const examples = {
-  event: '{"eventType":"overheated","severity":"warn","data":{"celsius":98}}',
-  'shadow.report': '{"state":{"reported":{"temperature":21.5}}}',
+  event: { eventType: 'overheated', severity: 'warn', data: { celsius: 98 } },
+  'shadow.report': { state: { reported: { temperature: 21.5 } } },
 };
 
 export function open(ctx) {
@@ -35,7 +35,7 @@ export function open(ctx) {
       if (k !== key) return;
       Object.assign(o, { schema, route: routes[0] });
     } catch { /* check says it, too */ }
-    if (!o.touched) o.text = o.schema?.example ? JSON.stringify(o.schema.example, null, 2) : JSON.stringify(JSON.parse(examples[c] ?? '{}'), null, 2);
+    if (!o.touched) o.text = JSON.stringify(examples[c] ?? {}, null, 2);
     check();
   }
   about(ctx.query);

@@ -6,8 +6,6 @@ import { body, failed, waiting, what } from '../part/message.js';
 import { payload } from '../part/payload.js';
 import { plain, quote, took, when } from '../part/text.js';
 
-const words = { waits: 'waits', came: 'came', dead: 'dead', open: 'open', answered: 'answered', leased: 'leased' };
-
 export function open(ctx) {
   const o = { q: '', said: null, error: null, busy: false };
   let asked = 0;
@@ -49,7 +47,7 @@ function page(o) {
 function step(s) {
   const place = s.stream ? `${s.stream} #${s.seq}` : s.source === 'live' ? 'seen live' : '';
   const where = s.place === 'dead' && s.seq ? html`<a href=${to(['dead', String(s.seq)])}>${plain(place)}</a>` : plain(place);
-  return html`<li><time class="mono dim" datetime=${s.at}>${when(s.at)}</time><strong class=${s.place === 'dead' ? 'bad' : ''}>${plain(words[s.place] ?? s.place)}</strong>
+  return html`<li><time class="mono dim" datetime=${s.at}>${when(s.at)}</time><strong class=${s.place === 'dead' ? 'bad' : ''}>${plain(s.place)}</strong>
     <span>${plain(s.text)}${s.tookMs ? ` in ${took(s.tookMs)}` : ''} <small>${s.thing ? html`<a href=${to(['things', s.token ?? s.thing])}>${plain(s.thing)}</a> ` : nothing}${what(s)}</small>
       ${body(s) ? html`<details><summary class="dim">payload</summary>${payload(body(s), { cut: s.cut, size: s.bytes })}</details>` : nothing}</span><small>${where}</small></li>`;
 }
