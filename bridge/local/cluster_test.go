@@ -224,30 +224,3 @@ func TestFullQueueIsATrouble(t *testing.T) {
 		t.Error(answer)
 	}
 }
-
-// More Things than the 1,000 consumers that a server allows where nobody says more.
-func TestManyConsumersOnAnExternalServer(t *testing.T) {
-	const most = 30 // the server's own default is 1,000
-	s := startOther(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(),
-		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: most}})
-	j := newJournal(t)
-	nc, err := Dial(testContext(t), DialConfig{URL: s.ClientURL(), Log: j.log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	var things []mapping.Thing
-	for i := range most + 5 {
-		things = append(things, mapping.Thing(fmt.Sprint("t", i)))
-	}
-	store, err := Open(testContext(t), nc, StoreConfig{Subjects: subjects(t), Things: things}, j.log())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(store.Close)
-	for _, thing := range things {
-		if _, err := store.Queue(t.Context(), thing, mapping.Events); err != nil {
-			t.Fatal(err)
-		}
-	}
-}

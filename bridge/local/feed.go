@@ -12,7 +12,7 @@ import (
 )
 
 // feed hands out what a lane holds, to one taker, in order. What is stored while it keeps up comes from memory; behind
-// that it reads the journal, as far as there is room.
+// that it reads what is kept, as far as there is room.
 type feed struct {
 	lane       *lane
 	thing      mapping.Thing
@@ -20,20 +20,21 @@ type feed struct {
 	settleNext func()
 	wake       chan struct{} // of Run, which reads
 
-	// Of Run's goroutine.
-	tries int // in a row that a message could not be read, and may be another time
-
 	// Under the lane's lock.
 	running   bool
-	behind    bool   // the journal has something newer than last
-	last      uint64 // the newest number that was handed out
-	unsettled []lent // in order
-	bytes     int64  // of that
+	reading   bool
+	behind    bool      // there may be something newer than place
+	tries     int       // in a row that a message could not be read, and may be another time
+	place     uint64    // up to this number it has read; less than last while it reads again what it had handed out
+	last      uint64    // the newest number that was handed out
+	lastAt    time.Time // the latest time of what was handed out; servers of a cluster may differ
+	unsettled []lent    // in order
+	bytes     int64     // of that
 }
 
 // lent is a message that was handed out, or is lost, and is not settled.
 type lent struct {
-	number  uint64
+	number  uint64 // 0: the stream does not have it any more, and its settlement changes nothing
 	at      time.Time
 	bytes   int64
 	subject string // only of commands
@@ -59,12 +60,12 @@ func (f *feed) Take(ctx context.Context) []bridge.Delivery { return f.ready.take
 
 // full reports whether there is no room for one more. The lane's lock is held.
 func (f *feed) full() bool {
-	return len(f.unsettled) >= f.lane.spool.cfg.window() || f.bytes >= feedBytes || len(f.unsettled) > 0 && f.lane.spool.lent.Load() >= feedTotal
+	return len(f.unsettled) >= f.lane.house.window || f.bytes >= feedBytes || len(f.unsettled) > 0 && f.lane.house.lent.Load() >= feedTotal
 }
 
 // roomy reports whether it is worth it to read. The lane's lock is held.
 func (f *feed) roomy() bool {
-	return len(f.unsettled) <= f.lane.spool.cfg.window()/2 && f.bytes <= feedBytes/2 && (len(f.unsettled) == 0 || f.lane.spool.lent.Load() <= feedTotal/2)
+	return len(f.unsettled) <= f.lane.house.window/2 && f.bytes <= feedBytes/2 && (len(f.unsettled) == 0 || f.lane.house.lent.Load() <= feedTotal/2)
 }
 
 // enter hands a message out. The lane's lock is held, which keeps the order.
@@ -73,17 +74,17 @@ func (f *feed) enter(number uint64, e *entry) {
 	if f.lane.of.kind == mapping.Commands {
 		h.subject = e.subject
 	}
-	f.last = number
+	f.place, f.last, f.lastAt = number, number, later(f.lastAt, e.received)
 	f.unsettled = append(f.unsettled, h)
 	f.bytes += h.bytes
-	f.lane.spool.lent.Add(h.bytes)
+	f.lane.house.lent.Add(h.bytes)
 	f.ready.put(f.delivery(number, e))
 }
 
 func (f *feed) delivery(number uint64, e *entry) bridge.Delivery {
-	s := f.lane.spool
+	s := f.lane.house
 	d := bridge.Delivery{Settle: f.settleNext, Message: bridge.Message{
-		Payload: e.payload, Trace: e.trace, Received: e.received, Origin: e.subject, Stamp: e.stamp, Sequence: s.sequence(number, e),
+		Payload: e.payload, Trace: e.trace, Received: e.received, Origin: e.subject, Stamp: e.stamp, Sequence: s.keeper.sequence(number, e),
 	}}
 	d.Address, d.Stray, d.Err = addressOf(s.subjects, f.thing, e.subject)
 	return d
@@ -111,7 +112,9 @@ func (f *feed) settle() {
 	if l.pending[h.subject] == h.number {
 		delete(l.pending, h.subject)
 	}
-	l.settle(f.pass(h.number))
+	if floor := f.pass(h.number); floor > 0 {
+		l.settle(floor)
+	}
 	if f.behind && f.roomy() {
 		signal(f.wake)
 	}
@@ -138,7 +141,7 @@ func (f *feed) drop() {
 
 func (f *feed) release(bytes int64) {
 	f.bytes -= bytes
-	f.lane.spool.lent.Add(-bytes)
+	f.lane.house.lent.Add(-bytes)
 }
 
 // end takes the lane away from the feed. The lane's lock is held.
@@ -153,25 +156,43 @@ func (f *feed) run(running bool) {
 	l := f.lane
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f.running, f.behind = running && l.feed == f, f.last < l.stored
+	f.running, f.behind = running && l.feed == f, f.place < l.stored
 }
 
-// read hands out what the journal holds, as far as there is room.
-func (f *feed) read() {
+// begins reports whether there is something to read, and room for it, and nobody reads. Whoever asks has to call read
+// then.
+func (f *feed) begins() bool {
+	f.lane.mu.Lock()
+	defer f.lane.mu.Unlock()
+	if f.reading || !f.toRead() {
+		return false
+	}
+	f.reading = true
+	return true
+}
+
+// toRead reports whether to read. The lane's lock is held.
+func (f *feed) toRead() bool { return f.running && f.behind && f.roomy() }
+
+// read hands out what is kept, as far as there is room.
+func (f *feed) read(ctx context.Context) {
 	l := f.lane
-	for {
+	for times := 1; ; times++ {
 		l.mu.Lock()
-		if !f.running || !f.behind || !f.roomy() {
+		if f.reading = f.toRead(); !f.reading {
 			l.mu.Unlock()
 			return
 		}
-		after, stored := f.last, l.stored
+		place, stored := f.place, l.stored
 		l.mu.Unlock()
-		messages := l.spool.journal.Read(l.key, after, readBytes)
+		messages, err := l.house.keeper.read(ctx, l, place, times)
 		l.mu.Lock()
-		missed, again := f.take(messages, stored)
+		missed, again := f.take(messages, err, place, stored)
+		f.reading = again
 		l.mu.Unlock()
-		missed.say(l)
+		if missed.n > 0 {
+			l.house.keeper.missed(l, missed)
+		}
 		if !again {
 			time.AfterFunc(readRest, func() { signal(f.wake) })
 			return
@@ -179,33 +200,44 @@ func (f *feed) read() {
 	}
 }
 
-// take hands out what was read; stored was the newest number before. again is false when the disk has not given the next
-// one, and may another time. The lane's lock is held.
-func (f *feed) take(messages []journal.Message, stored uint64) (missed misses, again bool) {
-	if !f.running { // taken over meanwhile
+// take hands out what was read behind a place; stored was the newest number before. again is false when the next message
+// could not be read, and may be another time. The lane's lock is held.
+func (f *feed) take(messages []laneMessage, err error, place, stored uint64) (missed misses, again bool) {
+	l := f.lane
+	switch {
+	case !f.running || f.place != place: // taken over meanwhile, or it has to begin again
 		return missed, true
-	}
-	if len(messages) == 0 {
-		f.last = max(f.last, stored)
+	case err != nil:
+		return missed, false
+	case len(messages) == 0 && l.told > place && l.told <= stored && f.tries < readTries: // by a server that lags behind
+		f.tries++
+		return missed, false
+	case len(messages) == 0:
+		f.tries, f.place, f.last = 0, stored, max(f.last, stored)
 	}
 	for _, m := range messages {
-		if passes(m.Err) && f.tries < readTries {
+		if passes(m.err) && f.tries < readTries {
 			f.tries++
 			return missed, false
 		}
 		f.tries = 0
-		if m.Err != nil {
-			missed.add(m)
-			f.miss(m.Number)
-			continue
+		switch {
+		case m.err != nil:
+			missed.add(m.number, m.err)
+			f.miss(m.number)
+		case m.number > f.last:
+			f.enter(m.number, m.entry)
+		case m.entry.received.After(f.lastAt): // the stream has lost its end and gives the numbers out again
+			l.lose(m.number)
+			f.enter(m.number, m.entry)
+		default: // it was handed out before
+			f.place = m.number
+			if m.number <= l.floor {
+				l.settle(l.floor)
+			}
 		}
-		e, err := decodeEntry(m.Body)
-		if err != nil { // it becomes a dead letter as it is
-			e = entry{subject: f.lane.key, received: time.Now(), payload: m.Body}
-		}
-		f.enter(m.Number, &e)
 	}
-	f.behind = f.last < f.lane.stored
+	f.behind = f.place < l.stored
 	return missed, true
 }
 
@@ -217,7 +249,7 @@ func passes(err error) bool {
 
 // miss gives up a message that can't be read. The lane's lock is held.
 func (f *feed) miss(number uint64) {
-	f.last = number
+	f.place, f.last = number, number
 	for subject, n := range f.lane.pending {
 		if n == number {
 			delete(f.lane.pending, subject)
@@ -237,18 +269,9 @@ type misses struct {
 	err         error // of the first
 }
 
-func (m *misses) add(message journal.Message) {
+func (m *misses) add(number uint64, err error) {
 	if m.n++; m.n == 1 {
-		m.first, m.err = message.Number, message.Err
+		m.first, m.err = number, err
 	}
-	m.last = message.Number
-}
-
-func (m *misses) say(l *lane) {
-	if m.n == 0 {
-		return
-	}
-	s := l.spool
-	s.log.Error("stored messages can't be read any more: their records on the disk are damaged; they are lost",
-		"thing", l.thing(), "queue", l.of.kind.String(), "journal", s.dir, "messages", m.n, "from", m.first, "to", m.last, "error", m.err)
+	m.last = number
 }

@@ -123,7 +123,7 @@ func (c *chaos) consume() {
 }
 
 // run has lanes for a while, and ends with them in one of several ways.
-func (c *chaos) run(lanes *SpoolLanes) {
+func (c *chaos) run(lanes *TakenLanes) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- lanes.Run(ctx) }()

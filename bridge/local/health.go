@@ -117,6 +117,9 @@ func (s *Store) Check(ctx context.Context) error {
 			return s.lost(name, err)
 		}
 		is := stream.CachedInfo()
+		if s.lanes != nil {
+			s.lanes.look(is.Config)
+		}
 		s.found("stream "+name, cmp.Or(unled(is.Cluster), s.full(is)))
 	}
 	s.missing = ""

@@ -345,7 +345,7 @@ func (r *rig) publish(nc *nats.Conn, subject, payload string) string {
 // taking is a feed that a test runs.
 type taking struct {
 	*feed
-	lanes *SpoolLanes
+	lanes *TakenLanes
 }
 
 func (q *taking) Flush(ctx context.Context) error { return q.lanes.Flush(ctx) }
@@ -354,6 +354,20 @@ func (q *taking) Flush(ctx context.Context) error { return q.lanes.Flush(ctx) }
 func (r *rig) run(thing mapping.Thing, kind mapping.Kind) (q *taking, stop func()) {
 	r.t.Helper()
 	lanes := r.spool.takeOver(thing)
+	return take(r.t, lanes, kind)
+}
+
+// run is the same on an external server.
+func (s *Store) run(t *testing.T, thing mapping.Thing, kind mapping.Kind) (q *taking, stop func()) {
+	t.Helper()
+	lanes, err := s.lanes.take(testContext(t), thing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return take(t, lanes, kind)
+}
+
+func take(t *testing.T, lanes *TakenLanes, kind mapping.Kind) (q *taking, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- lanes.Run(ctx) }()
@@ -362,11 +376,11 @@ func (r *rig) run(thing mapping.Thing, kind mapping.Kind) (q *taking, stop func(
 		once.Do(func() {
 			cancel()
 			if err := <-ended; err != nil {
-				r.t.Errorf("queue: %v", err)
+				t.Errorf("queue: %v", err)
 			}
 		})
 	}
-	r.t.Cleanup(stop)
+	t.Cleanup(stop)
 	return &taking{lanes.feeds[kind], lanes}, stop
 }
 
@@ -427,16 +441,7 @@ func send(t *testing.T, f func(ctx context.Context, done func(error)) error) {
 	}
 }
 
-// Queue takes over one kind only, on an external server.
-func (s *Store) Queue(ctx context.Context, t mapping.Thing, k mapping.Kind) (*Queue, error) {
-	return s.queue(ctx, keyOf(t, k), t)
-}
-
-// Run hands out deliveries until ctx ends.
-func (q *Queue) Run(ctx context.Context) error { return (&Queues{all: []*Queue{q}}).Run(ctx) }
-
-func (q *Queue) taken() *tray { return &q.ready }
-func (f *feed) taken() *tray  { return &f.ready }
+func (f *feed) taken() *tray { return &f.ready }
 
 // expect takes and settles what has these payloads.
 func expect(t *testing.T, q interface{ taken() *tray }, want ...string) {

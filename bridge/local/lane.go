@@ -8,19 +8,24 @@ import (
 	"fleetbridge/mapping"
 )
 
-// lane is what a spool keeps of a Thing and kind. The journal has its messages; the lane knows how far they are settled,
+// lane is what a house knows of a Thing and kind. Its messages are the keeper's; the lane knows how far they are settled,
 // and who takes them.
 type lane struct {
-	spool *Spool
+	house *house
 	of    queueKey
-	key   string // the journal's
+	key   string // see laneKey
 
-	mu      sync.Mutex
-	feed    *feed             // the last who took the lane over; nil: nobody has
-	floor   uint64            // up to this number everything is settled, as far as this run knows
-	stored  uint64            // the newest number
+	mu     sync.Mutex
+	feed   *feed  // the last who took the lane over; nil: nobody has
+	floor  uint64 // up to this number everything is settled, as far as this run knows
+	stored uint64 // up to this number there may be messages
+	told   uint64 // the newest message that was not handed out when it was stored
+
+	// Only of a journal's.
 	weight  int64             // of what is not settled
 	pending map[string]uint64 // by subject, the newest number; only of commands
+
+	swept uint64 // only of a stream's: up to this number it has removed what is settled
 }
 
 // laneKey is the journal's name of a lane; a token has no dot.
@@ -44,63 +49,49 @@ func weigh(b journal.Backlog) int64 { return b.Bytes + int64(b.Messages)*recordC
 func (l *lane) put(number uint64, e *entry, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stored = number
+	l.stored = max(l.stored, number)
 	l.weight += bytes
 	l.note(number, e.subject)
 	f := l.feed
 	switch {
 	case f == nil || !f.running || f.behind:
-	case number <= f.last: // it was read before the journal said so
+		l.told = number
+	case number <= f.last: // it was read before it was told
 	case f.full():
-		f.behind = true
+		f.behind, l.told = true, number
 	default:
 		f.enter(number, e)
 	}
 }
 
+// tell is put for a message that is to be read.
+func (l *lane) tell(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = max(l.told, number)
+	l.readOn(number)
+}
+
+// readOn has the lane read on, as there may be messages up to a number. The lock is held.
+func (l *lane) readOn(newest uint64) {
+	l.stored = max(l.stored, newest)
+	if f := l.feed; f != nil && f.running && f.place < l.stored {
+		f.behind = true
+		signal(f.wake)
+	}
+}
+
 // note remembers what Pending is asked about. The lock is held.
 func (l *lane) note(number uint64, subject string) {
-	if l.of.kind != mapping.Commands {
-		return
+	if l.pending != nil {
+		l.pending[subject] = number
 	}
-	if l.pending == nil {
-		l.pending = map[string]uint64{}
-	}
-	l.pending[subject] = number
 }
 
 // settle says that everything up to a number is settled. The lock is held.
 func (l *lane) settle(floor uint64) {
 	l.floor = floor
-	now := weigh(l.spool.journal.Settle(l.key, floor))
-	l.spool.used[l.of.kind.Class()].Add(now - l.weight)
-	l.weight = now
-	signal(l.spool.settled)
-}
-
-// isPending reports whether a message with a subject is not settled.
-func (l *lane) isPending(subject string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.of.kind == mapping.Commands {
-		return l.pending[subject] > 0
-	}
-	for _, e := range l.spool.entries(l.key, l.floor, readBytes) { // nobody asks
-		if e.subject == subject {
-			return true
-		}
-	}
-	return false
-}
-
-// load reads what Pending is asked about, at the start.
-func (l *lane) load() {
-	if l.of.kind != mapping.Commands {
-		return
-	}
-	for number, e := range l.spool.entries(l.key, 0, readBytes) {
-		l.note(number, e.subject)
-	}
+	l.house.keeper.settle(l, floor)
 }
 
 // thing is the name of the lane's Thing.
@@ -110,4 +101,53 @@ func (l *lane) thing() string {
 		return l.of.token
 	}
 	return name
+}
+
+// The rest is for streams, which may lose their end in a crash of a server that does not sync, and then give the numbers
+// out again.
+
+// lose notes that what was handed out from a number on is not in the stream any more. The lock is held.
+func (l *lane) lose(number uint64) {
+	l.floor, l.swept = min(l.floor, number-1), min(l.swept, number-1)
+	f := l.feed
+	if f == nil {
+		return
+	}
+	for i := range f.unsettled {
+		if h := &f.unsettled[i]; h.number >= number {
+			h.number = 0
+		}
+	}
+	f.place, f.last = number-1, number-1
+}
+
+// readAgain has the lane read all that the stream holds. What was handed out is recognized; until then nothing is removed.
+func (l *lane) readAgain(newest uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored, l.told = newest, 0
+	if l.feed != nil {
+		l.feed.place = 0
+	} else {
+		l.floor, l.swept = 0, 0
+	}
+	l.readOn(newest)
+}
+
+// empty says that the stream holds nothing of the lane up to a number.
+func (l *lane) empty(newest uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose(1)
+	l.floor, l.swept, l.stored, l.told = newest, newest, newest, 0
+	if f := l.feed; f != nil {
+		f.place, f.last, f.behind = newest, newest, false
+	}
+}
+
+// sweepable is up to which number the stream may remove what is settled; ok is false while that is not sure.
+func (l *lane) sweepable() (floor uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.floor, l.feed == nil || l.feed.place >= l.feed.last
 }

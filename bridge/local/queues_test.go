@@ -78,17 +78,3 @@ func TestKindThatStandsStill(t *testing.T) {
 		t.Errorf("%d bytes are handed out, with nothing there", got)
 	}
 }
-
-// TestConsumerOfAnOlderVersion stands in nobody's way.
-func TestConsumerOfAnOlderVersion(t *testing.T) {
-	o := external(t, StoreConfig{})
-	_, err := o.store.js.CreateConsumer(testContext(t), "FLEETS_UP_TELEMETRY", jetstream.ConsumerConfig{
-		Durable: "pump", FilterSubject: "fleets.up.pump.>", AckPolicy: jetstream.AckExplicitPolicy,
-		Metadata: map[string]string{metaOwner: "somebody", metaThing: "pump"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := o.store.Queue(testContext(t), "pump", mapping.Events); err != nil {
-		t.Error(err)
-	}
-}

@@ -39,7 +39,7 @@ func (s *Store) sift(ctx context.Context, name string, v *sieve) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	first := func() (uint64, jetstream.Stream, error) {
-		stream, err := s.js.Stream(ctx, name)
+		stream, err := s.decisive(ctx, name)
 		if err != nil || stream.CachedInfo().State.Msgs == 0 {
 			return 0, nil, err
 		}

@@ -51,11 +51,7 @@ func TestUnreadableMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, err := store.Queue(ctx, "pump", mapping.Events)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, q)
+	q, _ := store.run(t, "pump", mapping.Events)
 	for _, want := range []uint64{1, 3, 4, 7, 8, 9, 10} {
 		d := next(t, q)
 		if d.Sequence != want {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -37,30 +36,22 @@ import (
 //
 // Locks: taking, then mu, then a lane's, then the journal's own. The journal's committer calls lane.put without any.
 type Spool struct {
-	cfg      SpoolConfig
-	store    *Store
-	log      *slog.Logger
-	subjects mapping.Subjects
-	dir      string // of the journal
-	journal  *journal.Journal
-	base     uint64 // what is added to the journal's numbers; see takeover.go
-	largest  int    // bytes that a message may have, with its headers
-	intakes  [len(mapping.Classes)]*intake
+	*house
+	cfg     SpoolConfig
+	store   *Store
+	dir     string // of the journal
+	journal *journal.Journal
+	base    uint64 // what is added to the journal's numbers; see takeover.go
+	largest int    // bytes that a message may have, with its headers
+	intakes [len(mapping.Classes)]*intake
 
 	used     [len(mapping.Classes)]atomic.Int64 // bytes that wait, or are on their way to the journal
-	lent     atomic.Int64                       // bytes that are handed out
 	accepted atomic.Uint64
 	things   atomic.Pointer[[]mapping.Thing]
-
-	mu    sync.Mutex
-	lanes map[queueKey]*lane
 
 	records map[string]*records // by sort
 	views   *views
 	shadows *shadowView
-
-	taking sync.Mutex
-	takers map[mapping.Thing]*SpoolLanes
 
 	settled chan struct{} // something was, and the journal does not have it yet
 	failure atomic.Pointer[error]
@@ -79,9 +70,10 @@ const settleRest = time.Second
 // OpenSpool opens the journal of a store directory and begins to take what programs publish. What streams of an older
 // version hold is taken over first. The spool works as long as the store.
 func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) {
-	p := &Spool{cfg: cfg, store: s, log: s.log, subjects: s.cfg.Subjects, dir: filepath.Join(cfg.Dir, s.cfg.Subjects.Name(spoolName)),
-		lanes: map[queueKey]*lane{}, takers: map[mapping.Thing]*SpoolLanes{},
+	p := &Spool{cfg: cfg, store: s, dir: filepath.Join(cfg.Dir, s.cfg.Subjects.Name(spoolName)),
 		settled: make(chan struct{}, 1), failed: make(chan struct{}, 1), ended: make(chan struct{})}
+	p.house = newHouse(p, s.cfg.Subjects, cfg.window(), s.log)
+	p.pending = true
 	p.things.Store(&s.cfg.Things)
 	var err error
 	p.journal, err = journal.Open(p.dir, journal.Options{
@@ -125,7 +117,7 @@ func (s *Spool) open(ctx context.Context) error {
 		}
 		l := s.lane(of)
 		l.stored, l.weight = s.journal.Last(), weigh(b)
-		l.load()
+		s.load(l)
 		s.used[of.kind.Class()].Add(l.weight)
 		s.accepted.Add(uint64(b.Messages))
 	}
@@ -222,18 +214,6 @@ func (s *Spool) Close() {
 	})
 }
 
-// lane is the one of a Thing and kind.
-func (s *Spool) lane(of queueKey) *lane {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.lanes[of]
-	if l == nil {
-		l = &lane{spool: s, of: of, key: laneKey(of)}
-		s.lanes[of] = l
-	}
-	return l
-}
-
 // entries are the messages of a lane of the journal's behind a number, in order, with their numbers: those that can be
 // read. So many bytes are read at once.
 func (s *Spool) entries(lane string, after uint64, limit int64) iter.Seq2[uint64, *entry] {
@@ -254,14 +234,6 @@ func (s *Spool) entries(lane string, after uint64, limit int64) iter.Seq2[uint64
 			}
 		}
 	}
-}
-
-// sequence is the number of a message as programs see it.
-func (s *Spool) sequence(number uint64, e *entry) uint64 {
-	if e.sequence > 0 {
-		return e.sequence
-	}
-	return s.base + number
 }
 
 // outcome is what became of a message that was to be stored.
@@ -388,5 +360,5 @@ func (s *Spool) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 
 // Pending is bridge.Outbox.
 func (s *Spool) Pending(_ context.Context, a mapping.Address) (bool, error) {
-	return s.lane(keyOf(a.Thing, a.Route().Kind)).isPending(s.subjects.Print(mapping.SpaceUp, a)), nil
+	return s.isPending(s.lane(keyOf(a.Thing, a.Route().Kind)), s.subjects.Print(mapping.SpaceUp, a)), nil
 }

@@ -2,117 +2,72 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
 )
 
-// SpoolLanes are bridge.ThingLanes on a spool.
-type SpoolLanes struct {
-	spool    *Spool
-	thing    mapping.Thing
-	feeds    [len(mapping.Kinds)]*feed
-	wake     chan struct{} // one of them is to read
-	replaced chan struct{} // closed when somebody else has taken one of the lanes over
-}
-
 // TakeOver is bridge.Lanes.
 func (s *Spool) TakeOver(_ context.Context, t mapping.Thing) (bridge.ThingLanes, error) {
 	return s.takeOver(t), nil
 }
 
-func (s *Spool) takeOver(t mapping.Thing) *SpoolLanes {
-	q := &SpoolLanes{spool: s, thing: t, wake: make(chan struct{}, 1), replaced: make(chan struct{})}
-	s.taking.Lock()
-	defer s.taking.Unlock()
-	if before := s.takers[t]; before != nil {
-		before.leave()
-		close(before.replaced)
+// What follows makes a keeper of the journal.
+
+func (s *Spool) read(_ context.Context, l *lane, after uint64, _ int) (out []laneMessage, _ error) {
+	for _, m := range s.journal.Read(l.key, after, readBytes) {
+		e, err := decodeEntry(m.Body)
+		if err != nil { // it becomes a dead letter as it is
+			e = entry{subject: l.key, received: time.Now(), payload: m.Body}
+		}
+		out = append(out, laneMessage{m.Number, &e, m.Err})
 	}
-	s.takers[t] = q
-	for _, k := range mapping.Kinds {
-		q.feeds[k] = s.lane(keyOf(t, k)).feedFor(t, q.wake)
-	}
-	return q
+	return out, nil
 }
 
-// feedFor makes a feed that begins with the oldest message that is not settled.
-func (l *lane) feedFor(t mapping.Thing, wake chan struct{}) *feed {
+func (s *Spool) settle(l *lane, floor uint64) {
+	now := weigh(s.journal.Settle(l.key, floor))
+	s.used[l.of.kind.Class()].Add(now - l.weight)
+	l.weight = now
+	signal(s.settled)
+}
+
+func (s *Spool) flush(ctx context.Context, _ []*lane) error { return s.journal.Flush(ctx) }
+
+func (s *Spool) sequence(number uint64, e *entry) uint64 {
+	if e.sequence > 0 {
+		return e.sequence
+	}
+	return s.base + number
+}
+
+func (s *Spool) missed(l *lane, m misses) {
+	s.log.Error("stored messages can't be read any more: their records on the disk are damaged; they are lost",
+		"thing", l.thing(), "queue", l.of.kind.String(), "journal", s.dir, "messages", m.n, "from", m.first, "to", m.last, "error", m.err)
+}
+
+// isPending reports whether a message with a subject is not settled.
+func (s *Spool) isPending(l *lane, subject string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := &feed{lane: l, thing: t, ready: newTray(), wake: wake, last: l.floor}
-	f.settleNext = f.settle
-	l.feed = f
-	return f
-}
-
-// leave gives the lanes back, with all that is not settled.
-func (q *SpoolLanes) leave() {
-	for _, f := range q.feeds {
-		f.lane.mu.Lock()
-		if f.lane.feed == f {
-			f.end()
-		}
-		f.lane.mu.Unlock()
+	if l.pending != nil {
+		return l.pending[subject] > 0
 	}
-}
-
-// Lane is bridge.ThingLanes.
-func (q *SpoolLanes) Lane(k mapping.Kind) bridge.Source { return q.feeds[k] }
-
-// Run is bridge.ThingLanes.
-func (q *SpoolLanes) Run(ctx context.Context) error {
-	for _, f := range q.feeds {
-		f.run(true)
-		defer f.run(false)
-	}
-	for {
-		for _, f := range q.feeds {
-			f.read()
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-q.replaced:
-			return fmt.Errorf("queue of %s: %w", q.thing, bridge.ErrTakenOver)
-		case <-q.wake:
+	for _, e := range s.entries(l.key, l.floor, readBytes) { // nobody asks
+		if e.subject == subject {
+			return true
 		}
 	}
+	return false
 }
 
-// Flush is bridge.ThingLanes.
-func (q *SpoolLanes) Flush(ctx context.Context) error { return q.spool.journal.Flush(ctx) }
-
-// Oldest is bridge.ThingLanes.
-func (q *SpoolLanes) Oldest() (at time.Time, waits bool) {
-	for _, f := range q.feeds {
-		if t, one := f.oldest(); one && (!waits || t.Before(at)) {
-			at, waits = t, true
-		}
+// load reads what Pending is asked about, at the start.
+func (s *Spool) load(l *lane) {
+	if l.pending == nil {
+		return
 	}
-	return at, waits
-}
-
-func (f *feed) oldest() (at time.Time, waits bool) {
-	f.lane.mu.Lock()
-	defer f.lane.mu.Unlock()
-	for _, h := range f.unsettled {
-		if !h.lost {
-			return h.at, true
-		}
+	for number, e := range s.entries(l.key, 0, readBytes) {
+		l.note(number, e.subject)
 	}
-	return time.Time{}, false
-}
-
-// Remove is bridge.ThingLanes.
-func (q *SpoolLanes) Remove(context.Context) error {
-	q.spool.taking.Lock()
-	defer q.spool.taking.Unlock()
-	if q.spool.takers[q.thing] == q {
-		delete(q.spool.takers, q.thing)
-		q.leave()
-	}
-	return nil
 }

@@ -88,7 +88,7 @@ func (s *Spool) dropWaiting(lanes []journal.Backlog, t mapping.Thing) (out waiti
 		if of.token != mapping.Token(string(t)) {
 			return waitingAnswer{Error: "name the Thing of which all that waits is to be dropped"}
 		}
-		n, ok := s.lane(of).drop()
+		n, ok := s.drop(s.lane(of))
 		if !ok {
 			return waitingAnswer{Sends: true}
 		}
@@ -106,13 +106,13 @@ func (s *Spool) dropWaiting(lanes []journal.Backlog, t mapping.Thing) (out waiti
 }
 
 // drop settles everything, unless somebody takes it.
-func (l *lane) drop() (n uint64, ok bool) {
+func (s *Spool) drop(l *lane) (n uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.feed != nil {
 		return 0, false
 	}
-	n = uint64(l.spool.journal.Backlog(l.key).Messages)
+	n = uint64(s.journal.Backlog(l.key).Messages)
 	clear(l.pending)
 	l.settle(l.stored)
 	return n, true

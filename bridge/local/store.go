@@ -28,7 +28,7 @@ type StoreConfig struct {
 	Embedded bool
 	// Working is the server's, if it is embedded; nil: it always works.
 	Working      func() context.Context
-	Window       int           // how many deliveries of a queue may be unsettled; 0: 256
+	Window       int           // how many deliveries of a lane may be unsettled; 0: 4096
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
 }
 
@@ -43,7 +43,7 @@ func (c StoreConfig) replicas() int { return max(c.Replicas, 1) }
 
 func (c StoreConfig) window() int {
 	if c.Window <= 0 {
-		return 256
+		return feedMessages
 	}
 	return c.Window
 }
@@ -68,10 +68,11 @@ type Store struct {
 	things  atomic.Pointer[[]mapping.Thing] // that can be published for
 	shaping sync.Mutex                      // held while an up stream's configuration changes
 
-	toDown, toDead *publisher // only with an external server; see views
-	shares         *shares    // of the dead letters
-	history        *history   // of what came down; nil with an external server
-	spool          *Spool     // nil with an external server
+	toDown, toDead *publisher   // only with an external server; see views
+	shares         *shares      // of the dead letters
+	history        *history     // of what came down; nil with an external server
+	spool          *Spool       // nil with an external server
+	lanes          *streamLanes // only with an external server
 	custody        *custody
 	// before is how many messages of each class had come and gone when the store was opened.
 	before [len(mapping.Classes)]uint64
@@ -141,6 +142,7 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	if !cfg.Embedded {
+		s.lanes = newStreamLanes(s)
 		if err := s.leftovers(ctx); err != nil {
 			return nil, err
 		}
@@ -175,8 +177,13 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 		streams[want.Name] = stream
 	}
 	for _, class := range mapping.Classes {
-		if up := streams[s.cfg.Subjects.Name(upStream(class))]; up != nil {
-			s.up[class], s.before[class] = up, gone(up)
+		up := streams[s.cfg.Subjects.Name(upStream(class))]
+		if up == nil {
+			continue
+		}
+		s.before[class] = gone(up)
+		if s.up[class], err = s.decisive(ctx, up.CachedInfo().Config.Name); err != nil {
+			return nil, err
 		}
 	}
 	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(streamDown)); err != nil {
@@ -247,6 +254,9 @@ func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowA
 // first. The connection stays open.
 func (s *Store) Close() {
 	s.history.close()
+	if s.lanes != nil {
+		s.lanes.close()
+	}
 	for _, p := range []*publisher{s.toDown, s.toDead} {
 		if p != nil {
 			p.close()
@@ -254,46 +264,61 @@ func (s *Store) Close() {
 	}
 }
 
-// leftovers tells of messages of Things that are not configured any more, and removes the consumers
-// that such Things had. The messages stay for the day the Thing comes back.
+// leftovers tells of messages of Things that are not configured any more. They stay for the day the Thing comes back. It
+// also ends a bridge of an older version; see unmakeConsumers.
 func (s *Store) leftovers(ctx context.Context) error {
-	queued := map[string]uint64{}
-	for _, class := range mapping.Classes {
-		held, err := s.held(ctx, class)
-		if err != nil {
-			return err
-		}
-		for l, n := range held {
-			queued[l.token] += n
-		}
+	queued, err := s.queued(ctx)
+	if err != nil {
+		return err
 	}
-	names := map[string]bool{}
 	for _, t := range s.cfg.Things {
 		delete(queued, mapping.Token(string(t)))
-		for _, k := range mapping.Kinds {
-			names[consumerName(t, k)] = true
-		}
 	}
 	for token, n := range queued {
-		name, err := mapping.Untoken(token)
-		if err != nil {
-			name = token
-		}
 		s.log.Warn("messages of a Thing that is not configured stay in the queue; add it again to send them, or remove them with nats stream purge",
-			"thing", name, "messages", n)
+			"thing", thingOf(token), "messages", n)
 	}
 	for _, up := range s.up {
-		list := up.ListConsumers(ctx)
-		for info := range list.Info() {
-			if info.Config.Metadata[metaOwner] == "" || names[info.Name] {
-				continue
-			}
-			if err := up.DeleteConsumer(ctx, info.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return fmt.Errorf("stream %s: consumer %s: %w", up.CachedInfo().Config.Name, info.Name, err)
-			}
-		}
-		if err := list.Err(); err != nil {
+		if err := s.unmakeConsumers(ctx, up); err != nil {
 			return fmt.Errorf("stream %s: its consumers: %w", up.CachedInfo().Config.Name, err)
+		}
+	}
+	return nil
+}
+
+// What older versions had in the metadata of a consumer for each lane.
+const (
+	metaOwner = "fleetbridge.owner"
+	metaThing = "fleetbridge.thing"
+)
+
+// olderEnds is how long a bridge of an older version may take to learn that it has been taken over.
+const olderEnds = time.Hour
+
+// unmakeConsumers removes the consumers of an older version. One that is still running makes its own again unless somebody
+// else's is there, so one of them is kept for it, in another name.
+func (s *Store) unmakeConsumers(ctx context.Context, up jetstream.Stream) error {
+	var old []*jetstream.ConsumerInfo
+	list := up.ListConsumers(ctx)
+	for info := range list.Info() {
+		if info.Config.Metadata[metaOwner] != "" {
+			old = append(old, info)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return err
+	}
+	for i, info := range old {
+		if err := up.DeleteConsumer(ctx, info.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+		if i > 0 || info.Config.Metadata[metaThing] == "" {
+			continue
+		}
+		_, err := up.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: info.Name, FilterSubject: info.Config.FilterSubject, AckPolicy: jetstream.AckExplicitPolicy,
+			InactiveThreshold: olderEnds, MemoryStorage: true, Metadata: map[string]string{metaOwner: s.lanes.owner}})
+		if err != nil { // the older one was faster
+			s.log.Debug("cannot mark the queues as taken over for a bridge of an older version", "consumer", info.Name, "error", err)
 		}
 	}
 	return nil

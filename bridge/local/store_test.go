@@ -107,8 +107,8 @@ func TestStreamThatDoesNotFit(t *testing.T) {
 		cfg   StoreConfig
 		want  []string
 	}{
-		{"retention", jetstream.StreamConfig{Name: "FLEETS_UP_TELEMETRY", Subjects: []string{"a"}}, StoreConfig{},
-			[]string{"stream FLEETS_UP_TELEMETRY", "retention is Limits", "must be WorkQueue", "nats stream rm FLEETS_UP_TELEMETRY", "nats.prefix"}},
+		{"retention", jetstream.StreamConfig{Name: "FLEETS_UP_TELEMETRY", Subjects: []string{"a"}, Retention: jetstream.InterestPolicy}, StoreConfig{},
+			[]string{"stream FLEETS_UP_TELEMETRY", "retention is Interest", "must be Limits", "nats stream rm FLEETS_UP_TELEMETRY", "nats.prefix"}},
 		{"storage", jetstream.StreamConfig{Name: "FLEETS_DOWN", Subjects: []string{"a"}, Storage: jetstream.MemoryStorage}, StoreConfig{},
 			[]string{"stream FLEETS_DOWN", "storage is Memory", "must be File"}},
 		{"bucket storage", jetstream.StreamConfig{Name: "KV_FLEETS_SHADOW", Subjects: []string{"a"}, Storage: jetstream.MemoryStorage}, StoreConfig{},

@@ -182,14 +182,6 @@ func (y *yard) furnish() {
 			}
 		}
 	}
-	for _, kind := range mapping.Kinds { // consumers under known names
-		if y.spool != nil { // there are none
-			break
-		}
-		if _, err := y.store.Queue(ctx, "b", kind); err != nil {
-			y.t.Fatal(err)
-		}
-	}
 }
 
 // attack runs f for each attacker and tells what the bridge and Bob saw, and that nothing changed.

@@ -19,7 +19,7 @@ func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
 		return errors.New("things is empty, name at least one")
 	}
 	for _, class := range mapping.Classes {
-		public := classSubjects(s.cfg.Subjects, things, class)
+		public := upSubjects(s.cfg.Subjects, things, class)
 		if err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public }); err != nil {
 			return err
 		}
@@ -53,14 +53,4 @@ func (s *Store) Left(ctx context.Context, things []mapping.Thing) (map[mapping.T
 		return nil, err
 	}
 	return ofThings(queued, things), nil
-}
-
-// Remove deletes the queue's consumer, once Run has returned and the Thing is not to come back at once. What
-// the stream holds for it stays.
-func (q *Queue) Remove(ctx context.Context) error {
-	err := q.stream.DeleteConsumer(ctx, q.consumer)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return nil
-	}
-	return err
 }

@@ -204,7 +204,7 @@ func (s *view) records(ctx context.Context, before uint64, f func(*charge) error
 			if m.Err != nil {
 				if m.Number > s.newest && !v.damaged[m.Number] {
 					v.damaged[m.Number] = true
-					missed.add(m)
+					missed.add(m.Number, m.Err)
 				}
 				continue
 			}

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
 	"fleetbridge/mapping"
@@ -89,43 +87,21 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestForeignConsumer: with an external server somebody may take what is the bridge's.
-func TestForeignConsumer(t *testing.T) {
-	o := external(t, StoreConfig{})
-	_, err := o.store.js.CreateConsumer(testContext(t), "FLEETS_UP_TELEMETRY", jetstream.ConsumerConfig{Durable: "mine", FilterSubject: "fleets.up.pump.events.>", AckPolicy: jetstream.AckExplicitPolicy})
-	if err != nil {
+// TestLongNames: the names of Things are as long as they like.
+func TestLongNames(t *testing.T) {
+	long := mapping.Thing(strings.Repeat("ü", 100))
+	o := external(t, StoreConfig{Things: []mapping.Thing{long}})
+	if _, err := o.nc.Request("fleets.up."+mapping.Token(string(long))+".jobs.get", []byte("1"), patience); err != nil {
 		t.Fatal(err)
 	}
-	_, err = o.store.Queue(testContext(t), "pump", mapping.Events)
-	if err == nil || !containsAll(err.Error(), []string{"stream FLEETS_UP_TELEMETRY", "fleets.up.pump.events.>", "nats consumer ls FLEETS_UP_TELEMETRY"}) {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestConsumerName(t *testing.T) {
-	long := mapping.Thing(strings.Repeat("ü", 100))
-	for thing, want := range map[mapping.Thing]string{"pump": "pump=events", "com.acme 7": "com=2Eacme=207=events"} {
-		if got := consumerName(thing, mapping.Events); got != want {
-			t.Errorf("%s: %s", thing, got)
-		}
-	}
-	name := consumerName(long, mapping.Jobs)
-	if len(name) > 210 || name == consumerName(long+"x", mapping.Jobs) || name == consumerName(long, mapping.Commands) {
-		t.Errorf("name %s", name)
-	}
-	if _, err := mapping.Untoken(name); err == nil {
-		t.Error("the hash is a legal token")
-	}
-	r := newRig(t, long)
-	r.publish(r.program(), "fleets.up."+mapping.Token(string(long))+".jobs.get", "1")
-	q, _ := r.run(long, mapping.Jobs)
+	q, _ := o.store.run(t, long, mapping.Jobs)
 	if d := next(t, q); d.Address.Thing != long {
 		t.Errorf("%+v", d)
 	}
 }
 
 // lossyQueue publishes n messages past the proxy while the queue runs through it.
-func lossyQueue(t *testing.T, n int) (*breakable, *Queue, *Store) {
+func lossyQueue(t *testing.T, n int) (*breakable, *taking, *Store) {
 	t.Helper()
 	b := newBreakable(t)
 	j := newJournal(t)
@@ -151,29 +127,13 @@ func lossyQueue(t *testing.T, n int) (*breakable, *Queue, *Store) {
 	case <-time.After(patience):
 		t.Fatal("not published")
 	}
-	q, err := store.Queue(testContext(t), "pump", mapping.Events)
-	if err != nil {
-		t.Fatal(err)
-	}
+	q, _ := store.run(t, "pump", mapping.Events)
 	return b, q, store
-}
-
-func start(t *testing.T, q *Queue) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("queue: %v", err)
-		}
-	})
 }
 
 func TestEachOnceThroughLostConnections(t *testing.T) {
 	const n = 3000
 	b, q, store := lossyQueue(t, n)
-	start(t, q)
 	var held []bridge.Delivery
 	for i := range n {
 		d := next(t, q)
@@ -224,11 +184,7 @@ func TestExternalServerRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, err := store.Queue(testContext(t), "pump", mapping.Events)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, q)
+	q, _ := store.run(t, "pump", mapping.Events)
 	next(t, q).Settle()
 	one := next(t, q)
 
