@@ -25,6 +25,9 @@ type CommandPolicy struct {
 	HandlerWait time.Duration
 	DefaultTTL  time.Duration // for a request without ttl
 	ClockSkew   time.Duration // how far the cloud's clock may be off
+	// Once: another bridge may take the Thing over at any time. A call is noted before it is made, and what is noted is not
+	// called again in a later run: its reply is waited for until the deadline.
+	Once bool
 }
 
 // The statuses of a response that the bridge itself writes (protocol page: "Send a Command Response").
@@ -113,6 +116,13 @@ const leftWait = 5 * time.Second
 // stops: then the execution stays open.
 func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goesOn bool) {
 	wait := min(leftWait, c.Policy.HandlerWait, time.Until(e.Deadline)/2)
+	if c.Policy.Once && e.left {
+		if !e.Called {
+			return nil, true
+		}
+		c.Log.Info("a command was called by the bridge before this one, and is not called again: its reply is waited for", "execution", e.ID, "action", e.Action)
+		wait = max(time.Until(e.Deadline.Add(c.Policy.ClockSkew)), time.Second) // a reply may be there
+	}
 	if !e.left || wait <= 0 || c.open(e) != nil {
 		return nil, true
 	}
@@ -129,6 +139,10 @@ func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goe
 	r, err := e.line.Wait(waiting)
 	if err == nil {
 		return &r, true
+	}
+	if c.Policy.Once && e.Called && ctx.Err() == nil && waiting.Err() != nil && !closed(e.Answered()) && !closed(c.quit) {
+		c.Answer(ctx, e.ID, c.decided(e, statusTimedOut, "no answer by the deadline: the bridge that called a program has ended, and the program's reply did not come"), e.Trace)
+		return nil, false
 	}
 	return nil, ctx.Err() == nil && !closed(e.Answered()) && !closed(c.quit)
 }
@@ -282,6 +296,9 @@ func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration
 		}
 	}
 	c.Log.Debug("command goes to programs", "execution", e.ID, "action", e.Action, "bytes", len(e.Payload))
+	if err := c.note(ctx, e); err != nil {
+		return Reply{}, err
+	}
 	if e.called.IsZero() { // a call that finds nobody is repeated
 		e.called = time.Now()
 		if c.Watch.on() {
@@ -290,7 +307,30 @@ func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration
 	}
 	reply, err := e.line.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
 	e.unanswered = err != nil && ctx.Err() != nil && !errors.Is(err, ErrNoHandler)
+	if c.Policy.Once && errors.Is(err, ErrNoHandler) {
+		if err := c.Executions.Note(ctx, e, false); err != nil {
+			c.Log.Debug("cannot note that nobody was called", "execution", e.ID, "error", err)
+		}
+	}
 	return reply, err
+}
+
+// noteAge is how old a note may be when the call is made: another bridge takes over no sooner than that.
+const noteAge = 3 * time.Second
+
+// note makes sure that a later run knows of the call that is about to be made.
+func (c *Commands) note(ctx context.Context, e *Execution) error {
+	for c.Policy.Once {
+		sent := time.Now()
+		if err := c.Executions.Note(ctx, e, true); err != nil {
+			_ = sleep(ctx, pauseMin)
+			return err
+		}
+		if time.Since(sent) < noteAge {
+			break
+		}
+	}
+	return nil
 }
 
 // open listens for replies, from now until hangUp.

@@ -36,13 +36,15 @@ type Executions struct {
 
 // Execution is a command under way.
 type Execution struct {
-	ID         string        `json:"id"`
-	Action     string        `json:"action"`
-	Payload    []byte        `json:"-"`
-	Received   time.Time     `json:"received"`
-	Deadline   time.Time     `json:"deadline"`
-	Trace      Trace         `json:"trace"`
-	Reply      string        `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
+	ID       string    `json:"id"`
+	Action   string    `json:"action"`
+	Payload  []byte    `json:"-"`
+	Received time.Time `json:"received"`
+	Deadline time.Time `json:"deadline"`
+	Trace    Trace     `json:"trace"`
+	Reply    string    `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
+	// Called: a handler was called, or is about to be. Only where another bridge may take over; see CommandPolicy.Once.
+	Called     bool          `json:"called,omitempty"`
 	answered   chan struct{} // closed when a response was claimed
 	left       bool          // a handler of an earlier run may be at it
 	line       Line
@@ -176,6 +178,17 @@ func (x *Executions) Open(ctx context.Context, e *Execution) error {
 	default:
 		return nil
 	}
+}
+
+// Note makes it durable whether a handler is called, unless the execution was answered meanwhile.
+func (x *Executions) Note(ctx context.Context, e *Execution, called bool) error {
+	was := e.Called
+	e.Called = called
+	err := x.Open(ctx, e)
+	if err != nil {
+		e.Called = was
+	}
+	return err
 }
 
 // Claim makes the message with this sequence the execution's one response. mine is false when another message is. Asking

@@ -81,6 +81,12 @@ func (s *Session) open(ctx context.Context, try *attempt) (*link, error) {
 		}
 		return nil, unopened(ctx, wire, err)
 	}
+	if s.cfg.Permit != nil && time.Since(s.permittedAt) > permitLife { // dialling has taken long
+		if err := s.permit(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+	}
 	l := &link{
 		s: s, server: try.server, patience: patience, alive: s.cfg.KeepAlive,
 		wake: make(chan struct{}, 1), written: make(chan struct{}), subs: map[uint16]chan<- packets.ControlPacket{},

@@ -50,7 +50,9 @@ type Session struct {
 	small   bool      // connections get small segments
 	kept    string    // that the broker keeps the session for less than asked
 	away    time.Time // since when there is no connection; zero: there was none
-	held    []string  // filters that the session holds; nil: not known; only for Run's goroutine
+	// When the last permit was asked for; the permit is younger.
+	permittedAt time.Time
+	held        []string // filters that the session holds; nil: not known; only for Run's goroutine
 }
 
 // NewSession prepares a session. Nothing is opened before Run.
@@ -116,7 +118,11 @@ func (s *Session) Run(ctx context.Context) error {
 	pause := pauses{rules: s.cfg.Backoff}
 	for ctx.Err() == nil {
 		list := s.servers(ctx)
-		l, err := s.connect(ctx, list)
+		var l *link
+		err := s.permit(ctx)
+		if err == nil {
+			l, err = s.connect(ctx, list)
+		}
 		if ctx.Err() != nil {
 			if l != nil {
 				l.leave(false)
@@ -149,6 +155,18 @@ func (s *Session) Run(ctx context.Context) error {
 	s.inbox.memory.close()
 	s.change(func(st *State) { st.Connected, st.Subscribed, st.Held = false, false, "" })
 	return nil
+}
+
+// permitLife is how old a permit may be when CONNECT is sent.
+const permitLife = 2 * time.Second
+
+// permit waits until a connection may be made.
+func (s *Session) permit(ctx context.Context) error {
+	if s.cfg.Permit == nil {
+		return nil
+	}
+	s.permittedAt = time.Now()
+	return s.cfg.Permit(ctx)
 }
 
 // connect tries every server once, in the roster's order.

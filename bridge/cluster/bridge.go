@@ -99,6 +99,8 @@ func (b *Bridge) Step(now Time, in any) []any {
 	switch in := in.(type) {
 	case Tick:
 		out = b.tick(now)
+	case Reached:
+		b.again, b.patient = now, 3
 	case Prove:
 		b.asked = true
 	case Seen:
@@ -342,3 +344,6 @@ func (b *Bridge) Members(now Time) (out []Standing) {
 	slices.SortFunc(out, func(a, b Standing) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
+
+// Proved returns how old the newest proof is that the bridge takes part.
+func (b *Bridge) Proved(now Time) Time { return now - max(b.proof, b.since) }

@@ -46,6 +46,8 @@ type (
 	Tick struct{}
 	// Prove: somebody waits for Verified, and the next Tick is far.
 	Prove struct{}
+	// Reached: there is a connection to NATS again.
+	Reached struct{}
 	// Seen is what the log has, entry by entry, from the newest of each record on.
 	Seen struct{ Entry }
 	// Told: all that the log had at the start was seen.

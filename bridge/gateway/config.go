@@ -13,6 +13,7 @@ type Config struct {
 	Things    []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
 	ThingsDir string   `yaml:"things_dir" unit:"path" doc:"directory of more of them: its files *.yaml, each with things: and local.users: of its own, are read as if they stood here"`
 	NATS      NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
+	Cluster   Cluster  `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), of which one has them at a time"`
 	Local     Local    `yaml:"local" doc:"the programs on the gateway"`
 	Shadow    Shadow   `yaml:"shadow" doc:"device shadows"`
 	Requests  Requests `yaml:"requests" doc:"questions to the cloud"`
@@ -128,6 +129,16 @@ type Down struct {
 	MaxBytes Size          `yaml:"max_bytes" default:"256MiB" doc:"a full stream forgets the oldest"`
 	MaxAge   time.Duration `yaml:"max_age" default:"24h" doc:"how long messages can be replayed; 0: no limit"`
 }
+
+// Cluster is this bridge's place among others.
+type Cluster struct {
+	Shards int           `yaml:"shards" default:"0" doc:"0: no other bridge has these Things. 1: one bridge of any number is active, and the others stand by; it can't change in a cluster's life. Needs nats.url"`
+	ID     string        `yaml:"id" else:"the host's name" doc:"name of this bridge, which stays over restarts and is no other bridge's"`
+	Beat   time.Duration `yaml:"beat" default:"1s" doc:"how often a bridge says that it is there, 100ms to 2s: one that misses five beats is taken over; the same for all"`
+}
+
+// On reports whether there may be other bridges.
+func (c Cluster) On() bool { return c.Shards > 0 }
 
 // Local lists the programs that may connect to the embedded server.
 type Local struct {

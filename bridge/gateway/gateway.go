@@ -48,6 +48,7 @@ type Gateway struct {
 	clerk   *local.Clerk
 	nc      *nats.Conn
 	store   *local.Store // views and state
+	stored  bool         // it is open; of Run's goroutine
 	lanes   bridge.Lanes
 	spool   *local.Spool // the lanes with the embedded server; else nil
 	desks   desks
@@ -64,14 +65,20 @@ type Gateway struct {
 	failed     func(error)     // ends the run
 	changes    chan change
 
-	things    atomic.Pointer[[]*thing]
-	shown     atomic.Pointer[inForce]
-	reloaded  atomic.Pointer[Reloaded]
+	things   atomic.Pointer[[]*thing]
+	shown    atomic.Pointer[inForce]
+	reloaded atomic.Pointer[Reloaded]
+	// Of a cluster, in Run's goroutine: what there is of it, and of the time in which the Things are this bridge's.
+	ownership *local.Ownership
+	term      *local.Term
+	role      atomic.Pointer[role] // what /readyz says of the cluster; nil: there is none
+
 	started   time.Time
 	id        string // of this run
 	chronicle *chronicle
 	history   history
 	listening chan struct{}
+	listens   sync.Once
 	services  atomic.Pointer[local.Service] // set when it listens
 	awaited   atomic.Pointer[string]        // before that, with an external NATS: what keeps it from listening
 	stopping  atomic.Bool
@@ -143,12 +150,24 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return err
 }
 
-// open starts the NATS side and all that is made on it, lets programs in and works.
-func (g *Gateway) open(ctx context.Context) (err error) {
+// open starts the NATS side, and works.
+func (g *Gateway) open(ctx context.Context) error {
 	if err := g.openNATS(ctx); err != nil {
 		return err
 	}
 	defer g.closeNATS()
+	if g.cfg.Cluster.On() {
+		return g.takeTurns(ctx)
+	}
+	return g.serve(ctx)
+}
+
+// serve makes all that there is for the Things, lets programs in and works. In a cluster ctx ends with the term.
+func (g *Gateway) serve(ctx context.Context) (err error) {
+	if err := g.openStore(ctx); err != nil {
+		return err
+	}
+	defer g.closeStore()
 	if g.api, err = g.newAPI(g.cfg.Fleets); err != nil {
 		return err
 	}
@@ -192,6 +211,10 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	g.failed = func(err error) {
+		if g.term != nil && errors.Is(err, bridge.ErrTakenOver) { // which the ownership log says, too
+			g.edges.Go(func() { g.outsider(run, fail, err) })
+			return
+		}
 		if err != nil && run.Err() == nil {
 			fail(err)
 		}
@@ -215,11 +238,18 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 			c.done <- g.reload(run, c.cfg)
 		}
 	}
-	g.stopping.Store(true)
-	g.console.stop()
-	g.watch.stop()
-	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
+	if g.term == nil {
+		g.ends()
+	} else {
+		g.awaits("another bridge takes the things over")
+		g.services.Store(nil)
+	}
+	lost := g.term != nil && errors.Is(context.Cause(g.term), local.ErrLost)
+	if err := g.stopAll(services, ctx.Err() == nil || lost); err != nil && !lost {
 		return err
+	}
+	if lost {
+		return nil
 	}
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
@@ -230,8 +260,17 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	if err := g.store.Note(last, true); err != nil {
 		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
 	}
-	g.log.Info("stopped")
+	if g.term == nil {
+		g.log.Info("stopped")
+	}
 	return nil
+}
+
+// ends says goodbye to whoever watches.
+func (g *Gateway) ends() {
+	g.stopping.Store(true)
+	g.console.stop()
+	g.watch.stop()
 }
 
 // run starts Things beside those that there are.
@@ -265,9 +304,10 @@ func (g *Gateway) listen(services *local.Service) error {
 		}
 		g.natsURL = g.server.URL()
 	}
+	g.metrics.cluster.serves(time.Now())
 	g.services.Store(services) // from now on /healthz is asked in earnest
 	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
-	close(g.listening)
+	g.listens.Do(func() { close(g.listening) })
 	return nil
 }
 

@@ -92,12 +92,30 @@ type readyBody struct {
 	// Things tells of each whether it is ready.
 	Things   map[string]bool `json:"things"`
 	Problems []NotReady      `json:"problems"`
+	// Cluster is there when the bridge is one of several.
+	Cluster *clusterBody `json:"cluster,omitempty"`
+}
+
+// clusterBody is this bridge's place among others. One that stands by is ready when it could take over.
+type clusterBody struct {
+	State  string `json:"state"`  // active or standby
+	Active string `json:"active"` // the id of the bridge that has the Things; empty: none
+}
+
+// clustered is a Readiness in a cluster.
+type clustered interface {
+	Standing() (state, active string, in bool)
 }
 
 // ready answers 200 or 503. A Thing is ready when nothing is said against it.
 func (h handler) ready(w http.ResponseWriter, r *http.Request) {
 	things := h.things()
 	body := readyBody{Things: make(map[string]bool, len(things)), Problems: h.ask(r.Context())}
+	if c, may := h.readiness.(clustered); may {
+		if state, active, in := c.Standing(); in {
+			body.Cluster = &clusterBody{state, active}
+		}
+	}
 	for _, t := range things {
 		body.Things[string(t)] = true
 	}

@@ -31,6 +31,7 @@ type Metrics struct {
 	expiry    *prometheus.GaugeVec
 	watched   prometheus.Gauge
 	unshown   prometheus.Counter
+	cluster   *clusterCollector
 	spans     spanCounts
 	// Of the last reload: whether it worked; and when one last did.
 	reloaded, reloadedAt prometheus.Gauge
@@ -113,7 +114,8 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Help: "How many look at passing messages in the console now."})
 	m.unshown = prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetbridge_console_skipped_total",
 		Help: "Messages that somebody who looks in the console was not shown, because there were too many. They were passed on all the same."})
-	m.registry.MustRegister(m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.cluster = &clusterCollector{}
+	m.registry.MustRegister(m.cluster, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())

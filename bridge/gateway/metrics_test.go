@@ -205,6 +205,13 @@ func TestNames(t *testing.T) {
 	want := map[string]string{
 		"fleetbridge_messages_total":                               "channel,direction,outcome",
 		"fleetbridge_cloud_silent":                                 "thing",
+		"fleetbridge_cluster_beat_age_seconds":                     "",
+		"fleetbridge_cluster_fenced_writes_total":                  "",
+		"fleetbridge_cluster_members":                              "state",
+		"fleetbridge_cluster_shards_owned":                         "",
+		"fleetbridge_cluster_suspect":                              "",
+		"fleetbridge_cluster_takeover_seconds":                     "",
+		"fleetbridge_cluster_takeovers_total":                      "",
 		"fleetbridge_mqtt_connected":                               "thing",
 		"fleetbridge_queued_messages":                              "thing",
 		"fleetbridge_oldest_message_age_seconds":                   "thing",

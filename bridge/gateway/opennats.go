@@ -8,7 +8,7 @@ import (
 	"fleetbridge/mapping"
 )
 
-// openNATS starts the embedded server or dials the external one, and opens the store on it. The pages are
+// openNATS starts the embedded server or dials the external one. The pages are
 // served before the wait for an external server, and after the embedded one has the store to itself: of
 // two bridges on one store the second shall hear of that.
 func (g *Gateway) openNATS(ctx context.Context) (err error) {
@@ -18,7 +18,6 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		}
 	}()
 	n := g.cfg.NATS
-	var working func() context.Context
 	if n.URL == "" {
 		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
 			return err
@@ -36,7 +35,6 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if err = g.server.Brake().Through(g.nc); err != nil {
 			return err
 		}
-		working = g.server.Working
 	} else {
 		dial, err := n.dial(g.log)
 		if err != nil {
@@ -53,8 +51,17 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	if detail, mend := PayloadShortage(g.nc.MaxPayload(), g.cfg.Limits); detail != "" && g.server == nil {
 		g.log.Warn(detail + "; " + mend)
 	}
+	return nil
+}
+
+// openStore opens the store, and what lanes there are. With an error, closeNATS has what was opened.
+func (g *Gateway) openStore(ctx context.Context) (err error) {
+	g.stored = true
 	config := g.storeConfig()
-	config.Working = working
+	config.Term = g.term
+	if g.server != nil {
+		config.Working = g.server.Working
+	}
 	err = g.await(ctx, func() (err error) {
 		g.store, err = local.Open(ctx, g.nc, config, g.log)
 		return err
@@ -136,17 +143,24 @@ func (g *Gateway) closeNATS() {
 	}
 	g.console.close()
 	g.watch.close()
-	if g.spool != nil {
-		g.spool.Close()
-	}
-	if g.store != nil {
-		g.store.Close()
-	}
+	g.closeStore()
 	if g.nc != nil {
 		g.nc.Close()
 	}
 	if g.server != nil {
 		g.server.Shutdown()
+	}
+}
+
+// closeStore closes what openStore opened, once.
+func (g *Gateway) closeStore() {
+	if g.spool != nil {
+		g.spool.Close()
+		g.spool = nil
+	}
+	if g.store != nil && g.stored {
+		g.store.Close()
+		g.stored = false
 	}
 }
 

@@ -84,6 +84,7 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	}
 	g.welcome(cfg, d)
 	g.settle(ctx, cfg, d)
+	g.own = own
 	g.shown.Store(&inForce{cfg, own})
 	if g.api != nil && g.api != api {
 		g.api.Close()

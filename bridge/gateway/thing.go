@@ -93,10 +93,13 @@ func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.
 func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	s := g.store
 	out := bridge.Ports{
-		Down: s.Down(), Graveyard: s, Archive: s, Outbox: g.lanes, Handlers: local.NewHandlers(g.nc, g.subjects(), g.server),
+		Down: s.Down(), Graveyard: s, Archive: s, Outbox: g.lanes, Handlers: s.Handlers(g.server),
 		Shadows: s.Shadow(), Statuses: s.Status(), Executions: s.Executions(), Leases: s.Leases(), Marks: s.Marks(),
 		MaxRecord: int(g.nc.MaxPayload()), Commands: g.commands, Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
 		Catalog: g.catalog, Observer: g.metrics, Silent: g.metrics.Silent, Now: time.Now, Log: g.log,
+	}
+	if g.term != nil {
+		out.Statuses = ownStatus{out.Statuses, g.term}
 	}
 	if api != nil {
 		out.API = api
@@ -125,6 +128,9 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
 	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
 	sc.Filters = newFilterMemory(g.store.Marks(), sc.ClientID)
+	if g.term != nil {
+		sc.Permit = g.term.Verified
+	}
 	t.session = cloud.NewSession(name, sc, cloud.Hooks{
 		State: func(s cloud.State) { g.stateChanged(t, s) },
 		Ready: func(ctx context.Context, present bool) { t.bridge.Ready(ctx, present) },
@@ -143,7 +149,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	t.bridge, err = bridge.NewThing(ctx, bridge.ThingConfig{
 		Thing: name, Own: m.own[name].schemas, Merged: p.shadow.Report == ReportMerged, MaxBytes: m.maxBytes, Instance: instance(),
 		MaxAge: m.maxAge, Patience: m.patience,
-		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew},
+		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew, Once: g.term != nil},
 	}, ports)
 	t.work, t.over = context.WithCancel(context.WithoutCancel(ctx))
 	t.take, t.noMore = context.WithCancel(t.work)
@@ -256,10 +262,13 @@ func (g *Gateway) Accepted(ctx context.Context) (uint64, error) {
 // Ready implements Readiness: NATS is up, its streams take messages, every Thing is connected and subscribed, and no kind of
 // its messages stands still.
 func (g *Gateway) Ready(context.Context) []NotReady {
+	if r := g.role.Load(); r != nil && !r.active {
+		return g.standby()
+	}
 	if g.services.Load() == nil {
 		return g.notStarted()
 	}
-	var out []NotReady
+	out := g.suspect()
 	if !g.nc.IsConnected() {
 		out = append(out, NotReady{Part: PartNATS, Reason: "not connected to NATS"})
 	}

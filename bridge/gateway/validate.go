@@ -33,6 +33,7 @@ func (v *validator) all() {
 	v.fleets()
 	v.things()
 	v.nats()
+	v.cluster()
 	v.users()
 	v.rest()
 	v.written()

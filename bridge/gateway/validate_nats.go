@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nats-io/nkeys"
 
@@ -39,6 +42,40 @@ func (v *validator) nats() {
 		v.external()
 	}
 }
+
+// cluster checks this bridge's place among others.
+func (v *validator) cluster() {
+	c := &v.Cluster
+	switch {
+	case v.broken("cluster.shards"):
+		return
+	case c.Shards == 0:
+		if v.set("cluster.id") {
+			v.warn("cluster.id", "is not used: cluster.shards is 0, write 1 for an active bridge and others that stand by")
+		}
+		return
+	case c.Shards != 1:
+		v.problem("cluster.shards", "is %d, this version supports 1, an active bridge and others that stand by: write 1, or 0 for a bridge alone", c.Shards)
+	case v.NATS.URL == "" && !v.broken("nats.url"):
+		v.problem("cluster.shards", "is %d, but the embedded server is no other bridge's: write nats.url of the cluster's NATS servers, or cluster.shards: 0", c.Shards)
+	}
+	if c.ID == "" && !v.broken("cluster.id") {
+		name, err := os.Hostname()
+		if err != nil {
+			v.problem("cluster.id", "is missing, and the host's name can't be had (%s): write a name that no other bridge has", err)
+		}
+		c.ID = name
+	}
+	if len(c.ID) > maxBridgeID || strings.ContainsFunc(c.ID, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(c.ID) {
+		v.problem("cluster.id", "%.80q: write 1 to %d bytes of printable text", c.ID, maxBridgeID)
+	}
+	if c.Beat < 100*time.Millisecond || c.Beat > 2*time.Second {
+		v.problem("cluster.beat", "is %s, write 100ms to 2s", shortDuration(c.Beat))
+	}
+}
+
+// maxBridgeID keeps a bridge's key in NATS short.
+const maxBridgeID = 60
 
 // external checks what belongs to a NATS server elsewhere.
 func (v *validator) external() {

@@ -20,6 +20,7 @@ type bucket struct {
 	config jetstream.KeyValueConfig
 	// leader answers gets where a replica may lag; nil: whoever is asked.
 	leader   jetstream.Stream
+	fence    *fence // nil: nobody else writes
 	troubles *troubles
 	// made is called with one in memory after it was made anew.
 	made func(context.Context, *bucket) error
@@ -43,15 +44,23 @@ func (b *bucket) PutNoted(ctx context.Context, key string, value, note []byte) e
 		if note != nil {
 			m.Header.Set(headerNote, string(note))
 		}
-		_, err := b.js.PublishMsg(ctx, m)
-		return err
+		return b.store(ctx, m)
 	}))
+}
+
+// store puts what is no plain value.
+func (b *bucket) store(ctx context.Context, m *nats.Msg) error {
+	if b.fence != nil {
+		return b.fence.write(ctx, m)
+	}
+	_, err := b.js.PublishMsg(ctx, m)
+	return err
 }
 
 func (b *bucket) GetNoted(ctx context.Context, key string) (value, note []byte, err error) {
 	err = b.do(ctx, func(ctx context.Context) error {
 		from := b.leader
-		if from == nil {
+		if from == nil && b.fence == nil {
 			if from, err = b.js.Stream(ctx, "KV_"+b.config.Bucket); err != nil {
 				return err
 			}
@@ -79,7 +88,7 @@ func (b *bucket) Get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (b *bucket) get(ctx context.Context, key string) ([]byte, error) {
-	if b.leader == nil {
+	if b.leader == nil && b.fence == nil {
 		entry, err := b.kv.Get(ctx, key)
 		if err != nil {
 			return nil, err
@@ -95,7 +104,13 @@ func (b *bucket) get(ctx context.Context, key string) ([]byte, error) {
 
 // last reads the message that holds a key.
 func (b *bucket) last(ctx context.Context, from jetstream.Stream, key string) (*jetstream.RawStreamMsg, error) {
-	raw, err := from.GetLastMsgForSubject(ctx, b.subject(key))
+	var raw *jetstream.RawStreamMsg
+	var err error
+	if b.fence != nil {
+		raw, err = b.fence.get(ctx, b.js.Conn(), b.subject(key))
+	} else {
+		raw, err = from.GetLastMsgForSubject(ctx, b.subject(key))
+	}
 	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Header.Get(headerKeyOperation) != "" { // a deletion
 		return nil, jetstream.ErrKeyNotFound
 	}
@@ -106,7 +121,15 @@ func (b *bucket) last(ctx context.Context, from jetstream.Stream, key string) (*
 const headerKeyOperation = "KV-Operation"
 
 func (b *bucket) Put(ctx context.Context, key string, value []byte) error {
-	return b.wrote(key, b.do(ctx, func(ctx context.Context) error { _, err := b.kv.Put(ctx, key, value); return err }))
+	return b.wrote(key, b.do(ctx, func(ctx context.Context) error {
+		if b.fence != nil {
+			m := nats.NewMsg(b.subject(key))
+			m.Data = value
+			return b.fence.write(ctx, m)
+		}
+		_, err := b.kv.Put(ctx, key, value)
+		return err
+	}))
 }
 
 func (b *bucket) Create(ctx context.Context, key string, value []byte) error {
@@ -117,14 +140,25 @@ func (b *bucket) Create(ctx context.Context, key string, value []byte) error {
 func (b *bucket) Delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if b.config.TTL > 0 { // and so the marks of deleted keys go by themselves
+	if b.fence != nil {
+		m := nats.NewMsg(b.subject(key))
+		m.Header.Set(headerKeyOperation, "DEL")
+		if err := b.fence.write(ctx, m); err != nil || b.config.TTL > 0 {
+			return b.wrote(key, err)
+		}
+		// What is removed now was no value any more, whoever is the owner.
+	} else if b.config.TTL > 0 { // and so the marks of deleted keys go by themselves
 		return b.wrote(key, b.kv.Delete(ctx, key))
 	}
 	stream, err := b.js.Stream(ctx, "KV_"+b.config.Bucket)
 	if err != nil {
 		return b.wrap(key, err)
 	}
-	return b.wrote(key, stream.Purge(ctx, jetstream.WithPurgeSubject(b.subject(key))))
+	options := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(b.subject(key))}
+	if b.fence != nil {
+		options = append(options, jetstream.WithPurgeSequence(b.fence.newest()+1))
+	}
+	return b.wrote(key, stream.Purge(ctx, options...))
 }
 
 // answerTime is how long an answer may take before the try counts as failed: the answer may have gone
@@ -152,6 +186,9 @@ func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
 }
 
 func (b *bucket) List(ctx context.Context, prefix string, f func(key string, value []byte) error) error {
+	if b.fence != nil {
+		return b.wrap(prefix+">", b.fence.list(ctx, b, prefix+">", f))
+	}
 	var ended error // f's, which is not the bucket's
 	err := eachEntry(ctx, b.kv, prefix+">", func(e jetstream.KeyValueEntry) error {
 		ended = f(e.Key(), e.Value())
@@ -165,7 +202,11 @@ func (b *bucket) List(ctx context.Context, prefix string, f func(key string, val
 
 // eachEntry calls f for what a bucket has under some keys, until f returns an error, which it returns.
 func eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, f func(jetstream.KeyValueEntry) error) error {
-	watch, err := kv.Watch(ctx, keys, jetstream.IgnoreDeletes())
+	return eachEntryOf(ctx, kv, []string{keys}, f)
+}
+
+func eachEntryOf(ctx context.Context, kv jetstream.KeyValue, keys []string, f func(jetstream.KeyValueEntry) error) error {
+	watch, err := kv.WatchFiltered(ctx, keys, jetstream.IgnoreDeletes())
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
@@ -15,13 +17,19 @@ import (
 type handlers struct {
 	nc       *nats.Conn
 	subjects mapping.Subjects
-	server   *Server // nil with an external one
+	server   *Server          // nil with an external one
+	kept     jetstream.Stream // of replies; nil: none are kept
 }
 
 // NewHandlers reaches the programs that subscribe to {prefix}.cmd.{t}.{action}. With the embedded server, whoever
 // subscribes to more than commands only watches; an external one can't be asked, and all that it delivers to counts.
 func NewHandlers(nc *nats.Conn, subjects mapping.Subjects, server *Server) bridge.Handlers {
-	return handlers{nc, subjects, server}
+	return handlers{nc: nc, subjects: subjects, server: server}
+}
+
+// Handlers is NewHandlers. In a cluster, replies that came while no bridge listened are found as well.
+func (s *Store) Handlers(server *Server) bridge.Handlers {
+	return handlers{s.nc, s.cfg.Subjects, server, s.replies}
 }
 
 // watched reports whether all who would get a command subscribe to a wildcard in the place of cmd, or to a shorter one:
@@ -46,11 +54,13 @@ type line struct {
 	subject string
 	sub     *nats.Subscription
 	replies chan *nats.Msg
+	called  bool // in this run
+	closed  chan struct{}
 }
 
 // Listen is bridge.Handlers.
 func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
-	l := &line{handlers: h, subject: replySpace(h.subjects) + mapping.Token(string(t)) + "." + token, replies: make(chan *nats.Msg, replyRoom)}
+	l := &line{handlers: h, subject: replySpace(h.subjects) + mapping.Token(string(t)) + "." + token, replies: make(chan *nats.Msg, replyRoom), closed: make(chan struct{})}
 	var err error
 	if l.sub, err = h.nc.ChanSubscribe(l.subject, l.replies); err != nil {
 		return nil, err
@@ -61,6 +71,7 @@ func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
 // Call is bridge.Line. When several programs subscribe without a queue group, all of them run the
 // command and the first reply counts.
 func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
+	l.called = true
 	if l.watched(c.Thing, c.Action) {
 		return bridge.Reply{}, bridge.ErrNoHandler
 	}
@@ -79,6 +90,10 @@ func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
 
 // Wait is bridge.Line.
 func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
+	if l.kept != nil && !l.called {
+		l.called = true
+		go l.look()
+	}
 	var answer *nats.Msg
 	select {
 	case answer = <-l.replies:
@@ -95,5 +110,32 @@ func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
 	return reply, nil
 }
 
+// look finds a reply that came before this run listened.
+func (l *line) look() {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		raw, err := l.kept.GetLastMsgForSubject(ctx, l.subject)
+		cancel()
+		switch {
+		case err == nil:
+			select {
+			case l.replies <- &nats.Msg{Subject: l.subject, Header: raw.Header, Data: raw.Data}:
+			default: // others came
+			}
+			return
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			return
+		}
+		select {
+		case <-l.closed:
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
 // Close is bridge.Line.
-func (l *line) Close() { _ = l.sub.Unsubscribe() }
+func (l *line) Close() {
+	close(l.closed)
+	_ = l.sub.Unsubscribe()
+}

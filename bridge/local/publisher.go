@@ -34,15 +34,18 @@ type publisher struct {
 	back   chan struct{} // the connection came back
 	ended  chan struct{}
 	work   sync.WaitGroup
+	fence  *fence              // nil: nobody else writes
 	note   func(reason string) // is told what keeps it from storing, and "" when it stores; set before the first send
 
 	// Of run's goroutine.
-	number   uint64 // of the last group
-	batches  uint64 // tries so far: each has a batch id of its own
+	life     context.Context // ends with close
+	number   uint64          // of the last group
+	batches  uint64          // tries so far: each has a batch id of its own
 	wire     []*nats.Msg
 	failures int // in a row
 
 	mu      sync.Mutex
+	die     context.CancelFunc // ends life
 	abandon context.CancelFunc // gives up the try under way
 	closed  bool
 }
@@ -68,6 +71,7 @@ func newPublisher(nc *nats.Conn, what string, atomic bool, log *slog.Logger) *pu
 		queue: make(chan *parcel, publishWindow), back: make(chan struct{}, 1), ended: make(chan struct{}),
 		status: nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED),
 	}
+	p.life, p.die = context.WithCancel(context.Background())
 	p.work.Go(p.watch)
 	p.work.Go(p.run)
 	return p
@@ -136,11 +140,12 @@ func (p *publisher) store(group []*parcel) bool {
 	p.number++
 	group[len(group)-1].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
 	for {
-		err := p.try(group)
+		again, err := p.fence.again(p.life, p.try(group))
 		rejection := (*bridge.Rejection)(nil)
 		switch {
-		case p.gone():
+		case p.gone(), errors.Is(err, ErrFenced): // nothing of this epoch is stored any more
 			return false
+		case again:
 		case len(group) > 1 && apiCode(err) == codeBatchBroken: // the stream refused one of them: find out which
 			return p.storeEach(group)
 		case err == nil:
@@ -191,6 +196,7 @@ func (p *publisher) try(group []*parcel) error {
 	for _, x := range group {
 		p.wire = append(p.wire, x.msg)
 	}
+	p.fence.stamp(p.wire[0].Header)
 	defer clear(p.wire)
 	answer, err := commit(ctx, p.nc, p.wire, p.nonce+"-"+strconv.FormatUint(p.batches, 36))
 	if err != nil {
@@ -199,7 +205,10 @@ func (p *publisher) try(group []*parcel) error {
 		}
 		return err
 	}
-	_, err = pubAck(answer)
+	ack, err := pubAck(answer)
+	if err == nil {
+		p.fence.wrote(ack.Sequence)
+	}
 	if apiCode(err) == codeBatchDuplicate { // an earlier try was stored, its PubAck lost
 		return nil
 	}
@@ -270,6 +279,7 @@ func (p *publisher) close() {
 	if p.abandon != nil {
 		p.abandon()
 	}
+	p.die()
 	p.mu.Unlock()
 	if again {
 		return

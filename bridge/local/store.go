@@ -27,7 +27,9 @@ type StoreConfig struct {
 	// Embedded: the server ends with this process. What programs publish is kept by a Spool, not in streams.
 	Embedded bool
 	// Working is the server's, if it is embedded; nil: it always works.
-	Working      func() context.Context
+	Working func() context.Context
+	// Term is this bridge's, of several that have the Things one after the other; nil: there is no other bridge.
+	Term         *Term
 	Window       int           // how many deliveries of a lane may be unsettled; 0: 4096
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
 }
@@ -63,6 +65,7 @@ type Store struct {
 	log     *slog.Logger
 	up      [len(mapping.Classes)]jetstream.Stream // only with an external server
 	down    jetstream.Stream
+	replies jetstream.Stream // of handlers, in a cluster; else nil
 	buckets map[string]*bucket
 
 	things  atomic.Pointer[[]mapping.Thing] // that can be published for
@@ -135,6 +138,10 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	dead, err := s.openStreams(ctx)
+	var fence *fence
+	if err == nil && cfg.Term != nil {
+		fence, err = newFence(ctx, cfg.Term, js, cfg.Subjects.Name(streamDown), cfg.downMarker())
+	}
 	if err == nil {
 		err = s.openBuckets(ctx)
 	}
@@ -154,6 +161,7 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		s.history = newHistory(s.down, s.subjectMemory, log)
 	} else {
 		s.toDown = s.publisher("down", s.down)
+		s.toDown.fence = fence
 		s.toDead = s.publisher("dead letters", dead)
 	}
 	if s.shares, err = s.newShares(ctx, dead); err != nil {
@@ -189,6 +197,9 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(streamDown)); err != nil {
 		return nil, err
 	}
+	if s.replies = streams[s.cfg.Subjects.Name(streamReplies)]; s.replies != nil {
+		s.replies.CachedInfo().Config.AllowDirect = false // what is read decides
+	}
 	return streams[s.cfg.Subjects.Name(streamDead)], nil
 }
 
@@ -201,6 +212,11 @@ func (s *Store) openBuckets(ctx context.Context) error {
 		b := &bucket{kv: kv, js: s.js, config: want, troubles: &s.troubles}
 		if s.cfg.replicas() > 1 {
 			if b.leader, err = s.decisive(ctx, "KV_"+want.Bucket); err != nil {
+				return err
+			}
+		}
+		if s.cfg.Term != nil && want.Storage != jetstream.MemoryStorage {
+			if b.fence, err = newFence(ctx, s.cfg.Term, s.js, "KV_"+want.Bucket, b.subject(markerKey(s.cfg.Term.shard))); err != nil {
 				return err
 			}
 		}
@@ -366,7 +382,7 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 		}
 	}
 	subject := s.cfg.Subjects.Print(mapping.SpaceDown, a)
-	raw, err := s.down.GetLastMsgForSubject(ctx, subject)
+	raw, err := s.lastDown(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return bridge.Message{}, bridge.ErrNotFound
 	}
@@ -377,6 +393,13 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 		Address: a, Payload: raw.Data, Trace: traceOf(raw.Header), Received: received(raw.Header, raw.Time),
 		Origin: textOf(raw.Header.Get(HeaderTopic)), Sequence: raw.Sequence, Source: textOf(raw.Header.Get(HeaderSource)),
 	}, nil
+}
+
+func (s *Store) lastDown(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	if s.toDown != nil && s.toDown.fence != nil {
+		return s.toDown.fence.get(ctx, s.nc, subject)
+	}
+	return s.down.GetLastMsgForSubject(ctx, subject)
 }
 
 // Enqueue is bridge.Outbox: it returns when the message is stored with the programs' own, or at once

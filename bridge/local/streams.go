@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 	bucketExecutions = "EXECUTIONS"
 	bucketLeases     = "LEASES"
 	bucketMarks      = "MARKS"
+
+	streamReplies = "REPLIES" // only in a cluster
 )
 
 // Limits bound a stream. 0 is no limit.
@@ -70,6 +73,16 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	}
 	out = append(out, c.mirrored(streamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
 		c.mirrored(streamDead, spaceDead, "dead letters", Limits{MaxBytes: c.Up}))
+	if c.Term != nil {
+		down := &out[len(out)-2]
+		down.Subjects = append(down.Subjects, c.downMarker())
+		out = append(out, jetstream.StreamConfig{
+			Name: c.Subjects.Name(streamReplies), Description: "what programs replied to commands, for the bridge that takes over",
+			Subjects: []string{replySpace(c.Subjects) + ">"}, Retention: jetstream.LimitsPolicy,
+			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1, // the first reply counts
+			MaxBytes: repliesBytes, MaxAge: repliesAge, AllowDirect: true,
+		})
+	}
 	for i := range out {
 		out[i].Storage, out[i].Replicas, out[i].Duplicates = jetstream.FileStorage, c.replicas(), duplicates
 		if age := out[i].MaxAge; age > 0 {
@@ -85,6 +98,17 @@ func upSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Class)
 		return s.EveryClass(class)
 	}
 	return classSubjects(s, things, class)
+}
+
+// What replies to commands may take. A full stream forgets none: then replies reach only the bridge that called.
+const (
+	repliesBytes = 64 << 20
+	repliesAge   = 24 * time.Hour
+)
+
+// downMarker is the subject of the marker in the down stream, which programs don't see.
+func (c StoreConfig) downMarker() string {
+	return "_" + c.Subjects.Prefix() + ".epoch." + strconv.Itoa(c.Term.shard)
 }
 
 // classSubjects lists what programs may publish in one class.

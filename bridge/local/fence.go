@@ -1,0 +1,194 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	ownership "fleetbridge/bridge/cluster"
+)
+
+// fence lets a stream take writes only from the owner of the epoch whose marker is in it. The server compares.
+type fence struct {
+	term    *Term
+	js      jetstream.JetStream
+	leader  jetstream.Stream // answers gets from the leader
+	stream  string
+	subject string        // of the marker
+	writing chan struct{} // holds one: of two checked writes at once a cluster refuses one
+
+	mu     sync.Mutex
+	marker uint64 // its sequence
+	known  uint64 // sequence of the newest write of this term
+}
+
+// ErrFenced: the Things of this write are another bridge's.
+var ErrFenced = errors.New("another bridge owns the things; what this one writes is refused")
+
+const (
+	codeFenced = 10071 // another marker, or none
+	codeBusy   = 10164 // another checked write is under way
+	busyPause  = 5 * time.Millisecond
+)
+
+// markerKey is no token of a Thing: "=" begins an escape there.
+func markerKey(shard int) string { return "=epoch." + strconv.Itoa(shard) }
+
+// newFence puts the term's marker into a stream. From then on no older epoch can write there.
+func newFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subject string) (*fence, error) {
+	leader, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	leader.CachedInfo().Config.AllowDirect = false
+	f := &fence{term: t, js: js, leader: leader, stream: stream, subject: subject, writing: make(chan struct{}, 1)}
+	if err := f.raise(ctx); err != nil {
+		return nil, fmt.Errorf("stream %s: the marker of epoch %d: %w", stream, t.Epoch, err)
+	}
+	return f, nil
+}
+
+// look reads the marker, nil: there is none.
+func (f *fence) look(ctx context.Context) (*ownership.Marker, uint64, error) {
+	raw, err := f.leader.GetLastMsgForSubject(ctx, f.subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	m := &ownership.Marker{}
+	if err := json.Unmarshal(raw.Data, m); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", f.subject, err)
+	}
+	return m, raw.Sequence, nil
+}
+
+// raise puts the marker in the place of an older one, or of none.
+func (f *fence) raise(ctx context.Context) error {
+	value, _ := json.Marshal(ownership.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
+	for {
+		m, seq, err := f.look(ctx)
+		if err != nil {
+			return err
+		}
+		if !ownership.Raise(f.term.Epoch, m) {
+			return f.superseded()
+		}
+		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
+		switch apiCode(err) {
+		case codeFenced, codeBusy: // somebody else was faster, or the leader was none any more
+			if err := sleep(ctx, busyPause); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.marker, f.known = ack.Sequence, max(f.known, ack.Sequence)
+		return nil
+	}
+}
+
+func (f *fence) superseded() error {
+	f.term.lost(f.stream)
+	return ErrFenced
+}
+
+// stamp has the server compare the marker before it stores the message, or the group that it begins. A nil fence asks
+// for nothing.
+func (f *fence) stamp(h nats.Header) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h[jetstream.ExpectedLastSubjSeqHeader], h[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{strconv.FormatUint(f.marker, 10)}, []string{f.subject}
+}
+
+// wrote notes a write that was stored.
+func (f *fence) wrote(seq uint64) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known = max(f.known, seq)
+}
+
+// again judges the failure of a write. It is true when the write is to be tried again at once, and else returns the error,
+// ErrFenced among them.
+func (f *fence) again(ctx context.Context, err error) (bool, error) {
+	if f == nil {
+		return false, err
+	}
+	switch apiCode(err) {
+	case codeBusy:
+		return sleep(ctx, busyPause) == nil, err
+	case codeFenced:
+	default:
+		return false, err
+	}
+	err = f.check(ctx)
+	return err == nil, err
+}
+
+// check looks whether the marker is there, and puts it back if it is nobody's.
+func (f *fence) check(ctx context.Context) error {
+	m, seq, err := f.look(ctx)
+	if err != nil {
+		return err
+	}
+	switch ownership.Refusal(f.term.Epoch, m) {
+	case ownership.Again:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.marker = seq
+		return nil
+	case ownership.PutBack: // a full stream has dropped it
+		if err := f.term.Verified(ctx); err != nil {
+			return err
+		}
+		return f.raise(ctx)
+	}
+	return f.superseded()
+}
+
+// newest is the sequence of the newest write of this term.
+func (f *fence) newest() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.known
+}
+
+// write stores one message. Writes are stored one after the other.
+func (f *fence) write(ctx context.Context, m *nats.Msg) error {
+	select {
+	case f.writing <- struct{}{}:
+		defer func() { <-f.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		f.stamp(m.Header)
+		ack, err := f.js.PublishMsg(ctx, m)
+		if err == nil {
+			f.wrote(ack.Sequence)
+			return nil
+		}
+		again, err := f.again(ctx, err)
+		if err != nil || !again {
+			return err
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge"
+	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/porttest"
+	"fleetbridge/mapping"
+)
+
+// terms makes terms of one shard without a log: the test says whose turn it is.
+func terms(t *testing.T, nc *nats.Conn, j *logbook) func(id string, epoch uint64) *Term {
+	return func(id string, epoch uint64) *Term {
+		o, err := OpenOwnership(t.Context(), nc, OwnershipConfig{Subjects: subjects(t), ID: id, Run: id, Shards: 1, Beat: time.Second, Log: j.log()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		term := &Term{Epoch: epoch, ID: id, of: o}
+		term.Context, term.end = context.WithCancelCause(t.Context())
+		o.bridge.Step(0, ownership.Told{})
+		return term
+	}
+}
+
+func fenceServer(t *testing.T) *nats.Conn {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("server not ready")
+	}
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// From the moment at which another bridge has put its marker, nothing is stored that the one before writes, and what the
+// new one reads is all that was stored before.
+func TestFence(t *testing.T) {
+	j := newJournal(t)
+	j.forgiven = append(j.forgiven, "another bridge owns the things")
+	nc := fenceServer(t)
+	term := terms(t, nc, j)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	opened := func(x *Term) *Store {
+		t.Helper()
+		s, err := Open(ctx, nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: x}, j.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	a := opened(term("a", 7))
+	for i := range 20 {
+		if err := a.Executions().Put(ctx, fmt.Sprint("open.pump.", i), []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Executions().Delete(ctx, "open.pump.0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Shadow().PutNoted(ctx, "pump", []byte("{}"), []byte("note")); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 2)
+	down := func(s *Store, payload string) {
+		t.Helper()
+		m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: []byte(payload), Received: time.Now()}
+		if err := s.Down().Send(ctx, m, func(err error) { sent <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down(a, "1")
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+
+	b := opened(term("b", 9))
+	n := 0
+	if err := b.Executions().List(ctx, "open.pump.", func(string, []byte) error { n++; return nil }); err != nil || n != 19 {
+		t.Errorf("the new owner finds %d of 19 executions, %v", n, err)
+	}
+	if value, note, err := b.Shadow().GetNoted(ctx, "pump"); err != nil || string(value) != "{}" || string(note) != "note" {
+		t.Errorf("the new owner finds the shadow %q, %q, %v", value, note, err)
+	}
+	if m, err := b.Last(ctx, mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}); err != nil || string(m.Payload) != "1" {
+		t.Errorf("the new owner finds the delta %q, %v", m.Payload, err)
+	}
+	for name, state := range map[string]bridge.State{"executions": a.Executions(), "leases": a.Leases(), "marks": a.Marks()} {
+		if err := state.Put(ctx, "x.y", []byte("late")); !errors.Is(err, ErrFenced) {
+			t.Errorf("%s: a late write: %v", name, err)
+		}
+		if _, err := b.state(map[string]string{"executions": bucketExecutions, "leases": bucketLeases, "marks": bucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
+			t.Errorf("%s: a late write is there: %v", name, err)
+		}
+	}
+	if err := a.Shadow().PutNoted(ctx, "pump", []byte(`{"late":1}`), nil); !errors.Is(err, ErrFenced) {
+		t.Errorf("a late shadow: %v", err)
+	}
+	down(a, "late")
+	down(b, "2")
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if m, err := b.Last(ctx, mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}); err != nil || string(m.Payload) != "2" {
+		t.Errorf("after a late delta the last one is %q, %v", m.Payload, err)
+	}
+	if _, err := Open(ctx, nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: term("c", 8)}, j.log()); !errors.Is(err, ErrFenced) {
+		t.Errorf("an older epoch opens the store: %v", err)
+	}
+}
+
+// A fenced bucket promises what every State does.
+func TestFencedState(t *testing.T) {
+	porttest.State(t, func(t *testing.T) *porttest.StateHouse {
+		j := newJournal(t)
+		nc := fenceServer(t)
+		s, err := Open(t.Context(), nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: terms(t, nc, j)("a", 3)}, j.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return &porttest.StateHouse{State: s.Leases()}
+	})
+}

@@ -1,0 +1,363 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/mapping"
+)
+
+// OwnershipConfig says which bridge this is, and of which cluster.
+type OwnershipConfig struct {
+	Subjects mapping.Subjects
+	Replicas int
+	ID       string
+	Run      string // no other run's
+	Shards   int
+	Beat     time.Duration
+	Version  string
+	Config   string // digest of the configuration
+	// Count is asked with each beat how many Things there are here, and how many of them are connected.
+	Count func() (things, connected int)
+	Log   *slog.Logger
+}
+
+// Ownership is the ownership log on NATS, as one bridge follows and writes it. What is to be done cluster.Bridge decides.
+type Ownership struct {
+	cfg    OwnershipConfig
+	nc     *nats.Conn
+	stream jetstream.Stream
+	began  time.Time
+	terms  chan *Term
+	proves chan struct{} // somebody waits for a proof
+
+	acting  sync.Mutex // held while outputs are carried out, so in order
+	term    map[int]*Term
+	mu      sync.Mutex
+	bridge  *ownership.Bridge
+	changed chan struct{} // closed when something has happened
+	fatal   error
+	said    said
+	fences  map[string]uint64 // writes refused for good, by stream
+}
+
+const (
+	bucketCluster = "CLUSTER"
+	keyShape      = "shape"
+	keyMember     = "member."
+	keyShard      = "shard."
+	keyDrain      = "drain."
+)
+
+// shape is what can't change in a cluster's life.
+type shape struct {
+	Shards int `json:"shards"`
+}
+
+var (
+	// ErrLost ends a term whose shard has another owner.
+	ErrLost = errors.New("another bridge owns the things")
+	// ErrReleased ends a term whose shard is to be given away.
+	ErrReleased = errors.New("the things go to another bridge")
+)
+
+// OpenOwnership makes the log if there is none, and fails when it has another shape.
+func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ownership, error) {
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := ensureBucket(ctx, js, &jetstream.KeyValueConfig{Bucket: cfg.Subjects.Name(bucketCluster), Description: "which bridge owns which shard", History: 1, Replicas: max(cfg.Replicas, 1)})
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.shaped(ctx, kv); err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, "KV_"+kv.Bucket())
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", kv.Bucket(), err)
+	}
+	return &Ownership{
+		cfg: cfg, nc: nc, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
+		proves: make(chan struct{}, 1), changed: make(chan struct{}), fences: map[string]uint64{},
+		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat}),
+	}, nil
+}
+
+func (c OwnershipConfig) shaped(ctx context.Context, kv jetstream.KeyValue) error {
+	value, _ := json.Marshal(shape{c.Shards})
+	if _, err := kv.Create(ctx, keyShape, value); err == nil || !errors.Is(err, jetstream.ErrKeyExists) {
+		return err
+	}
+	entry, err := kv.Get(ctx, keyShape)
+	if err != nil {
+		return fmt.Errorf("bucket %s: %s: %w", kv.Bucket(), keyShape, err)
+	}
+	have := shape{}
+	if err := json.Unmarshal(entry.Value(), &have); err != nil || have.Shards != c.Shards {
+		return fmt.Errorf("cluster.shards is %d, but the cluster was made with %s: write that, as it never changes, or set nats.prefix to another name", c.Shards, entry.Value())
+	}
+	return nil
+}
+
+// Run follows the log and beats until ctx ends, and then returns nil; an error says that the bridge can't be of this
+// cluster.
+func (o *Ownership) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { o.follow(ctx) })
+	tick := time.NewTicker(o.cfg.Beat)
+	defer tick.Stop()
+	reached := o.nc.StatusChanged(nats.CONNECTED)
+	defer o.nc.RemoveStatusListener(reached)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C: // one that was missed is gone
+			o.note()
+			o.step(ownership.Tick{})
+			o.say()
+		case <-reached:
+			o.step(ownership.Reached{})
+		case <-o.proves:
+			o.step(ownership.Prove{})
+		}
+		if err := o.failure(); err != nil {
+			return err
+		}
+	}
+}
+
+func (o *Ownership) note() {
+	things, connected := o.cfg.Count()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.bridge.Note(o.cfg.Version, o.cfg.Config, things, connected)
+}
+
+func (o *Ownership) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fatal
+}
+
+// now is the bridge's own time, which a wall clock that is set does not change.
+func (o *Ownership) now() ownership.Time { return time.Since(o.began) }
+
+// step has the bridge decide, and carries out what it decides.
+func (o *Ownership) step(in any) {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	o.mu.Lock()
+	outs := o.bridge.Step(o.now(), in)
+	close(o.changed)
+	o.changed = make(chan struct{})
+	o.mu.Unlock()
+	for _, out := range outs {
+		switch out := out.(type) {
+		case ownership.Write:
+			o.write(out)
+		case ownership.Start:
+			t := &Term{Epoch: out.Epoch, ID: o.cfg.ID, shard: out.Shard, of: o}
+			t.Context, t.end = context.WithCancelCause(context.Background())
+			o.term[out.Shard] = t
+			o.terms <- t
+		case ownership.Stop:
+			t := o.term[out.Shard]
+			if out.Lost {
+				t.end(ErrLost)
+			} else {
+				t.end(ErrReleased)
+			}
+		case ownership.Reconnect:
+			if !o.nc.IsConnected() { // it does what it can
+				continue
+			}
+			o.cfg.Log.Warn("the ownership log does not answer, another NATS server is tried", "url", o.nc.ConnectedUrlRedacted())
+			if err := o.nc.ForceReconnect(); err != nil {
+				o.cfg.Log.Debug("cannot reconnect", "error", err)
+			}
+		case ownership.Exit:
+			o.mu.Lock()
+			o.fatal = fmt.Errorf("cluster.id %q is another bridge's too, which runs now: give each bridge an id of its own", o.cfg.ID)
+			o.mu.Unlock()
+		}
+	}
+}
+
+// write puts a record on its way. Whether it was stored the log itself says.
+func (o *Ownership) write(w ownership.Write) {
+	key, value := keyShard+strconv.Itoa(w.Shard), any(w.Owner)
+	if w.Member != nil {
+		key, value = keyMember+mapping.Token(o.cfg.ID), w.Member
+	}
+	m := nats.NewMsg("$KV." + o.cfg.Subjects.Name(bucketCluster) + "." + key)
+	m.Data, _ = json.Marshal(value)
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(w.Expect, 10))
+	if err := o.nc.PublishMsg(m); err != nil {
+		o.cfg.Log.Debug("cannot write into the ownership log", "key", key, "error", err)
+	}
+}
+
+// follow tells the bridge what the log has, from the newest of each record on, in order.
+func (o *Ownership) follow(ctx context.Context) {
+	js, _ := newJetStream(o.nc)
+	space := "$KV." + o.cfg.Subjects.Name(bucketCluster) + "."
+	told, last := false, uint64(0)
+	for ; ctx.Err() == nil; _ = sleep(ctx, backoffMin) {
+		consumer, err := js.OrderedConsumer(ctx, "KV_"+o.cfg.Subjects.Name(bucketCluster), jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
+		if err != nil {
+			o.cfg.Log.Debug("cannot follow the ownership log", "error", err)
+			continue
+		}
+		silent := max(o.cfg.Beat, 500*time.Millisecond)
+		messages, err := consumer.Messages(jetstream.PullHeartbeat(silent), jetstream.PullExpiry(10*silent))
+		if err != nil {
+			o.cfg.Log.Debug("cannot follow the ownership log", "error", err)
+			continue
+		}
+		for {
+			m, err := messages.Next(jetstream.NextContext(ctx))
+			if err != nil {
+				o.cfg.Log.Debug("following the ownership log", "error", err)
+				break
+			}
+			meta, err := m.Metadata()
+			if err != nil || meta.Sequence.Stream <= last {
+				continue
+			}
+			last = meta.Sequence.Stream
+			if e, ok := o.entry(strings.TrimPrefix(m.Subject(), space), last, m); ok {
+				o.step(ownership.Seen{Entry: e})
+			}
+			if !told && meta.NumPending == 0 { // there is always the shape
+				told = true
+				o.step(ownership.Told{})
+			}
+		}
+		messages.Stop()
+	}
+}
+
+// entry reads what the log has. What is no record of the cluster's is not looked at.
+func (o *Ownership) entry(key string, seq uint64, m jetstream.Msg) (e ownership.Entry, ok bool) {
+	e = ownership.Entry{Seq: seq, Removed: m.Headers().Get(headerKeyOperation) != ""}
+	var value any
+	if id, is := strings.CutPrefix(key, keyMember); is {
+		e.ID, e.Member, value = id, &ownership.Member{}, &e.Member
+	} else if id, is := strings.CutPrefix(key, keyDrain); is {
+		e.ID, e.Drain, value = id, &ownership.Drain{}, &e.Drain
+	} else if p, is := strings.CutPrefix(key, keyShard); is {
+		n, err := strconv.Atoi(p)
+		if err != nil || n < 0 {
+			return e, false
+		}
+		e.Shard, e.Owner, value = n, &ownership.Shard{}, &e.Owner
+	} else {
+		return e, false
+	}
+	if e.ID != "" {
+		id, err := mapping.Untoken(e.ID)
+		if err != nil {
+			return e, false
+		}
+		e.ID = id
+	}
+	if err := json.Unmarshal(m.Data(), value); err != nil && !e.Removed {
+		o.cfg.Log.Warn("a record of the ownership log can't be read", "key", key, "error", err)
+		return e, false
+	}
+	return e, true
+}
+
+// verified returns when the ownership is proved that holds after this call, or when ctx ends.
+func (o *Ownership) verified(ctx context.Context, shard int) error {
+	since := o.now()
+	again := time.NewTicker(o.cfg.Beat / 4)
+	defer again.Stop()
+	for {
+		o.mu.Lock()
+		proved, changed := o.bridge.Verified(shard, since), o.changed
+		o.mu.Unlock()
+		if proved {
+			return nil
+		}
+		signal(o.proves)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-again.C:
+		}
+	}
+}
+
+// Claimed waits until a shard is this bridge's. Stopped has to follow, sooner or later.
+func (o *Ownership) Claimed() <-chan *Term { return o.terms }
+
+// Leave gives away what there is, and claims nothing more. Left waits until the log says so.
+func (o *Ownership) Leave() { o.step(ownership.Leave{}) }
+
+// Left waits until nothing is this bridge's any more and others know that it leaves, or ctx ends.
+func (o *Ownership) Left(ctx context.Context) error {
+	for {
+		o.mu.Lock()
+		released, changed := o.bridge.Released() || !o.bridge.Joined(), o.changed
+		o.mu.Unlock()
+		if released {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// Term is the time in which a shard is this bridge's. Its context ends with ErrLost or ErrReleased.
+type Term struct {
+	context.Context
+	Epoch uint64
+	ID    string // of the bridge
+	shard int
+	of    *Ownership
+	end   context.CancelCauseFunc
+}
+
+// Verified returns when it is proved that the shard is this bridge's, later than the call.
+func (t *Term) Verified(ctx context.Context) error { return t.of.verified(ctx, t.shard) }
+
+// Holds reports whether the shard is this bridge's, as far as it knows. Nothing may rest on it but what people read.
+func (t *Term) Holds() bool {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	return t.Err() == nil && !t.of.bridge.Suspect(t.of.now())
+}
+
+// Stopped says that nothing is done for the shard any more.
+func (t *Term) Stopped() { t.of.step(ownership.Stopped{Shard: t.shard, Epoch: t.Epoch}) }
+
+// lost says that a stream has refused a write for good.
+func (t *Term) lost(stream string) {
+	t.of.mu.Lock()
+	t.of.fences[stream]++
+	t.of.mu.Unlock()
+	t.of.cfg.Log.Warn("another bridge owns the things: what this one was still writing is refused", "stream", stream, "epoch", t.Epoch)
+	t.of.step(ownership.Fenced{Shard: t.shard, Epoch: t.Epoch})
+}

@@ -1,0 +1,173 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/mapping"
+)
+
+// OwnershipView is what a bridge knows of its cluster.
+type OwnershipView struct {
+	Members []ownership.Standing
+	Owner   string // of the first shard
+	Lives   bool   // as far as the log says
+	Mine    bool
+	Suspect bool // this bridge has no fresh proof that it takes part
+	Joined  bool
+	Proof   time.Duration     // how old the newest proof is
+	Fenced  map[string]uint64 // writes that were refused for good, by stream
+}
+
+// View tells how the cluster stands.
+func (o *Ownership) View() OwnershipView {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	v := OwnershipView{Members: o.bridge.Members(now), Suspect: o.bridge.Suspect(now), Joined: o.bridge.Joined(), Fenced: maps.Clone(o.fences)}
+	v.Owner, v.Lives = o.bridge.Owner(0, now)
+	v.Mine, v.Proof = v.Owner == o.cfg.ID && o.bridge.Verified(0, 0), o.bridge.Proved(now)
+	return v
+}
+
+// said is what the log was told of the cluster.
+type said struct {
+	owner   string
+	suspect bool
+	dead    map[string]bool
+}
+
+// say logs what has changed.
+func (o *Ownership) say() {
+	v, log := o.View(), o.cfg.Log
+	if v.Joined && v.Suspect != o.said.suspect {
+		if o.said.suspect = v.Suspect; v.Suspect {
+			log.Warn("the ownership log does not take this bridge's beats: it connects no thing anew, and another bridge may take over", "silent", v.Proof.Round(time.Second))
+		} else {
+			log.Info("the ownership log takes this bridge's beats again")
+		}
+	}
+	if v.Owner != o.said.owner && v.Joined {
+		o.said.owner = v.Owner
+		log.Info("ownership has changed", "owner", v.Owner, "me", v.Owner == o.cfg.ID)
+	}
+	dead := map[string]bool{}
+	for _, m := range v.Members {
+		if m.Dead && !m.Left {
+			if dead[m.ID] = true; !o.said.dead[m.ID] {
+				log.Warn("a bridge of the cluster does not beat any more", "bridge", m.ID)
+			}
+		} else if o.said.dead[m.ID] {
+			log.Info("a bridge of the cluster beats again", "bridge", m.ID)
+		}
+	}
+	o.said.dead = dead
+}
+
+// ClusterMember is a bridge's record, for fleetbridge cluster.
+type ClusterMember struct {
+	ID string `json:"id"`
+	// State is active (it owns Things), standby, draining, left, or silent: its last beat is long ago.
+	State     string    `json:"state"`
+	Version   string    `json:"version"`
+	Shards    int       `json:"shards"`
+	Things    int       `json:"things"`
+	Connected int       `json:"connected"`
+	Beat      time.Time `json:"beat"` // when the server stored it
+	Config    string    `json:"config"`
+}
+
+// silentAfter is when a beat is so old that people are told.
+const silentAfter = 6 * time.Second
+
+// ErrNoCluster: no bridge of a cluster has ever been there.
+var ErrNoCluster = errors.New("there is no cluster: its bridges have cluster.shards in their configuration")
+
+func clusterBucket(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (jetstream.KeyValue, error) {
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.KeyValue(ctx, s.Name(bucketCluster))
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, ErrNoCluster
+	}
+	return kv, err
+}
+
+// ClusterMembers reads who is in the cluster, by id. now is the server's time as far as it is known.
+func ClusterMembers(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out []ClusterMember, err error) {
+	kv, err := clusterBucket(ctx, nc, s)
+	if err != nil {
+		return nil, err
+	}
+	runs, owned, drained := map[string]string{}, map[ownership.Shard]int{}, map[string]bool{}
+	newest := time.Time{}
+	err = eachEntry(ctx, kv, ">", func(e jetstream.KeyValueEntry) error {
+		if e.Created().After(newest) {
+			newest = e.Created()
+		}
+		if token, is := strings.CutPrefix(e.Key(), keyDrain); is {
+			drained[token] = true
+		} else if strings.HasPrefix(e.Key(), keyShard) {
+			var p ownership.Shard
+			if err := json.Unmarshal(e.Value(), &p); err != nil {
+				return fmt.Errorf("%s: %w", e.Key(), err)
+			}
+			p.For = ""
+			owned[p]++
+		} else if token, is := strings.CutPrefix(e.Key(), keyMember); is {
+			var m ownership.Member
+			if err := json.Unmarshal(e.Value(), &m); err != nil {
+				return fmt.Errorf("%s: %w", e.Key(), err)
+			}
+			id, err := mapping.Untoken(token)
+			if err != nil {
+				return nil
+			}
+			state := "standby"
+			if m.Left {
+				state = "left"
+			}
+			runs[id] = m.Incarnation
+			out = append(out, ClusterMember{ID: id, State: state, Version: m.Version, Things: m.Things, Connected: m.Connected, Beat: e.Created(), Config: m.Config})
+		}
+		return nil
+	})
+	for i := range out {
+		m := &out[i]
+		m.Shards = owned[ownership.Shard{Owner: m.ID, Incarnation: runs[m.ID]}]
+		switch {
+		case m.State == "left":
+		case max(newest.Sub(m.Beat), time.Since(m.Beat)) > silentAfter:
+			m.State = "silent"
+		case drained[mapping.Token(m.ID)]:
+			m.State = "draining"
+		case m.Shards > 0:
+			m.State = "active"
+		}
+	}
+	return out, err
+}
+
+// Drain has a bridge give its Things away as soon as another can take them, or no longer.
+func Drain(ctx context.Context, nc *nats.Conn, s mapping.Subjects, id string, on bool) error {
+	kv, err := clusterBucket(ctx, nc, s)
+	if err != nil {
+		return err
+	}
+	if !on {
+		return kv.Delete(ctx, keyDrain+mapping.Token(id))
+	}
+	_, err = kv.Put(ctx, keyDrain+mapping.Token(id), []byte("{}"))
+	return err
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fleetbridge/bridge/local"
+)
+
+func newCluster(s streams) *cobra.Command {
+	t := deadTarget{command: "cluster"}
+	c := &cobra.Command{
+		Use:   "cluster",
+		Short: "List the bridges of a cluster, and have one give its Things away",
+		Long: "List the bridges that share their Things on one NATS cluster (cluster.shards), and have one give its Things to\n" +
+			"another, as before an upgrade. It is reached with --config FILE or --nats URL.",
+		Example: "  fleetbridge cluster ls --config fleetbridge.yaml\n" +
+			"  fleetbridge cluster drain gw-a --wait",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("cluster: %q is no command, use ls, drain or undrain", args[0])
+			}
+			return usagef("cluster: name what to do: ls, drain ID or undrain ID")
+		},
+	}
+	t.flags(c.PersistentFlags())
+	c.AddCommand(newClusterLs(s, &t), newClusterDrain(s, &t), newClusterUndrain(s, &t))
+	return c
+}
+
+func newClusterLs(s streams, t *deadTarget) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "ls", Short: "List the bridges, what they do, and when they last beat", Args: between(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			members, end, err := t.members(c)
+			if err != nil {
+				return err
+			}
+			defer end()
+			all, err := members(c.Context())
+			if err != nil {
+				return fmt.Errorf("cluster: %w", err)
+			}
+			if asJSON {
+				lines := jsonLines(s.out)
+				for _, m := range all {
+					if err := lines.Encode(m); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			out, now := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0), time.Now()
+			fmt.Fprintln(out, "BRIDGE\tSTATE\tVERSION\tSHARDS\tTHINGS\tCONNECTED\tBEAT\tCONFIG")
+			for _, m := range all {
+				fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", printable(m.ID), m.State, printable(m.Version), m.Shards, m.Things, m.Connected,
+					age(max(now.Sub(m.Beat), 0).Seconds()), printable(m.Config))
+			}
+			return out.Flush()
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	return c
+}
+
+// members connects, and returns what lists the bridges.
+func (t *deadTarget) members(c *cobra.Command) (func(context.Context) ([]local.ClusterMember, error), func(), error) {
+	if err := t.check(); err != nil {
+		return nil, nil, err
+	}
+	nc, subjects, _, err := t.connect(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context) ([]local.ClusterMember, error) {
+		ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+		defer cancel()
+		return local.ClusterMembers(ctx, nc, subjects)
+	}, nc.Close, nil
+}
+
+const (
+	clusterPatience = 10 * time.Second
+	// drainPatience is more than a bridge needs to finish what is under way and another to take over.
+	drainPatience = time.Minute
+)
+
+func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
+	var wait bool
+	c := &cobra.Command{Use: "drain ID", Short: "Have a bridge give its Things away as soon as another can take them", Args: between(1, 1, "ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id := args[0]
+			members, end, err := t.members(c)
+			if err != nil {
+				return err
+			}
+			defer end()
+			all, err := members(c.Context())
+			if err == nil {
+				err = t.drain(c, all, id, true)
+			}
+			if err != nil {
+				return fmt.Errorf("cluster: %w", err)
+			}
+			other := slices.ContainsFunc(all, func(m local.ClusterMember) bool {
+				return m.ID != id && (m.State == "active" || m.State == "standby")
+			})
+			if !other {
+				fmt.Fprintf(s.err, "no other bridge is there: %s keeps its Things until one comes\n", printable(id))
+			}
+			if !wait {
+				return nil
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), drainPatience)
+			defer cancel()
+			for {
+				all, err := members(ctx)
+				if err != nil {
+					return fmt.Errorf("cluster: %w", err)
+				}
+				// Given away means that somebody else has it all.
+				if slices.ContainsFunc(all, func(m local.ClusterMember) bool {
+					return m.ID != id && m.State == "active" && m.Things > 0 && m.Connected == m.Things
+				}) {
+					return nil
+				}
+				select {
+				case <-ctx.Done():
+					return fmt.Errorf("cluster: %s has not given its Things away within %v, or the other bridge is not connected with all of them; see fleetbridge cluster ls", id, drainPatience)
+				case <-time.After(200 * time.Millisecond):
+				}
+			}
+		}}
+	c.Flags().BoolVar(&wait, "wait", false, "return when another bridge has the Things and they are connected")
+	return c
+}
+
+func newClusterUndrain(_ streams, t *deadTarget) *cobra.Command {
+	return &cobra.Command{Use: "undrain ID", Short: "Let a bridge have Things again", Args: between(1, 1, "ID"),
+		RunE: func(c *cobra.Command, args []string) error {
+			members, end, err := t.members(c)
+			if err != nil {
+				return err
+			}
+			defer end()
+			all, err := members(c.Context())
+			if err == nil {
+				err = t.drain(c, all, args[0], false)
+			}
+			if err != nil {
+				return fmt.Errorf("cluster: %w", err)
+			}
+			return nil
+		}}
+}
+
+// drain sets or takes back that a bridge of the cluster gives its Things away.
+func (t *deadTarget) drain(c *cobra.Command, all []local.ClusterMember, id string, on bool) error {
+	var ids []string
+	for _, m := range all {
+		ids = append(ids, m.ID)
+	}
+	if !slices.Contains(ids, id) {
+		return fmt.Errorf("no bridge %q, there are %q", id, ids)
+	}
+	nc, subjects, _, err := t.connect(c)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(c.Context(), clusterPatience)
+	defer cancel()
+	return local.Drain(ctx, nc, subjects, id, on)
+}
