@@ -127,3 +127,18 @@ func TestAnswersAreBounded(t *testing.T) {
 	claim(fmt.Sprintf("x%d", 2*maxUnasked-1), 99_999, false)
 	claim(fmt.Sprintf("x%d", maxUnasked), uint64(maxUnasked+2), true) // once more, after a restart
 }
+
+// TestLongAnswersAreFewer: what is remembered of answers takes so much memory, however long their ids are.
+func TestLongAnswersAreFewer(t *testing.T) {
+	var l latest
+	gone := 0
+	for i := range 3 * maxUnasked {
+		gone += len(l.add(fmt.Sprintf("%0256d", i), maxAnswers))
+	}
+	if want := maxAnswerBytes / (256 + answerCost); len(l.ids) != want || gone != 3*maxUnasked-want {
+		t.Errorf("%d ids are kept, want %d, and %d have gone", len(l.ids), want, gone)
+	}
+	if last := l.ids[len(l.ids)-1]; last != fmt.Sprintf("%0256d", 3*maxUnasked-1) {
+		t.Errorf("the newest is %s", last)
+	}
+}

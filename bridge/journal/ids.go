@@ -5,16 +5,20 @@ import (
 	"time"
 )
 
-// Groups with an id that was seen within idWindow are duplicates. At most maxIDs are kept: of more, the owner who has
-// the most forgets the oldest of his before their time. An id's owner is what stands before its first blank.
+// Groups with an id that was seen within idWindow are duplicates. At most maxIDs are kept, fewer if they are long: of more,
+// the owner who has the most forgets the oldest of his before their time. An id's owner is what stands before its first
+// blank.
 const (
-	idWindow = 2 * time.Minute
-	maxIDs   = 1 << 17
+	idWindow   = 2 * time.Minute
+	maxIDs     = 1 << 17
+	maxIDBytes = 32 << 20 // each counts idCost beside itself
+	idCost     = 128
 )
 
 // ids remembers which groups were accepted lately.
 type ids struct {
 	numbers map[string]uint64   // first record of the group
+	bytes   int                 // that they count
 	of      map[string][]seenID // by owner, the oldest first
 	swept   int64               // when all that is old was forgotten, Unix milliseconds
 }
@@ -34,13 +38,14 @@ func owner(id string) string {
 func (d *ids) add(id string, number uint64, at int64) {
 	if _, again := d.numbers[id]; !again {
 		d.of[owner(id)] = append(d.of[owner(id)], seenID{id, at})
+		d.bytes += len(id) + idCost
 	}
 	d.numbers[id] = number
-	if len(d.numbers) <= maxIDs {
+	if !d.full() {
 		return
 	}
 	d.sweep(at)
-	for len(d.numbers) > maxIDs {
+	for d.full() {
 		most := ""
 		for name, seen := range d.of {
 			if len(seen) > len(d.of[most]) {
@@ -50,6 +55,8 @@ func (d *ids) add(id string, number uint64, at int64) {
 		d.forget(most, max(len(d.of[most])/8, 1))
 	}
 }
+
+func (d *ids) full() bool { return len(d.numbers) > maxIDs || d.bytes > maxIDBytes }
 
 // number returns the first record of the group with an id that was seen within the window.
 func (d *ids) number(id string, now int64) (number uint64, seen bool) {
@@ -83,6 +90,7 @@ func (d *ids) expire(name string, now int64) {
 func (d *ids) forget(name string, n int) {
 	for _, s := range d.of[name][:n] {
 		delete(d.numbers, s.id)
+		d.bytes -= len(s.id) + idCost
 	}
 	if d.of[name] = d.of[name][n:]; len(d.of[name]) == 0 {
 		delete(d.of, name)

@@ -28,9 +28,18 @@ func TestIDsHaveShares(t *testing.T) {
 	if _, seen := d.number(fmt.Sprint("loud ", 3*maxIDs-1), now); !seen {
 		t.Error("the newest of the loud one is forgotten")
 	}
+	for n := range maxIDs {
+		d.add(fmt.Sprintf("loud %0500d", n), uint64(n), now)
+	}
+	if n := len(d.numbers); n > maxIDBytes/500 || n < maxIDBytes/1000 {
+		t.Errorf("%d long ids are kept", n)
+	}
+	if _, seen := d.number("quiet 999", now); !seen {
+		t.Error("the quiet one's is forgotten for long ids of another")
+	}
 	// Behind the window nothing is left, whoever asks.
 	now += idWindow.Milliseconds() + 1
-	if _, seen := d.number("quiet 1", now); seen || len(d.numbers) != 0 || len(d.of) != 0 {
+	if _, seen := d.number("quiet 1", now); seen || len(d.numbers) != 0 || len(d.of) != 0 || d.bytes != 0 {
 		t.Errorf("behind the window %d ids of %d are kept", len(d.numbers), len(d.of))
 	}
 }
