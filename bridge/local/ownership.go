@@ -1,11 +1,13 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -214,49 +216,73 @@ func (o *Ownership) write(w ownership.Write) {
 	}
 }
 
-// follow tells the bridge what the log has, from the newest of each record on, in order.
+// looks is how often in a beat the log is looked at.
+const looks = 4
+
+// follow tells the bridge what the log has. It asks for all that is newest, any replica, a few times in a beat: so it
+// depends on no consumer, which may be on a server that is gone.
 func (o *Ownership) follow(ctx context.Context) {
-	js, _ := newJetStream(o.nc)
-	space := "$KV." + o.cfg.Subjects.Name(bucketCluster) + "."
-	told, last := false, uint64(0)
-	for ; ctx.Err() == nil; _ = sleep(ctx, backoffMin) {
-		consumer, err := js.OrderedConsumer(ctx, "KV_"+o.cfg.Subjects.Name(bucketCluster), jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy})
-		if err != nil {
-			o.cfg.Log.Debug("cannot follow the ownership log", "error", err)
-			continue
+	tick := time.NewTicker(o.cfg.Beat / looks)
+	defer tick.Stop()
+	last, failing := uint64(0), false
+	for ctx.Err() == nil {
+		upTo, err := o.look(ctx, last)
+		if failing != (err != nil) {
+			failing = !failing
+			o.cfg.Log.Debug("the ownership log is looked at", "error", err)
 		}
-		silent := max(o.cfg.Beat, 500*time.Millisecond)
-		messages, err := consumer.Messages(jetstream.PullHeartbeat(silent), jetstream.PullExpiry(10*silent))
-		if err != nil {
-			o.cfg.Log.Debug("cannot follow the ownership log", "error", err)
-			continue
-		}
-		for {
-			m, err := messages.Next(jetstream.NextContext(ctx))
-			if err != nil {
-				o.cfg.Log.Debug("following the ownership log", "error", err)
-				break
-			}
-			meta, err := m.Metadata()
-			if err != nil || meta.Sequence.Stream <= last {
-				continue
-			}
-			last = meta.Sequence.Stream
-			if e, ok := o.entry(strings.TrimPrefix(m.Subject(), space), last, m); ok {
-				o.step(ownership.Seen{Entry: e})
-			}
-			if !told && meta.NumPending == 0 { // there is always the shape
-				told = true
+		if first := last == 0; upTo > last {
+			if last = upTo; first {
 				o.step(ownership.Told{})
 			}
 		}
-		messages.Stop()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
 }
 
+// look tells the bridge what is newer than a sequence, and returns how far the replica was that answered. Each record is
+// the newest: an earlier one of the same key may never be seen. So whose the shards are is told first, and the bridge's
+// own beat after it, as that one proves that they are; the others' beats come last, as they count from there.
+func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, max(o.cfg.Beat, 500*time.Millisecond))
+	defer cancel()
+	space := "$KV." + o.cfg.Subjects.Name(bucketCluster) + "."
+	found, upTo, err := allOf(ctx, o.nc, "KV_"+o.cfg.Subjects.Name(bucketCluster), space+">")
+	if err != nil || upTo <= last { // a replica that lags has nothing new
+		return 0, err
+	}
+	var entries []ownership.Entry
+	for _, m := range found {
+		if m.Sequence > last {
+			if e, ok := o.entry(strings.TrimPrefix(m.Subject, space), m); ok {
+				entries = append(entries, e)
+			}
+		}
+	}
+	rank := func(e ownership.Entry) int {
+		switch {
+		case e.Member == nil:
+			return 0
+		case e.ID == o.cfg.ID:
+			return 1
+		}
+		return 2
+	}
+	slices.SortFunc(entries, func(a, b ownership.Entry) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Seq, b.Seq))
+	})
+	for _, e := range entries {
+		o.step(ownership.Seen{Entry: e})
+	}
+	return upTo, nil
+}
+
 // entry reads what the log has. What is no record of the cluster's is not looked at.
-func (o *Ownership) entry(key string, seq uint64, m jetstream.Msg) (e ownership.Entry, ok bool) {
-	e = ownership.Entry{Seq: seq, Removed: m.Headers().Get(headerKeyOperation) != ""}
+func (o *Ownership) entry(key string, m *jetstream.RawStreamMsg) (e ownership.Entry, ok bool) {
+	e = ownership.Entry{Seq: m.Sequence, Removed: m.Header.Get(headerKeyOperation) != ""}
 	var value any
 	if id, is := strings.CutPrefix(key, keyMember); is {
 		e.ID, e.Member, value = id, &ownership.Member{}, &e.Member
@@ -278,7 +304,7 @@ func (o *Ownership) entry(key string, seq uint64, m jetstream.Msg) (e ownership.
 		}
 		e.ID = id
 	}
-	if err := json.Unmarshal(m.Data(), value); err != nil && !e.Removed {
+	if err := json.Unmarshal(m.Data, value); err != nil && !e.Removed {
 		o.cfg.Log.Warn("a record of the ownership log can't be read", "key", key, "error", err)
 		return e, false
 	}

@@ -37,9 +37,20 @@ func (f *fence) get(ctx context.Context, nc *nats.Conn, subject string) (*jetstr
 // newestOf reads the last message of one of two subjects, nil: there is none, and how far the replica was that answered.
 // The other subject is there for certain: of nothing no replica says how far it is.
 func newestOf(ctx context.Context, nc *nats.Conn, stream, subject, other string) (raw *jetstream.RawStreamMsg, upTo uint64, err error) {
+	found, upTo, err := allOf(ctx, nc, stream, subject, other)
+	for _, m := range found {
+		if m.Subject == subject {
+			raw = m
+		}
+	}
+	return raw, upTo, err
+}
+
+// allOf reads the last message of each subject, and how far the replica was that answered. upTo is 0 when there is none.
+func allOf(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
 	request, _ := json.Marshal(struct {
 		Subjects []string `json:"multi_last"`
-	}{[]string{subject, other}})
+	}{subjects})
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -56,18 +67,15 @@ func newestOf(ctx context.Context, nc *nats.Conn, stream, subject, other string)
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":
-			if m.Header.Get(jetstream.SubjectHeader) != subject {
-				continue
-			}
 			seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 			if err != nil {
 				return nil, 0, fmt.Errorf("a direct get without a sequence: %w", err)
 			}
 			at, _ := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
-			raw = &jetstream.RawStreamMsg{Subject: subject, Sequence: seq, Header: m.Header, Data: m.Data, Time: at}
+			found = append(found, &jetstream.RawStreamMsg{Subject: m.Header.Get(jetstream.SubjectHeader), Sequence: seq, Header: m.Header, Data: m.Data, Time: at})
 		case "204":
 			upTo, err = strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64)
-			return raw, upTo, err
+			return found, upTo, err
 		case "404": // a replica that does not even have the marker
 			return nil, 0, nil
 		default:
