@@ -181,18 +181,22 @@ func TestLateAnswerComesDown(t *testing.T) {
 		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second}
 	}))
 	down := s.subscribe("fleets.down.pump-07.jobs.get.accepted")
-	for {
+	for range 20 {
 		_, code := s.request("fleets.req.pump-07.jobs.get", `{"clientToken":"mine"}`, "Fleets-Timeout", "1ms")
 		if code != "504" {
 			continue // this once the cloud was quick
 		}
-		break
-	}
-	for {
-		if m := s.next(down); gjson.GetBytes(m.Data, "clientToken").String() == "mine" {
-			return
+		for {
+			m, err := down.NextMsg(3 * time.Second)
+			if err != nil {
+				break // the time was over before the question had gone
+			}
+			if gjson.GetBytes(m.Data, "clientToken").String() == "mine" {
+				return
+			}
 		}
 	}
+	t.Error("no answer came down")
 }
 
 // The asker has died when the cloud answers in time: the answer is for everybody, with the caller's token,
