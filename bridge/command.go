@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -190,7 +191,7 @@ func (c *Commands) unanswered(ctx context.Context, e *Execution) bool {
 		if !pending {
 			return true
 		}
-		if sleep(ctx, pause) != nil {
+		if flow.Sleep(ctx, pause) != nil {
 			return false
 		}
 	}
@@ -284,7 +285,7 @@ func (c *Commands) call(ctx context.Context, e *Execution, early *Reply) ([]byte
 // attempt waits this long for the reply to an earlier call, and then makes one more.
 func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration) (Reply, error) {
 	if err := c.open(e); err != nil {
-		_ = sleep(ctx, max(wait, pauseMin))
+		_ = flow.Sleep(ctx, max(wait, pauseMin))
 		return Reply{}, err
 	}
 	if wait > 0 {
@@ -323,7 +324,7 @@ func (c *Commands) note(ctx context.Context, e *Execution) error {
 	for c.Policy.Once {
 		sent := time.Now()
 		if err := c.Executions.Note(ctx, e, true); err != nil {
-			_ = sleep(ctx, pauseMin)
+			_ = flow.Sleep(ctx, pauseMin)
 			return err
 		}
 		if time.Since(sent) < noteAge {

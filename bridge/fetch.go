@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -140,7 +141,7 @@ func (t *Thing) unfetched(ctx context.Context, err error) {
 func (t *Thing) fetchAgain(ctx context.Context) {
 	wait := time.Duration(0)
 	for pause := refetchMin; t.Status.Status().Connected; pause = min(2*pause, refetchMax) {
-		if sleep(ctx, max(pause, wait)) != nil {
+		if flow.Sleep(ctx, max(pause, wait)) != nil {
 			return
 		}
 		err := t.fetch(ctx)

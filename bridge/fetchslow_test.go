@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -18,7 +19,7 @@ func TestSlowAPIHoldsNothingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := wide()
 		api := &scriptedAPI{answer: func(ctx context.Context, _ int) (string, error) {
-			if err := sleep(ctx, 10*time.Second); err != nil {
+			if err := flow.Sleep(ctx, 10*time.Second); err != nil {
 				return "", err
 			}
 			return "", errors.New("no answer within 10s")
@@ -60,7 +61,7 @@ func TestSlowAnswer(t *testing.T) {
 				if n == 1 {
 					return shadowDocument(3, `{}`), nil
 				}
-				return shadowDocument(c.answer, `{"rpm":7}`), sleep(ctx, 5*time.Second)
+				return shadowDocument(c.answer, `{"rpm":7}`), flow.Sleep(ctx, 5*time.Second)
 			}}
 			r := run(t, func(p *Ports) { p.API, p.Down = api, down })
 			r.wantResync()
@@ -84,7 +85,7 @@ func TestFirstReportWaitsForTheDocument(t *testing.T) {
 		want   string
 	}{
 		"the document comes": {func(ctx context.Context, _ int) (string, error) {
-			return `{"reported":{"rest":1},"desired":{},"delta":{},"version":3}`, sleep(ctx, 3*time.Second)
+			return `{"reported":{"rest":1},"desired":{},"delta":{},"version":3}`, flow.Sleep(ctx, 3*time.Second)
 		}, 3 * time.Second, `{"rest":1,"a":1}`},
 		"at the second try": {func(_ context.Context, n int) (string, error) {
 			if n == 1 {
@@ -94,7 +95,7 @@ func TestFirstReportWaitsForTheDocument(t *testing.T) {
 		}, refetchMin, `{"rest":1,"a":1}`},
 		"there is none":       {func(context.Context, int) (string, error) { return "", ErrNotFound }, 0, `{"a":1}`},
 		"no document comes":   {func(context.Context, int) (string, error) { return `{"code":401}`, nil }, baseTime, `{"a":1}`},
-		"it hangs for longer": {func(ctx context.Context, _ int) (string, error) { return "", sleep(ctx, time.Hour) }, baseTime, `{"a":1}`},
+		"it hangs for longer": {func(ctx context.Context, _ int) (string, error) { return "", flow.Sleep(ctx, time.Hour) }, baseTime, `{"a":1}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -245,15 +245,3 @@ func (p *Pump) bury(ctx context.Context, w *passage, m Message, r *Rejection) er
 		w.settled()
 	})
 }
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -177,7 +178,7 @@ func TestPassingErrorRetriesInOrder(t *testing.T) {
 // pumpIdle is closed, in the bubble's time, after the longest pause.
 func (l *line) pumpIdle() <-chan struct{} {
 	c := make(chan struct{})
-	go func() { _ = sleep(context.Background(), pauseMax); close(c) }()
+	go func() { _ = flow.Sleep(context.Background(), pauseMax); close(c) }()
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -257,7 +258,7 @@ type slow struct {
 }
 
 func (b slow) Put(ctx context.Context, key string, value []byte) error {
-	if err := sleep(ctx, b.takes); err != nil {
+	if err := flow.Sleep(ctx, b.takes); err != nil {
 		return err
 	}
 	return b.memory.Put(ctx, key, value)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -49,7 +50,7 @@ func (r *Retries) Until(ctx context.Context, thing mapping.Thing, what string, f
 			r.failed(thing, what, err, !waits)
 			waits = true
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := flow.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

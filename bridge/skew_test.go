@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -60,7 +61,7 @@ func TestClockSkewWhileItRuns(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				policy := rejecting
 				policy.ClockSkew = c.skew
-				s := newStation(t, policy, func(ctx context.Context, _ Call) (Reply, error) { return Reply{}, sleep(ctx, c.takes) })
+				s := newStation(t, policy, func(ctx context.Context, _ Call) (Reply, error) { return Reply{}, flow.Sleep(ctx, c.takes) })
 				e := s.start(t, "e1", 10*time.Second)
 				s.running.Wait()
 				s.expect(t, c.response)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"fleetbridge/internal/flow"
 )
 
 // Path is what lies between the two ends of a measurement.
@@ -148,7 +150,7 @@ func (r *run) do(ctx context.Context) (Result, error) {
 		return r.result(from, to, r.meter.snapshot()), err
 	}
 	begin()
-	if !pause(ctx, r.load.Warmup) {
+	if flow.Sleep(ctx, r.load.Warmup) != nil {
 		return Result{}, r.abort(ctx, sent)
 	}
 	r.meter.reset()
@@ -156,7 +158,7 @@ func (r *run) do(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !pause(ctx, r.load.Duration) {
+	if flow.Sleep(ctx, r.load.Duration) != nil {
 		return Result{}, r.abort(ctx, sent)
 	}
 	to, err := r.look()
@@ -251,15 +253,4 @@ func (r *run) done() float64 {
 		return float64(r.meter.counts().ended) / float64(r.load.Messages)
 	}
 	return min(1, time.Since(r.begun).Seconds()/(r.load.Warmup+r.load.Duration).Seconds())
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -128,7 +129,7 @@ func awaitReady(ctx context.Context, base string) error {
 		if err == nil && status == http.StatusOK {
 			return nil
 		}
-		if !pause(ctx, readyPause) {
+		if flow.Sleep(ctx, readyPause) != nil {
 			return fmt.Errorf("the bridge is not ready: %.500s: %w", strings.TrimSpace(string(body)), context.Cause(ctx))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -132,7 +133,7 @@ func (s *Session) Run(ctx context.Context) error {
 		if err != nil {
 			s.unreachable(err)
 			var answered *serverError
-			sleep(ctx, pause.refused(errors.As(err, &answered)))
+			_ = flow.Sleep(ctx, pause.refused(errors.As(err, &answered)))
 			continue
 		}
 		e := s.serve(ctx, l)
@@ -149,7 +150,7 @@ func (s *Session) Run(ctx context.Context) error {
 		s.mu.Lock()
 		s.out.cautious = pause.barren > 1 || e.still() // what is only cut may be any link
 		s.mu.Unlock()
-		sleep(ctx, d)
+		_ = flow.Sleep(ctx, d)
 	}
 	s.work.Wait()
 	s.inbox.memory.close()
@@ -316,13 +317,4 @@ func oneLine(err error) string {
 		return text
 	}
 	return err.Error()
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/internal/flow"
 )
 
 // Options of a run. Device is needed; the rest has defaults.
@@ -270,14 +271,10 @@ func until(ctx context.Context, patience time.Duration, look func() error) error
 
 // rest waits, or returns why ctx has ended.
 func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
+	if flow.Sleep(ctx, d) != nil {
 		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
+	return nil
 }
 
 // Names are those of the checks, in their order.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/internal/flow"
 )
 
 // fence lets a stream take writes only from the owner of the epoch whose marker is in it. The server compares.
@@ -85,7 +86,7 @@ func (f *fence) raise(ctx context.Context) error {
 		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
 		switch apiCode(err) {
 		case codeFenced, codeBusy: // somebody else was faster, or the leader was none any more
-			if err := sleep(ctx, busyPause); err != nil {
+			if err := flow.Sleep(ctx, busyPause); err != nil {
 				return err
 			}
 			continue
@@ -134,7 +135,7 @@ func (f *fence) again(ctx context.Context, err error) (bool, error) {
 	}
 	switch apiCode(err) {
 	case codeBusy:
-		return sleep(ctx, busyPause) == nil, err
+		return flow.Sleep(ctx, busyPause) == nil, err
 	case codeFenced:
 	default:
 		return false, err

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -193,7 +194,7 @@ func (in *inflow) settleDoubt(ctx context.Context) error {
 		if s.nc.IsClosed() {
 			return nats.ErrConnectionClosed
 		}
-		if sleep(ctx, pause) != nil {
+		if flow.Sleep(ctx, pause) != nil {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/internal/flow"
 )
 
 // get reads the last message of a subject as it is after all that this term knows to be stored. Any replica may answer;
@@ -86,7 +87,7 @@ func allOf(ctx context.Context, nc *nats.Conn, stream string, subjects ...string
 
 // lagging waits for a replica, or for the marker.
 func (f *fence) lagging(ctx context.Context, pause time.Duration) error {
-	if err := sleep(ctx, pause); err != nil {
+	if err := flow.Sleep(ctx, pause); err != nil {
 		return fmt.Errorf("stream %s: the replicas lag behind what is stored: %w", f.stream, err)
 	}
 	if pause < 32*time.Millisecond {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 )
 
 // shadowView is bridge.ShadowView with the embedded server. A document is a record in the journal; the newest counts, so it is
@@ -235,6 +236,6 @@ func (v *shadowView) settled() bool {
 func (v *shadowView) settle() {
 	ctx, cancel := context.WithTimeout(context.Background(), viewCloseTime)
 	defer cancel()
-	for !v.settled() && sleep(ctx, time.Millisecond) == nil {
+	for !v.settled() && flow.Sleep(ctx, time.Millisecond) == nil {
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/internal/flow"
 )
 
 // sweep removes from the streams what is settled. A lane's messages go in order, so what a kill leaves of a lane is all
@@ -58,7 +60,7 @@ func (w *sweep) run(ctx context.Context) {
 			return
 		case <-w.wake:
 		}
-		if sleep(ctx, sweepRest) != nil {
+		if flow.Sleep(ctx, sweepRest) != nil {
 			return
 		}
 		w.mu.Lock()
@@ -137,22 +139,10 @@ func (u *streamLanes) flush(ctx context.Context, lanes []*lane) error {
 			if floor <= swept || u.sweep.remove(ctx, l, &owed{floor: floor, many: true}) {
 				break
 			}
-			if err := sleep(ctx, sweepRest); err != nil {
+			if err := flow.Sleep(ctx, sweepRest); err != nil {
 				return fmt.Errorf("stream %s: %w", u.flows[l.of.kind.Class()].name, err)
 			}
 		}
 	}
 	return nil
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

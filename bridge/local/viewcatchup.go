@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"fleetbridge/internal/flow"
 )
 
 // stateViews is where the journal has its id for the headers of messages.
@@ -188,7 +190,7 @@ func (s *view) records(ctx context.Context, before uint64, f func(*charge) error
 			}
 			if passes(m.Err) && tries < readTries {
 				tries++
-				if err := sleep(ctx, readRest); err != nil {
+				if err := flow.Sleep(ctx, readRest); err != nil {
 					return err
 				}
 				break

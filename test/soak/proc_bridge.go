@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fleetbridge/internal/flow"
 )
 
 // process is fleetbridge in a process of its own, on the same addresses after every start.
@@ -206,7 +208,7 @@ func (p *process) ready(ctx context.Context) time.Duration {
 				return time.Since(p.began)
 			}
 		}
-		if rest(ctx, 10*time.Millisecond) != nil {
+		if flow.Sleep(ctx, 10*time.Millisecond) != nil {
 			p.t.Fatalf("the bridge is not ready in time:\n%s", p.tail())
 		}
 	}
@@ -283,16 +285,4 @@ func (p *process) memory() int64 {
 		}
 	}
 	return 0
-}
-
-// rest waits, or returns the context's error.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/mapping"
+	"fleetbridge/internal/flow"
 )
 
 // damage is what happens to the journal's file while the bridge is down.
@@ -180,7 +181,7 @@ func (s *procSite) judge(d damage, mark int, books *fleetstest.Ledger) {
 	s.Helper()
 	name := upLane(s.things[0], mapping.Events)
 	said := s.said(mark)
-	for len(said) == 0 && !s.allSeen(name) && rest(s.ctx, 50*time.Millisecond) == nil { // what can't be read is found a little later
+	for len(said) == 0 && !s.allSeen(name) && flow.Sleep(s.ctx, 50*time.Millisecond) == nil { // what can't be read is found a little later
 		said = s.said(mark)
 	}
 	s.mu.Lock()

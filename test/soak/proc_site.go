@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -195,7 +196,7 @@ func (s *procSite) untilEachLane(complaint string, holds func(name string) bool)
 				if done {
 					break
 				}
-				if rest(s.ctx, 10*time.Millisecond) != nil {
+				if flow.Sleep(s.ctx, 10*time.Millisecond) != nil {
 					s.Fatalf("%s: %s; number %d was accepted last\n%s", name, complaint, last, s.bridge.tail())
 				}
 			}
@@ -238,7 +239,7 @@ func (s *procSite) endLoad() {
 // the same id, until it is accepted.
 func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing string, kind mapping.Kind, every time.Duration) {
 	name := upLane(thing, kind)
-	for rest(ctx, every) == nil {
+	for flow.Sleep(ctx, every) == nil {
 		n := s.books.Next(name)
 		m := numbered(thing, kind, n)
 		for ctx.Err() == nil {
@@ -259,7 +260,7 @@ func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing st
 			}
 			s.unsure[name][n] = true
 			s.mu.Unlock()
-			_ = rest(ctx, 5*time.Millisecond)
+			_ = flow.Sleep(ctx, 5*time.Millisecond)
 		}
 	}
 }
@@ -267,7 +268,7 @@ func (s *procSite) publish(ctx context.Context, js jetstream.JetStream, thing st
 // send is the cloud: numbered notifications, and a command for every tenth of them.
 func (s *procSite) send(ctx context.Context, thing string, every time.Duration) {
 	name := downLane(thing)
-	for i := 1; rest(ctx, every) == nil; i++ {
+	for i := 1; flow.Sleep(ctx, every) == nil; i++ {
 		n := s.books.Next(name)
 		topic := "$emqx/things/" + thing + "/jobs/notify"
 		if err := s.sim.Publish(topic, fmt.Appendf(nil, `{"jobs":{},"timestamp":%d}`, n), fleetstest.PublishOptions{}); err != nil {
@@ -333,7 +334,7 @@ func (s *procSite) arrivedDown() {
 			if err == nil && gjson.GetBytes(m.Data, "timestamp").Uint() >= want {
 				break
 			}
-			if rest(s.ctx, 20*time.Millisecond) != nil {
+			if flow.Sleep(s.ctx, 20*time.Millisecond) != nil {
 				s.Errorf("down/%s: number %d did not arrive: %v\n%s", thing, want, err, s.bridge.tail())
 				break
 			}
@@ -472,7 +473,7 @@ func (s *procSite) realBroker() bool { return *brokerFlag == "mosquitto" }
 
 // nap lets the load flow.
 func (s *procSite) nap(d time.Duration) {
-	if rest(s.ctx, d) != nil {
+	if flow.Sleep(s.ctx, d) != nil {
 		s.Fatalf("the scenario takes too long:\n%s", s.bridge.tail())
 	}
 }

@@ -1,0 +1,19 @@
+// Package flow has a pause that a context ends.
+package flow
+
+import (
+	"context"
+	"time"
+)
+
+// Sleep waits so long, or returns the context's error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
