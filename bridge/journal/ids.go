@@ -17,10 +17,16 @@ const (
 
 // ids remembers which groups were accepted lately.
 type ids struct {
-	numbers map[string]uint64   // first record of the group
-	bytes   int                 // that they count
-	of      map[string][]seenID // by owner, the oldest first
-	swept   int64               // when all that is old was forgotten, Unix milliseconds
+	numbers map[string]uint64 // first record of the group
+	of      map[string]*own
+	bytes   int   // that all count
+	swept   int64 // when all that is old was forgotten, Unix milliseconds
+}
+
+// own is what one owner has.
+type own struct {
+	seen  []seenID // the oldest first
+	bytes int      // that they count
 }
 
 type seenID struct {
@@ -28,7 +34,7 @@ type seenID struct {
 	time int64 // Unix milliseconds
 }
 
-func newIDs() ids { return ids{numbers: map[string]uint64{}, of: map[string][]seenID{}} }
+func newIDs() ids { return ids{numbers: map[string]uint64{}, of: map[string]*own{}} }
 
 func owner(id string) string {
 	name, _, _ := strings.Cut(id, " ")
@@ -37,8 +43,13 @@ func owner(id string) string {
 
 func (d *ids) add(id string, number uint64, at int64) {
 	if _, again := d.numbers[id]; !again {
-		d.of[owner(id)] = append(d.of[owner(id)], seenID{id, at})
-		d.bytes += len(id) + idCost
+		o := d.of[owner(id)]
+		if o == nil {
+			o = &own{}
+			d.of[owner(id)] = o
+		}
+		o.seen = append(o.seen, seenID{id, at})
+		d.weigh(o, len(id)+idCost)
 	}
 	d.numbers[id] = number
 	if !d.full() {
@@ -46,14 +57,19 @@ func (d *ids) add(id string, number uint64, at int64) {
 	}
 	d.sweep(at)
 	for d.full() {
-		most := ""
-		for name, seen := range d.of {
-			if len(seen) > len(d.of[most]) {
-				most = name
+		most, bytes := "", 0
+		for name, o := range d.of {
+			if o.bytes > bytes {
+				most, bytes = name, o.bytes
 			}
 		}
-		d.forget(most, max(len(d.of[most])/8, 1))
+		d.forget(most, max(len(d.of[most].seen)/8, 1))
 	}
+}
+
+func (d *ids) weigh(o *own, bytes int) {
+	o.bytes += bytes
+	d.bytes += bytes
 }
 
 func (d *ids) full() bool { return len(d.numbers) > maxIDs || d.bytes > maxIDBytes }
@@ -77,8 +93,11 @@ func (d *ids) sweep(now int64) {
 }
 
 func (d *ids) expire(name string, now int64) {
-	seen, old := d.of[name], 0
-	for old < len(seen) && now-seen[old].time > idWindow.Milliseconds() {
+	o, old := d.of[name], 0
+	if o == nil {
+		return
+	}
+	for old < len(o.seen) && now-o.seen[old].time > idWindow.Milliseconds() {
 		old++
 	}
 	if old > 0 {
@@ -88,11 +107,12 @@ func (d *ids) expire(name string, now int64) {
 
 // forget forgets the n oldest of an owner.
 func (d *ids) forget(name string, n int) {
-	for _, s := range d.of[name][:n] {
+	o := d.of[name]
+	for _, s := range o.seen[:n] {
 		delete(d.numbers, s.id)
-		d.bytes -= len(s.id) + idCost
+		d.weigh(o, -len(s.id)-idCost)
 	}
-	if d.of[name] = d.of[name][n:]; len(d.of[name]) == 0 {
+	if o.seen = o.seen[n:]; len(o.seen) == 0 {
 		delete(d.of, name)
 	}
 }

@@ -37,6 +37,17 @@ func TestIDsHaveShares(t *testing.T) {
 	if _, seen := d.number("quiet 999", now); !seen {
 		t.Error("the quiet one's is forgotten for long ids of another")
 	}
+	// Many short ones are less than fewer long ones.
+	few := newIDs()
+	for n := range maxIDs / 3 {
+		few.add(fmt.Sprint("quiet ", n), uint64(n), now)
+	}
+	for n := range maxIDs {
+		few.add(fmt.Sprintf("loud %01000d", n), uint64(n), now)
+	}
+	if _, seen := few.number("quiet 0", now); !seen || len(few.of["loud"].seen) > len(few.of["quiet"].seen) {
+		t.Errorf("of %d quiet ones %d are kept, and %d long ones", maxIDs/3, len(few.of["quiet"].seen), len(few.of["loud"].seen))
+	}
 	// Behind the window nothing is left, whoever asks.
 	now += idWindow.Milliseconds() + 1
 	if _, seen := d.number("quiet 1", now); seen || len(d.numbers) != 0 || len(d.of) != 0 || d.bytes != 0 {
