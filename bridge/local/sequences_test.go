@@ -125,3 +125,32 @@ func TestAlignBlock(t *testing.T) {
 		t.Error(n, err)
 	}
 }
+
+// A stream that the server was removing when it was killed has another name: nothing of it is judged.
+func TestStreamBeingRemoved(t *testing.T) {
+	r := newRigWith(t, ServerConfig{}, StoreConfig{})
+	r.fill(t, 20)
+	down, err := r.store.js.Stream(testContext(t), "FLEETS_DOWN")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := uint64(1); seq < down.CachedInfo().State.LastSeq; seq++ {
+		if err := down.DeleteMsg(testContext(t), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stop()
+	streams := filepath.Join(r.dir, "jetstream", "$G", "streams")
+	if err := os.Rename(filepath.Join(streams, "FLEETS_DOWN"), filepath.Join(streams, ".FLEETS_DOWN")); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), ".FLEETS_DOWN")
+	if err := os.CopyFS(other, os.DirFS(filepath.Join(streams, ".FLEETS_DOWN"))); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := alignBlock(filepath.Join(other, "msgs", "1.blk")); n == 0 || err != nil {
+		t.Fatalf("where it is judged %d sequences are put in line, so the test shows nothing: %v", n, err)
+	}
+	log := newJournal(t)
+	alignSequences(r.dir, log.log())
+}
