@@ -7,9 +7,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
 )
 
 func newCluster(s streams) *cobra.Command {
@@ -38,14 +40,14 @@ func newClusterLs(s streams, t *deadTarget) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "ls", Short: "List the bridges, what they do, and when they last beat", Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
-			members, end, err := t.members(c)
+			bridges, err := t.bridges(c)
 			if err != nil {
 				return err
 			}
-			defer end()
-			all, err := members(c.Context())
+			defer bridges.nc.Close()
+			all, err := bridges.list(c.Context())
 			if err != nil {
-				return fmt.Errorf("cluster: %w", err)
+				return err
 			}
 			if asJSON {
 				lines := jsonLines(s.out)
@@ -68,20 +70,52 @@ func newClusterLs(s streams, t *deadTarget) *cobra.Command {
 	return c
 }
 
-// members connects, and returns what lists the bridges.
-func (t *deadTarget) members(c *cobra.Command) (func(context.Context) ([]local.ClusterMember, error), func(), error) {
+// bridges are those of a cluster, by a connection to NATS.
+type bridges struct {
+	nc       *nats.Conn
+	subjects mapping.Subjects
+}
+
+func (t *deadTarget) bridges(c *cobra.Command) (*bridges, error) {
 	if err := t.check(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	nc, subjects, _, err := t.connect(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return func(ctx context.Context) ([]local.ClusterMember, error) {
-		ctx, cancel := context.WithTimeout(ctx, clusterPatience)
-		defer cancel()
-		return local.ClusterMembers(ctx, nc, subjects)
-	}, nc.Close, nil
+	return &bridges{nc, subjects}, nil
+}
+
+func (b *bridges) list(ctx context.Context) ([]local.ClusterMember, error) {
+	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+	defer cancel()
+	all, err := local.ClusterMembers(ctx, b.nc, b.subjects)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return all, nil
+}
+
+// drain has a bridge give its Things away, or no longer. It returns all that there were before.
+func (b *bridges) drain(ctx context.Context, id string, on bool) ([]local.ClusterMember, error) {
+	all, err := b.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(all, func(m local.ClusterMember) bool { return m.ID == id }) {
+		var ids []string
+		for _, m := range all {
+			ids = append(ids, m.ID)
+		}
+		return nil, fmt.Errorf("cluster: no bridge %q, there are %q", id, ids)
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+	defer cancel()
+	if err := local.Drain(ctx, b.nc, b.subjects, id, on); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return all, nil
 }
 
 const (
@@ -95,17 +129,14 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 	c := &cobra.Command{Use: "drain ID", Short: "Have a bridge give its Things away as soon as another can take them", Args: between(1, 1, "ID"),
 		RunE: func(c *cobra.Command, args []string) error {
 			id := args[0]
-			members, end, err := t.members(c)
+			bridges, err := t.bridges(c)
 			if err != nil {
 				return err
 			}
-			defer end()
-			all, err := members(c.Context())
-			if err == nil {
-				err = t.drain(c, all, id, true)
-			}
+			defer bridges.nc.Close()
+			all, err := bridges.drain(c.Context(), id, true)
 			if err != nil {
-				return fmt.Errorf("cluster: %w", err)
+				return err
 			}
 			other := slices.ContainsFunc(all, func(m local.ClusterMember) bool {
 				return m.ID != id && (m.State == "active" || m.State == "standby")
@@ -119,9 +150,9 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), drainPatience)
 			defer cancel()
 			for {
-				all, err := members(ctx)
+				all, err := bridges.list(ctx)
 				if err != nil {
-					return fmt.Errorf("cluster: %w", err)
+					return err
 				}
 				// Given away means that somebody else has it all.
 				if slices.ContainsFunc(all, func(m local.ClusterMember) bool {
@@ -143,37 +174,12 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 func newClusterUndrain(_ streams, t *deadTarget) *cobra.Command {
 	return &cobra.Command{Use: "undrain ID", Short: "Let a bridge have Things again", Args: between(1, 1, "ID"),
 		RunE: func(c *cobra.Command, args []string) error {
-			members, end, err := t.members(c)
+			bridges, err := t.bridges(c)
 			if err != nil {
 				return err
 			}
-			defer end()
-			all, err := members(c.Context())
-			if err == nil {
-				err = t.drain(c, all, args[0], false)
-			}
-			if err != nil {
-				return fmt.Errorf("cluster: %w", err)
-			}
-			return nil
+			defer bridges.nc.Close()
+			_, err = bridges.drain(c.Context(), args[0], false)
+			return err
 		}}
-}
-
-// drain sets or takes back that a bridge of the cluster gives its Things away.
-func (t *deadTarget) drain(c *cobra.Command, all []local.ClusterMember, id string, on bool) error {
-	var ids []string
-	for _, m := range all {
-		ids = append(ids, m.ID)
-	}
-	if !slices.Contains(ids, id) {
-		return fmt.Errorf("no bridge %q, there are %q", id, ids)
-	}
-	nc, subjects, _, err := t.connect(c)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(c.Context(), clusterPatience)
-	defer cancel()
-	return local.Drain(ctx, nc, subjects, id, on)
 }
