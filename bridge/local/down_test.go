@@ -168,7 +168,7 @@ func TestOneTooLargeInAGroup(t *testing.T) {
 	if _, err := r.store.js.CreateStream(testContext(t), config); err != nil {
 		t.Fatal(err)
 	}
-	p := &publisher{nc: r.nc, log: r.journal.log(), nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
+	p := &publisher{nc: r.nc, nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
 	var group []*parcel
 	var got []error
 	for i := range 3 {
@@ -189,7 +189,7 @@ func TestOneTooLargeInAGroup(t *testing.T) {
 func TestLostPubAckOfAGroup(t *testing.T) {
 	r := newRig(t)
 	r.groups(t, "FLEETS_DOWN")
-	p := &publisher{nc: r.nc, log: r.journal.log(), nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
+	p := &publisher{nc: r.nc, nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
 	var group []*parcel
 	for i := range 5 {
 		m := nats.NewMsg("_fleets.down.pump.jobs.notify")

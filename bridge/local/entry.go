@@ -38,7 +38,7 @@ func (e *entry) encode() []byte {
 		b = binary.AppendUvarint(b, v)
 	}
 	for _, t := range texts {
-		b = append(binary.AppendUvarint(b, uint64(len(t))), t...)
+		b = appendText(b, t)
 	}
 	head := len(b)
 	b = append(b, e.payload...)
@@ -51,29 +51,45 @@ func decodeEntry(b []byte) (e entry, err error) {
 	if len(b) == 0 || b[0] != entryVersion {
 		return entry{}, errEntry
 	}
-	b = b[1:]
-	number := func() (v uint64) {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			err, b = errEntry, nil
-			return 0
-		}
-		b = b[n:]
-		return v
+	r := recordReader{rest: b[1:]}
+	e.received, e.stamp, e.sequence = time.Unix(0, int64(r.number())), int64(r.number()), r.number()
+	e.subject, e.id, e.trace.Parent, e.trace.State = r.text(), r.text(), r.text(), r.text()
+	e.payload = r.rest
+	if r.short {
+		return e, errEntry
 	}
-	text := func() string {
-		n := number()
-		if n > uint64(len(b)) {
-			err, n = errEntry, 0
-		}
-		t := string(b[:n])
-		b = b[n:]
-		return t
+	return e, nil
+}
+
+// recordReader reads the numbers and texts of a record. What is behind a place that makes no sense is empty.
+type recordReader struct {
+	rest  []byte
+	short bool // it ends too early, or makes no sense
+}
+
+func (r *recordReader) number() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.short, r.rest = true, nil
+		return 0
 	}
-	e.received, e.stamp, e.sequence = time.Unix(0, int64(number())), int64(number()), number()
-	e.subject, e.id, e.trace.Parent, e.trace.State = text(), text(), text(), text()
-	e.payload = b
-	return e, err
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *recordReader) text() string {
+	n := r.number()
+	if n > uint64(len(r.rest)) {
+		r.short, n = true, 0
+	}
+	t := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return t
+}
+
+// appendText is what text reads.
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // idOf is what the journal compares: each lane has a share of the ids that it remembers.

@@ -38,11 +38,15 @@ func parseLaneKey(key string) (of queueKey, ok bool) {
 	return queueKey{token, kind}, ok
 }
 
-// recordCost is what a message counts besides its body. The journal needs 64 bytes, and 24 of memory; it counts more lest
-// a queue of 1 GiB of tiny messages takes more memory than 100 MiB.
-const recordCost = 256
+const (
+	// recordCost is about what the journal needs for a message besides its body.
+	recordCost = 64
+	// messageCost is what a waiting message counts besides its body: what the journal needs, and more lest a queue of 1 GiB
+	// of tiny messages takes more than 100 MiB of memory, 24 bytes for each.
+	messageCost = 256
+)
 
-func weigh(b journal.Backlog) int64 { return b.Bytes + int64(b.Messages)*recordCost }
+func weigh(b journal.Backlog) int64 { return b.Bytes + int64(b.Messages)*messageCost }
 
 // put is told of a message that is on the disk, in the order of the numbers. It is handed out at once if there is room
 // and nothing older is to be read first. It does not block.

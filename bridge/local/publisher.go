@@ -25,8 +25,6 @@ import (
 // have none: the server keeps every id in memory for minutes.
 type publisher struct {
 	nc     *nats.Conn
-	log    *slog.Logger
-	what   string // for the log: what is stored
 	atomic bool   // the stream takes batches; else every message is a group of its own
 	nonce  string // ids are {nonce}-{number}
 	queue  chan *parcel
@@ -34,15 +32,14 @@ type publisher struct {
 	back   chan struct{} // the connection came back
 	ended  chan struct{}
 	work   sync.WaitGroup
-	fence  *fence              // nil: nobody else writes
-	note   func(reason string) // is told what keeps it from storing, and "" when it stores; set before the first send
+	fence  *fence // nil: nobody else writes
 
 	// Of run's goroutine.
-	life     context.Context // ends with close
-	number   uint64          // of the last group
-	batches  uint64          // tries so far: each has a batch id of its own
-	wire     []*nats.Msg
-	failures int // in a row
+	tries   tries           // its note is set before the first send
+	life    context.Context // ends with close
+	number  uint64          // of the last group
+	batches uint64          // tries so far: each has a batch id of its own
+	wire    []*nats.Msg
 
 	mu      sync.Mutex
 	die     context.CancelFunc // ends life
@@ -67,10 +64,11 @@ var errAckTimeout = errors.New("no PubAck in time")
 
 func newPublisher(nc *nats.Conn, what string, atomic bool, log *slog.Logger) *publisher {
 	p := &publisher{
-		nc: nc, log: log, what: what, atomic: atomic, nonce: nuid.Next(), note: func(string) {},
+		nc: nc, atomic: atomic, nonce: nuid.Next(),
 		queue: make(chan *parcel, publishWindow), back: make(chan struct{}, 1), ended: make(chan struct{}),
 		status: nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED),
 	}
+	p.tries = tries{what: what, log: log, note: func(string) {}, most: backoffMax, back: p.back}
 	p.life, p.die = context.WithCancel(context.Background())
 	p.work.Go(p.watch)
 	p.work.Go(p.run)
@@ -149,13 +147,13 @@ func (p *publisher) store(group []*parcel) bool {
 		case len(group) > 1 && apiCode(err) == codeBatchBroken: // the stream refused one of them: find out which
 			return p.storeEach(group)
 		case err == nil:
-			p.recovered()
+			p.tries.succeeded()
 			for _, x := range group {
 				x.done(nil)
 			}
 			return true
 		case !errors.As(err, &rejection):
-			if !p.pause(err) {
+			if !p.tries.pause(p.ended, err) {
 				return false
 			}
 		case len(group) > 1:
@@ -213,32 +211,6 @@ func (p *publisher) try(group []*parcel) error {
 		return nil
 	}
 	return err
-}
-
-// pause waits before the next try, and logs the first failure in a row. It returns false when the
-// publisher is closed.
-func (p *publisher) pause(err error) bool {
-	if p.failures++; p.failures == 1 {
-		p.log.Warn("cannot store, trying again", "what", p.what, "error", err)
-		p.note("cannot store: " + err.Error())
-	}
-	t := time.NewTimer(min(backoffMin<<min(p.failures-1, 10), backoffMax))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-p.back:
-	case <-p.ended:
-		return false
-	}
-	return true
-}
-
-func (p *publisher) recovered() {
-	if p.failures > 0 {
-		p.failures = 0
-		p.log.Info("storing again", "what", p.what)
-		p.note("")
-	}
 }
 
 // watch gives up a try whose connection is lost, as its PubAck will not come, and ends a pause when the

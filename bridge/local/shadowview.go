@@ -56,7 +56,7 @@ func decodeShadow(b []byte) (value, note []byte, err error) {
 func (s *Spool) openShadows(ctx context.Context) error {
 	b := s.store.bucket(bucketShadow)
 	v := &shadowView{records: newRecords(s, bucketShadow), bucket: b, views: s.views, stale: map[string]bool{}, wake: make(chan struct{}, 1),
-		tries: tries{what: "shadow documents", log: s.log, note: func(string) {}}} // the bucket notes it
+		tries: tries{what: "shadow documents", log: s.log, note: func(string) {}, most: viewPause}} // the bucket notes it
 	if err := v.compare(ctx); err != nil {
 		return fmt.Errorf("bucket %s: %w", b.config.Bucket, err)
 	}

@@ -61,12 +61,19 @@ func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, 
 	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", dead.CachedInfo().Config.Name, err)
 	}
-	if out.limit > 0 {
-		if err := out.recount(ctx); err != nil {
-			s.log.Warn("the dead letters that are there can't be counted; until it is full their stream does not know whose they are", "error", err)
-		}
-	}
 	return out, nil
+}
+
+// count counts what is there at the start. A start goes on without.
+func (s *shares) count(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limit <= 0 {
+		return
+	}
+	if err := s.recount(ctx); err != nil {
+		s.log.Warn("the dead letters that are there can't be counted; until it is full their stream does not know whose they are", "error", err)
+	}
 }
 
 // recount takes over what the stream holds. Nothing is on its way there. Only headers are read, one after the other: a

@@ -108,3 +108,22 @@ func TestThingOfTail(t *testing.T) {
 		}
 	}
 }
+
+// A start goes on when the letters can't be counted, and says so.
+func TestDeadLettersCannotBeCounted(t *testing.T) {
+	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad"}, Up: 1 << 20})
+	flood(t, r, "bad", 10, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.journal.forgive("can't be counted")
+	if err := r.store.viewsOpened(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	r.store.shares.count(ctx)
+	if n := len(r.store.shares.of["bad"].sizes); n != 10 {
+		t.Errorf("%d letters are counted", n)
+	}
+	if !strings.Contains(r.journal.shown(), "can't be counted") {
+		t.Error("nothing is said")
+	}
+}

@@ -250,7 +250,7 @@ var errFull = errors.New("maximum bytes exceeded")
 // the order of the calls, and must not block; the entry is the spool's from now on.
 func (s *Spool) append(of queueKey, e *entry, done func(outcome)) {
 	class, l, body := of.kind.Class(), s.lane(of), e.encode()
-	bytes := int64(len(body)) + recordCost
+	bytes := int64(len(body)) + messageCost
 	used := &s.used[class]
 	if now := used.Add(bytes); s.cfg.Up > 0 && now > s.cfg.Up {
 		used.Add(-bytes)

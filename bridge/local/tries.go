@@ -11,6 +11,8 @@ type tries struct {
 	what     string
 	log      *slog.Logger
 	note     func(reason string) // is told what is the matter, and "" when it is over
+	most     time.Duration       // between two tries
+	back     <-chan struct{}     // ends a pause; nil: nothing does
 	failures int                 // in a row
 }
 
@@ -20,14 +22,15 @@ func (t *tries) pause(ended <-chan struct{}, err error) bool {
 		t.log.Warn("cannot store, trying again", "what", t.what, "error", err)
 		t.note("cannot store: " + err.Error())
 	}
-	timer := time.NewTimer(min(backoffMin<<min(t.failures-1, 10), time.Second))
+	timer := time.NewTimer(min(backoffMin<<min(t.failures-1, 10), t.most))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+	case <-t.back:
 	case <-ended:
 		return false
 	}
+	return true
 }
 
 func (t *tries) succeeded() {

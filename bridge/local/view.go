@@ -54,7 +54,7 @@ const (
 	viewDead byte = 2
 )
 
-// recordRoom is what a group needs for a message beside its body, and that of its record.
+// viewRoom is what a group needs for a message beside its body, and that of its record.
 const viewRoom = 2*recordCost + 256
 
 // cost bounds what a charge takes in a group.

@@ -305,10 +305,6 @@ func (s *Store) viewsOpened(ctx context.Context) error {
 			return err
 		}
 	}
-	s.shares.mu.Lock()
-	defer s.shares.mu.Unlock()
-	if s.shares.limit <= 0 {
-		return nil
-	}
-	return s.shares.recount(ctx)
+	s.shares.count(ctx)
+	return nil
 }

@@ -22,12 +22,10 @@ func encodeView(stream byte, m *nats.Msg) []byte {
 		n += 2*binary.MaxVarintLen32 + len(key) + len(values[0])
 	}
 	b := append(make([]byte, 0, n), viewVersion, stream)
-	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
-	text(m.Subject)
+	b = appendText(b, m.Subject)
 	b = binary.AppendUvarint(b, uint64(len(m.Header)))
 	for key, values := range m.Header { // the bridge's own have one value each
-		text(key)
-		text(values[0])
+		b = appendText(appendText(b, key), values[0])
 	}
 	head := len(b)
 	b = append(b, m.Data...)
@@ -40,30 +38,14 @@ func decodeView(b []byte) (stream byte, m *nats.Msg, err error) {
 	if len(b) < 2 || b[0] != viewVersion {
 		return 0, nil, errViewRecord
 	}
-	stream, b = b[1], b[2:]
-	number := func() uint64 {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			err, b = errViewRecord, nil
-			return 0
-		}
-		b = b[n:]
-		return v
+	r := recordReader{rest: b[2:]}
+	m = nats.NewMsg(r.text())
+	for n := r.number(); n > 0 && !r.short; n-- {
+		key := r.text()
+		m.Header[key] = []string{r.text()}
 	}
-	text := func() string {
-		n := number()
-		if n > uint64(len(b)) {
-			err, n = errViewRecord, 0
-		}
-		s := string(b[:n])
-		b = b[n:]
-		return s
+	if m.Data = r.rest; r.short {
+		err = errViewRecord
 	}
-	m = nats.NewMsg(text())
-	for n := number(); n > 0 && err == nil; n-- {
-		key := text()
-		m.Header[key] = []string{text()}
-	}
-	m.Data = b
-	return stream, m, err
+	return b[1], m, err
 }

@@ -67,6 +67,7 @@ type views struct {
 
 const (
 	checkpointRest = time.Second // between something is written and its checkpoint, at most
+	viewPause      = time.Second // between two tries, at most
 	viewBatch      = 1000        // messages that are written before the stream is asked
 	viewQueue      = 4 << 20     // bytes of records that wait to be written; then nothing is taken
 )
@@ -97,7 +98,7 @@ func (s *Spool) openViews(ctx context.Context) error {
 func (v *views) view(kind byte, stream, space, what string) *view {
 	names := v.spool.subjects
 	told := func(part string) tries {
-		return tries{what: what, log: v.log, note: func(reason string) { v.spool.store.troubles.note(part, reason) }}
+		return tries{what: what, log: v.log, most: viewPause, note: func(reason string) { v.spool.store.troubles.note(part, reason) }}
 	}
 	name := names.Name(stream)
 	return &view{of: v, kind: kind, name: name, public: mirroredSubject(names, space), intake: make(chan *charge, publishWindow), tries: told(what), puts: told("messages of " + name)}

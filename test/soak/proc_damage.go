@@ -13,8 +13,8 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/fleetstest"
-	"fleetbridge/mapping"
 	"fleetbridge/internal/flow"
+	"fleetbridge/mapping"
 )
 
 // damage is what happens to the journal's file while the bridge is down.
