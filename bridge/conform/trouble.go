@@ -140,6 +140,9 @@ func (r *run) reboots(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.sim.WaitSent(ctx); err != nil { // else the program may be on again when it comes
+		return err
+	}
 	if err := r.startProgram(); err != nil {
 		return err
 	}
