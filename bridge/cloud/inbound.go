@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -237,7 +238,7 @@ func (b *inbox) put(it item) {
 	}
 	b.items = append(b.items, it)
 	if len(b.items) == 1 {
-		signal(b.more)
+		flow.Signal(b.more)
 	}
 }
 
@@ -277,7 +278,7 @@ func (b *inbox) next(most int) []bridge.Delivery {
 	switch {
 	case n < len(b.items):
 		b.items = b.items[n:]
-		signal(b.more)
+		flow.Signal(b.more)
 	case cap(b.items) > 4*takeMost:
 		b.items = nil // after a rush
 	default:
@@ -299,12 +300,4 @@ func (b *inbox) purge(session int) {
 		kept = append(kept, it)
 	}
 	b.items = kept
-}
-
-// signal wakes whoever waits, or the next to wait.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"time"
+
+	"fleetbridge/internal/flow"
 )
 
 const (
@@ -19,7 +21,7 @@ type pick struct {
 // nudge wakes the writer. It may be called on nil: there is no connection then.
 func (l *link) nudge() {
 	if l != nil {
-		signal(l.wake)
+		flow.Signal(l.wake)
 	}
 }
 
@@ -94,7 +96,7 @@ func (l *link) take(picks []pick, ahead int) (_ []pick, wake time.Time) {
 		s.complete(c)
 	}
 	if len(dropped) > 0 {
-		signal(l.wake) // there may be more
+		flow.Signal(l.wake) // there may be more
 	}
 	return picks, wake
 }

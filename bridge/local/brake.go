@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -29,9 +30,9 @@ type Brake struct {
 	mu       sync.Mutex
 	ways     int
 	fresh    map[any]load // what no mark covers yet, by who shares the count
-	under    quota        // bytes under way
-	api      quota        // questions to JetStream under way
-	asked    quota        // questions that nobody may answer, of the last seconds
+	under    flow.Quota   // bytes under way
+	api      flow.Quota   // questions to JetStream under way
+	asked    flow.Quota   // questions that nobody may answer, of the last seconds
 	marks    map[string]*marker
 	sent     uint64
 	lines    map[any]*waiters // who waits for room
@@ -95,7 +96,7 @@ type marker struct {
 
 func newBrake(nc *nats.Conn, s mapping.Subjects) *Brake {
 	return &Brake{nc: nc, subject: "_" + s.Prefix() + ".mark." + nuid.Next(), answers: nc.NewInbox() + ".", fresh: map[any]load{},
-		under: quota{limit: brakeBytes}, api: quota{limit: apiMost}, asked: quota{limit: maxAsked}, marks: map[string]*marker{}, lines: map[any]*waiters{}, patience: markPatience, forget: askedFor}
+		under: flow.Quota{Limit: brakeBytes}, api: flow.Quota{Limit: apiMost}, asked: flow.Quota{Limit: maxAsked}, marks: map[string]*marker{}, lines: map[any]*waiters{}, patience: markPatience, forget: askedFor}
 }
 
 // Through makes a connection one of the ways, with all that its subscriptions' functions are called for. None of them
@@ -213,18 +214,18 @@ func (b *Brake) dropLocked(who any, w *waiter) {
 }
 
 func (b *Brake) roomLocked(who any, l load) bool {
-	return b.under.fits(who, l.bytes) && b.api.fits(who, l.api) && b.asked.fits(who, l.asked)
+	return b.under.Fits(who, l.bytes) && b.api.Fits(who, l.api) && b.asked.Fits(who, l.asked)
 }
 
 func (b *Brake) takeLocked(who any, l load) {
-	b.under.add(who, l.bytes)
-	b.api.add(who, l.api)
+	b.under.Add(who, l.bytes)
+	b.api.Add(who, l.api)
 	if l.asked > 0 {
-		b.asked.add(who, l.asked)
+		b.asked.Add(who, l.asked)
 		time.AfterFunc(b.forget, func() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.asked.add(who, -l.asked)
+			b.asked.Add(who, -l.asked)
 			b.letLocked()
 		})
 	}
@@ -232,7 +233,7 @@ func (b *Brake) takeLocked(who any, l load) {
 
 // letLocked wakes those for whom there is room, in turns.
 func (b *Brake) letLocked() {
-	for i := 0; i < len(b.turns) && b.under.used < b.under.limit; {
+	for i := 0; i < len(b.turns) && b.under.Used() < b.under.Limit; {
 		ln := b.turns[i]
 		w := ln.waiting[0]
 		if !b.roomLocked(ln.who, w.load) {
@@ -308,7 +309,7 @@ func (m *marker) releaseLocked() {
 	m.over = true
 	m.timer.Stop()
 	delete(b.marks, m.id)
-	b.under.add(m.who, -m.load.bytes)
-	b.api.add(m.who, -m.load.api)
+	b.under.Add(m.who, -m.load.bytes)
+	b.api.Add(m.who, -m.load.api)
 	b.letLocked()
 }

@@ -128,7 +128,7 @@ func TestBrakeForgets(t *testing.T) {
 		b := r.server.brake
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.under.used == 0 && b.api.used == 0 && len(b.under.of) == 0 && len(b.marks) == 0
+		return b.under.Used() == 0 && b.api.Used() == 0 && len(b.marks) == 0
 	})
 }
 
@@ -143,13 +143,13 @@ func TestBrakeShares(t *testing.T) {
 	for _, c := range []struct{ who, want int }{{1, brakeBytes / 2}, {2, brakeBytes / 4}, {3, brakeBytes / 8}} {
 		for b.hold(c.who, c.who, load{bytes: brakeChunk}, gone) != nil {
 		}
-		if got := b.under.of[c.who]; got != c.want {
+		if got := b.under.Of(c.who); got != c.want {
 			t.Errorf("%d has %d, want %d", c.who, got, c.want)
 		}
 	}
 	b.patience = time.Nanosecond
 	b.hold(4, 4, load{bytes: brakeChunk}, gone)
-	eventually(t, "given up", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.under.of[4] == 0 })
+	eventually(t, "given up", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.under.Of(4) == 0 })
 	if b.hold(5, 5, load{bytes: brakeChunk - 1}, gone); b.fresh[5].bytes != brakeChunk-1 {
 		t.Error("little is not counted")
 	}
@@ -187,8 +187,8 @@ func TestBrakeAsked(t *testing.T) {
 		m.release()
 	}
 	b.hold("c", "c", load{brakeChunk, 10, 0}, gone)
-	if b.hold("c", "c", load{brakeChunk, leastAsked - 10, 0}, gone); b.asked.of["c"] != leastAsked {
-		t.Errorf("of few, %d are counted", b.asked.of["c"])
+	if b.hold("c", "c", load{brakeChunk, leastAsked - 10, 0}, gone); b.asked.Of("c") != leastAsked {
+		t.Errorf("of few, %d are counted", b.asked.Of("c"))
 	}
 	b = newBrake(r.nc, r.subjects)
 	b.forget = time.Millisecond
@@ -203,7 +203,7 @@ func TestUnansweredOfALogin(t *testing.T) {
 	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" nowhere", "messages dropped")
 	const most = 8 << 10
-	r.server.brake.forget, r.server.brake.asked.limit = time.Hour, 2*most
+	r.server.brake.forget, r.server.brake.asked.Limit = time.Hour, 2*most
 	line, err := NewHandlers(r.nc, r.subjects, r.server).Listen("a", "token")
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestUnansweredOfALogin(t *testing.T) {
 		if len(r.server.brake.lines) == 0 {
 			return 0
 		}
-		return r.server.brake.asked.of["alice"]
+		return r.server.brake.asked.Of("alice")
 	}
 	eventually(t, "alice waits", func() bool { return asked() > 0 })
 	if n := asked(); n > most+1024 { // and a part of what was read last

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -161,7 +162,7 @@ func TestDamageWhileRunning(t *testing.T) {
 	r.server.mu.Lock()
 	r.server.damaged["KV_FLEETS_SHADOW"] = true // as the server's error does
 	r.server.mu.Unlock()
-	signal(r.server.broken)
+	flow.Signal(r.server.broken)
 	r.journal.expect(t, "the disk takes messages again")
 	r.fill(t, 3)
 	if v, err := r.store.bucket(bucketShadow).Get(testContext(t), "other"); err != nil || string(v) != "kept" {

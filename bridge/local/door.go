@@ -4,6 +4,7 @@ import (
 	linked "container/list"
 	"crypto/tls"
 	"errors"
+	"fleetbridge/internal/flow"
 	"log/slog"
 	"net"
 	"reflect"
@@ -261,7 +262,7 @@ func (d *door) sayFullLocked(p place) {
 	}
 	d.full[p.user] = now
 	d.log.Warn("a login has all the connections that there is room for, further ones are refused", "user", p.user, "operator", p.operator,
-		"connections", d.room.users.of[p.user], "of_all_users", d.room.users.used)
+		"connections", d.room.users.Of(p.user), "of_all_users", d.room.users.Used())
 }
 
 // judge keeps a stranger from being closed while its password is looked at, until done is called.
@@ -347,7 +348,7 @@ func (a *arrival) hold() {
 	}
 	if m := a.door.brake.hold(who, p.user, a.load, a.gone); m != nil {
 		a.held.Store(m)
-		signal(a.door.sending)
+		flow.Signal(a.door.sending)
 	}
 }
 

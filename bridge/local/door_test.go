@@ -19,36 +19,6 @@ import (
 	"fleetbridge/mapping"
 )
 
-func TestQuota(t *testing.T) {
-	q := quota{limit: 12}
-	fill := func(who string) (n int) {
-		for q.take(who) {
-			n++
-		}
-		return n
-	}
-	if n := fill("one"); n != 6 {
-		t.Errorf("one alone has %d of 12", n)
-	}
-	if n := fill("two"); n != 3 {
-		t.Errorf("a second one has %d", n)
-	}
-	if q.take("one") || !q.take("three") {
-		t.Error("there is none left for who comes next, or more for who has most")
-	}
-	for range 4 {
-		q.give("one")
-	}
-	if n := fill("two"); n == 0 {
-		t.Error("what is given back is nobody's")
-	}
-	for q.takeAny("all") {
-	}
-	if q.used != q.limit {
-		t.Errorf("%d of %d used", q.used, q.limit)
-	}
-}
-
 func TestRoomFor(t *testing.T) {
 	for _, files := range []uint64{0, 1, 200, 256, 1024, 4096, 65536, 1 << 40, 1<<64 - 1} {
 		l := roomFor(files)
@@ -202,7 +172,7 @@ func (r *rig) empties() {
 	eventually(r.t, "the door forgets who has gone", func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.strangers.Len() == 0 && d.fading == 0 && len(d.known) == d.room.users.used+d.room.operators.used
+		return d.strangers.Len() == 0 && d.fading == 0 && len(d.known) == d.room.users.Used()+d.room.operators.Used()
 	})
 }
 
@@ -298,7 +268,7 @@ func TestAnotherLoginOnAConnection(t *testing.T) {
 		}
 	}
 	r.server.door.mu.Lock()
-	if u := r.server.door.room.users; u.used != 1 || len(u.of) != 1 {
+	if u := r.server.door.room.users; u.Used() != 1 {
 		t.Errorf("%+v", u)
 	}
 	r.server.door.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -116,7 +117,7 @@ func (f *feed) settle() {
 		l.settle(floor)
 	}
 	if f.behind && f.roomy() {
-		signal(f.wake)
+		flow.Signal(f.wake)
 	}
 }
 
@@ -194,7 +195,7 @@ func (f *feed) read(ctx context.Context) {
 			l.house.keeper.missed(l, missed)
 		}
 		if !again {
-			time.AfterFunc(readRest, func() { signal(f.wake) })
+			time.AfterFunc(readRest, func() { flow.Signal(f.wake) })
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fleetbridge/internal/flow"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func newHistory(stream jetstream.Stream, memory func() int, log *slog.Logger) *h
 func (h *history) stored(subject int) {
 	h.bytes.Add(uint64(subject))
 	if h.came.Add(1)%lookEvery == 0 {
-		signal(h.look)
+		flow.Signal(h.look)
 	}
 }
 

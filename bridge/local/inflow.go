@@ -115,7 +115,7 @@ func (in *inflow) raise(d doubt) {
 		clear(in.tolds)
 	}
 	in.doubt = max(in.doubt, d)
-	signal(in.wake)
+	flow.Signal(in.wake)
 }
 
 func (in *inflow) doubts(d doubt) {

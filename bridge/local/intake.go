@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -241,7 +242,7 @@ func (i *intake) put(of string, m *nats.Msg, done func(outcome)) bool {
 	if !i.waiting.put(of, m, done) {
 		return false
 	}
-	signal(i.more)
+	flow.Signal(i.more)
 	return true
 }
 
@@ -269,7 +270,7 @@ func (i *intake) run() {
 		g := &group{members: i.waiting.take(nil)}
 		passed, i.waiting.passed = i.waiting.passed, passed[:0]
 		if i.waiting.count > 0 {
-			signal(i.more)
+			flow.Signal(i.more)
 		}
 		i.mu.Unlock()
 		for _, m := range passed {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -81,7 +82,7 @@ func (l *lane) readOn(newest uint64) {
 	l.stored = max(l.stored, newest)
 	if f := l.feed; f != nil && f.running && f.place < l.stored {
 		f.behind = true
-		signal(f.wake)
+		flow.Signal(f.wake)
 	}
 }
 

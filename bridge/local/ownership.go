@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -323,7 +324,7 @@ func (o *Ownership) verified(ctx context.Context, shard int) error {
 		if proved {
 			return nil
 		}
-		signal(o.proves)
+		flow.Signal(o.proves)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 )
 
 // publisher stores messages in one stream, in order, and tries again until they are stored.
@@ -225,7 +226,7 @@ func (p *publisher) watch() {
 				return
 			}
 			if s == nats.CONNECTED {
-				signal(p.back)
+				flow.Signal(p.back)
 				continue
 			}
 			p.mu.Lock()

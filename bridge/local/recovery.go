@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fleetbridge/internal/flow"
 	"fmt"
 	"maps"
 	"os"
@@ -37,7 +38,7 @@ func (s *Server) wrote(text string) {
 		s.damaged[name] = true
 		s.mu.Unlock()
 	}
-	signal(s.broken)
+	flow.Signal(s.broken)
 }
 
 var streamError = regexp.MustCompile(`^JetStream stream '.+ > (\S+)' critical write error: (.*)$`)

@@ -1,10 +1,13 @@
 package local
 
-import "time"
+import (
+	"fleetbridge/internal/flow"
+	"time"
+)
 
 // room is how many connections the listener has room for, and who has them.
 type room struct {
-	users, operators quota
+	users, operators flow.Quota
 }
 
 // roomLimits are numbers of connections.
@@ -58,24 +61,24 @@ type place struct {
 }
 
 func newRoom(l roomLimits) room {
-	return room{users: quota{limit: l.users}, operators: quota{limit: l.operators}}
+	return room{users: flow.Quota{Limit: l.users}, operators: flow.Quota{Limit: l.operators}}
 }
 
 // enter reports whether there was room.
 func (r *room) enter(p place) bool {
 	switch {
 	case p.operator:
-		return r.operators.takeAny("")
+		return r.operators.TakeAny("")
 	case p.anybody:
-		return r.users.takeAny("")
+		return r.users.TakeAny("")
 	}
-	return r.users.take(p.user)
+	return r.users.Take(p.user)
 }
 
 func (r *room) leave(p place) {
 	if p.operator {
-		r.operators.give("")
+		r.operators.Give("")
 		return
 	}
-	r.users.give(p.user)
+	r.users.Give(p.user)
 }

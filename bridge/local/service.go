@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -36,7 +37,7 @@ type Service struct {
 	served   []string           // the endpoints' subjects
 	others   *nats.Subscription // to what is no endpoint's
 	mu       sync.Mutex
-	slots    quota
+	slots    flow.Quota
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -51,7 +52,7 @@ type ServiceConfig struct {
 
 // Serve answers requests on {prefix}.req.… with h until it is closed.
 func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, error) {
-	s := &Service{nc: nc, answers: &answers{nc: nc, log: c.Log}, subjects: c.Subjects, handler: h, slots: quota{limit: maxRequests}}
+	s := &Service{nc: nc, answers: &answers{nc: nc, log: c.Log}, subjects: c.Subjects, handler: h, slots: flow.Quota{Limit: maxRequests}}
 	if err := s.start(c.Version); err != nil {
 		return nil, err
 	}
@@ -191,13 +192,13 @@ func (s *Service) requester(r micro.Request) string {
 func (s *Service) takeSlot(who string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.slots.take(who)
+	return s.slots.Take(who)
 }
 
 func (s *Service) giveSlot(who string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.slots.give(who)
+	s.slots.Give(who)
 }
 
 // parse reads subject and headers; its errors are *bridge.RequestError.

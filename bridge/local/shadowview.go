@@ -101,7 +101,7 @@ func (v *shadowView) compare(ctx context.Context) error {
 		}
 		v.stale[key] = true
 	}
-	signal(v.wake)
+	flow.Signal(v.wake)
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (v *shadowView) changed(key string) {
 	v.mu.Lock()
 	v.stale[key] = true
 	v.mu.Unlock()
-	signal(v.wake)
+	flow.Signal(v.wake)
 }
 
 func (v *shadowView) message(key string, value, note []byte) *nats.Msg {

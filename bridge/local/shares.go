@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fleetbridge/internal/flow"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -162,7 +163,7 @@ func (s *shares) admit(ctx context.Context, token string, n int64) error {
 		}
 		s.mu.Lock()
 		if ctx.Err() != nil {
-			signal(s.stored) // somebody else may wait, too
+			flow.Signal(s.stored) // somebody else may wait, too
 			return ctx.Err()
 		}
 	}
@@ -188,7 +189,7 @@ func (s *shares) arrived(n int64) {
 	s.mu.Lock()
 	s.pending -= n
 	s.mu.Unlock()
-	signal(s.stored)
+	flow.Signal(s.stored)
 }
 
 // share is what each Thing may keep when there is no room for all.

@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -291,7 +292,7 @@ func (s *Spool) save() {
 		}
 		if err := s.journal.Flush(context.Background()); err != nil {
 			s.fails(err)
-			signal(s.settled)
+			flow.Signal(s.settled)
 		}
 	}
 }

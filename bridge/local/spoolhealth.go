@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -49,7 +50,7 @@ func (s *Spool) fails(err error) {
 		return
 	}
 	s.failure.Store(&err)
-	signal(s.failed)
+	flow.Signal(s.failed)
 }
 
 // watch notes what keeps the journal from taking messages, and says when that begins. Check finds its end.

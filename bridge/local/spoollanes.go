@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -30,7 +31,7 @@ func (s *Spool) settle(l *lane, floor uint64) {
 	now := weigh(s.journal.Settle(l.key, floor))
 	s.used[l.of.kind.Class()].Add(now - l.weight)
 	l.weight = now
-	signal(s.settled)
+	flow.Signal(s.settled)
 }
 
 func (s *Spool) flush(ctx context.Context, _ []*lane) error { return s.journal.Flush(ctx) }

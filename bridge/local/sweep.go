@@ -49,7 +49,7 @@ func (u *streamLanes) settle(l *lane, floor uint64) {
 		d.few = append(d.few, floor)
 	}
 	d.floor = floor
-	signal(w.wake)
+	flow.Signal(w.wake)
 }
 
 // run sweeps until ctx ends.
@@ -89,7 +89,7 @@ func (w *sweep) again(l *lane, d *owed) {
 	}
 	d.many = true
 	w.due[l] = d
-	signal(w.wake)
+	flow.Signal(w.wake)
 }
 
 // remove removes what a lane has settled. It reports whether that is done.

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"fleetbridge/bridge"
+	"fleetbridge/internal/flow"
 )
 
 // tray is where a queue puts deliveries for its pump. Its bound is what the queue asks for. It takes memory
@@ -26,7 +27,7 @@ func (t *tray) put(d bridge.Delivery) {
 	t.mu.Lock()
 	t.items = append(t.items, d)
 	t.mu.Unlock()
-	signal(t.more)
+	flow.Signal(t.more)
 }
 
 func (t *tray) len() int {
@@ -39,7 +40,7 @@ func (t *tray) len() int {
 func (t *tray) take(ctx context.Context, most int) []bridge.Delivery {
 	for ctx.Err() == nil {
 		if out := t.next(most); len(out) > 0 {
-			signal(t.room)
+			flow.Signal(t.room)
 			return out
 		}
 		select {
@@ -61,12 +62,4 @@ func (t *tray) next(most int) []bridge.Delivery {
 		t.items = nil
 	}
 	return t.taken
-}
-
-// signal wakes whoever waits, or the next to wait.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -99,7 +99,7 @@ func (s *Server) isBegun(from string) int {
 func (s *Server) held(user string) int {
 	s.door.mu.Lock()
 	defer s.door.mu.Unlock()
-	return s.door.room.users.of[user]
+	return s.door.room.users.Of(user)
 }
 
 // begun is how many bytes of unfinished messages a user has.

@@ -10,6 +10,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -141,7 +142,7 @@ func (v *view) store(group []*charge) bool {
 		}
 		v.of.spool.fails(err)
 		if errors.Is(err, journal.ErrFull) {
-			signal(v.of.much) // what the streams have need not wait for its time
+			flow.Signal(v.of.much) // what the streams have need not wait for its time
 		}
 		if !v.tries.pause(v.of.ended, err) {
 			return false

@@ -54,7 +54,7 @@ func (v *views) begin(ctx context.Context) (err error) {
 		}
 	}
 	v.queued, v.written = last, last
-	signal(v.due)
+	flow.Signal(v.due)
 	return nil
 }
 

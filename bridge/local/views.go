@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -115,7 +116,7 @@ func (v *views) enqueue(group []*charge) {
 		v.bytes += int64(len(c.body))
 	}
 	v.queued = group[len(group)-1].number
-	signal(v.wake)
+	flow.Signal(v.wake)
 }
 
 // room waits until not too much waits to be written. It returns false when the views end first.
@@ -209,9 +210,9 @@ func (v *views) wrote(batch []*charge) {
 		close(v.moved)
 		v.moved = nil
 	}
-	signal(v.due)
+	flow.Signal(v.due)
 	if v.unsynced >= v.spool.journal.LargestGroup() {
-		signal(v.much)
+		flow.Signal(v.much)
 	}
 }
 
@@ -331,7 +332,7 @@ func (v *views) checkpoints() {
 			v.log.Info("what the streams hold is synced again")
 		}
 		if failing = err != nil; failing {
-			signal(v.due)
+			flow.Signal(v.due)
 		}
 	}
 }

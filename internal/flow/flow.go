@@ -1,4 +1,4 @@
-// Package flow has a pause that a context ends.
+// Package flow has what waits and what shares: a pause that a context ends, a signal to who waits, a quota.
 package flow
 
 import (
