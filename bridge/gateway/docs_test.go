@@ -195,7 +195,7 @@ func subjectsDoc() string {
 		"| `fleets.req.{t}." + mapping.ShadowGet + "` | ask for the shadow document, from the Fleets HTTP API |\n" +
 		"| `fleets.cmd.{t}.{action}` | serve a command |\n" +
 		"| `fleets.dead.up.{t}.…`, `fleets.dead.down.{t}.…` | dead letters, stored |\n" +
-		"\n## What holds for each channel\n\n| Channel | Class | A redelivery has the same | Expires | Empty payload | Answered on |\n|---|---|---|---|---|---|\n")
+		"\n## What holds for each channel\n\nMessages up wait in one of two queues: those of the class control in `FLEETS_UP_CONTROL`, those of the class telemetry in\n`FLEETS_UP_TELEMETRY`. A redelivery with the same version or execution is dropped.\n\n| Channel | Class | A redelivery has the same | Expires | Empty payload | Answered on |\n|---|---|---|---|---|---|\n")
 	for _, r := range mapping.Routes() {
 		expiry, empty, answers := "", "", ""
 		if r.Expiry > 0 {
@@ -220,20 +220,20 @@ What the embedded server does with the headers that a program sends:
 
 | Header | On ` + "`up`" + ` |
 |---|---|
-| the program's own, which don't begin with ` + "`Nats-`" + ` | taken and left out |
+| the program's own, which don't begin with ` + "`Nats-`" + ` | left out: the bridge takes the message without them |
 | ` + "`traceparent`, `tracestate`" + ` | pass to the cloud as MQTT 5 user properties |
 | ` + "`Nats-Msg-Id`" + ` | stored once in two minutes, by subject |
 | ` + "`Nats-Expected-Stream`" + ` | as JetStream does |
-| ` + "`Nats-Stream`, `Nats-Subject`, `Nats-Sequence`, `Nats-Last-Sequence`, `Nats-Time-Stamp`, `Nats-Num-Pending`, `Nats-Msg-Size`, `Nats-Request-Info`" + ` | left out: NATS puts them on what it delivers, and such a message may be sent on |
+| ` + "`Nats-Stream`, `Nats-Subject`, `Nats-Sequence`, `Nats-Last-Sequence`, `Nats-Time-Stamp`, `Nats-Num-Pending`, `Nats-Msg-Size`, `Nats-Request-Info`" + ` | left out: NATS puts them on what it delivers, so a program that passes such a message on sends them, too |
 | ` + "`Nats-Batch-Id`, `Nats-Batch-Sequence`, `Nats-Batch-Commit`" + ` | left out of a message that came from the bridge (it has ` + "`Fleets-Received`" + `), else refused |
 | every other that begins with ` + "`Nats-`" + `, in any case: expected sequences, TTL, rollup, schedule, trace, counter, … | refused: it asks for what is not supported |
 
-On ` + "`req`" + ` the same headers are refused. Of the others the bridge uses ` + "`traceparent`, `tracestate`, `Fleets-Timeout`" + ` and ` + "`Fleets-Worker`" + `, and leaves out the rest:
-` + "`Nats-Msg-Id`" + ` has no effect there.
+On ` + "`req`" + ` the same headers are refused. Of the others the bridge uses ` + "`traceparent`, `tracestate`, `Fleets-Timeout`" + ` and ` + "`Fleets-Worker`" + `. The rest,
+` + "`Nats-Msg-Id`" + ` too, has no effect there.
 
-A key is an HTTP token. A value has printable ASCII, blanks and tabs. Each line ends with CR LF. A message has at most 30 lines and 64 KiB of headers. The bridge refuses
-everything else: on ` + "`up`" + ` with JetStream's error 400 (10003) in the place of a PubAck, on ` + "`req`" + ` with the service error 400. A publish that asks for no answer is named in
-the log. The bridge does not answer on its own subjects or the server's: it does not take a message with such a reply subject.
+A key is an HTTP token. A value has printable ASCII, blanks and tabs. Each line ends with CR LF. A message has at most 30 lines and 72 KiB of headers. The bridge refuses
+everything else: on ` + "`up`" + ` with JetStream's error 400 (10003) in the place of a PubAck, on ` + "`req`" + ` with the service error 400. If a publish asks for no answer, the log
+names it. The bridge does not take a message whose reply subject is one of its own subjects or one of the server's.
 
 Headers that the bridge writes are printable ASCII. ` + "`%`" + `, every byte beyond ASCII, and a blank at an end are written ` + "`%XX`" + ` as in a URL. JSON bodies have the text as it is.
 `
