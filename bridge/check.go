@@ -14,7 +14,7 @@ import (
 
 // check validates a payload against its channel's schema, the rules that tie it to its address, and
 // the schemas that the Thing brings (nil: none). The error is a *Rejection, or the context's: then
-// nobody knows.
+// the check has not ended.
 func check(ctx context.Context, c *schemas.Catalog, own *schemas.ThingSchemas, m Message) error {
 	route := m.Address.Route()
 	if len(m.Payload) == 0 && route.EmptyOK {
@@ -46,7 +46,7 @@ func rejection(ctx context.Context, err error) error {
 	return Rejectf(CodeSchema, "%v", err)
 }
 
-// overrunPause is between two log lines about checks that were given up: whoever sends such sends many.
+// overrunPause is the time between two log lines about checks that were given up: there may be many such payloads.
 const overrunPause = time.Minute
 
 // overruns logs the checks of one Thing that were given up: the payload may be good, and it is the

@@ -3,22 +3,22 @@ package bridge
 import "context"
 
 const (
-	// maxAnswers executions of a Thing are remembered as answered in a run, and of those that the cloud has not asked for
-	// maxUnasked; fewer if their ids are long. It is more than what a broker can have under way; without an end the ids
-	// that a program, or a broker, invents would fill the disk and the memory.
+	// Of the executions of a Thing that were answered in this run, the bridge remembers maxAnswers, and maxUnasked of those
+	// that the cloud has not asked for; fewer if their ids are long. No broker can have more under way. Without a bound,
+	// ids that a program or a broker invents would fill the disk and the memory.
 	maxAnswers     = 32 << 10
 	maxUnasked     = 4 << 10
 	maxAnswerBytes = 1 << 20 // each counts answerCost beside its id
 	answerCost     = 64
 )
 
-// latest are ids in the order in which they came.
+// latest has ids in the order in which they came.
 type latest struct {
 	ids   []string
 	bytes int
 }
 
-// add returns the ids that have to go for it.
+// add appends an id and removes the oldest ones beyond the bounds, which it returns.
 func (l *latest) add(id string, most int) (oldest []string) {
 	l.ids = append(l.ids, id)
 	l.bytes += len(id) + answerCost
@@ -42,6 +42,6 @@ func (x *Executions) bound(ctx context.Context, id string, asked bool) {
 	}
 	x.mu.Unlock()
 	for _, id := range oldest {
-		_ = x.bucket.Delete(ctx, x.key("done", id)) // else it expires by itself
+		_ = x.state.Delete(ctx, x.key("done", id)) // else it expires by itself
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ClockWatch compares the gateway's clock with the cloud's, and says it once when they differ, when that changes and
-// when it is over. The nil ClockWatch says nothing.
+// ClockWatch compares the gateway's clock with the cloud's. It logs when they differ, when the difference changes, and when
+// they agree again. A nil ClockWatch logs nothing.
 type ClockWatch struct {
 	Log *slog.Logger
 	// Allowed is by how much they may differ.
@@ -22,7 +22,8 @@ type ClockWatch struct {
 // clockChange is how far a difference must move to be said again.
 const clockChange = 30 * time.Second
 
-// Compare notes by how much the gateway's clock is ahead of the cloud's; negative: behind. by is how that is known.
+// Compare notes by how much the gateway's clock is ahead of the cloud's; negative: behind. by says, for the log, how this
+// is known.
 func (w *ClockWatch) Compare(ahead time.Duration, by string) {
 	if w == nil {
 		return
@@ -40,12 +41,12 @@ func (w *ClockWatch) Compare(ahead time.Duration, by string) {
 	}
 }
 
-// clockRough is how well the cloud's clock is known: its words have whole seconds.
+// clockRough is how exactly the cloud's clock is known: its times have whole seconds.
 const clockRough = 2 * time.Second
 
 func effect(ahead time.Duration) string {
 	if ahead > 0 {
-		return "commands are taken for expired and answered TIMED_OUT unheard"
+		return "commands count as expired, are not run, and are answered TIMED_OUT"
 	}
 	return "commands run after their time"
 }
@@ -81,8 +82,8 @@ func (w *ClockWatch) Ahead() time.Duration {
 	return w.ahead
 }
 
-// arrivals finds out from the commands of one Thing whether the clocks differ. One that is late may have waited for
-// the connection; several, each late by the same, have not.
+// arrivals finds out from the commands of one Thing whether the clocks differ. One late command may have waited for the
+// connection. Several that are all late by the same time have not.
 type arrivals struct {
 	watch *ClockWatch
 
@@ -98,7 +99,7 @@ const (
 	arrivalsSame   = 2 * time.Second // how much their delays may differ
 )
 
-// note looks at a command that came at a time, by the gateway's clock, and was sent at another, by the cloud's.
+// note looks at a command that was received at one time, by the gateway's clock, and sent at another, by the cloud's.
 func (a *arrivals) note(received, sent time.Time) {
 	if a.watch == nil || sent.IsZero() {
 		return

@@ -25,8 +25,8 @@ type CommandPolicy struct {
 	HandlerWait time.Duration
 	DefaultTTL  time.Duration // for a request without ttl
 	ClockSkew   time.Duration // how far the cloud's clock may be off
-	// Once: another bridge may take the Thing over at any time. A call is noted before it is made, and what is noted is not
-	// called again in a later run: its reply is waited for until the deadline.
+	// Once: another bridge may take the Thing over at any time. So a call is noted before it is made, and a later run does
+	// not call again what is noted, but waits for its reply until the deadline.
 	Once bool
 }
 
@@ -108,12 +108,12 @@ func (c *Commands) Start(ctx context.Context, e *Execution) {
 	})
 }
 
-// leftWait is longer than programs take to connect again, after which what they had to reply comes.
+// leftWait is longer than programs take to reconnect and to send the replies that they had ready.
 const leftWait = 5 * time.Second
 
-// earlier waits a while for the reply to a call of an earlier run: its handler may still be at it, or nobody was
-// called. It needs no slot for that. goesOn is false when somebody else has answered meanwhile, or when the bridge
-// stops: then the execution stays open.
+// earlier waits a while for the reply to a call of an earlier run: its handler may still be working, or nobody was called.
+// It needs no slot for that. goesOn is false when somebody else has answered meanwhile, or when the bridge stops: then
+// the execution stays open.
 func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goesOn bool) {
 	wait := min(leftWait, c.Policy.HandlerWait, time.Until(e.Deadline)/2)
 	if c.Policy.Once && e.left {
@@ -147,10 +147,10 @@ func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goe
 	return nil, ctx.Err() == nil && !closed(e.Answered()) && !closed(c.quit)
 }
 
-// Resume takes up what the last run left open. What has an answer in the outbox is taken up when that has
-// gone without becoming the response: it was no valid one, or too late, and is a dead letter.
+// Resume goes on with the executions that the last run left open. If an answer to one waits in the outbox, Resume goes on
+// with it only when that answer has left and is not the response: it was not valid or too late, and is a dead letter.
 func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
-	for _, e := range left { // first of all, because what is answered to nobody is lost
+	for _, e := range left { // first of all, because a reply is lost while nobody listens
 		if err := c.open(e); err != nil {
 			return err
 		}
@@ -175,8 +175,8 @@ func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 	return nil
 }
 
-// unanswered waits until the outbox has no answer for the execution any more, and tells whether there is still
-// one to give. It is false when ctx ends first.
+// unanswered waits until the outbox has no answer for the execution any more, and reports whether it still needs one. It
+// is false when ctx ends first.
 func (c *Commands) unanswered(ctx context.Context, e *Execution) bool {
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
 		pending := false
@@ -300,7 +300,7 @@ func (c *Commands) payload(ctx context.Context, e *Execution, r Reply) []byte {
 		return response(statusSucceeded, result{})
 	}
 	m := Message{Address: c.address(e.ID), Payload: r.Payload, Received: time.Now(), Trace: r.Trace}
-	// A reply that has come counts, whatever has ended meanwhile; the schemas are soon done.
+	// A reply that is here counts, even if ctx has ended. The check takes only a moment.
 	lasting := context.WithoutCancel(ctx)
 	err := check(lasting, c.Catalog, nil, m)
 	if err == nil {
@@ -320,7 +320,7 @@ func (c *Commands) payload(ctx context.Context, e *Execution, r Reply) []byte {
 	return c.decided(e, statusFailed, broken.Reason)
 }
 
-// decided is a response in the place of a program's, and says so in the log.
+// decided makes a response in the place of a program's, and logs it.
 func (c *Commands) decided(e *Execution, status, reason string) []byte {
 	c.Log.Info("command answered by the bridge", "execution", e.ID, "action", e.Action, "status", status, "reason", reason)
 	payload := response(status, result{Error: reason})
@@ -330,7 +330,7 @@ func (c *Commands) decided(e *Execution, status, reason string) []byte {
 	return payload
 }
 
-// saw tells what happens to an execution.
+// saw shows viewers what happens to an execution.
 func (c *Commands) saw(e *Execution, s Sighting) {
 	s.Address, s.Action = mapping.Address{Thing: c.Thing, Channel: mapping.CommandRequest, ID: e.ID}, e.Action
 	if s.Direction == mapping.Up {

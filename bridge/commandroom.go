@@ -6,9 +6,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// CommandRoom bounds the memory of commands under way, in bytes, over all Things that share it: a request is kept until
-// its execution ends, and whoever sends them says how long that may take. A Thing may have as much as is free beside it, so
-// one that is flooded leaves room for the others.
+// CommandRoom bounds the memory of commands under way, in bytes, over all Things that share it. A request is kept until its
+// execution ends, and its sender says how long that may take. A Thing may have at most as much as is still free, so one
+// that is flooded leaves room for the others.
 type CommandRoom struct {
 	mu    sync.Mutex
 	total int
@@ -26,7 +26,8 @@ func NewCommandRoom(bytes int) *CommandRoom {
 
 func (e *Execution) cost() int { return executionCost + len(e.Payload) }
 
-// take reports whether there is room for n bytes more of a Thing's, and takes it. Who has none may always have one.
+// take reports whether a Thing may have n bytes more, and if so charges them. A Thing that has nothing may always have one
+// execution.
 func (r *CommandRoom) take(t mapping.Thing, n int) bool {
 	if r == nil {
 		return true

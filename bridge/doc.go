@@ -3,6 +3,6 @@
 // Commands are what they decide with. The edges, MQTT and NATS, implement the interfaces in
 // ports.go, lanes.go, views.go and state.go.
 //
-// The package imports neither edge's library. What it remembers is State; what it holds is held
-// by the Source until it is settled.
+// The package imports neither edge's library. What must survive a restart is in lanes, views and State. A
+// message stays with its Source until it is settled.
 package bridge

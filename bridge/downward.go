@@ -32,7 +32,7 @@ type Downward struct {
 
 	overruns *overruns
 	arrivals arrivals
-	odd      map[string]bool // properties that were desired though they are not writable, and logged
+	odd      map[string]bool // properties that are not writable, were desired all the same, and were logged
 }
 
 // Decide checks a message and finds out whether programs should see it.
@@ -55,7 +55,7 @@ func (d *Downward) Decide(ctx context.Context, dv Delivery) (Decision, error) {
 	case mapping.ShadowDesired:
 		return d.desired(ctx, m)
 	case mapping.ShadowDelta:
-		d.tellOfReadOnly(m.Payload, "state")
+		d.warnOfReadOnly(m.Payload, "state")
 		decision := d.shadow(ctx, m, d.Shadow.Delta(m.Payload))
 		if d.Shadow.WantsResync() {
 			d.Resync()
@@ -81,8 +81,8 @@ func (d *Downward) check(ctx context.Context, m Message) error {
 	return err
 }
 
-// ownReport tells a report that came back on shadow/update from a desired push: a broker that ignores
-// No Local, or another client, sends such.
+// ownReport reports whether a message on shadow/update is a report that came back, and no desired push. It comes from a
+// broker that ignores No Local, or from another client.
 func ownReport(payload []byte) bool {
 	state := gjson.GetBytes(payload, "state")
 	return gjson.ValidBytes(payload) && state.Get("reported").Exists() && !state.Get("desired").Exists()
@@ -96,13 +96,13 @@ func (d *Downward) desired(ctx context.Context, m Message) (Decision, error) {
 		}
 		m.Payload = only
 	}
-	d.tellOfReadOnly(m.Payload, "state.desired")
+	d.warnOfReadOnly(m.Payload, "state.desired")
 	return d.shadow(ctx, m, d.Shadow.Desired(m.Payload)), nil
 }
 
-// tellOfReadOnly warns once of each property that the cloud desires and the Thing Type calls not writable. Programs get
-// it all the same.
-func (d *Downward) tellOfReadOnly(payload []byte, path string) {
+// warnOfReadOnly warns once of each property that the cloud desires although the Thing Type says that it is not writable.
+// Programs get it all the same.
+func (d *Downward) warnOfReadOnly(payload []byte, path string) {
 	if !d.Own.HasReadOnly() {
 		return
 	}
@@ -198,16 +198,16 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 	return decision, nil
 }
 
-// opened goes on with an execution that is durable.
+// opened goes on with an execution whose record is durable.
 func (d *Downward) opened(ctx context.Context, e *Execution, settle func()) {
-	if closed(e.answered) { // while it was written
+	if closed(e.answered) { // while the record was written
 		go d.Executions.forget(ctx, e.ID)
 	}
 	settle()
 	d.Commands.Start(ctx, e)
 }
 
-// open makes the execution durable, lets the broker forget the request, and starts the handler.
+// open makes the execution durable, has the request acknowledged to the broker, and starts the handler.
 func (d *Downward) open(ctx context.Context, e *Execution, settle func()) {
 	var tooLarge error
 	ended := d.Commands.Retries.Until(ctx, d.Commands.Thing, "to record a command", func() error {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// errand is work that is done in a goroutine of its own when somebody wants it, one at a time. While nobody does it
-// costs no goroutine.
+// errand is work that is done in a goroutine of its own when somebody wants it, one at a time. Without work there is no
+// goroutine.
 type errand struct {
 	do func(ctx context.Context)
 

@@ -23,22 +23,22 @@ type Exchange struct {
 
 	mu      sync.Mutex
 	counter uint64
-	lanes   map[lane]*turn
+	turns   map[asked]*turn
 	late    map[string]lateToken
 
 	// Heard, when set, is called with the question's channel at each answer, whoever it is for. It must not block.
 	Heard func(question mapping.Channel)
 }
 
-// lane is a kind of question: jobs.get and jobs.start-next once per Thing, the others once per job.
-type lane struct {
+// asked is what can be asked once at a time: jobs.get and jobs.start-next of the Thing, the others of each job.
+type asked struct {
 	question mapping.Channel
 	id       string
 }
 
-// turn is a lane in use: who has it, and how many want it.
+// turn is who may ask now, and how many want to.
 type turn struct {
-	slot    chan struct{} // holds one
+	slot    chan struct{} // a semaphore for one
 	wanted  int
 	waiting *waiter
 }
@@ -63,7 +63,7 @@ const (
 // NewExchange prepares the questions of one Thing. instance is up to 32 characters that no other run
 // of a bridge uses.
 func NewExchange(t mapping.Thing, l Link, instance string) *Exchange {
-	return &Exchange{thing: t, link: l, instance: instance, lanes: map[lane]*turn{}, late: map[string]lateToken{}}
+	return &Exchange{thing: t, link: l, instance: instance, turns: map[asked]*turn{}, late: map[string]lateToken{}}
 }
 
 // Ask sends a question, {} if payload is empty, and waits for the answer until ctx ends. thingName and
@@ -71,7 +71,7 @@ func NewExchange(t mapping.Thing, l Link, instance string) *Exchange {
 // link is down.
 func (x *Exchange) Ask(ctx context.Context, a mapping.Address, payload []byte, t Trace) (Message, error) {
 	w := &waiter{answer: make(chan Message, 1), caller: gjson.GetBytes(payload, "clientToken")}
-	release, err := x.enter(ctx, lane{a.Channel, a.ID}, w)
+	release, err := x.enter(ctx, asked{a.Channel, a.ID}, w)
 	if err != nil {
 		return Message{}, err
 	}
@@ -97,7 +97,7 @@ func (x *Exchange) Ask(ctx context.Context, a mapping.Address, payload []byte, t
 		}
 	}
 	release()
-	select { // it came while we gave up
+	select { // it may have come just now
 	case m := <-w.answer:
 		return m, nil
 	default:
@@ -105,7 +105,7 @@ func (x *Exchange) Ask(ctx context.Context, a mapping.Address, payload []byte, t
 	}
 }
 
-// Tell sends a question whose answer is for everybody: it comes down on its subject.
+// Tell sends a question whose answer is for everybody: it is published on its down subject.
 func (x *Exchange) Tell(ctx context.Context, a mapping.Address, done func(error)) error {
 	wire, err := x.wire(nil, x.token())
 	if err != nil {
@@ -114,19 +114,19 @@ func (x *Exchange) Tell(ctx context.Context, a mapping.Address, done func(error)
 	return x.link.Ask(ctx, Message{Address: a, Payload: wire, Received: time.Now()}, done)
 }
 
-// enter waits for the lane and makes w its waiter. release gives both back.
-func (x *Exchange) enter(ctx context.Context, l lane, w *waiter) (release func(), err error) {
+// enter waits for the turn to ask q and makes w its waiter. release ends both.
+func (x *Exchange) enter(ctx context.Context, q asked, w *waiter) (release func(), err error) {
 	x.mu.Lock()
-	t := x.lanes[l]
+	t := x.turns[q]
 	if t == nil {
 		t = &turn{slot: make(chan struct{}, 1)}
-		x.lanes[l] = t
+		x.turns[q] = t
 	}
 	t.wanted++
 	x.mu.Unlock()
 	leave := func() {
 		if t.wanted--; t.wanted == 0 {
-			delete(x.lanes, l)
+			delete(x.turns, q)
 		}
 	}
 	select {
@@ -188,9 +188,8 @@ func (x *Exchange) wire(payload []byte, token string) ([]byte, error) {
 	return out, nil
 }
 
-// Answer hands an accepted or rejected message to whoever asked. When it was for somebody who gave up,
-// taken is false and the message carries that caller's token; then, and when nobody asked, it belongs to
-// everybody.
+// Answer hands an accepted or rejected message to the caller who asked. If nobody waits for it, taken is false: the message
+// is for everybody. If its caller has given up, it has that caller's token again.
 func (x *Exchange) Answer(m Message) (out Message, taken bool) {
 	token := gjson.GetBytes(m.Payload, "clientToken")
 	if x.Heard != nil {
@@ -198,7 +197,7 @@ func (x *Exchange) Answer(m Message) (out Message, taken bool) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if t := x.lanes[lane{question(m.Address.Channel), m.Address.ID}]; t != nil && t.waiting != nil {
+	if t := x.turns[asked{question(m.Address.Channel), m.Address.ID}]; t != nil && t.waiting != nil {
 		w := t.waiting
 		if !token.Exists() || token.Type == gjson.Null || token.String() == w.token {
 			t.waiting = nil

@@ -179,8 +179,8 @@ func TestGivingUpInTheQueue(t *testing.T) {
 		if got := <-third; got.payload != `{"n":3}` {
 			t.Errorf("got %+v", got)
 		}
-		if len(a.x.lanes) != 0 {
-			t.Errorf("%d lanes are left", len(a.x.lanes))
+		if len(a.x.turns) != 0 {
+			t.Errorf("%d turns are left", len(a.x.turns))
 		}
 	})
 }

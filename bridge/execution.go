@@ -16,20 +16,20 @@ import (
 // Executions remembers one Thing's command executions for as long as the broker could send a request
 // again: which are open, and which response was the one. Both survive restarts.
 type Executions struct {
-	// MaxRecord is how many bytes the bucket takes, for key and value together; 0: no limit.
+	// MaxRecord is how many bytes a record may have, with its key; 0: no limit.
 	MaxRecord int
 	Retries   *Retries
 	Room      *CommandRoom // nil: as many as come
 
 	damage []error // records of the last run that can't be read, and were given up
 
-	thing  mapping.Thing
-	bucket State
+	thing mapping.Thing
+	state State
 
 	mu   sync.Mutex
 	open map[string]*Execution
 	past []AnsweredCommand // the last ones of this run, the oldest first
-	held int               // bytes of the room
+	held int               // bytes of Room
 	// Ids of those that were answered in this run, the oldest first; see bound.
 	answers, unasked latest
 }
@@ -42,11 +42,11 @@ type Execution struct {
 	Received time.Time `json:"received"`
 	Deadline time.Time `json:"deadline"`
 	Trace    Trace     `json:"trace"`
-	Reply    string    `json:"reply,omitempty"` // the token of its Line; empty: of a version that had none
+	Reply    string    `json:"reply,omitempty"` // the token of its Line; empty: written by a version that had none
 	// Called: a handler was called, or is about to be. Only where another bridge may take over; see CommandPolicy.Once.
 	Called     bool          `json:"called,omitempty"`
 	answered   chan struct{} // closed when a response was claimed
-	left       bool          // a handler of an earlier run may be at it
+	left       bool          // a handler that an earlier run called may still be working on it
 	line       Line
 	unanswered bool      // the last call found a subscriber and no reply
 	called     time.Time // for the first time in this run
@@ -68,10 +68,10 @@ type claim struct {
 	Sequence uint64 `json:"seq"` // in the stream of control messages
 }
 
-// LoadExecutions reads what the last run left open. A record that can't be read is given up, with a note in damage: it
-// expires by itself, and a command that is sent again writes over it.
+// LoadExecutions reads what the last run left open. A record that can't be read is given up, and damage says why: it
+// expires by itself, and a command that is sent again overwrites it.
 func LoadExecutions(ctx context.Context, t mapping.Thing, b State) (*Executions, []*Execution, error) {
-	x := &Executions{thing: t, bucket: b, open: map[string]*Execution{}}
+	x := &Executions{thing: t, state: b, open: map[string]*Execution{}}
 	var left []*Execution
 	err := b.List(ctx, x.key("open", ""), func(key string, value []byte) error {
 		e, err := parseExecution(value)
@@ -92,7 +92,7 @@ func LoadExecutions(ctx context.Context, t mapping.Thing, b State) (*Executions,
 	unanswered := left[:0]
 	for _, e := range left {
 		done, err := x.done(ctx, e.ID)
-		if err == nil && done { // the last run did not get round to it
+		if err == nil && done { // the last run ended before it could delete it
 			err = b.Delete(ctx, x.key("open", e.ID))
 		} else if err == nil {
 			x.open[e.ID] = e
@@ -105,15 +105,15 @@ func LoadExecutions(ctx context.Context, t mapping.Thing, b State) (*Executions,
 	return x, unanswered, nil
 }
 
-func (x *Executions) key(state, id string) string {
-	prefix := state + "." + mapping.Token(string(x.thing)) + "."
+func (x *Executions) key(kind, id string) string {
+	prefix := kind + "." + mapping.Token(string(x.thing)) + "."
 	if id == "" {
 		return prefix
 	}
 	return prefix + mapping.Token(id)
 }
 
-// Seen tells whether the execution is known: then its request is a redelivery.
+// Seen reports whether the execution is known: then its request is a redelivery.
 func (x *Executions) Seen(ctx context.Context, id string) (bool, error) {
 	x.mu.Lock()
 	_, open := x.open[id]
@@ -125,15 +125,15 @@ func (x *Executions) Seen(ctx context.Context, id string) (bool, error) {
 }
 
 func (x *Executions) done(ctx context.Context, id string) (bool, error) {
-	_, err := x.bucket.Get(ctx, x.key("done", id))
+	_, err := x.state.Get(ctx, x.key("done", id))
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// Begin notes, in memory, that a request is being taken, so that a redelivery which comes before
-// Open has ended is known as one. The error is a *Rejection when there is no room for one more.
+// Begin notes, in memory, that a request is being taken, so that a redelivery is recognised also before
+// Open has ended. The error is a *Rejection when there is no room for one more.
 func (x *Executions) Begin(e *Execution) error {
 	e.answered, e.Reply = make(chan struct{}), rand.Text()
 	if !x.Room.take(x.thing, e.cost()) {
@@ -146,7 +146,7 @@ func (x *Executions) Begin(e *Execution) error {
 	return nil
 }
 
-// enter counts what the last run left open; leave gives back what is open still.
+// enter charges Room with what the last run left open. leave gives back what is still open.
 func (x *Executions) enter() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -169,12 +169,12 @@ func (x *Executions) Open(ctx context.Context, e *Execution) error {
 	if err != nil {
 		return err
 	}
-	if err := x.bucket.Put(ctx, x.key("open", e.ID), value); err != nil {
+	if err := x.state.Put(ctx, x.key("open", e.ID), value); err != nil {
 		return err
 	}
 	select {
 	case <-e.answered:
-		return x.bucket.Delete(ctx, x.key("open", e.ID))
+		return x.state.Delete(ctx, x.key("open", e.ID))
 	default:
 		return nil
 	}
@@ -200,7 +200,7 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (min
 		return false, nil, err
 	}
 	key, soon := x.key("done", id), make(chan error, 1)
-	prompt, isPrompt := x.bucket.(Prompt)
+	prompt, isPrompt := x.state.(Prompt)
 	if isPrompt {
 		gone := ""
 		if x.isOpen(id) {
@@ -208,7 +208,7 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (min
 		}
 		err = prompt.CreateSoon(ctx, Record{key, value}, gone, func(err error) { soon <- err })
 	} else {
-		err = x.bucket.Create(ctx, key, value)
+		err = x.state.Create(ctx, key, value)
 	}
 	mine, made := true, true
 	switch {
@@ -230,7 +230,7 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (min
 		return mine, written, nil
 	}
 	if asked {
-		go x.forget(ctx, id) // nobody waits for it: the claim says it all
+		go x.forget(ctx, id) // nobody waits for this: the claim is enough
 	}
 	return mine, nil, nil
 }
@@ -240,10 +240,10 @@ func (x *Executions) Claim(ctx context.Context, id string, sequence uint64) (min
 func (x *Executions) claimed(ctx context.Context, id string, value []byte, soon <-chan error, written chan struct{}) {
 	if err := <-soon; err != nil {
 		again := func() error {
-			if err := x.bucket.Put(ctx, x.key("done", id), value); err != nil {
+			if err := x.state.Put(ctx, x.key("done", id), value); err != nil {
 				return err
 			}
-			return x.bucket.Delete(ctx, x.key("open", id))
+			return x.state.Delete(ctx, x.key("open", id))
 		}
 		if x.Retries.Until(ctx, x.thing, "to record which response was sent", again) != nil {
 			return
@@ -258,10 +258,10 @@ func (x *Executions) isOpen(id string) bool {
 	return x.open[id] != nil
 }
 
-// Claimed tells whether the message with this sequence was made the execution's one response. ErrNotFound: none
+// Claimed reports whether the message with this sequence was made the execution's one response. ErrNotFound: none
 // was. What can't be read was another one: two responses would be worse than none.
 func (x *Executions) Claimed(ctx context.Context, id string, sequence uint64) (bool, error) {
-	value, err := x.bucket.Get(ctx, x.key("done", id))
+	value, err := x.state.Get(ctx, x.key("done", id))
 	if err != nil {
 		return false, err
 	}
@@ -269,7 +269,7 @@ func (x *Executions) Claimed(ctx context.Context, id string, sequence uint64) (b
 	return json.Unmarshal(value, &c) == nil && c.Sequence == sequence, nil
 }
 
-// answered ends an execution, and tells whether it was open.
+// answered ends an execution, and reports whether it was open.
 func (x *Executions) answered(id string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -286,7 +286,7 @@ func (x *Executions) answered(id string) bool {
 	return true
 }
 
-// Fits refuses an execution whose record would be larger than the bucket takes.
+// Fits refuses an execution whose record would be larger than State takes.
 func (x *Executions) Fits(e *Execution) error {
 	value, err := e.print()
 	if err != nil {
@@ -328,5 +328,5 @@ func parseExecution(record []byte) (*Execution, error) {
 
 // forget removes the record of an execution that was open. If ctx ends before, the next run does.
 func (x *Executions) forget(ctx context.Context, id string) {
-	_ = x.Retries.Until(ctx, x.thing, "to forget a command that was answered", func() error { return x.bucket.Delete(ctx, x.key("open", id)) })
+	_ = x.Retries.Until(ctx, x.thing, "to forget a command that was answered", func() error { return x.state.Delete(ctx, x.key("open", id)) })
 }

@@ -44,9 +44,9 @@ const (
 	refetchMax = 5 * time.Minute
 )
 
-// fetch reads the shadow over HTTP and delivers a delta that programs have not seen. The gate is shut
-// meanwhile, so that what the broker brings is delivered wholly before the GET or after it; but not for long: what
-// passes a slow GET is newer than its answer.
+// fetch reads the shadow over HTTP and delivers a delta that programs have not seen. The gate is shut meanwhile, so that
+// each message of the broker is delivered before the GET or after it. But it opens after gateTime: what passes a slow GET
+// is newer than its answer.
 func (t *Thing) fetch(ctx context.Context) error {
 	type answer struct {
 		q    Question
@@ -137,7 +137,7 @@ func (t *Thing) unfetched(ctx context.Context, err error) {
 	t.Status.Change(ctx, func(s *Status) { s.Shadow, s.LastError = state, "shadow: "+text })
 }
 
-// fetchAgain fetches the shadow until that worked, or the connection is lost.
+// fetchAgain tries to fetch the shadow until it succeeds, or the connection is lost.
 func (t *Thing) fetchAgain(ctx context.Context) {
 	wait := time.Duration(0)
 	for pause := refetchMin; t.Status.Status().Connected; pause = min(2*pause, refetchMax) {

@@ -152,7 +152,7 @@ func TestCommandsTooLarge(t *testing.T) {
 	for name, limit := range map[string]func(*deciders){
 		"before":            func(d *deciders) { d.station.Executions.MaxRecord = 2000 },
 		"the down stream":   func(*deciders) {},
-		"the server's word": func(d *deciders) { d.station.Executions.bucket = narrow{newMemory()} },
+		"the server's word": func(d *deciders) { d.station.Executions.state = narrow{newMemory()} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -13,10 +13,10 @@ import (
 // its source hands out unsettled: a few connections' at most, as Kept forgets those before.
 type Gate struct {
 	source Source
-	held   []held      // of the taker
-	passed settlements // of what passes, or was taken behind, something held
+	held   []held      // only the taker uses it
+	passed settlements // settles in order while something is held, or was until now
 
-	pauses chan struct{} // holds one: whose pause it is
+	pauses chan struct{} // a semaphore: one pause at a time
 
 	mu     sync.Mutex
 	closed bool
@@ -52,7 +52,7 @@ func (g *Gate) Kept() {
 	g.void = g.closes
 }
 
-// closings tells how often the gate was closed, and before which close nothing is held any more.
+// closings returns how often the gate was closed, and the close before which nothing is held any more.
 func (g *Gate) closings() (closes, void int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -126,7 +126,7 @@ func (g *Gate) back() {
 	}
 }
 
-// admit tells whether n messages may pass, and whether the taker is busy with them from now on.
+// admit reports whether messages may pass. If so, the taker is busy with these n from now on.
 func (g *Gate) admit(n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -135,7 +135,7 @@ func (g *Gate) admit(n int) bool {
 	return open
 }
 
-// shut tells whether the gate is closed; opened is called when it no longer is.
+// shut reports whether the gate is closed; opened is called when it no longer is.
 func (g *Gate) shut(opened func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

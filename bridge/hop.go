@@ -6,7 +6,7 @@ import (
 )
 
 // Hops of a message through a pump, as the log has them at debug: one line each, never with the payload. The lines of one
-// passage have its number. Without debug a hop costs a question to the logger.
+// passage have its number. Without debug a hop costs one call of Enabled.
 const (
 	hopTaken   = "message taken"   // from its source
 	hopDecided = "message decided" // the outcome says what: forwarded, or how it ends

@@ -21,22 +21,23 @@ var ErrTakenOver = errors.New("another fleetbridge has taken the queue over")
 //     taker gets what lies above the floor, all of it, in order, and then what is newer. After a kill the floor may be
 //     somewhat lower than it was; after Flush it is not.
 //   - A message id that comes again within two minutes, on the same subject, is stored once.
-//   - What is full refuses, with an error for the sender, and forgets nothing. What is settled makes room.
+//   - When there is no room, a message is refused with an error for its sender, and nothing is forgotten. Settling makes
+//     room.
 type Lanes interface {
 	Outbox
 	// TakeOver takes a Thing's lanes over: whoever had them ends with ErrTakenOver, and what that one settles from then
-	// on changes nothing. Deliveries begin when Run does. With an error, what was taken over until then is returned,
-	// for Remove.
+	// on changes nothing. Deliveries begin when Run does. Beside an error it returns the lanes that it has taken over
+	// already, so that the caller can Remove them.
 	TakeOver(ctx context.Context, t mapping.Thing) (ThingLanes, error)
 	// SetThings changes the Things that can be published for; at least one is needed. A publish for another Thing is
 	// refused. What the lanes of others hold stays there until they come back. After an error, some may have changed:
 	// the same call, or one with the Things of before, puts that right.
 	SetThings(ctx context.Context, things []mapping.Thing) error
-	// Queued counts what is stored and not settled, of each Thing that can be published for.
+	// Queued returns how many stored messages are not settled, for each Thing that can be published for.
 	Queued(ctx context.Context) (map[mapping.Thing]uint64, error)
-	// Left counts it for Things that need not be among these any more.
+	// Left returns the same for the given Things, also for those that are not configured any more.
 	Left(ctx context.Context, things []mapping.Thing) (map[mapping.Thing]uint64, error)
-	// Accepted counts what was stored since the start, and what was waiting then.
+	// Accepted returns how many messages were stored since the start, and with these how many were waiting then.
 	Accepted(ctx context.Context) (uint64, error)
 }
 
@@ -44,15 +45,17 @@ type Lanes interface {
 type ThingLanes interface {
 	// Lane is the source of a kind. It has one taker.
 	Lane(k mapping.Kind) Source
-	// Run hands out deliveries until ctx ends, and then returns nil. Failures that pass are waited out. It returns
-	// ErrTakenOver when somebody else has the lanes.
+	// Run hands out deliveries until ctx ends, and then returns nil. It waits while something fails that may pass. It
+	// returns ErrTakenOver when somebody else has the lanes.
 	Run(ctx context.Context) error
-	// Flush returns when nothing that was settled before comes again, whatever happens next, or with an error.
+	// Flush makes durable what was settled before the call. When it has returned nil, none of these messages comes again,
+	// not even after a kill.
 	Flush(ctx context.Context) error
-	// Oldest returns since when the oldest message waits that was handed out and is not settled; false: there is none.
+	// Oldest returns since when the oldest message has waited that was handed out and is not settled. waits is false when
+	// there is none.
 	Oldest() (at time.Time, waits bool)
-	// Remove lets the lanes go of a Thing that is not to come back at once, after Run has returned. What they hold
-	// stays.
+	// Remove gives up the lanes of a Thing that has been removed. Call it after Run has returned. The stored messages
+	// stay.
 	Remove(ctx context.Context) error
 }
 
@@ -67,7 +70,7 @@ type Outbox interface {
 	Pending(ctx context.Context, a mapping.Address) (bool, error)
 }
 
-// Receipt is the word that a message is stored; it prints as a PubAck.
+// Receipt says that a message is stored; it prints as a PubAck.
 type Receipt struct {
 	Stream   string `json:"stream"`
 	Sequence uint64 `json:"seq"` // ascends within a lane

@@ -14,11 +14,11 @@ import (
 // Leases remembers which worker has which job execution of one Thing. The cloud hands an execution that
 // is under way to everybody who asks; the lease keeps two workers from doing it twice.
 type Leases struct {
-	thing  mapping.Thing
-	bucket State
-	mu     sync.Mutex // one change at a time
-	taken  uint64     // how many leases were taken
-	// fresh has the leases, by job, whose execution was handed out once in this run, each with its number.
+	thing mapping.Thing
+	state State
+	mu    sync.Mutex // one change at a time
+	taken uint64     // how many leases were taken
+	// fresh has, by job, the numbers of the leases that were taken in this run and whose workers have not asked again.
 	fresh map[string]uint64
 }
 
@@ -28,16 +28,16 @@ type Hold struct {
 	taken  uint64 // the lease's number, if this Take made it
 }
 
-// Lease is the value in the bucket FLEETS_LEASES.
+// Lease is the record of a lease: who has which execution.
 type Lease struct {
 	Worker string `json:"worker"`
 	// Execution distinguishes runs of one job on one Thing. It has 13 digits or more.
 	Execution int64 `json:"executionNumber"`
 }
 
-// NewLeases reads and writes leases in the bucket.
+// NewLeases reads and writes leases in the State.
 func NewLeases(t mapping.Thing, b State) *Leases {
-	return &Leases{thing: t, bucket: b, fresh: map[string]uint64{}}
+	return &Leases{thing: t, state: b, fresh: map[string]uint64{}}
 }
 
 func (l *Leases) key(job string) string {
@@ -46,7 +46,7 @@ func (l *Leases) key(job string) string {
 
 // Holder returns the lease of a job, if there is one. A record that can't be read is none: the next Take writes over it.
 func (l *Leases) Holder(ctx context.Context, job string) (Lease, bool, error) {
-	value, err := l.bucket.Get(ctx, l.key(job))
+	value, err := l.state.Get(ctx, l.key(job))
 	if errors.Is(err, ErrNotFound) {
 		return Lease{}, false, nil
 	}
@@ -85,7 +85,7 @@ func (l *Leases) Take(ctx context.Context, job string, want Lease) (Hold, error)
 	if err != nil {
 		return Hold{}, err
 	}
-	if err := l.bucket.Put(ctx, l.key(job), value); err != nil {
+	if err := l.state.Put(ctx, l.key(job), value); err != nil {
 		return Hold{}, err
 	}
 	l.taken++
@@ -116,14 +116,14 @@ func (l *Leases) Release(ctx context.Context, job string) error {
 
 // drop removes a lease. The caller holds the lock.
 func (l *Leases) drop(ctx context.Context, job string) error {
-	if err := l.bucket.Delete(ctx, l.key(job)); err != nil {
+	if err := l.state.Delete(ctx, l.key(job)); err != nil {
 		return err
 	}
 	delete(l.fresh, job)
 	return nil
 }
 
-// finalStatus tells the statuses after which a worker is done with an execution (protocol page: "Report
+// finalStatus reports whether a worker is done with an execution after this status (protocol page: "Report
 // Job Status").
 func finalStatus(status string) bool {
 	return status == "SUCCEEDED" || status == "FAILED" || status == "REJECTED"

@@ -9,8 +9,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// letterLog says that messages become dead letters: when it begins and while it goes on, at most once in letterPause
-// for each channel and code, with their number; and when a message of the channel is taken again.
+// letterLog logs that messages become dead letters, with their number, at most once in letterPause for each channel and
+// code. It logs, too, when a message of the channel is taken again.
 type letterLog struct {
 	log       *slog.Logger
 	direction mapping.Direction
@@ -56,7 +56,7 @@ func (l *letterLog) dead(c mapping.Channel, r *Rejection) {
 	l.open.Store(true)
 }
 
-// taken notes a message that was none.
+// taken notes a message that did not become a dead letter.
 func (l *letterLog) taken(c mapping.Channel) {
 	if !l.open.Load() {
 		return

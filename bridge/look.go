@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What people see of a Thing that is no message.
+// What the console and the command line show of a Thing, beside its messages.
 
 // OpenCommand is a command that has no answer yet.
 type OpenCommand struct {

@@ -23,7 +23,7 @@ const (
 // reported notes that a report went up.
 func (g *loopGuard) reported() { g.answered = true }
 
-// admits notes a delta with this state and tells whether to deliver it.
+// admits notes a delta with this state and reports whether to deliver it.
 func (g *loopGuard) admits(state uint64, now time.Time) bool {
 	if state != g.state || !g.answered {
 		if state != g.state {

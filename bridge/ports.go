@@ -15,7 +15,7 @@ var (
 	ErrExists       = errors.New("exists already")
 	ErrNotConnected = errors.New("not connected to the broker")
 	ErrNoHandler    = errors.New("nobody serves the command")
-	// ErrTooLarge is for good: NATS will never take what is so large.
+	// ErrTooLarge is permanent: NATS never takes a value of this size.
 	ErrTooLarge = errors.New("larger than NATS takes")
 )
 
@@ -67,7 +67,7 @@ type ShadowAPI interface {
 	Shadow(ctx context.Context, t mapping.Thing) ([]byte, error)
 }
 
-// RetryLater is an error of somebody who named a pause. Until it is over every try fails.
+// RetryLater is the error of a server that asks for a pause. A try before After has passed fails, too.
 type RetryLater struct {
 	After time.Duration
 	Err   error
@@ -75,7 +75,7 @@ type RetryLater struct {
 
 func (e *RetryLater) Error() string { return e.Err.Error() }
 
-// Unwrap returns what was the matter.
+// Unwrap returns Err.
 func (e *RetryLater) Unwrap() error { return e.Err }
 
 // Observer counts. It must not block.

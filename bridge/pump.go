@@ -17,13 +17,13 @@ type Decision struct {
 	Forward bool
 	Message Message
 	Outcome Outcome
-	// Record, when set, goes with the message to the sink, which is a Keeper.
+	// Record, when set, is stored together with the message. The sink is a Keeper then.
 	Record *Record
 	// Finish, when set, runs after the durable charge and before the settlement, for what must be
 	// remembered first. It must call settle once, from any goroutine, or the source keeps the message.
 	Finish func(settle func())
-	// Refused, when set, is asked once the sink has rejected the message, before that is buried. A message in return is
-	// sent in its place. It may wait, until ctx ends.
+	// Refused, when set, is called when the sink has rejected the message, before the message is buried. If it returns a
+	// message, that one is sent instead. It may block until ctx ends.
 	Refused func(ctx context.Context, r *Rejection) *Message
 }
 
@@ -56,7 +56,7 @@ type Pump struct {
 	letters letterLog
 
 	refusals refusals
-	passages uint64 // so far
+	passages uint64 // number of the last one
 }
 
 // Pause between two tries of what failed for a passing reason.
@@ -93,7 +93,8 @@ type passage struct {
 	number   uint64 // of the pump's
 	settled  func()
 
-	// Hops, since taken, if somebody looks. The sink may be done before send knows that it has taken the message over.
+	// Times of the hops, counted from taken; set only if watched. done may be set before sent, because the sink may call
+	// back before Send returns.
 	watched       bool
 	decided, done time.Duration
 	sent          atomic.Int64
@@ -161,7 +162,7 @@ func (p *Pump) send(ctx context.Context, w *passage) error {
 	return err
 }
 
-// refusals are looked into one after the other, each in a goroutine of its own, in the order of next.
+// refusals lets the goroutines that handle rejections run one after the other, in the order in which next was called.
 type refusals struct {
 	mu   sync.Mutex
 	last chan struct{} // closed when the last turn is over
@@ -182,8 +183,9 @@ func (t *refusals) next() refusalTurn {
 	return now
 }
 
-// refused sends what the decider would have in the place of a message that the sink rejected, or buries that. The
-// decider hears of rejections in their order, as a later one may be due to an earlier one, and what goes again keeps it.
+// refused handles a rejection by the sink: it sends the message that the decider wants in its place, or buries the
+// rejected one. Rejections are handled in order, because an earlier one may be the cause of a later one, and because what
+// is sent again must stay in order.
 func (p *Pump) refused(ctx context.Context, w *passage, r *Rejection, t refusalTurn) error {
 	<-t.before
 	defer close(t.over)

@@ -29,9 +29,8 @@ type Response struct {
 	Payload []byte
 	Header  map[string]string
 	Trace   Trace // of the cloud's answer; it goes with an error, too
-	// Unheard is set, also beside an error, when the cloud has answered. The edge calls it when it finds that
-	// nobody was there any more to hear the response: it keeps the cloud's answer for everybody, and returns
-	// when that is durable or ctx has ended.
+	// Unheard is set, also beside an error, when the cloud has answered. The edge calls it when the program that asked is
+	// gone: it stores the cloud's answer for everybody, and returns when that is durable or ctx has ended.
 	Unheard func(ctx context.Context)
 }
 

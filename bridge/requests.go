@@ -76,7 +76,7 @@ func (r *Requests) Handle(ctx context.Context, q Request) (Response, error) {
 	return answer, err
 }
 
-// hop says at debug what became of a request, without what it says.
+// hop logs at debug what became of a request, without its payload.
 func (r *Requests) hop(what string, q Request, err error) {
 	if r.Log == nil || !r.Log.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -91,7 +91,7 @@ func (r *Requests) hop(what string, q Request, err error) {
 	r.Log.Debug(what, "thing", string(q.Thing), "channel", channel, "id", q.Address.ID, "bytes", len(q.Payload), "code", code)
 }
 
-// saw tells how a request was answered, with what was asked or, without that, with the answer.
+// saw shows viewers how a request was answered, with the payload of the question or, if it has none, of the answer.
 func (r *Requests) saw(q Request, answer Response, err error, took time.Duration) {
 	s := Sighting{Took: took, Outcome: Answered, Direction: mapping.Up, Address: q.Address, Payload: q.Payload, Trace: q.Trace}
 	if s.Address.Thing = q.Thing; q.ShadowGet {
@@ -109,7 +109,8 @@ func (r *Requests) saw(q Request, answer Response, err error, took time.Duration
 	r.Watch.tell(s)
 }
 
-// handle bounds everything but what it has to remember of the cloud's answer: that is not told without.
+// handle answers within timeout. Only to store what follows from the cloud's answer (a lease) it may take longer, because
+// the caller must not get the answer before that.
 func (d *Desk) handle(work context.Context, timeout time.Duration, q Request) (Response, error) {
 	ctx, cancel := context.WithTimeout(work, timeout)
 	defer cancel()
@@ -159,7 +160,7 @@ func (d *Desk) handle(work context.Context, timeout time.Duration, q Request) (R
 	return out, err
 }
 
-// publish stores an answer whose asker is gone where one belongs that came too late: on its down subject.
+// publish stores an answer on its down subject, because the program that asked is gone.
 func (d *Desk) publish(ctx context.Context, m Message) {
 	stored := make(chan error, 1)
 	if d.Down.Send(ctx, m, func(err error) { stored <- err }) != nil {
@@ -242,7 +243,7 @@ func (d *Desk) rejected(ctx context.Context, q Request, sent, answer []byte) (Re
 	return Response{}, refusal(body)
 }
 
-// refusedQuestion answers a question that did not get to the cloud.
+// refusedQuestion is the error for a question that was refused on its way to the cloud.
 func refusedQuestion(r *Rejection) *RequestError {
 	out := &RequestError{Code: StatusCloudRefused, Message: r.Reason, Details: r.Details}
 	switch r.Code {
@@ -291,7 +292,7 @@ func without(object []byte, members ...string) []byte {
 	return object
 }
 
-// terminal tells the states in which an execution never changes again.
+// terminal reports whether an execution in this state never changes again.
 func terminal(status string) bool {
 	switch status {
 	case "SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED":
@@ -300,9 +301,9 @@ func terminal(status string) bool {
 	return false
 }
 
-// sameState tells whether an execution's state already is what an update asked for. For progress, that
-// takes equal details; a final status speaks for itself. A version that is not beyond the expected one
-// can't be the work of this update.
+// sameState reports whether an execution's state already is what an update asked for. For progress the details must be
+// equal, too; for a final status the status is enough. If the version is not beyond the expected one, this update has not
+// made it.
 func sameState(state, sent gjson.Result) bool {
 	if !state.Exists() || state.Get("status").String() != sent.Get("status").String() {
 		return false
@@ -347,7 +348,7 @@ func equalJSON(a, b gjson.Result) bool {
 	}
 }
 
-// shadow asks the HTTP API, and falls back on what is known. What it shows is the last known document from then on.
+// shadow asks the HTTP API, and falls back on the last known document. A document that the API returns becomes that.
 func (d *Desk) shadow(ctx context.Context) (Response, error) {
 	var err error
 	if d.API != nil {
@@ -374,7 +375,7 @@ func (d *Desk) shadow(ctx context.Context) (Response, error) {
 	return Response{}, &RequestError{Code: StatusOffline, Message: fmt.Sprintf("the shadow of %q is unknown: %v", d.Thing, err)}
 }
 
-// keep waits until the document is durable, or for as long as the answer may be late.
+// keep waits until the document is durable, but at most a second, because the program waits for its answer.
 func (d *Desk) keep(ctx context.Context) {
 	saved := make(chan struct{})
 	d.Shadow.Save(context.WithoutCancel(ctx), func() { close(saved) })

@@ -13,9 +13,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// Retries is what all Things try again until it works. It speaks at the first failure of a kind of work and when that
-// kind works again, however many Things are at it, and readiness can see what they wait for. The nil Retries
-// says nothing.
+// Retries tries work again until it succeeds, for all Things. For each kind of work it logs the first failure and the end of
+// the failures, once for all Things. /readyz shows what fails now. A nil Retries logs nothing.
 type Retries struct {
 	Log *slog.Logger
 
@@ -28,12 +27,12 @@ type Waiting struct {
 	What  string        // "to write a shadow document"
 	Thing mapping.Thing // one of those that wait
 	Since time.Time
-	Tries int // under way
+	Tries int // how many calls of Until fail now
 	Err   error
 }
 
-// Until tries until f works, with growing pauses, or returns the context's error. what names the work for people,
-// after "fails".
+// Until calls f until it returns nil, with growing pauses. When ctx ends first it returns the context's error. what names
+// the work in the log: "to write the status".
 func (r *Retries) Until(ctx context.Context, thing mapping.Thing, what string, f func() error) error {
 	waits := false
 	defer func() {
@@ -90,7 +89,7 @@ func (r *Retries) ended(what string) {
 	}
 }
 
-// Waiting lists what is tried again now.
+// Waiting returns the kinds of work that fail now and are tried again.
 func (r *Retries) Waiting() []Waiting {
 	if r == nil {
 		return nil

@@ -8,10 +8,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// saver writes a value that changes faster than it can be made durable: one write at a time, always of
-// the newest value, and everybody who waited for a change is told by the write that covers it. While
-// nobody waits it may rest before a write, so that a cache costs no disk time at every change. It has no
-// goroutine while nothing changes.
+// saver writes a value that changes faster than it can be made durable: one write at a time, always of the newest value.
+// Whoever waits for a change is called back after the first write that has it. While nobody waits, it may pause before a
+// write, so that a cache does not cost disk time at every change. It has no goroutine while nothing changes.
 type saver struct {
 	// write makes the current value durable. An error means: once more after a pause.
 	write func(ctx context.Context) error
@@ -19,7 +18,7 @@ type saver struct {
 	retries *Retries
 	thing   mapping.Thing
 	what    string
-	// pause is how long it rests, so how far a value that nobody waits for may be behind.
+	// pause is how long it rests, and so how late a value is written that nobody waits for.
 	pause time.Duration
 
 	mu      sync.Mutex
@@ -102,8 +101,8 @@ func (s *saver) run(ctx context.Context) {
 	}
 }
 
-// rest waits until somebody waits for a write, or until the pause is over. When ctx ends, it makes up for
-// what it has kept back.
+// rest returns when somebody waits for a write, or when the pause is over. When ctx ends first, it writes what it has
+// delayed.
 func (s *saver) rest(ctx context.Context) {
 	if s.pause == 0 {
 		return

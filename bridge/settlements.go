@@ -2,7 +2,7 @@ package bridge
 
 import "sync"
 
-// settlements is where the order of Delivery.Settle is made: whoever is done first, deliveries are settled in the order
+// settlements puts the calls of Delivery.Settle in order: whichever delivery is done first, they are settled in the order
 // in which they were expected, once, and one after the other. A duplicate of a message that is still on its way to the
 // disk must not be acknowledged before it: for the broker the two are one. What waits here for an older one is bounded
 // by what its source hands out unsettled.
@@ -32,7 +32,7 @@ func (s *settlements) expect(settle func()) (ready func()) {
 func (s *settlements) ready(number int) {
 	s.mu.Lock()
 	s.entries[number-s.first].ready = true
-	if s.draining { // whoever drains comes by this entry, too
+	if s.draining { // that goroutine will come to this entry, too
 		s.mu.Unlock()
 		return
 	}
@@ -61,7 +61,7 @@ func (s *settlements) none() bool {
 	return len(s.entries) == 0 && !s.draining
 }
 
-// idle returns a channel that is closed when nothing is unsettled. Nothing may be expected after it.
+// idle returns a channel that is closed when nothing is unsettled. Don't call expect after it.
 func (s *settlements) idle() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,8 +25,8 @@ type Shadow struct {
 	known       []byte // reported: the cloud's, with what the broker has acknowledged; nil: nothing
 	unconfirmed []byte // of that, a merge patch of what no document of the cloud has shown
 	acked       ackMark
-	flight      []*Report // in order
-	reported    []byte    // known, with what is on its way
+	flight      []*Report // on their way to the broker, in order
+	reported    []byte    // known, with flight merged into it
 	desired     []byte
 	version     int64
 	updatedAt   string
@@ -42,7 +42,7 @@ type Shadow struct {
 	reports    int           // so far
 	generation int           // grows when a report turns out to be refused
 	faults     []fault       // while something is on its way
-	refreshing bool          // the whole is on its way to be sent once more
+	refreshing bool          // the whole reported state is about to be sent once more
 	base       chan struct{} // closed when reports need not wait for the cloud's document
 
 	saver   saver
@@ -69,7 +69,7 @@ type ackMark struct {
 	version int64
 }
 
-// cloudMark is the newest that the cloud itself has said.
+// cloudMark is the newest news from the cloud itself.
 type cloudMark struct {
 	fetched bool
 	version int64     // of the last document
@@ -80,9 +80,8 @@ type cloudMark struct {
 // shadowPause is how far the bucket may be behind in a burst of deltas.
 const shadowPause = 20 * time.Millisecond
 
-// LoadShadow reads what the last run knew: the document from its bucket, the delivered versions from
-// the archive. A document that can't be read is left behind with a note in damage: it is a cache of the cloud's,
-// and no reason not to start.
+// LoadShadow reads what the last run knew: the document from its view, the delivered versions from the archive. If the
+// document can't be read, damage says why, and the Thing starts without it: it is only a cache of the cloud's.
 func LoadShadow(ctx context.Context, cfg ShadowConfig, b ShadowView, a Archive) (*Shadow, error) {
 	s := &Shadow{cfg: cfg, bucket: b, now: time.Now, refresh: func() {}, base: make(chan struct{})}
 	s.saver = saver{write: s.write, pause: shadowPause, thing: cfg.Thing, what: "to write the shadow document"}
@@ -133,8 +132,8 @@ func (s *Shadow) document() document {
 	}
 }
 
-// Save schedules a write of the document and calls then, if not nil, when it is durable. Once the Thing runs, that is
-// tried for as long as it does, not as ctx.
+// Save schedules a write of the document and calls then, if not nil, when it is durable. Once the Thing runs, the write is
+// tried until the Thing ends, whatever becomes of ctx.
 func (s *Shadow) Save(ctx context.Context, then func()) {
 	s.mu.Lock()
 	if s.running != nil {
@@ -144,14 +143,14 @@ func (s *Shadow) Save(ctx context.Context, then func()) {
 	s.saver.save(ctx, then)
 }
 
-// lives sets how long the Thing runs.
-func (s *Shadow) lives(ctx context.Context) {
+// setLifetime sets the context that ends with the Thing.
+func (s *Shadow) setLifetime(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = ctx
 }
 
-func (s *Shadow) life() context.Context {
+func (s *Shadow) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running == nil {
@@ -166,8 +165,9 @@ func (s *Shadow) changed(version int64) {
 	s.updatedAt = s.now().UTC().Format(time.RFC3339Nano)
 }
 
-// AwaitBase waits until a report may be merged: until the cloud's document is known, of which the first report of a
-// new gateway would erase the rest, or until GiveUpBase was called. It returns an error only when ctx ends.
+// AwaitBase waits until reports may be merged. The first report of a new gateway would erase the rest of what the cloud has
+// as reported. So it waits until the cloud's document is known, or until GiveUpBase is called. It returns an error only
+// when ctx ends.
 func (s *Shadow) AwaitBase(ctx context.Context) error {
 	select {
 	case <-s.base:

@@ -65,8 +65,8 @@ func (s *Shadow) Delta(payload []byte) (deliver bool) {
 	return emptyObject(state) || s.loop.admits(s.delta.content, s.now())
 }
 
-// wanted takes over what a delta says of desired: what it names is desired, and what it names no more is not, or
-// would not be missing at the cloud.
+// wanted changes desired by a delta. What the delta names is desired. What it does not name, and is not reported either,
+// is not desired any more: otherwise the cloud would have named it.
 func (s *Shadow) wanted(state []byte) {
 	if !gjson.ParseBytes(state).IsObject() {
 		state = []byte("{}")
@@ -119,14 +119,14 @@ func (s *Shadow) WantsResync() bool {
 const staleRun = 3
 
 // NewSession forgets the version marks: the broker has no session, so nothing old can arrive from its
-// queue, and without a GET a Thing that was created anew would stay mute.
+// queue, and without a GET the bridge would drop all deltas of a Thing that was created anew.
 func (s *Shadow) NewSession() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delta.known, s.push.known = false, false
 }
 
-// hears notes the cloud's clock. One that is far from ours says nothing.
+// hears notes a time of the cloud's clock, unless it is far ahead of ours.
 func (m *cloudMark) hears(at, now time.Time) {
 	if d := at.Sub(now); at.After(m.at) && d < cloudAhead {
 		m.at = at

@@ -61,7 +61,7 @@ func truthy(v gjson.Result) bool {
 	return v.Exists() && v.Type != gjson.Null && v.Type != gjson.False && v.String() != "" && !emptyObject(v) && v.Raw != "0" && v.Raw != "[]"
 }
 
-// saying quotes what an answer says of itself.
+// saying quotes what an answer says about the error, to be put behind a sentence.
 func saying(d gjson.Result) string {
 	var words []string
 	for _, path := range []string{"code", "status", "message", "detail", "title", "msg", "error", "error.code", "error.message", "errors.0.message", "error_description"} {
@@ -144,7 +144,7 @@ func (s *Shadow) confirm(q Question, d gjson.Result) {
 	s.known = raw(d.Get("reported"))
 	if len(s.unconfirmed) > 0 {
 		s.unconfirmed = mapping.Unconfirmed(s.unconfirmed, s.known)
-		// The cloud had time for it, and went on: somebody else has reported something else.
+		// The cloud had time to take it over, and has newer versions: somebody else has reported something else since.
 		if q.began.Sub(s.acked.at) > confirmTime && d.Get("version").Int() > s.acked.version {
 			s.unconfirmed = nil
 		}
@@ -194,8 +194,7 @@ func (s *Shadow) Fetched(q Question, body []byte) (delta []byte, err error) {
 	return delta, nil
 }
 
-// Undelivered takes back that the delta which Fetched returned last was delivered. What was delivered before
-// stays so.
+// Undelivered notes that the delta which Fetched returned last could not be delivered, so a later GET brings it again.
 func (s *Shadow) Undelivered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

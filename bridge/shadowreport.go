@@ -20,7 +20,7 @@ type Report struct {
 
 	number  int
 	built   int  // the generation in which it was made
-	last    bool // made to be sent behind all others
+	last    bool // made to be sent behind all others, so these are in it
 	suspect bool // refused once: no other report is made with it until it is taken
 	taken   bool
 }
@@ -73,7 +73,7 @@ func (r *Report) make(whole []byte) error {
 	return nil
 }
 
-// room refuses what would make the stored document too large. Less than there is, is always welcome.
+// room refuses a report that would make the stored document too large. One that makes it smaller is always taken.
 func (s *Shadow) room(after []byte) error {
 	if s.fits(len(after)+2*len(s.desired)+len(s.updatedAt)) || len(after) < len(s.reported) {
 		return nil
@@ -96,7 +96,7 @@ func (r *Report) Taken() {
 	if !r.suspect {
 		return
 	}
-	// Others were published without it meanwhile, and were the whole to the cloud.
+	// Meanwhile others were published without it, and the cloud took each for the whole reported state.
 	s.recount()
 	if s.cfg.Merged && !s.refreshing {
 		s.refreshing = true
@@ -104,7 +104,7 @@ func (r *Report) Taken() {
 	}
 }
 
-// settle forgets the reports that have ended, up to the first that has not.
+// settle drops the reports that the broker has, up to the first that it does not have.
 func (s *Shadow) settle() {
 	for len(s.flight) > 0 && s.flight[0].taken {
 		s.acknowledged(s.flight[0].patch)
@@ -116,7 +116,7 @@ func (s *Shadow) settle() {
 	}
 }
 
-// acknowledged adds a patch to what the broker has.
+// acknowledged merges a patch into what the broker has.
 func (s *Shadow) acknowledged(patch []byte) {
 	if len(s.flight) == 1 && !s.flight[0].suspect {
 		s.known = s.reported
@@ -137,8 +137,8 @@ func (s *Shadow) acknowledged(patch []byte) {
 // ever other names would grow it for ever.
 const maxUnconfirmed = 128 << 10
 
-// Again makes the payload anew for one more try, after a refusal: without any other report that is refused as well.
-// From now on no other report is made with this one in it, until it is taken.
+// Again builds the payload for one more try after a refusal, without the other reports that are refused as well. From now
+// on this report is left out of all others, until it is taken.
 func (r *Report) Again() []byte {
 	s := r.shadow
 	s.mu.Lock()
@@ -148,7 +148,7 @@ func (r *Report) Again() []byte {
 	}
 	if !r.suspect {
 		r.suspect = true
-		s.accuse(r)
+		s.addFault(r)
 	}
 	r.remake(false)
 	return r.whole
@@ -164,33 +164,33 @@ func (r *Report) Refused() (again bool) {
 	if i < 0 {
 		return false
 	}
-	if s.cfg.Merged && s.innocent(r) {
+	if s.cfg.Merged && s.hasFaultyPart(r) {
 		r.remake(true)
 		return true
 	}
 	s.flight = slices.Delete(s.flight, i, i+1)
-	s.accuse(r)
+	s.addFault(r)
 	s.settle()
 	s.changed(0)
 	return false
 }
 
-// accuse notes that a report is refused for what it says itself.
-func (s *Shadow) accuse(r *Report) {
+// addFault notes that a report is refused for its own content.
+func (s *Shadow) addFault(r *Report) {
 	s.generation++
 	s.faults = append(s.faults, fault{s.generation, r.number})
 	s.recount()
 }
 
-// innocent reports whether a report was made with another one that turned out to be refused after that.
-func (s *Shadow) innocent(r *Report) bool {
+// hasFaultyPart reports whether a report was made with another one in it that has turned out to be refused since.
+func (s *Shadow) hasFaultyPart(r *Report) bool {
 	return slices.ContainsFunc(s.faults, func(f fault) bool {
 		return f.generation > r.built && (f.number < r.number || r.last && f.number != r.number)
 	})
 }
 
-// remake makes the whole anew as of its place in the order. last: it is sent behind all others that are on their
-// way, so they are in it. A whole that can't be made stays as it was.
+// remake builds the whole reported state again, as of the report's place in the order. last: the report is sent behind all
+// others that are on their way, so these are in it. If the whole can't be built, it stays as it was.
 func (r *Report) remake(last bool) {
 	s := r.shadow
 	whole, before := s.known, true
@@ -206,7 +206,7 @@ func (r *Report) remake(last bool) {
 	_ = r.make(whole)
 }
 
-// recount merges what is on its way anew.
+// recount computes reported: known, with what is on its way merged into it.
 func (s *Shadow) recount() {
 	s.reported = s.known
 	for _, f := range s.flight {

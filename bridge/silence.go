@@ -10,8 +10,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// silence is whether the cloud answers what the bridge asks by itself on each connection, jobs/get. A cloud that
-// does not, or a broker that does not let the question pass, is an outage that nothing else shows.
+// silence notes whether the cloud answers jobs/get, which the bridge asks by itself on each connection. If the cloud does
+// not answer, or the broker does not let the question pass, nothing else shows this outage.
 type silence struct {
 	mu    sync.Mutex
 	why   string        // empty: it answers, or nobody knows yet

@@ -20,10 +20,11 @@ type State interface {
 	List(ctx context.Context, prefix string, f func(key string, value []byte) error) error
 }
 
-// Prompt is a State that need not be waited for, where after a crash something else would lead to the same change again.
+// Prompt is a State that can also change without a wait for the disk. Use this only where the same change is made again
+// after a crash.
 type Prompt interface {
-	// CreateSoon is Create that returns before the change is durable. It is visible at once. With it another key is deleted,
-	// unless that is empty. If CreateSoon returns nil, durable is called once, and must not block: with nil when both are
-	// durable; with an error if they may never be, and then a Put and a Delete have to make them so.
+	// CreateSoon is a Create that returns before the change is durable. The change is visible at once. The same change deletes
+	// the key gone, unless that is empty. If CreateSoon returns nil, it calls durable once, which must not block: with nil
+	// when both changes are durable; with an error if they may never be. Then the caller has to Put and Delete them.
 	CreateSoon(ctx context.Context, r Record, gone string, durable func(error)) error
 }

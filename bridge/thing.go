@@ -73,8 +73,8 @@ type Thing struct {
 	silence  silence
 	answers  time.Duration // how long the cloud may take to answer
 	fetcher  fetcher
-	patience sync.Once              // of reports that wait for the first document
-	said     atomic.Pointer[string] // why the shadow was not fetched, in the log
+	patience sync.Once              // see baseUnknown
+	said     atomic.Pointer[string] // the reason that was logged for a shadow that was not fetched; nil: it is fetched
 }
 
 // NewThing loads what the last run knew of the Thing and wires its parts. Nothing runs yet.
@@ -149,7 +149,7 @@ func (t *Thing) Run(take, work context.Context) error {
 		return err
 	}
 	t.left = nil
-	t.shadow.lives(work)
+	t.shadow.setLifetime(work)
 	t.Status.Save(work)
 	pumping, stopped := context.WithCancel(work)
 	defer stopped()
@@ -159,7 +159,7 @@ func (t *Thing) Run(take, work context.Context) error {
 	for i, p := range t.pumps[1:] {
 		pumps.Go(func() { errs[i+1] = p.Run(take, work) })
 	}
-	errs[0] = t.pumps[0].Run(take, work) // a goroutine less for each Thing
+	errs[0] = t.pumps[0].Run(take, work) // here, which saves a goroutine for each Thing
 	pumps.Wait()
 	stopped()
 	t.resync.end()
@@ -170,7 +170,7 @@ func (t *Thing) Run(take, work context.Context) error {
 // has. What did not end is taken up by the next run.
 func (t *Thing) Finish() { t.commands.Finish() }
 
-// Connected is told of every change of the connection.
+// Connected must be called at each change of the connection. edit changes the status.
 func (t *Thing) Connected(ctx context.Context, edit func(*Status)) {
 	was, now := false, Status{}
 	t.Status.Change(ctx, func(s *Status) {
@@ -213,7 +213,7 @@ func (t *Thing) Ready(ctx context.Context, sessionPresent bool) {
 		t.askForJobs(ctx)
 		return
 	}
-	// A GET that is slow keeps nothing else waiting.
+	// A slow GET must not delay anything else.
 	ready := time.AfterFunc(gateTime, func() {
 		t.gate.Open(ctx)
 		t.askForJobs(ctx)
@@ -228,12 +228,12 @@ func (t *Thing) Ready(ctx context.Context, sessionPresent bool) {
 	}
 }
 
-// refresh has the whole reported state published once more, as a report of no program that changes nothing.
+// refresh publishes the whole reported state once more: it enqueues a report of the bridge's own that changes nothing.
 func (t *Thing) refresh() {
 	a := mapping.Address{Thing: t.Name, Channel: mapping.ShadowReport}
 	go func() {
-		_ = t.ports.Retries.Until(t.shadow.life(), t.Name, "to publish the whole reported state again", func() error {
-			_, err := t.ports.Outbox.Enqueue(t.shadow.life(), a, []byte(`{"state":{"reported":{}}}`), Trace{})
+		_ = t.ports.Retries.Until(t.shadow.lifetime(), t.Name, "to publish the whole reported state again", func() error {
+			_, err := t.ports.Outbox.Enqueue(t.shadow.lifetime(), a, []byte(`{"state":{"reported":{}}}`), Trace{})
 			return err
 		})
 	}()

@@ -34,7 +34,7 @@ func TestResponseIsSettledAfterItsClaim(t *testing.T) {
 				d := newDeciders(t)
 				state := &prompt{memory: d.station.bucket}
 				x := d.station.Executions
-				x.bucket, x.Retries = state, &Retries{Log: quiet()}
+				x.state, x.Retries = state, &Retries{Log: quiet()}
 				if err := x.Begin(&Execution{ID: "e1"}); err != nil {
 					t.Fatal(err)
 				}

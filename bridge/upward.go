@@ -29,7 +29,7 @@ type Upward struct {
 
 	overruns *overruns
 
-	odd map[string]bool // event types of which something odd was logged
+	odd map[string]bool // event types whose timestamps in seconds were logged
 }
 
 // oddTypes bounds what is logged of one Thing's events.
@@ -51,14 +51,14 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	}
 	if limit > 0 && m.Received.After(clockFloor) {
 		if age := u.Now().Sub(m.Received); age > limit {
-			if m.Address.Channel == mapping.CommandResponse { // a run before this one may have let it through
+			if m.Address.Channel == mapping.CommandResponse { // if an earlier run has claimed it, it must be sent
 				if one, err := u.Executions.Claimed(ctx, m.Address.ID, m.Sequence); one || err != nil && !errors.Is(err, ErrNotFound) {
 					return forward(m), err
 				}
 			}
 			return Decision{}, Rejectf(CodeExpired, "it waited %s for a connection, at most %s is of use; send it again if it still is", age.Round(time.Second), limit)
 		}
-		m.Expires = m.Received.Add(limit) // while it waits on the other side
+		m.Expires = m.Received.Add(limit) // so the sink gives it up in time
 	}
 	switch m.Address.Channel {
 	case mapping.ShadowReport:
@@ -74,8 +74,8 @@ func (u *Upward) Decide(ctx context.Context, d Delivery) (Decision, error) {
 	}
 }
 
-// report publishes the whole reported state, and forgets the message only when that state is durable:
-// the next report builds on it. What is merged in has to be sent, whatever its age: a null is sent once.
+// report makes the message the whole reported state. It is settled only when that state is durable, because the next
+// report builds on it. A merged report never expires, because a null in it is sent only once.
 func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
 	if err := u.Shadow.AwaitBase(ctx); err != nil {
 		return Decision{}, err
@@ -110,7 +110,7 @@ func (u *Upward) report(ctx context.Context, m Message) (Decision, error) {
 func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 	if v := gjson.GetBytes(m.Payload, "timestamp"); v.Exists() {
 		if schemas.LooksLikeSeconds(v) {
-			u.tellOfSeconds(m)
+			u.warnOfSeconds(m)
 		}
 		return forward(m), nil
 	}
@@ -127,8 +127,8 @@ func (u *Upward) event(ctx context.Context, m Message) (Decision, error) {
 	return d, nil
 }
 
-// tellOfSeconds warns once for each type: such an event is sent, and lies in 1970.
-func (u *Upward) tellOfSeconds(m Message) {
+// warnOfSeconds warns once for each type. Such an event is sent, but for Fleets it is from 1970.
+func (u *Upward) warnOfSeconds(m Message) {
 	if u.odd[m.Address.ID] || len(u.odd) >= oddTypes {
 		return
 	}
@@ -139,8 +139,7 @@ func (u *Upward) tellOfSeconds(m Message) {
 	u.Log.Warn("an event's timestamp looks like seconds; it is sent as it is, but Fleets takes milliseconds", "type", m.Address.ID)
 }
 
-// response lets one message per execution through, the first. That has to be sent, whatever its age: no other one
-// will be.
+// response lets only the first message of an execution through. It never expires, because no other one will be sent.
 func (u *Upward) response(ctx context.Context, m Message) (Decision, error) {
 	action := u.Executions.action(m.Address.ID)
 	first, durable, err := u.Executions.Claim(ctx, m.Address.ID, m.Sequence)
@@ -174,7 +173,7 @@ func after(ctx context.Context, over <-chan struct{}, f func()) {
 	}()
 }
 
-// jobUpdate gives a lease back when a program ends its job over the stored subject.
+// jobUpdate ends the lease when a program ends its job on the up subject.
 func (u *Upward) jobUpdate(ctx context.Context, m Message) (Decision, error) {
 	if finalStatus(gjson.GetBytes(m.Payload, "status").String()) {
 		if err := u.Leases.Release(ctx, m.Address.ID); err != nil {

@@ -25,7 +25,7 @@ var Sightings = [...]Outcome{Delivered, Duplicate, Dead, Answered, Called, Repli
 // ShadowGet stands for a channel where one is shown: the request for a shadow document belongs to none.
 const ShadowGet mapping.Channel = mapping.ShadowGet
 
-// Sighting is what became of a message, or another thing that happened, for people who look.
+// Sighting is what viewers see: what became of a message, or something else that happened.
 type Sighting struct {
 	At        time.Time
 	Took      time.Duration // since the bridge began with it; 0: not known
@@ -44,25 +44,26 @@ type Sighting struct {
 	Trace    Trace
 }
 
-// Hops are when a message got how far. Durations count from when the pump took it from its source; 0: it did not get there, or nobody
-// looked when it was taken.
+// Hops are the times of a message's steps. Durations count from when the pump took it from its source; 0: it did not get
+// there, or nobody looked when it was taken.
 type Hops struct {
 	Received time.Time     // the bridge became answerable for it; zero: not known
 	Decided  time.Duration // it was checked, and changed if that is due
-	Sent     time.Duration // the sink has taken it over
+	Sent     time.Duration // Send has returned
 	Done     time.Duration // the sink has taken durable charge of it, or refused it
 }
 
-// Viewer is told what happens. Saw returns at once and keeps nothing of the sighting but copies.
+// Viewer sees what happens. Saw must return at once. What it keeps of the sighting it must copy.
 type Viewer interface{ Saw(*Sighting) }
 
-// Watch is where messages are told of as they pass. Without a viewer that costs a load. The zero value, and nil, have none.
+// Watch shows messages to viewers as they pass. Without a viewer that costs one atomic load. The zero Watch has no viewer,
+// and a nil one never has any.
 type Watch struct {
 	viewers atomic.Pointer[[]Viewer] // nil: there are none
-	mu      sync.Mutex               // held by who changes them
+	mu      sync.Mutex               // held to change viewers
 }
 
-// Show has v told from now on, once however often it is shown.
+// Show adds a viewer. To add it twice has no effect.
 func (w *Watch) Show(v Viewer) {
 	w.change(func(vs []Viewer) []Viewer {
 		if slices.Contains(vs, v) {
@@ -72,7 +73,7 @@ func (w *Watch) Show(v Viewer) {
 	})
 }
 
-// Hide has v told nothing more. What is being told at this moment may still come.
+// Hide removes a viewer. A call of its Saw that has begun may still go on.
 func (w *Watch) Hide(v Viewer) {
 	w.change(func(vs []Viewer) []Viewer { return slices.DeleteFunc(vs, func(o Viewer) bool { return o == v }) })
 }
@@ -94,10 +95,10 @@ func (w *Watch) change(f func([]Viewer) []Viewer) {
 // on reports whether somebody looks.
 func (w *Watch) on() bool { return w != nil && w.viewers.Load() != nil }
 
-// lendings are Sightings that viewers have returned.
+// lendings pools Sightings.
 var lendings = sync.Pool{New: func() any { return new(Sighting) }}
 
-// tell is called when on said so.
+// tell shows a sighting to all viewers. Call it only when on reports true; otherwise the sighting was made for nothing.
 func (w *Watch) tell(s Sighting) {
 	vs := w.viewers.Load()
 	if vs == nil {
@@ -109,11 +110,11 @@ func (w *Watch) tell(s Sighting) {
 	for _, v := range *vs {
 		v.Saw(lent)
 	}
-	*lent = Sighting{} // it holds on to no payload
+	*lent = Sighting{} // so that the pool keeps no payload alive
 	lendings.Put(lent)
 }
 
-// ended tells how a message ended.
+// ended shows viewers how a message ended.
 func (p *Pump) ended(w *passage, m *Message, o Outcome, r *Rejection) {
 	s := Sighting{Took: time.Since(w.taken), Outcome: o, Direction: p.Direction, Address: m.Address, Origin: m.Origin, Payload: m.Payload, Size: m.Size,
 		Sequence: m.Sequence, Trace: m.Trace, Hops: Hops{Received: m.Received, Decided: w.decided, Sent: time.Duration(w.sent.Load()), Done: w.done}}

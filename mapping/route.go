@@ -161,7 +161,7 @@ func (c Channel) Route() *Route {
 // Class is that of the route's kind.
 func (r *Route) Class() Class { return r.Kind.Class() }
 
-// HasID tells whether the channel's addresses carry an id.
+// HasID reports whether the channel's addresses carry an id.
 func (r *Route) HasID() bool { return r.pattern().id >= 0 }
 
 // IDName is "id", "type" or empty.

@@ -54,7 +54,7 @@ func same(payload []byte, member, want, what string, needed bool) error {
 	return refuse([]Detail{{pointer(member), fmt.Sprintf("must be a string, %s: %s", what, show(want))}})
 }
 
-// LooksLikeSeconds tells whether an event's timestamp was probably written in seconds instead of
+// LooksLikeSeconds reports whether an event's timestamp was probably written in seconds instead of
 // milliseconds: as milliseconds it would lie before March 1973. Such an event is sent all the same.
 func LooksLikeSeconds(timestamp gjson.Result) bool {
 	return timestamp.Type == gjson.Number && timestamp.Num > 0 && timestamp.Num < 1e11

@@ -105,7 +105,7 @@ func (d decimal) compare(o decimal) int {
 	return cmp.Compare(d.digits, o.digits)
 }
 
-// multipleOf tells whether d is a multiple of o, which is not 0. ok is false when it takes more than
+// multipleOf reports whether d is a multiple of o, which is not 0. ok is false when it takes more than
 // 128 bits to find out.
 func (d decimal) multipleOf(o decimal) (yes, ok bool) {
 	switch shift := d.exp - o.exp; {
@@ -151,7 +151,7 @@ func (b *bound) compare(text []byte) int {
 	return rat(text).Cmp(b.rat)
 }
 
-// divides tells whether a JSON number is a multiple of the bound.
+// divides reports whether a JSON number is a multiple of the bound.
 func (b *bound) divides(text []byte) bool {
 	if d, ok := parseDecimal(text); ok && b.exact {
 		if yes, ok := d.multipleOf(b.decimal); ok {

@@ -17,7 +17,7 @@ type node struct {
 	forms    *forms
 }
 
-// valid tells whether the value at i is what the schema asks for.
+// valid reports whether the value at i is what the schema asks for.
 func (n *node) valid(t *tape, i uint32) bool {
 	if t.spend(1); t.over() {
 		return false

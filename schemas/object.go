@@ -80,7 +80,7 @@ func (o *object) valid(t *tape, at uint32) bool {
 	return required == o.required && o.size.holds(size) && o.complete(t, at)
 }
 
-// complete tells whether the object has what its members ask for.
+// complete reports whether the object has what its members ask for.
 func (o *object) complete(t *tape, at uint32) bool {
 	for _, d := range o.dependents {
 		if t.over() {

@@ -233,7 +233,7 @@ func (p *plan) members(o *object, s *jsonschema.Schema) {
 	}
 }
 
-// circular tells whether a node asks itself about the same value, by way of others.
+// circular reports whether a node asks itself about the same value, by way of others.
 func (p *plan) circular() bool {
 	const under, done = 1, 2
 	state := map[*node]int{}

@@ -80,7 +80,7 @@ func (p *Probe) asked(d bridge.Delivery) bool {
 	return false
 }
 
-// SessionPresent tells whether the broker had kept the Thing's session.
+// SessionPresent reports whether the broker had kept the Thing's session.
 func (p *Probe) SessionPresent() bool { return p.l.present }
 
 // Waiting is how many messages the broker has brought so far, at most as many as it may send

@@ -51,7 +51,7 @@ func (e *brokerError) accuses() bool {
 	return false
 }
 
-// drains tells whether the broker sends its clients to another server.
+// drains reports whether the broker sends its clients to another server.
 func (e *brokerError) drains() bool {
 	switch e.code {
 	case 0x88, 0x89, 0x8B, 0x9C, 0x9D:

@@ -100,7 +100,7 @@ func appendProperty(b []byte, key, value string) []byte {
 	return appendString(appendString(append(b, userProperty), key), value)
 }
 
-// sendable tells whether a trace value may stand in a packet. A broker closes the connection over a
+// sendable reports whether a trace value may stand in a packet. A broker closes the connection over a
 // string that is no MQTT string, again at every resend, so such a value is left out.
 func sendable(value string) bool {
 	if value == "" || len(value) > maxTrace || !utf8.ValidString(value) {

@@ -129,7 +129,7 @@ func (r *run) reported(ctx context.Context, want json.RawMessage) error {
 	})
 }
 
-// holds tells whether a state has all of another.
+// holds reports whether a state has all of another.
 func holds(state, want []byte) bool { return string(fleetstest.Delta(want, state)) == "{}" }
 
 func orNothing(state []byte) string {

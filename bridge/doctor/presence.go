@@ -90,7 +90,7 @@ func (d *Doctor) notRunning(sure bool) {
 	d.ok(checkBridge, "", "not running; the checks connect as it would, and leave everything as it is")
 }
 
-// free tells whether the bridge could listen on an address, and reports a failure if it could not.
+// free reports whether the bridge could listen on an address, and reports a failure if it could not.
 func (d *Doctor) free(check, key, address string) bool {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -41,7 +41,7 @@ type visit struct {
 	status *bridge.Status
 }
 
-// connected tells whether the running bridge says so.
+// connected reports whether the running bridge says so.
 func (v visit) connected() bool { return v.status != nil && v.status.Connected }
 
 // sessions looks at every Thing's session: connection, subscriptions, publishing, and what the broker has
@@ -270,7 +270,7 @@ func (d *Doctor) kept(v visit) {
 	d.add(f)
 }
 
-// ranBefore tells whether a bridge has stored anything here.
+// ranBefore reports whether a bridge has stored anything here.
 func (d *Doctor) ranBefore() bool {
 	if !d.embedded() {
 		return false

@@ -48,7 +48,7 @@ func (m Match) name() string {
 	return string(m.route.Channel)
 }
 
-// Open tells whether the match is more than one address.
+// Open reports whether the match is more than one address.
 func (m Match) Open() bool {
 	return m.thing == "" || m.id == "" && (m.service == commandHandler || m.route != nil && m.route.HasID())
 }
@@ -231,7 +231,7 @@ func subjectSpelling(broken *error) spelling {
 	}}
 }
 
-// wild tells whether a level stands for anything.
+// wild reports whether a level stands for anything.
 func (sp spelling) wild(level string) bool {
 	return level == sp.any || level == sp.rest || placeholder(level)
 }

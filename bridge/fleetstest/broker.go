@@ -169,7 +169,7 @@ func (b *Broker) Close() error {
 	return err
 }
 
-// Publish publishes in the name of the cloud, past every denial, and tells whether anybody is
+// Publish publishes in the name of the cloud, past every denial, and reports whether anybody is
 // subscribed, now or in a session that waits for its client. It never waits for a client. A session
 // holds 65,534 unacknowledged messages; what comes beyond that is lost to it, without an error.
 func (b *Broker) Publish(p Publish) (heard bool, err error) {
@@ -187,7 +187,7 @@ func (b *Broker) Publish(p Publish) (heard bool, err error) {
 	return heard, nil
 }
 
-// Hears tells whether anybody is subscribed to a topic, now or in a session that waits for its client.
+// Hears reports whether anybody is subscribed to a topic, now or in a session that waits for its client.
 func (b *Broker) Hears(topic string) bool { return b.hasSubscriber(topic) }
 
 func (b *Broker) hasSubscriber(topic string) bool {
@@ -225,7 +225,7 @@ func (b *Broker) Disconnect(clientID string, reason byte) error {
 	return nil
 }
 
-// Connected tells whether the client is connected.
+// Connected reports whether the client is connected.
 func (b *Broker) Connected(clientID string) bool {
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok {

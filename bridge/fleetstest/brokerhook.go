@@ -68,7 +68,7 @@ func (b *Broker) denied(s string, payload []byte, subscribe bool) byte {
 	return 0
 }
 
-// topicMatches tells whether an MQTT filter matches a topic. A leading wildcard does not match "$".
+// topicMatches reports whether an MQTT filter matches a topic. A leading wildcard does not match "$".
 func topicMatches(filter, topic string) bool {
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	if strings.HasPrefix(topic, "$") && (f[0] == "#" || f[0] == "+") {

@@ -55,7 +55,7 @@ type CommandExecution struct {
 	ttl     *time.Timer
 }
 
-// Final tells whether the status can change no more.
+// Final reports whether the status can change no more.
 func (c CommandExecution) Final() bool { return c.Status != Sent }
 
 // SendCommand publishes a request and returns the execution id. The execution fails at once when

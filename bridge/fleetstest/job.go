@@ -48,7 +48,7 @@ type JobExecution struct {
 	stepTimeout *time.Timer
 }
 
-// Final tells whether the status can change no more.
+// Final reports whether the status can change no more.
 func (e JobExecution) Final() bool { return e.Status != Queued && e.Status != InProgress }
 
 // ExecutionState is the part of an execution that answers to updates show.

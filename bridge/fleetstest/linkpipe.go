@@ -88,7 +88,7 @@ func (l *Link) passChunk(c *line, flow Flow, f *framer, ch chunk) bool {
 	return true
 }
 
-// armed tells whether packets of the flow matter.
+// armed reports whether packets of the flow matter.
 func (l *Link) armed(flow Flow) bool {
 	l.Lock()
 	defer l.Unlock()

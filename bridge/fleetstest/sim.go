@@ -85,7 +85,7 @@ type wire interface {
 	ready(ctx context.Context) error
 	// address is the broker's, without secrets.
 	address() string
-	// publish returns when the broker has the message, and tells whether anybody is subscribed. What
+	// publish returns when the broker has the message, and reports whether anybody is subscribed. What
 	// the wire can mend it retries until ctx ends.
 	publish(ctx context.Context, p Publish) (heard bool, err error)
 }

@@ -11,7 +11,7 @@ import (
 // errStarting is what can be said of a gateway before its parts are there.
 var errStarting = errors.New("starting")
 
-// Alive tells whether the process works: the state of every session can be had, and a request goes
+// Alive reports whether the process works: the state of every session can be had, and a request goes
 // through the NATS server to the bridge's own service and back. What is merely away is no fault of the
 // process: the broker, an external NATS server, a disk that is full. It returns when ctx ends. Before
 // Listening it fails with the embedded server; a gateway that waits for an external one is alive.

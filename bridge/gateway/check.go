@@ -59,7 +59,7 @@ func hostPort(address string) (host, port string) {
 	return host, port
 }
 
-// loopback tells whether only programs on this machine can reach a host.
+// loopback reports whether only programs on this machine can reach a host.
 func loopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }

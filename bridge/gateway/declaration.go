@@ -41,7 +41,7 @@ func keys(t reflect.Type) []key {
 	return out
 }
 
-// section tells whether a type is a mapping with keys of its own.
+// section reports whether a type is a mapping with keys of its own.
 func section(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(textUnmarshaler)
 }

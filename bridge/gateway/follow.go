@@ -111,7 +111,7 @@ func (w *watchlist) again() watchlist {
 	return out
 }
 
-// same tells whether nothing looks different. A link that leads elsewhere is another file.
+// same reports whether nothing looks different. A link that leads elsewhere is another file.
 func (w watchlist) same(o watchlist) bool {
 	if len(w.states) != len(o.states) {
 		return false

@@ -43,7 +43,7 @@ func (h *history) add(s Sample) {
 	h.samples = append(h.samples, s)
 }
 
-// due tells whether it is time for another sample.
+// due reports whether it is time for another sample.
 func (h *history) due(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -50,7 +50,7 @@ func (v *validator) listenTLS(path string, l *ListenTLS) {
 	}
 }
 
-// secure tells whether a broker's URL is one of TLS.
+// secure reports whether a broker's URL is one of TLS.
 func secure(server string) bool {
 	return strings.HasPrefix(server, "mqtts:") || strings.HasPrefix(server, "wss:")
 }

@@ -18,7 +18,7 @@ type Filter struct {
 	Text      string // in what is kept of the payload, in the id or in the reason
 }
 
-// picks tells whether a sighting is wanted. It is asked of every message while somebody looks.
+// picks reports whether a sighting is wanted. It is asked of every message while somebody looks.
 func (f *Filter) picks(s *bridge.Sighting) bool {
 	return (f.Outcome == "" || f.Outcome == string(s.Outcome)) &&
 		(f.Direction == "" || f.Direction == direction(s)) &&
@@ -56,10 +56,10 @@ func (f *Filter) Check() error {
 // maxStars is how often * may stand in a pattern.
 const maxStars = 8
 
-// narrow tells whether the filter names what it is about, so that little passes it.
+// narrow reports whether the filter names what it is about, so that little passes it.
 func (f *Filter) narrow() bool { return f.Thing != "" || f.Channel != "" || f.Text != "" }
 
-// like tells whether s is the pattern, in which * stands for any characters.
+// like reports whether s is the pattern, in which * stands for any characters.
 func like(pattern, s string) bool {
 	first, rest, any := strings.Cut(pattern, "*")
 	if !any {

@@ -44,7 +44,7 @@ func runDemo(ctx context.Context, s streams, once bool) error {
 	return demo.Run(ctx, o)
 }
 
-// coloured tells whether an output is a terminal whose user has not asked for plain text.
+// coloured reports whether an output is a terminal whose user has not asked for plain text.
 func coloured(out io.Writer, env func(string) string) bool {
 	f, ok := out.(*os.File)
 	if !ok || env("NO_COLOR") != "" || env("TERM") == "dumb" {

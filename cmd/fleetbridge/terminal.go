@@ -44,7 +44,7 @@ func shown(w io.Writer, payload []byte) []byte {
 
 const hex = "0123456789abcdef"
 
-// terminal tells whether w is a file that is a character device.
+// terminal reports whether w is a file that is a character device.
 func terminal(w io.Writer) bool {
 	f, ok := w.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {
