@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -187,31 +186,10 @@ func (d *DeadLetters) Before(ctx context.Context, s Selection, before uint64, li
 	})
 }
 
-// Count is how many dead letters a Thing has. The server says with the first how many more there are; one before 2.11 does
-// not, and lists the subjects.
-func (d *DeadLetters) Count(ctx context.Context, t mapping.Thing) (n uint64, err error) {
-	stream, err := d.stream(ctx)
-	if err != nil {
+// Count is how many dead letters a Thing has.
+func (d *DeadLetters) Count(ctx context.Context, t mapping.Thing) (uint64, error) {
+	if _, err := d.stream(ctx); err != nil {
 		return 0, err
 	}
-	filter := Selection{Thing: t}.filter(d.subjects)
-	ask, _ := json.Marshal(map[string]any{"seq": 1, "next_by_subj": filter, "batch": 1}) // texts and numbers
-	first, err := d.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+d.subjects.Name(streamDead), ask)
-	if err != nil {
-		return 0, err
-	}
-	if first.Header.Get("Status") == "404" {
-		return 0, nil
-	}
-	if more, err := strconv.ParseUint(first.Header.Get("Nats-Num-Pending"), 10, 64); err == nil {
-		return more + 1, nil
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		return 0, err
-	}
-	for _, one := range info.State.Subjects {
-		n += one
-	}
-	return n, nil
+	return countOf(ctx, d.nc, d.subjects.Name(streamDead), Selection{Thing: t}.filter(d.subjects))
 }

@@ -47,9 +47,13 @@ type inflow struct {
 	from, to   uint64            // what was told while in doubt, without holes; 0: nothing
 	tolds      map[*lane]uint64  // of that, the newest of each lane
 	unread     map[queueKey]bool // of these the stream may have messages, and there is no lane
+	unlisted   bool              // others may have some, too
 	reconnects uint64            // of the connection, when there was no doubt
 	said       time.Time         // when a message of a Thing that is not configured was last spoken of
 	sub        *nats.Subscription
+
+	length subjectLength
+	census census
 }
 
 type doubt int
@@ -88,6 +92,7 @@ func (in *inflow) come(m *nats.Msg) {
 			in.raise(gap)
 		}
 	}
+	in.length.tell(e.subject)
 	of := subjectKey(e.subject, in.lanes.space)
 	l := in.lanes.known(of)
 	if l == nil {
@@ -246,12 +251,14 @@ func (in *inflow) resync(ctx context.Context) error {
 		return fmt.Errorf("stream %s: %w", in.name, errBack)
 	}
 	in.back = 0
-	held, err := s.held(ctx, in.class)
+	in.length.begin()
+	held, err := in.holding().list(ctx, in.length.most())
 	if err != nil {
 		return err
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.unlisted = held == nil // then every lane looks what there is of it
 	for of := range held {
 		if in.lanes.known(of) == nil {
 			in.unread[of] = true
@@ -259,7 +266,7 @@ func (in *inflow) resync(ctx context.Context) error {
 	}
 	all := in.doubt == restored || behind || reconnects != in.reconnects
 	in.lanes.each(in.class, func(l *lane) {
-		switch _, holds := held[l.of]; {
+		switch holds := in.unlisted || held[l.of] > 0; {
 		case holds && all:
 			l.readAgain(newest)
 		case holds:

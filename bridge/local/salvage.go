@@ -75,10 +75,11 @@ func salvage(ctx context.Context, js jetstream.JetStream, name string, log *slog
 	return saved.remove(ctx)
 }
 
-// scanHeads reads the headers of every message of a stream, the oldest first, and returns how many there should be.
-func scanHeads(ctx context.Context, stream jetstream.Stream, f func(jetstream.Msg)) (pending, read uint64, err error) {
+// scanHeads reads the headers of every message of a stream, the oldest first, or only of the last of each subject, and
+// returns how many there should be.
+func scanHeads(ctx context.Context, stream jetstream.Stream, of jetstream.DeliverPolicy, f func(jetstream.Msg)) (pending, read uint64, err error) {
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
+		DeliverPolicy: of, FilterSubject: ">", AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return 0, 0, err
@@ -105,7 +106,7 @@ func scanHeads(ctx context.Context, stream jetstream.Stream, f func(jetstream.Ms
 // wholeBucket reports whether every record of the stream can be read, and the server knows of no others: of those that
 // it found damaged it keeps the keys, and writing one of them never ends.
 func wholeBucket(ctx context.Context, stream jetstream.Stream) (bool, error) {
-	pending, read, err := scanHeads(ctx, stream, func(jetstream.Msg) {})
+	pending, read, err := scanHeads(ctx, stream, jetstream.DeliverAllPolicy, func(jetstream.Msg) {})
 	if err != nil || read < pending {
 		return false, err
 	}

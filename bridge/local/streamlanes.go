@@ -50,7 +50,7 @@ func newStreamLanes(s *Store) *streamLanes {
 	u.sweep = sweep{lanes: u, due: map[*lane]*owed{}, wake: make(chan struct{}, 1)}
 	for _, class := range mapping.Classes {
 		u.flows[class] = &inflow{lanes: u, class: class, name: s.cfg.Subjects.Name(upStream(class)), wake: make(chan struct{}, 1),
-			doubt: restored, tolds: map[*lane]uint64{}, unread: map[queueKey]bool{}}
+			doubt: restored, tolds: map[*lane]uint64{}, unread: map[queueKey]bool{}, census: census{turn: make(chan struct{}, 1)}}
 	}
 	return u
 }
@@ -90,7 +90,7 @@ func (in *inflow) add(of queueKey) {
 	l := in.lanes.lane(of)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if in.unread[of] {
+	if in.unread[of] || in.unlisted {
 		delete(in.unread, of)
 		l.stored = max(in.seen, in.to, 1)
 		return
@@ -181,9 +181,7 @@ func (u *streamLanes) sequence(number uint64, _ *entry) uint64 { return number }
 func (u *streamLanes) missed(*lane, misses) {} // see Sift
 
 // filter are the subjects of a lane.
-func (u *streamLanes) filter(l *lane) string {
-	return strings.TrimSuffix(u.space, ">") + l.of.token + "." + l.of.kind.String() + ".>"
-}
+func (u *streamLanes) filter(l *lane) string { return laneFilter(u.space, l.of) }
 
 // ask waits for its turn to ask the server something, and does it.
 func (u *streamLanes) ask(ctx context.Context, turn chan struct{}, f func(ctx context.Context) error) error {

@@ -125,7 +125,7 @@ func (s *Spool) takeOverStream(ctx context.Context, stream jetstream.Stream) err
 	if err := s.store.custody.compare(ctx, stream); err != nil {
 		return err
 	}
-	info, err := stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	info, listed, err := detailed(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -151,12 +151,14 @@ func (s *Spool) takeOverStream(ctx context.Context, stream jetstream.Stream) err
 		if err != nil {
 			return err
 		}
-		lost += missing
+		if listed {
+			lost += missing
+		}
 		done.Sequence = to
 		if err := s.move(ctx, name, messages, done); err != nil {
 			return err
 		}
-		if lost > 0 || len(messages) == 0 {
+		if !listed || lost > 0 || len(messages) == 0 {
 			continue // the server loses sight of what lies behind a damaged record, if a purge makes it the first
 		}
 		if err := stream.Purge(ctx, jetstream.WithPurgeSequence(messages[len(messages)-1].Sequence)); err != nil { // which makes room on the disk

@@ -286,8 +286,8 @@ func (s *view) isWhole(ctx context.Context, numbers []uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	info, err := now.Info(ctx, jetstream.WithDeletedDetails(true))
-	if err != nil {
+	info, listed, err := detailed(ctx, now)
+	if !listed || err != nil { // then each is looked at
 		return false, err
 	}
 	return !slices.ContainsFunc(info.State.Deleted, func(seq uint64) bool { return seq > from && seq < s.at }), nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,7 +17,7 @@ import (
 )
 
 // Waiting is what waits for the cloud, for people. With nats.url it is read from the streams; with the embedded server the
-// running bridge is asked, which has the journal. It makes no consumer.
+// running bridge is asked, which has the journal. It makes a consumer only if a stream has many subjects, for some seconds.
 type Waiting struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -202,23 +201,24 @@ func (w *Waiting) streams(ctx context.Context) (out []jetstream.Stream, err erro
 
 // filter are the subjects of a lane.
 func (w *Waiting) filter(of queueKey) string {
-	return strings.TrimSuffix(w.subjects.Space(mapping.SpaceUp), ">") + of.token + "." + of.kind.String() + ".>"
+	return laneFilter(w.subjects.Space(mapping.SpaceUp), of)
 }
 
 // held counts what waits in a stream.
 func (w *Waiting) held(ctx context.Context, stream jetstream.Stream, t mapping.Thing, kind string) (map[queueKey]uint64, error) {
-	space := w.subjects.Space(mapping.SpaceUp)
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(space))
+	h := holding{w.nc, w.js, stream.CachedInfo().Config.Name, w.subjects.Space(mapping.SpaceUp)}
+	others := func(of queueKey) bool { return !picks(of, t, kind) }
+	held, err := h.list(ctx, unseenSubject)
+	if held != nil || err != nil {
+		maps.DeleteFunc(held, func(of queueKey, _ uint64) bool { return others(of) })
+		return held, err
+	}
+	lanes, _, err := h.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := map[queueKey]uint64{}
-	for subject, n := range info.State.Subjects {
-		if of := subjectKey(subject, space); picks(of, t, kind) {
-			out[of] += n
-		}
-	}
-	return out, nil
+	maps.DeleteFunc(lanes, func(of queueKey, _ bool) bool { return others(of) })
+	return h.countEach(ctx, lanes)
 }
 
 // picks reports whether a lane is of a Thing and kind; empty names mean all.
