@@ -28,41 +28,64 @@ func (f *File) Load(ctx context.Context) (*Config, error) {
 	return c, err
 }
 
-// followInterval is how often the files are looked at. There is no notification that works for every file
-// system, and one look costs a stat for each file.
-const followInterval = time.Second
+const (
+	// followInterval is how long files must look alike until they are read.
+	followInterval = time.Second
+	// followRest is how often they are looked at without a notice. Network and FUSE file systems give none of what others
+	// change, and nor does a link in the middle of several.
+	followRest = 30 * time.Second
+)
 
 // Follow reads the configuration again when again says so or a file has changed, and has the gateway
 // take it over, until ctx ends. A file counts as changed when it looks alike twice, and other than when it
 // was read: who writes several, or one in pieces, is waited for.
 func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
-	ticker := time.NewTicker(followInterval)
-	defer ticker.Stop()
+	n := newNotices()
+	defer n.close()
+	complete, looking := n.watch(f.seen), true // what changed before the first notice could come is seen by a look
 	var before *watchlist
 	for {
+		changes, rest := n.changes, followRest
+		if looking || !complete {
+			changes, rest = nil, followInterval // a file that is written all the time, as a log beside them, costs no more than that
+		}
+		looking = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
-		case <-ticker.C:
-			now := f.seen.again()
-			if now.same(f.seen) {
-				before = nil
-				continue
-			}
-			if before == nil || !now.same(*before) {
-				before = &now
-				continue
-			}
+			before = nil
+			g.takeOver(ctx, f)
+			complete, looking = n.watch(f.seen), true
+			continue
+		case <-changes:
+			looking = true
+		case <-n.errors: // notices were lost
+			looking = true
+		case <-time.After(rest):
 		}
-		before = nil
-		c, err := f.Load(ctx)
-		if err == nil {
-			err = f.named(g.Reload(ctx, c))
+		now := f.seen.again()
+		switch {
+		case now.same(f.seen):
+			before = nil
+		case before == nil || !now.same(*before):
+			before, looking = &now, true
+		default:
+			before = nil
+			g.takeOver(ctx, f)
+			complete, looking = n.watch(f.seen), true
 		}
-		if ctx.Err() == nil {
-			g.told(err)
-		}
+	}
+}
+
+// takeOver reads the configuration and has the gateway work with it.
+func (g *Gateway) takeOver(ctx context.Context, f *File) {
+	c, err := f.Load(ctx)
+	if err == nil {
+		err = f.named(g.Reload(ctx, c))
+	}
+	if ctx.Err() == nil {
+		g.told(err)
 	}
 }
 

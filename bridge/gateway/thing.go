@@ -10,6 +10,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -179,17 +180,27 @@ func (g *Gateway) maxPacket() int { return int(g.cfg.Limits.Payload) + packetHea
 // queueInterval is how often the number of waiting messages in the status is brought up to date.
 const queueInterval = 2 * time.Second
 
+// queueRest is how often that is looked at while nothing moves. A server in the process says what moves; what it can't say is that
+// it does not answer, or that a stream was taken out from under it.
+const queueRest = HistoryStep
+
 // watchQueues keeps the status's queued true, with one question to the store for all Things, notes for the
 // next start how far the streams have come, and finds messages that can't be read.
 func (g *Gateway) watchQueues(ctx context.Context) {
-	ticker := time.NewTicker(queueInterval)
-	defer ticker.Stop()
 	renewed := time.Now()
-	for {
+	for trouble := ""; ; {
+		rest := queueRest
+		if g.server == nil || trouble != "" {
+			rest = queueInterval
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-g.store.Moved():
+			if flow.Sleep(ctx, queueInterval) != nil {
+				return
+			}
+		case <-time.After(rest):
 		}
 		if err := g.store.Check(ctx); err != nil && ctx.Err() == nil {
 			g.failed(err)
@@ -210,7 +221,7 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 			s.Accepted, _ = g.lanes.Accepted(ctx)
 			g.history.add(s)
 		}
-		trouble := ""
+		trouble = ""
 		if all := g.store.Troubles(); len(all) > 0 {
 			trouble = all[0]
 		}

@@ -267,7 +267,7 @@ func newProbe(f *testing.F) *probe {
 	if !s.ReadyForConnections(patience) {
 		f.Fatal("not ready")
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(strictServer{s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := nats.Connect("", nats.InProcessServer(strictServer{Server: s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -181,8 +181,17 @@ func TestRemovedStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.journal.forgive("the store does not work")
+			select {
+			case <-r.store.Moved(): // what the start has moved
+			default:
+			}
 			if err := r.store.js.DeleteStream(testContext(t), name); err != nil {
 				t.Fatal(err)
+			}
+			select {
+			case <-r.store.Moved():
+			case <-testContext(t).Done():
+				t.Fatal("nobody is told to look")
 			}
 			if err := r.store.Check(testContext(t)); err != nil {
 				t.Fatalf("at first sight: %v", err)

@@ -32,6 +32,7 @@ type door struct {
 	brake     *Brake
 	begun     unfinished
 	sending   chan struct{} // programs have sent more
+	stirred   chan struct{} // the server's
 
 	mu        sync.Mutex
 	room      room
@@ -342,6 +343,7 @@ func (a *arrival) hold() {
 	if p == nil || p.operator { // who has not logged in is heard by nobody
 		return
 	}
+	flow.Signal(a.door.stirred)
 	var who any = p.user
 	if p.anybody {
 		who = a

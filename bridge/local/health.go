@@ -10,8 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"fleetbridge/internal/flow"
 )
 
 // ErrStreamGone says that a stream was removed, or that its server came back without it.
@@ -20,8 +23,9 @@ var ErrStreamGone = errors.New("the stream is gone")
 // troubles is what keeps the store from taking or keeping messages now, by part: the one place that
 // /readyz, the metrics and the status ask.
 type troubles struct {
-	mu   sync.Mutex
-	open map[string]trouble // by part
+	moved chan struct{} // told when a part begins or ceases to work
+	mu    sync.Mutex
+	open  map[string]trouble // by part
 }
 
 type trouble struct {
@@ -41,6 +45,9 @@ func (t *troubles) put(part string, now trouble) (changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, was := t.open[part]
+	if was != (now.reason != "") {
+		flow.Signal(t.moved)
+	}
 	if now.reason == "" {
 		delete(t.open, part)
 		return was
@@ -100,6 +107,21 @@ func (s *Store) names() []string {
 		}
 	}
 	return out
+}
+
+// Moved tells that Check, Note, Queued or Troubles may have something new to say. With an external server, which others use
+// and which may lose a part of itself, it does not: there one has to ask.
+func (s *Store) Moved() <-chan struct{} { return s.moved }
+
+// watchRemoved hears of streams that are removed from the embedded server.
+func (s *Store) watchRemoved() error {
+	if !s.cfg.Embedded {
+		return nil
+	}
+	if _, err := s.nc.Subscribe(server.JSAdvisoryStreamDeletedPre+".*", func(*nats.Msg) { flow.Signal(s.moved) }); err != nil {
+		return fmt.Errorf("subscribing to what is said of removed streams: %w", err)
+	}
+	return nil
 }
 
 // Check looks whether every stream is there, has a leader and takes messages, and notes what it finds for

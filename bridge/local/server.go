@@ -62,6 +62,7 @@ type Server struct {
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
 	broken    chan struct{}   // the disk has refused a write
+	stirred   chan struct{}   // somebody has sent something, the bridge too
 	damaged   map[string]bool // streams that take nothing more, as a record of theirs can't be read
 	stopping  chan struct{}
 	ending    context.Context // ends when stopping is closed
@@ -105,7 +106,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
+	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stirred: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
 	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
 	s.limits = s.room(cfg.limits)
 	s.ending, s.end = context.WithCancel(context.Background())
@@ -227,7 +228,7 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 func (s *Server) ConnectIntake() (*nats.Conn, error) { return s.connect("fleetbridge intake") }
 
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	options := append(connOptions(name, s.log), nats.InProcessServer(strictServer{s.nats}),
+	options := append(connOptions(name, s.log), nats.InProcessServer(strictServer{s.nats, s.stirred}),
 		// A connection within the process ends when the server does, or to begin anew when JetStream has.
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if err != nil && !nc.IsClosed() {
@@ -257,7 +258,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
 	s.door = newDoor(listener, s.limits, s.logins == nil, s.brake, s.log)
-	s.door.tls, s.door.published, s.door.costly, s.door.payload = s.tls, s.upward, s.costly(), int(s.brake.nc.MaxPayload())
+	s.door.stirred, s.door.tls, s.door.published, s.door.costly, s.door.payload = s.stirred, s.tls, s.upward, s.costly(), int(s.brake.nc.MaxPayload())
 	if s.logins != nil {
 		s.logins.open(s.door)
 	}

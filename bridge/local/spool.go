@@ -263,6 +263,7 @@ func (s *Spool) append(of queueKey, e *entry, done func(outcome)) {
 	err := s.journal.Enqueue(context.Background(), g, func(r journal.Receipt, err error) {
 		if err == nil && !r.Duplicate {
 			s.accepted.Add(1)
+			flow.Signal(s.store.moved)
 			l.put(r.First, e, bytes)
 			done(outcome{sequence: s.sequence(r.First, e)})
 			return

@@ -32,6 +32,7 @@ func (s *Spool) settle(l *lane, floor uint64) {
 	s.used[l.of.kind.Class()].Add(now - l.weight)
 	l.weight = now
 	flow.Signal(s.settled)
+	flow.Signal(s.store.moved)
 }
 
 func (s *Spool) flush(ctx context.Context, _ []*lane) error { return s.journal.Flush(ctx) }

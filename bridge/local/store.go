@@ -81,6 +81,7 @@ type Store struct {
 	before [len(mapping.Classes)]uint64
 	sieves [len(mapping.Classes)]sieve // only for Sift
 
+	moved    chan struct{} // see Moved
 	troubles troubles
 	missing  string // the stream that Check did not find the last time; of Check's goroutine
 }
@@ -127,7 +128,8 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}, moved: make(chan struct{}, 1)}
+	s.troubles.moved = s.moved
 	s.things.Store(&cfg.Things)
 	if cfg.Embedded { // nobody else is on the server yet
 		if err := cfg.salvageBuckets(ctx, js, log); err != nil {
@@ -163,6 +165,9 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		s.toDown = s.publisher("down", s.down)
 		s.toDown.fence = fence
 		s.toDead = s.publisher("dead letters", dead)
+	}
+	if err := s.watchRemoved(); err != nil {
+		return nil, err
 	}
 	if s.shares, err = s.newShares(ctx, dead); err != nil {
 		s.Close()

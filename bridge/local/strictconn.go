@@ -6,12 +6,17 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"fleetbridge/internal/flow"
 )
 
 // strictServer is the embedded server for nats.go. On its connections header blocks are read as the server reads
 // them: to the server a line ends at CR LF, to nats.go at LF alone, and the block goes on behind an empty line. So a
 // program could show the server one header and the bridge two.
-type strictServer struct{ *server.Server }
+type strictServer struct {
+	*server.Server
+	stirred chan struct{} // told of all that is sent
+}
 
 // InProcessConn is nats.InProcessConnProvider.
 func (s strictServer) InProcessConn() (net.Conn, error) {
@@ -19,7 +24,7 @@ func (s strictServer) InProcessConn() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: c}, nil
+	return &strictConn{Conn: c, stirred: s.stirred}, nil
 }
 
 // strictConn puts a NUL in the place of what the two would read differently, before nats.go sees it: no admitted
@@ -28,13 +33,14 @@ func (s strictServer) InProcessConn() (net.Conn, error) {
 // at a price for each line, so programs would wait for whoever sends a hundred thousand of them.
 type strictConn struct {
 	net.Conn
-	line   []byte // of the protocol, as far as it came
-	header int    // bytes of a header block that are to come
-	rest   int    // bytes behind it that are to come: payload, CR LF
-	cr     bool   // the last byte of the block was a CR
-	fresh  bool   // the last two ended a line
-	lines  int    // of the block, that have ended
-	cut    int    // where the block has too many, counted from its end; 0: nowhere
+	stirred chan struct{}
+	line    []byte // of the protocol, as far as it came
+	header  int    // bytes of a header block that are to come
+	rest    int    // bytes behind it that are to come: payload, CR LF
+	cr      bool   // the last byte of the block was a CR
+	fresh   bool   // the last two ended a line
+	lines   int    // of the block, that have ended
+	cut     int    // where the block has too many, counted from its end; 0: nowhere
 }
 
 const (
@@ -50,6 +56,12 @@ const (
 func (c *strictConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.look(p[:n])
+	return n, err
+}
+
+func (c *strictConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	flow.Signal(c.stirred)
 	return n, err
 }
 

@@ -18,27 +18,43 @@ const (
 	// server has as much for one connection.
 	maxUnread = server.MAX_PENDING_SIZE
 	// sharePause is between two counts while programs send. While they don't, what the cloud sends may wait for them, and
-	// shareIdle is soon enough.
+	// shareIdle is soon enough. While nobody sends anything, only a consumer that hands out what is stored makes more unread:
+	// shareRest bounds what a slow one can heap up.
 	sharePause = 50 * time.Millisecond
 	shareIdle  = time.Second
+	shareRest  = 10 * time.Second
 )
 
 // watchShares closes connections of those who have more than their share, of what is unread and of subscriptions, until
-// the server stops.
+// the server stops. What is sent has it look at once, if programs send much, or soon, and once more behind that.
 func (s *Server) watchShares() {
-	tick := time.NewTicker(shareIdle)
-	defer tick.Stop()
+	later := time.NewTimer(shareRest)
+	defer later.Stop()
 	var saidUnread, saidSubscribed time.Time
-	for {
+	for soon := false; ; {
+		stirred, much := s.stirred, false
+		if soon {
+			stirred = nil
+		}
 		select {
 		case <-s.stopping:
 			return
-		case <-tick.C:
+		case <-stirred:
+			soon = true
+			later.Reset(shareIdle)
+			continue
+		case <-later.C:
+			soon = false
+			later.Reset(shareRest)
 		case <-s.door.sending:
+			much = true
 		}
 		s.cutSubscribed(&saidSubscribed)
 		if inMemory() >= maxUnread { // else nobody can have so much
 			s.cutUnread(&saidUnread)
+		}
+		if !much {
+			continue
 		}
 		select {
 		case <-s.stopping:

@@ -211,6 +211,7 @@ func (v *views) wrote(batch []*charge) {
 		v.moved = nil
 	}
 	flow.Signal(v.due)
+	flow.Signal(v.spool.store.moved)
 	if v.unsynced >= v.spool.journal.LargestGroup() {
 		flow.Signal(v.much)
 	}
