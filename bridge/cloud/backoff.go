@@ -20,27 +20,27 @@ type pauses struct {
 	attempts  int   // that failed
 	flaps     int   // connections that did not live long
 	barren    int   // connections that brought nothing
-	spent     int64 // bytes that those cost; it drains at costRate
+	spent     int64 // bytes that those cost, less costRate for each second since
 	accused   int   // connections that the broker ended over a packet of ours
 	takeovers int
 	last      time.Duration
 }
 
 const (
-	// Some brokers close the connection without a word when another client takes the session over. From
-	// the fourth connection on that did not live long, the pauses grow. Long is steadyLife times the longest of
-	// those pauses: a twin that pauses as we do must not look like a connection that works.
+	// Some brokers close the connection without a reason when another client takes the session over. So from the fourth
+	// connection on that did not live long, the pauses grow. Long is steadyLife times the longest of these pauses: with
+	// another client that pauses as we do, our connections live as long as its pauses.
 	quickFlaps = 3
 	steadyLife = 3
 	// A server that answers, and refuses, costs a TLS handshake each time: its pauses grow to refusedMost.
 	refusedMost = time.Minute
-	// A connection that brought nothing costs messages that are sent again: the pauses grow to barrenMost, and when
-	// costBurst bytes are spent each is so long that what is spent more is spread, at costRate bytes a second.
+	// After a connection that brought nothing, messages are sent again, which costs bytes. The pauses grow to barrenMost. When
+	// more than costBurst bytes are spent, each pause is so long that no more than costRate bytes a second are spent.
 	barrenMost = 10 * time.Minute
 	costBurst  = 64 << 10
 	costRate   = 150
-	// What a mute connection costs is what the broker sends again, and this side does not see it. So time is saved: each
-	// is followed by a pause so many times as long, doubled each time.
+	// On a mute connection the broker sends again what this side never sees, so its cost is not known. The pause after it is
+	// muteTimes as long as it lived, doubled each time.
 	muteTimes = 2
 	// The broker ended the connection over a packet of ours; most likely it will again.
 	accusedMost = 5 * time.Minute
@@ -95,10 +95,10 @@ func (p *pauses) spend(e ending) {
 	}
 }
 
-// learned reports whether a connection told something of a message, and did not cost too much.
+// learned reports whether the end of a connection said something about a message, at a low cost.
 func (p *pauses) learned(e ending) bool { return e.tested && p.spent <= costBurst }
 
-// count takes a connection into the rows that it belongs to, and ends the others.
+// count adds a connection to the counts of what went wrong in a row, and sets those to 0 that it ends.
 func (p *pauses) count(e ending) {
 	steady := e.lived >= steadyLife*p.rules.Max
 	switch {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// choose picks the message to go next, in the order of handing over, but commands, jobs and questions before shadow and
-// events; what is sent again under its identifier keeps the order of its first sending. What the link may lose for its size
-// goes when nothing else can.
+// choose picks the message to send next, in the order of handing over, but commands, jobs and questions before shadow and
+// events. Messages that are sent again under their identifiers keep the order of their first sending. A message that the
+// link may lose because of its size goes only when nothing else can.
 func (o *outbound) choose(now time.Time) (e *entry, wake time.Time) {
 	earlier := func(at time.Time) {
 		if !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
@@ -16,7 +16,7 @@ func (o *outbound) choose(now time.Time) (e *entry, wake time.Time) {
 		}
 	}
 	var nexts [laneCount]*entry
-	n, killers := 0, 0
+	n, fatal := 0, 0
 	for i := range o.lanes {
 		l := &o.lanes[i]
 		next, at := l.ready(now)
@@ -26,11 +26,11 @@ func (o *outbound) choose(now time.Time) (e *entry, wake time.Time) {
 		}
 		nexts[n] = next
 		n++
-		if next.killer() {
-			killers++
+		if next.endsConnections() {
+			fatal++
 		}
 	}
-	if killers > 1 {
+	if fatal > 1 {
 		longestAgoFirst(nexts[:n])
 	}
 	largeLast := o.hole.suspects(math.MaxInt)
@@ -50,7 +50,7 @@ func (o *outbound) choose(now time.Time) (e *entry, wake time.Time) {
 	return e, wake
 }
 
-// order puts what is not before what is.
+// order is for sorting: false comes before true.
 func order(is bool) int {
 	if is {
 		return 1
@@ -61,7 +61,7 @@ func order(is bool) int {
 // longestAgoFirst sorts messages that connections end over by when they were tried last.
 func longestAgoFirst(nexts []*entry) {
 	slices.SortStableFunc(nexts, func(a, b *entry) int {
-		if a.killer() && b.killer() {
+		if a.endsConnections() && b.endsConnections() {
 			return a.refusedAt.Compare(b.refusedAt)
 		}
 		return 0
@@ -70,7 +70,7 @@ func longestAgoFirst(nexts []*entry) {
 
 // before reports whether a message of a later lane goes before another one.
 func before(e, other *entry) bool {
-	if e.killer() && other.killer() { // else the first kind's would end each connection before another's turn
+	if e.endsConnections() && other.endsConnections() { // in turn, or the first kind's would end each connection before another's
 		return e.refusedAt.Before(other.refusedAt)
 	}
 	if e.dup && other.dup {
@@ -79,8 +79,8 @@ func before(e, other *entry) bool {
 	return bulk(e.lane.index) == bulk(other.lane.index) && e.turn < other.turn
 }
 
-// full reports whether the lane has its share of what may be in flight. Where there is room for it, some is kept for
-// the other lanes, so that a kind that is not acknowledged leaves them a way, and some for what must not wait.
+// full reports whether the lane has its share of what may be in flight. An eighth is kept for the other lanes, so that a
+// kind that is not acknowledged does not block them, and another eighth for what must not wait.
 func (o *outbound) full(l *lane) bool {
 	most := min(o.limits.receiveMaximum, o.window.messages)
 	share := most / 8

@@ -49,8 +49,8 @@ type Config struct {
 	// DefaultBudget for this session alone.
 	Memory  *Budget
 	Backoff Backoff
-	// Permit is asked before each attempt to connect, after the connection before has ended, and returns when it may be
-	// made; an error says why not, and is asked again after a pause. nil: nobody else connects with the client id.
+	// Permit is called before each attempt to connect, after the connection before has ended. It returns when the attempt may
+	// be made. After an error, which says why not, it is called again after a pause. nil: nobody else connects with the client id.
 	Permit func(context.Context) error
 	// Filters remembers what the session was subscribed to; nil: only this Session does.
 	Filters FilterMemory

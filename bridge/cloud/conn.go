@@ -23,8 +23,8 @@ type conn struct {
 	net.Conn
 	in    reader
 	frame frame
-	// message takes a PUBLISH: the first byte is read, and the length of the body, which it reads to its end.
-	// While it is nil, they are read as other packets are.
+	// message handles a PUBLISH. Its first byte and the length of its body are already read; message reads the body to the
+	// end. While it is nil, PUBLISH packets are read like others.
 	message func(first byte, b *body) error
 
 	wire       *meter // below Conn; whoever looks at it ends a write that does not move
@@ -54,9 +54,9 @@ func (c *conn) fail(err error) {
 	c.failed()
 }
 
-// hushed notes that writing failed. Nothing more is written; the connection is closed when the reader
+// writeFailed notes that a write failed. Nothing more is written; the connection is closed when the reader
 // has read what the broker had sent, or after lastWords.
-func (c *conn) hushed(err error) {
+func (c *conn) writeFailed(err error) {
 	c.causeMu.Lock()
 	first := c.unwritten == nil
 	if first {
@@ -69,8 +69,8 @@ func (c *conn) hushed(err error) {
 	}
 }
 
-// hush returns the write that failed.
-func (c *conn) hush() error {
+// writeError returns the error of the first write that failed.
+func (c *conn) writeError() error {
 	c.causeMu.Lock()
 	defer c.causeMu.Unlock()
 	return c.unwritten
@@ -94,7 +94,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		err = c.frame.check(p[:n])
 	}
 	if err != nil {
-		c.fail(cmp.Or(c.hush(), reading(plain(err))))
+		c.fail(cmp.Or(c.writeError(), reading(plain(err))))
 		return 0, err
 	}
 	return n, nil
@@ -120,7 +120,7 @@ func (c *conn) bytes(p []byte) (int, error) {
 	return c.in.Read(p)
 }
 
-// messages hands on every PUBLISH that comes before another packet.
+// messages handles every PUBLISH that comes before the next other packet.
 func (c *conn) messages() error {
 	for c.message != nil && c.frame.between() {
 		if err := c.fill(); err != nil {
@@ -147,7 +147,7 @@ func (c *conn) messages() error {
 	return nil
 }
 
-// bodyReader reads past the check, which knows the body's length already.
+// bodyReader reads without frame.check, which knows the body's length already.
 type bodyReader struct{ c *conn }
 
 func (b bodyReader) Read(p []byte) (int, error) { return b.c.bytes(p) }
@@ -165,7 +165,7 @@ func (c *conn) Lock() { c.mu.Lock() }
 
 // Write keeps a piece of a packet until Unlock; the caller holds the lock.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := cmp.Or(c.lost(), c.hush()); err != nil {
+	if err := cmp.Or(c.lost(), c.writeError()); err != nil {
 		return 0, err
 	}
 	c.out = append(c.out, p...)
@@ -190,12 +190,12 @@ func (c *conn) flush(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if err := c.hush(); err != nil {
+	if err := c.writeError(); err != nil {
 		return err
 	}
 	if _, err := c.Conn.Write(b); err != nil {
 		err = fmt.Errorf("write: %w", plain(err))
-		c.hushed(err)
+		c.writeFailed(err)
 		return err
 	}
 	c.sent.Store(int64(time.Since(c.start)))
@@ -205,7 +205,7 @@ func (c *conn) flush(b []byte) error {
 func (c *conn) lastRead() time.Time { return c.start.Add(time.Duration(c.read.Load())) }
 func (c *conn) lastSent() time.Time { return c.start.Add(time.Duration(c.sent.Load())) }
 
-// errHungUp is the end of a connection without a word.
+// errHungUp is the end of a connection without a reason.
 var errHungUp = errors.New("the broker closed the connection")
 
 // plain takes the addresses out of a network error, so that the same failure reads the same each time.

@@ -20,8 +20,8 @@ type ending struct {
 	roundTrip  time.Duration
 	cost       int64 // bytes on the network, both ways
 	blamed     bool  // a message was found that it ended over
-	tested     bool  // it ended, without a word, over a message that was suspected
-	another    bool  // a server that was not tried yet comes next
+	tested     bool  // it ended, without a reason, over a message that was suspected
+	another    bool  // the next server is one that was not tried yet
 }
 
 // barren reports whether the connection brought nothing: no SUBACK, or no PUBACK though messages were in flight.
@@ -31,8 +31,9 @@ func (e ending) takenOver() bool { return e.said != nil && e.said.code == takenO
 
 func (e ending) accused() bool { return e.said != nil && e.said.accuses() }
 
-// leaves reports whether another server should be tried: this one sends its clients away, or did nothing for this one.
-// again: the connection before brought nothing either. One that is only cut while a message is in flight may be any link.
+// leaves reports whether another server should be tried: this one sends its clients away, or did nothing for us. again: the
+// connection before brought nothing either. A single connection that is cut while a message is in flight says nothing about
+// the server: links break.
 func (e ending) leaves(again bool) bool {
 	switch {
 	case e.said != nil && e.said.drains():
@@ -43,8 +44,8 @@ func (e ending) leaves(again bool) bool {
 	return !e.subscribed || again || errors.Is(e.cause, errDeaf)
 }
 
-// mute reports whether nothing came behind CONNACK until this side gave up, though a kept session was to be had: what
-// the broker sends first may be lost each time, and it sends all of it again.
+// mute reports whether nothing came after CONNACK until this side gave up, although the broker has kept the session: perhaps
+// the link loses what the broker sends first, and the broker sends all of it again each time.
 func (e ending) mute() bool {
 	return e.kept && !e.subscribed && e.acked == 0 && e.still()
 }

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Some links lose large packets and all that comes behind them on the connection, and say nothing: a tunnel with less
-// room than both ends believe. What is sent behind a packet that is lost so is lost, too, and all of it goes again. So
-// the first stall over a packet that is larger than what passed counts as one of its tries; from then on it goes alone,
-// and nothing is sent behind it before it is answered: that would not arrive earlier. What is judged is the size and not
-// the message or its kind: what else is accepted is what is smaller.
+// Some links lose large packets, and everything that follows on the connection, without an error: a tunnel with a smaller
+// MTU than both ends believe. What was sent behind such a packet must be sent again. So when a connection stalls over a
+// packet that is larger than what passed, this counts as one of the packet's tries. From then on it is sent alone, and
+// nothing behind it until it is answered. Here the size is judged, and not the message or its kind: what passes is what
+// is smaller.
 
 const (
 	holeLeast     = 1000 // bytes of a packet that every link carries
@@ -19,9 +19,9 @@ const (
 // segmentLeast is the size of a TCP segment, in bytes, that every link carries which knows IPv6.
 const segmentLeast = 1200
 
-// hole is what is known of such a link. It forgets when something as large passes, and with the server.
+// hole is what is known about such a link. It is forgotten when something as large passes, and when the server changes.
 type hole struct {
-	// Connections stalled so often over packets of at least least bytes, on which smaller ones were answered.
+	// How many connections stalled over packets of least bytes or more, while smaller ones were answered.
 	strikes, least int
 
 	size  int // bytes of the smallest packet that was lost for good; 0: there is none
@@ -29,10 +29,10 @@ type hole struct {
 	until time.Time // nothing as large is sent before
 }
 
-// takes reports whether a packet is as large as one that was lost.
+// takes reports whether a packet is at least as large as one that was lost.
 func (h *hole) takes(size int) bool { return h.size > 0 && size >= h.size }
 
-// suspects reports whether a packet is as large as one that a connection stalled over.
+// suspects reports whether a packet is at least as large as one that a connection stalled over.
 func (h *hole) suspects(size int) bool { return h.least > 0 && size >= h.least || h.takes(size) }
 
 // lost notes that a packet did not pass, though smaller ones did.
@@ -43,7 +43,8 @@ func (h *hole) lost(size int, now time.Time) {
 	h.at, h.until = now, now.Add(badFor)
 }
 
-// strike notes that a connection stalled over a packet for its size. Some are enough, of whatever messages.
+// strike notes that a connection stalled over a packet because of its size. strikesEnough of them count as a loss, whatever
+// messages they were.
 func (h *hole) strike(size int, now time.Time) {
 	if h.strikes++; h.least == 0 || size < h.least {
 		h.least = size
@@ -53,7 +54,7 @@ func (h *hole) strike(size int, now time.Time) {
 	}
 }
 
-// passed notes a packet that did.
+// passed notes that a packet of this size was answered.
 func (h *hole) passed(size int) {
 	if h.suspects(size) {
 		*h = hole{}
@@ -79,9 +80,9 @@ func (h *hole) refuses(e *entry, r *refusal, now time.Time) bool {
 	return true
 }
 
-// vanished finds the packet that a connection stalled over for its size: all before it were answered, nothing behind it,
-// and it is larger than what passed. Of one that is cut off while it leaves some bytes had passed; and what is behind one
-// that the broker alone does not acknowledge passes.
+// vanished finds the packet that a connection stalled over because of its size: everything before it was answered, nothing
+// behind it, and it is larger than what passed. It does not count if only a part of it had been sent, or if something
+// behind it was answered: then only the broker did not acknowledge it.
 func (o *outbound) vanished(end loss) *entry {
 	e := o.flight.head
 	if end.how != stalled || e == nil || e.volatile || o.answered > e.launch || e.passed || e.cutOff(end) {
@@ -97,7 +98,7 @@ func (o *outbound) vanished(end loss) *entry {
 // vanishes reports whether what is sent behind a message would be lost with it.
 func (o *outbound) vanishes(e *entry) bool { return e.vanishes || o.hole.suspects(publishSize(e)) }
 
-// half reports whether a stall in the middle of a message is not yet held against it: it may have been any.
+// half reports whether the connection stalled in the middle of a message, and too seldom yet to blame the message for it.
 func (e *entry) half(end loss) bool {
 	if end.how != stalled || !e.cutOff(end) {
 		return false

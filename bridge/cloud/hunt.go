@@ -9,7 +9,7 @@ import (
 	"fleetbridge/bridge"
 )
 
-// loss is how a connection ended, as far as it says something about what was in flight.
+// loss is how a connection ended: what may say something about the messages that were in flight.
 type loss struct {
 	cause error // nil: by our own will
 	how   how
@@ -22,8 +22,8 @@ type loss struct {
 type how uint8
 
 const (
-	unrelated how = iota // to any message: a take-over, a broker that goes, our own end
-	closed               // without a word, or with one that says nothing of a message
+	unrelated how = iota // no message was the cause: a take-over, a broker that stops, our own end
+	closed               // without a reason, or with one that says nothing about a message
 	accusing             // with a code that may be about a message
 	stalled              // nothing was acknowledged, or nothing came, for too long
 )
@@ -61,10 +61,11 @@ func (l *link) loss() loss {
 	return out
 }
 
-// hunt finds the message that connections end over. A code alone is no evidence: a token that is over ends
-// connections, too, whatever is in flight. What counts: a connection was idle, and lived, for longer than it then took
-// to die of the message; it died so again, after an idle time longer than the whole life of the one before; and others
-// of the kind passed. Suspects go in groups, of one, two, four; when a group ends a connection, in halves of it.
+// hunt finds the message because of which connections end. A code alone is no evidence: an expired token also ends
+// connections, whatever is in flight. The evidence is: a connection lived idle for longer than it lived on after the
+// message was sent; the next one ended the same way, after it had been idle for longer than the whole life of the one
+// before; and other messages of the kind passed. Suspects are sent in groups of one, two, four and so on. When a group ends
+// a connection, it is halved.
 type hunt struct {
 	// The same message was the oldest in flight at the end of so many connections in a row.
 	oldest *entry
@@ -74,7 +75,7 @@ type hunt struct {
 	group    int           // how many of them may be in flight
 	doubling bool          // group grows with each that passed
 	answered int           // of the group
-	calm     time.Duration // how long a connection must live before a suspect is sent
+	calm     time.Duration // how long a connection must live idle before a suspect is sent
 }
 
 const (
@@ -97,8 +98,8 @@ func (o *outbound) prompt() time.Duration {
 	return min(max(4*o.rtt, promptLeast), promptMost)
 }
 
-// lose ends a connection. Questions are completed; the rest stays, to be sent again, but for what is found out to be
-// what connections end over.
+// lose ends a connection. Questions are completed with an error. A message that is found to end connections is completed as
+// refused. The rest stays, to be sent again.
 func (o *outbound) lose(end loss) []completion {
 	began := o.open
 	o.deaf = o.deaf || errors.Is(end.cause, errDeaf) && o.largest == 0
@@ -126,35 +127,35 @@ func (o *outbound) lose(end loss) []completion {
 	return out
 }
 
-// blame draws what can be drawn from a connection's end. Everything is still in flight.
+// blame finds out what the end of a connection says about the messages in flight. Call it while they still are in flight.
 func (o *outbound) blame(end loss) []completion {
-	tried := o.inFlight(func(e *entry) bool { return e.killer() || e == e.lane.trial.probe })
+	tried := o.inFlight(func(e *entry) bool { return e.endsConnections() || e == e.lane.trial.probe })
 	if len(tried) > 0 && o.fatal(tried[0], end) && !tried[0].half(end) {
 		o.tested = end.how == closed
-		return o.killed(tried[0], end)
+		return o.refuseFatal(tried[0], end)
 	}
 	if done, found := o.swallowed(end); found {
 		return done
 	}
 	if e := o.vanished(end); e != nil {
-		return o.killed(e, end)
+		return o.refuseFatal(e, end)
 	}
 	h := &o.hunt
 	if h.suspects == 0 {
 		o.suspect(end)
 		return nil
 	}
-	guilty := o.inFlight(func(e *entry) bool { return e.suspect })
+	inDoubt := o.inFlight(func(e *entry) bool { return e.suspect })
 	switch {
-	case len(guilty) == 0 && o.oldest() == nil: // it ended idle
-		o.acquit()
+	case len(inDoubt) == 0 && o.oldest() == nil: // it ended idle
+		o.endHunt()
 		return nil
-	case len(guilty) == 0: // there are others like them
-		o.eachSuspect(func(e *entry) { guilty = append(guilty, e) })
-		o.mark(append(guilty, o.inFlight(func(e *entry) bool { return !e.volatile })...))
+	case len(inDoubt) == 0: // it ended over others, so these become suspects, too
+		o.eachSuspect(func(e *entry) { inDoubt = append(inDoubt, e) })
+		o.mark(append(inDoubt, o.inFlight(func(e *entry) bool { return !e.volatile })...))
 		h.group, h.doubling = 1, true
 		return nil
-	case !o.fatal(guilty[0], end):
+	case !o.fatal(inDoubt[0], end):
 		h.calm = min(max(h.calm, o.lived(end)*3/2), calmMost)
 		h.answered = 0
 		return nil
@@ -163,17 +164,17 @@ func (o *outbound) blame(end loss) []completion {
 	if end.how != stalled {
 		h.calm = min(max(h.calm, o.lived(end)*3/2), calmMost)
 	}
-	o.mark(guilty)
-	h.doubling, h.group = false, (len(guilty)+1)/2
-	if len(guilty) > 1 {
+	o.mark(inDoubt)
+	h.doubling, h.group = false, (len(inDoubt)+1)/2
+	if len(inDoubt) > 1 {
 		return nil
 	}
-	return o.killed(guilty[0], end)
+	return o.refuseFatal(inDoubt[0], end)
 }
 
-// killed treats a message that ended a connection alone like one that was refused.
-func (o *outbound) killed(e *entry, end loss) []completion {
-	o.acquit()
+// refuseFatal treats a message that ended a connection while it was alone in flight like one that was refused.
+func (o *outbound) refuseFatal(e *entry, end loss) []completion {
+	o.endHunt()
 	e.calm = calmLeast
 	if end.how != stalled {
 		e.calm = min(max(calmLeast, o.lived(end)*3/2), calmMost)
@@ -252,12 +253,12 @@ func (o *outbound) swallowed(end loss) ([]completion, bool) {
 		return nil, true
 	}
 	o.drop(e)
-	e.lane.judged()
+	e.lane.headRefused()
 	return []completion{{e, bridge.Rejectf(bridge.CodeRefused,
 		"topic %q: the broker never acknowledged it on %d connections, and acknowledged others that were sent after it", e.topic, e.swallowed)}}, true
 }
 
-// strikes counts the questions that a connection ended over. Only those were in flight.
+// strikes counts connections that ended over questions: nothing else was in flight.
 func (o *outbound) strikes(end loss) {
 	asked := o.inFlight(func(e *entry) bool { return e.volatile })
 	if len(asked) == 0 || len(asked) < o.flight.len || end.at.Sub(asked[len(asked)-1].launched) > o.prompt() {
@@ -300,7 +301,7 @@ func (o *outbound) mark(suspects []*entry) {
 }
 
 // acquit ends a hunt.
-func (o *outbound) acquit() {
+func (o *outbound) endHunt() {
 	o.mark(nil)
 	o.hunt = hunt{}
 }
@@ -341,7 +342,7 @@ func (o *outbound) unsuspect(e *entry) {
 	}
 }
 
-// waits reports whether a message must wait because connections may end over it, or over another one, and until when.
+// waits reports whether a message must wait because it, or another one, may end the connection, and until when.
 func (o *outbound) waits(e *entry, now time.Time) (wait bool, wake time.Time) {
 	if o.alone != nil && o.alone != e {
 		if o.alone.flying && o.vanishes(o.alone) {
@@ -353,7 +354,7 @@ func (o *outbound) waits(e *entry, now time.Time) (wait bool, wake time.Time) {
 		o.alone = nil
 	}
 	h := &o.hunt
-	single := e.killer() || o.vanishes(e)
+	single := e.endsConnections() || o.vanishes(e)
 	if !e.suspect && !single {
 		return false, time.Time{}
 	}

@@ -14,8 +14,8 @@ func (o *outbound) reserve(e *entry) uint16 {
 	return 0
 }
 
-// reserveLast takes the last free identifier, for a SUBSCRIBE; 0: none is free. Some brokers refuse one that
-// equals the identifier of a message that they have sent themselves, and those count from 1.
+// reserveLast takes the highest free identifier, for a SUBSCRIBE; 0: none is free. Some brokers refuse an identifier that
+// a message of their own has, and they count from 1.
 func (o *outbound) reserveLast() uint16 {
 	for id := uint16(1<<16 - 1); id > 0; id-- {
 		if _, used := o.ids[id]; !used {

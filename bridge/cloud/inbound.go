@@ -13,7 +13,7 @@ import (
 	"fleetbridge/mapping"
 )
 
-// delivery makes the bridge's word of a PUBLISH.
+// delivery makes a bridge.Delivery of a PUBLISH.
 func delivery(thing mapping.Thing, p *arrival, now time.Time, settle func()) bridge.Delivery {
 	d := bridge.Delivery{
 		Message: bridge.Message{
@@ -169,7 +169,7 @@ func (a *acks) close() {
 }
 
 // inbox stands between the reader and whoever takes deliveries. Before the reader takes a message from the
-// socket it gets room for it from the budget of all Things; what is there goes back when the message is
+// socket, it gets room for it from the budget of all Things. The room is given back when the message is
 // settled or forgotten. While there is no room nothing is read, and the broker keeps what it has:
 // keep-alive and acknowledgement timeouts stand still meanwhile.
 type inbox struct {
@@ -185,11 +185,11 @@ type inbox struct {
 
 type item struct {
 	delivery bridge.Delivery
-	session  int // counts the broker's sessions; 0: no session brings it again
+	session  int // number of the broker's session; 0: no session brings it again
 	held     *holding
 }
 
-// holding is the room of one message.
+// holding is the room in the budget that one message has.
 type holding struct {
 	memory *account
 	bytes  int
@@ -242,8 +242,8 @@ func (b *inbox) put(it item) {
 	}
 }
 
-// close lets what comes from now on go by: unacknowledged, so that the broker brings it again to the
-// next connection. A reader that waits for room goes on, and finds the PUBACKs behind the message.
+// close drops what comes from now on, unacknowledged, so the broker brings it again on the next connection. A reader that
+// waits for room goes on, and finds the PUBACKs behind the message.
 func (b *inbox) close() {
 	b.mu.Lock()
 	b.over = true

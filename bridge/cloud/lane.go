@@ -7,7 +7,7 @@ import (
 	"fleetbridge/mapping"
 )
 
-// The lanes. Questions have one of their own: they wait for no kind. What stands before laneShadow goes first.
+// The lanes. Questions have a lane of their own, so they wait for no other kind. Lanes before laneShadow go first.
 const (
 	laneCommands = iota
 	laneJobs
@@ -33,8 +33,8 @@ func laneOfKind(k mapping.Kind) int {
 // bulk reports whether the lane's messages may wait for those of others.
 func bulk(lane int) bool { return lane > laneQuestions }
 
-// lane holds the messages of one kind in the order of handing over. Those before next are in flight,
-// or refused for now.
+// lane holds the messages of one kind, in the order in which they were handed over. Those before next are in flight, or
+// were refused and wait for another try.
 type lane struct {
 	queue
 	index  int
@@ -53,7 +53,7 @@ type lane struct {
 // refused and one of them is taken, it is the head. If nothing is taken, nobody is blamed, and the pauses grow. What is
 // sent only after the head's refusal would say the same, and overtake the head when the rule is mended in between.
 //
-// What connections end over has a round of its own: another is tried after it.
+// When a connection ends over the head, one other message is tried next, before the head again.
 type trial struct {
 	window   int  // 0: there is no trial
 	left     int  // how many the round may still send after a refusal
@@ -64,14 +64,14 @@ type trial struct {
 	failures int    // rounds in a row of which nothing was taken
 	probe    *entry // another than the head, over which connections end, to be tried now
 	others   int    // how many were tried so that had been refused before
-	fresh    bool   // there is something else to try at last
+	fresh    bool   // a message has come behind a head that was alone
 	why      *refusal
 }
 
-// company is how many messages the next round takes. Rounds 1, 2, 4, 8 and so on take twice as many as their number,
+// roundSize is how many messages the next round takes. Rounds 1, 2, 4, 8 and so on take twice as many as their number,
 // the others the head alone, as long as its refusals may pass with time, too: each message has its turn, at three a
 // round.
-func (l *lane) company() int {
+func (l *lane) roundSize() int {
 	n, r := l.trial.failures, l.trial.why
 	switch {
 	case r == nil, r.fatal, l.head.tries < r.tries()-2:
@@ -84,13 +84,13 @@ func (l *lane) company() int {
 	return 2 * n
 }
 
-// Why a lane's head can't be sent for now; for the state.
+// standing reports whether the lane stands still, because the broker takes nothing of its kind.
 func (l *lane) standing() bool { return l.trial.failures >= standingAfter && l.trial.why != nil }
 
 const (
 	// standingAfter is how many rounds without any success make a kind one that stands still.
 	standingAfter = 2
-	// freshPause is how soon a message is tried beside a head that had none beside it.
+	// freshPause is how soon a message is tried that has come behind a refused head that was alone.
 	freshPause = time.Second
 )
 
@@ -118,7 +118,7 @@ func (l *lane) ready(now time.Time) (*entry, time.Time) {
 		if now.Before(t.resume) {
 			return nil, t.resume
 		}
-		t.window = l.company()
+		t.window = l.roundSize()
 		t.left, t.paused, t.round, t.passed, t.fresh = t.window, false, true, false, false
 		l.next = l.head
 	}
@@ -132,17 +132,17 @@ func (l *lane) ready(now time.Time) (*entry, time.Time) {
 	return l.next, time.Time{}
 }
 
-// skip passes what is in flight and, in a trial, what connections end over behind the head: it would keep those behind it
-// from their turn.
+// skip moves next past what is in flight. In a trial it also skips messages behind the head that end connections: they
+// would keep those behind them from their turn.
 func (l *lane) skip() {
-	for e := l.next; e != nil && (e.flying || l.trial.window > 0 && e != l.head && e.killer()); e = l.next {
+	for e := l.next; e != nil && (e.flying || l.trial.window > 0 && e != l.head && e.endsConnections()); e = l.next {
 		l.next = l.after(e)
 	}
 }
 
 // sent reports whether the round has sent what it takes.
 func (l *lane) sent() bool {
-	if l.skip(); l.next == nil { // what comes now is for the next round
+	if l.skip(); l.next == nil { // messages that come from now on belong to the next round
 		l.trial.left = 0
 	}
 	return l.trial.left == 0
@@ -163,8 +163,8 @@ func (l *lane) fail(r *refusal, now time.Time, pause time.Duration) {
 	t.why, t.window, t.probe = r, max(t.left, 1), nil
 }
 
-// try has another of the lane tried before the head is tried again. It reports whether there is one.
-func (l *lane) try() bool {
+// probeAnother chooses another message of the lane to be sent before the head is tried again. It reports whether there is one.
+func (l *lane) probeAnother() bool {
 	t := &l.trial
 	if t.probe = l.untried(); t.probe == nil {
 		t.probe = l.other(t.others)
@@ -189,7 +189,7 @@ func (l *lane) untried() *entry {
 	return nil
 }
 
-// other is one after the other behind the head, when all were refused.
+// other returns the messages behind the head in turn, by n, for when all of them were refused.
 func (l *lane) other(n int) *entry {
 	if l.len < 2 {
 		return nil
@@ -218,7 +218,7 @@ func (l *lane) succeed(e *entry, usual int, now time.Time, pause time.Duration) 
 	switch {
 	case t.probe == e:
 		t.probe = nil
-		if l.head != nil && l.head.tries > 0 { // it is its turn, after a pause
+		if l.head != nil && l.head.tries > 0 { // the head is next, after a pause
 			t.paused, t.resume = true, now.Add(pause)
 		}
 	case t.paused: // others were refused in the same flight
@@ -236,8 +236,8 @@ func (l *lane) succeed(e *entry, usual int, now time.Time, pause time.Duration) 
 	}
 }
 
-// judged goes on after the head was found to be refused for good.
-func (l *lane) judged() {
+// headRefused goes on after it was found out that the broker refuses the head itself, and not its kind.
+func (l *lane) headRefused() {
 	if l.trial.window > 0 {
 		l.trial = trial{window: 1, why: l.trial.why}
 		l.next = l.head
@@ -249,10 +249,10 @@ type refusal struct {
 	code  byte   // of the PUBACK or DISCONNECT; 0: there was none
 	words string // ends "topic …: "
 	fatal bool   // the connection ended
-	hung  bool   // by the broker's hand
+	hung  bool   // the broker ended it
 }
 
-// tries is how often a message is refused before it can be its fault.
+// tries is how often a message must be refused before the message itself can be blamed.
 func (r *refusal) tries() int {
 	switch {
 	case r.fatal:
@@ -263,9 +263,9 @@ func (r *refusal) tries() int {
 	return 3
 }
 
-// speaks is within which time a message is refused, another one taken, and the first refused again, if that is to say
-// something: a rule may change meanwhile, and a connection needs its time.
-func (r *refusal) speaks() time.Duration {
+// evidenceTime is how long it may take at most that a message is refused, another one taken, and the first refused again. If
+// it takes longer, the broker's rule may have changed in between. New connections need more time.
+func (r *refusal) evidenceTime() time.Duration {
 	if r.fatal {
 		return 10 * time.Minute
 	}

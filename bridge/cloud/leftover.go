@@ -19,7 +19,7 @@ type FilterMemory interface {
 	Save(ctx context.Context, filters []string) error
 }
 
-// memoryTimeout bounds a question to the memory: without it the session works, too.
+// memoryTimeout bounds a call of the FilterMemory. The session works without it, too.
 const memoryTimeout = 5 * time.Second
 
 // leftovers are the filters that a kept session may hold and this run does not want: those that are remembered, and
@@ -42,8 +42,8 @@ func leftovers(t mapping.Thing, compact bool, remembered []string) []string {
 	return out
 }
 
-// tidy unsubscribes a kept session from what it holds of another configuration, in front of the SUBSCRIBE, which
-// it does not hold up: the broker takes both in order.
+// tidy unsubscribes a kept session from the filters of another configuration. It sends UNSUBSCRIBE before the SUBSCRIBE and
+// does not wait: the broker handles them in order.
 func (s *Session) tidy(ctx context.Context, l *link) {
 	var wanted []string
 	for _, f := range mapping.Filters(s.thing, s.cfg.Compact) {

@@ -44,7 +44,7 @@ type link struct {
 	roundTrip time.Duration // from CONNECT to it
 	question  atomic.Pointer[question]
 
-	// What the connection has done; with the session's lock.
+	// What the connection has done; guarded by the session's lock.
 	acked      int
 	sent       time.Time
 	subscribed bool
@@ -61,7 +61,7 @@ type link struct {
 	once sync.Once
 	mu   sync.Mutex
 	subs map[uint16]chan<- packets.ControlPacket
-	// UNSUBSCRIBE packets that were sent, and those that the broker has carried out.
+	// How many UNSUBSCRIBE packets were sent, and how many of them the broker has carried out.
 	asked, forgot int
 }
 
@@ -110,7 +110,7 @@ func (s *Session) open(ctx context.Context, try *attempt) (*link, error) {
 	return nil, l.unconnected(ctx, answer, err)
 }
 
-// forever stands for paho's limits, which count packets: watch and the meter count bytes.
+// forever switches paho's own timeouts off. They count packets; watch and the meter count bytes.
 const forever = 1 << 20 * time.Hour
 
 func (s *Session) connectPacket() *paho.Connect {
@@ -249,7 +249,7 @@ func (l *link) begin() {
 	l.nudge()
 }
 
-// asks notes that a packet is awaited until done is called: when nothing moves meanwhile the connection is bounced.
+// asks notes that an answer is due until done is called. If nothing moves meanwhile, watch ends the connection.
 func (l *link) asks(answer string) (done func()) {
 	l.question.Store(&question{answer: answer, since: time.Now()})
 	return func() { l.question.Store(nil) }
@@ -337,9 +337,9 @@ func (l *link) puback(p *packets.Puback) {
 	}
 }
 
-// leave says goodbye: acknowledgements that are ready, then DISCONNECT 0x00, which keeps the session, or
-// ends it. Then it waits until the broker has hung up: a connection that is closed with something unread is
-// reset, and what the broker had not read yet is gone.
+// leave sends the acknowledgements that are ready, and then DISCONNECT 0x00, which keeps the session unless end is set. Then
+// it waits until the broker has closed the connection: if this side closed it with something unread, the connection would
+// be reset, and what the broker has not read yet would be lost.
 func (l *link) leave(end bool) {
 	late := time.AfterFunc(leaveTimeout, func() { l.conn.fail(errors.New("the broker does not read")) })
 	defer late.Stop()
@@ -359,7 +359,7 @@ func (l *link) Close() error                  { return nil }
 func (l *link) SetErrorLogger(paholog.Logger) {}
 func (l *link) SetDebugLogger(paholog.Logger) {}
 
-// noAuth stands where paho calls without looking. AUTH packets never get so far.
+// noAuth is there because paho calls it without a check for nil. AUTH packets are refused before they get to it.
 type noAuth struct{}
 
 func (noAuth) Authenticate(*paho.Auth) *paho.Auth { return &paho.Auth{} }

@@ -7,11 +7,11 @@ import (
 	"fleetbridge/mapping"
 )
 
-// memory is what the broker is known to refuse, so that it is not found out for each message anew. It forgets after a
-// while, and with the session: a new configuration begins with none.
+// memory is what the broker is known to refuse, so that it need not be found out again for each message. It forgets after
+// a while. A new Session, as after a reload, begins without it.
 type memory struct {
 	bad  map[string]*badTopic
-	good [goodTopics]string // that passed lately, newest anywhere
+	good [goodTopics]string // a ring of topics that passed lately
 	next int
 	last string
 	mute map[mapping.Channel]*muted
@@ -24,7 +24,7 @@ type badTopic struct {
 	until time.Time
 }
 
-// muted is a question that connections end over.
+// muted is a question after which connections end.
 type muted struct {
 	strikes int // connections in a row
 	until   time.Time
@@ -66,8 +66,8 @@ func (m *memory) passed(topic string) bool {
 	return false
 }
 
-// refused notes that a message on the topic was refused for good while one on another topic was taken. Where the topic
-// itself has passed, it was the payload, and nothing is learnt.
+// refused notes that a message on the topic was refused for good while one on another topic was taken. If the topic itself
+// has passed before, the payload was the reason, and nothing is noted.
 func (m *memory) refused(topic, passed string, why *refusal, now time.Time) {
 	if topic == passed || m.passed(topic) || why.tries() > 3 {
 		return
@@ -80,7 +80,7 @@ func (m *memory) refused(topic, passed string, why *refusal, now time.Time) {
 	m.bad[topic] = &badTopic{why: why, at: now, until: now.Add(badFor)}
 }
 
-// refuses reports whether a refusal is what is known of the topic.
+// refuses reports whether a topic is already known to be refused in this way.
 func (m *memory) refuses(topic string, why *refusal, now time.Time) bool {
 	b := m.bad[topic]
 	return b != nil && now.Before(b.until) && b.why.code == why.code && b.why.fatal == why.fatal
@@ -111,7 +111,7 @@ func (m *memory) hungUp(c mapping.Channel, end loss) {
 	}
 }
 
-// answered forgets what speaks against a question.
+// answered notes that a question was answered: it may be asked again.
 func (m *memory) answered(c mapping.Channel) { delete(m.mute, c) }
 
 // muted says why a question is not asked; empty: it may be.

@@ -7,14 +7,14 @@ import (
 	"fleetbridge/mapping"
 )
 
-// limits are what the broker allows on one connection.
+// limits is what the broker allows on one connection.
 type limits struct {
 	receiveMaximum int  // messages in flight
 	packetSize     int  // bytes of a packet; 0: any
 	atMostOnce     bool // Maximum QoS 0: no PUBACK ever comes
 }
 
-// rules are the Session's own.
+// rules is what the Session's configuration allows.
 type rules struct {
 	window     int           // messages of a kind handed over and unacknowledged
 	ackTimeout time.Duration // how long the oldest message in flight may stay the oldest
@@ -29,12 +29,12 @@ type rules struct {
 type outbound struct {
 	rules  rules
 	lanes  [laneCount]lane
-	flight queue
+	flight queue             // what was sent on this connection and is not answered
 	ids    map[uint16]*entry // identifiers in use; nil: a SUBSCRIBE's
 	lastID uint16
 	lastSq uint64
-	turns  uint64 // counts what was handed over
-	starts uint64 // counts what was sent
+	turns  uint64 // how many messages were handed over
+	starts uint64 // how many were sent, each try counted
 
 	limits   limits
 	up       bool      // connected
@@ -46,19 +46,19 @@ type outbound struct {
 	rtt      time.Duration
 	window   window
 	pace     pace
-	cautious bool // the connections before brought nothing
-	deaf     bool // a connection ended for want of PUBACKs, and none has come since
+	cautious bool // the last connections brought nothing
+	deaf     bool // a connection was ended because no PUBACK came, and none has come since
 
 	memory memory
 	hole   hole
 	hunt   hunt
 	tested bool // the last connection ended, without a word, over a message that was suspected
-	// alone is sent while nothing else is in flight, and nothing else goes until aloneUntil.
+	// alone is sent when nothing else is in flight, and nothing else is sent until aloneUntil.
 	alone      *entry
 	aloneUntil time.Time
 }
 
-// completion is a message whose fate is decided; err is for its done.
+// completion is a message that has ended; err is for its done.
 type completion struct {
 	entry *entry
 	err   error
@@ -218,7 +218,7 @@ func (o *outbound) launch(e *entry, now time.Time) {
 	}
 }
 
-// unfit tells why a message can't be sent on this connection, or any more.
+// unfit says why a message can't be sent on this connection, or can't be sent any more; nil: it can.
 func (o *outbound) unfit(e *entry, now time.Time) error {
 	if m := &e.message; !m.Expires.IsZero() && now.After(m.Expires) {
 		return bridge.Rejectf(bridge.CodeExpired, "topic %q: older than %v, not sent any more", e.topic, m.Expires.Sub(m.Received))
@@ -286,8 +286,8 @@ func (o *outbound) take(e *entry, now time.Time) {
 	l.takenTopic = e.topic
 }
 
-// refuse takes a refusal of a message, which has been answered or was in flight when the connection ended. done is set
-// when it completes the message: it is the message, not its kind. Otherwise it is tried again.
+// refuse handles a refusal of a message: the broker's answer, or the end of a connection on which it was in flight. done is
+// set when the message itself is to blame, and not its kind: then it is a dead letter. Otherwise it is tried again.
 func (o *outbound) refuse(e *entry, r *refusal, now time.Time) (done *completion) {
 	l := e.lane
 	alone := l.flying <= 1
@@ -297,10 +297,10 @@ func (o *outbound) refuse(e *entry, r *refusal, now time.Time) (done *completion
 		e.forget()
 	}
 	o.land(e)
-	if e.refused < l.mended { // what was refused before that says nothing
+	if e.refused < l.mended { // the broker's rule has changed since then, so earlier refusals say nothing
 		e.tries, e.witnessed, e.proven = 0, false, false
 	}
-	others := e.tries > 0 && l.taken > e.refused && now.Sub(e.refusedAt) <= max(r.speaks(), 6*o.rtt)
+	others := e.tries > 0 && l.taken > e.refused && now.Sub(e.refusedAt) <= max(r.evidenceTime(), 6*o.rtt)
 	if e.tries == 0 || alone || head {
 		e.tries++
 	}
@@ -315,17 +315,17 @@ func (o *outbound) refuse(e *entry, r *refusal, now time.Time) (done *completion
 		return nil
 	}
 	o.drop(e)
-	l.judged()
+	l.headRefused()
 	return &completion{e, r.rejection(e)}
 }
 
-// doubt goes on when it is not known whether a refusal is about the message or about its kind.
+// doubt plans the next tries while it is not known whether a refusal is about the message or about its kind.
 func (o *outbound) doubt(e *entry, r *refusal, now time.Time, alone, head bool) {
 	l := e.lane
-	if !head { // nobody passes
+	if !head { // what was behind the head is refused as well
 		l.head.witnessed = false
 	}
-	if r.fatal && alone && head && e.tries >= r.tries()-1 && l.try() {
+	if r.fatal && alone && head && e.tries >= r.tries()-1 && l.probeAnother() {
 		l.trial.why = r
 		return
 	}
@@ -336,8 +336,8 @@ func (o *outbound) doubt(e *entry, r *refusal, now time.Time, alone, head bool) 
 	l.fail(r, now, pause)
 }
 
-// A message that ends connections is tried again after fatalPause, doubled each time up to fatalPauseMost: meanwhile
-// the others have a connection.
+// A message that ends connections is tried again after fatalPause, doubled each time up to fatalPauseMost. Meanwhile the
+// other messages have a connection.
 const (
 	fatalPause     = time.Second
 	fatalPauseMost = 5 * time.Minute

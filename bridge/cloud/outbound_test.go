@@ -135,7 +135,7 @@ func (m *model) send() {
 		}
 		m.seen[n] = true
 		for e := s.send.lane.head; e != s.send; e = e.lane.after(e) {
-			m.jumped[n] = m.jumped[n] || e.killer()
+			m.jumped[n] = m.jumped[n] || e.endsConnections()
 		}
 	}
 }

@@ -11,7 +11,7 @@ const (
 	kickedRest  = time.Minute
 	restStep    = 5 * time.Second
 	slowRate    = time.Second // between two messages, at the slowest
-	leastRate   = 2           // messages a second: what comes slower than that is not refused for its rate
+	leastRate   = 2           // messages a second: slower ones are not refused because of their rate
 )
 
 // pace spaces messages: by the configured rate, and by what the broker says.
@@ -65,8 +65,8 @@ func (p *pace) sent(now time.Time) {
 	}
 }
 
-// tooFast halves the rate, once a second at most: a broker answers every message of a burst so. It reports whether
-// it did: a message that was alone is not refused for its rate.
+// tooFast halves the rate, at most once a second, because a broker refuses every message of a burst. It reports whether it
+// did. When few messages were sent, their rate was not the reason.
 func (p *pace) tooFast(now time.Time, rest time.Duration) bool {
 	if now.Sub(p.halved) < time.Second {
 		return false

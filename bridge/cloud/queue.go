@@ -10,7 +10,7 @@ import (
 type entry struct {
 	message  bridge.Message
 	topic    string
-	volatile bool // worth nothing after a lost connection
+	volatile bool // a question: not sent again after a lost connection
 	done     func(error)
 
 	lane   *lane
@@ -21,18 +21,18 @@ type entry struct {
 	flying bool   // sent on this connection, unanswered
 	launch uint64 // number of its last sending, among all
 
-	// What speaks against it.
-	tries     int    // refusals; after the first only those that it met alone or as the first of its kind
+	// What is known about its refusals.
+	tries     int    // refusals; after the first, only those when it was alone in flight or the first of its kind
 	refused   uint64 // the launch that was refused last
 	refusedAt time.Time
 	witnessed bool // others of its kind were taken between two refusals
 	proven    bool // one that was in flight with it, and sent after it, was taken
 	why       *refusal
-	suspect   bool          // connections may end over it
-	calm      time.Duration // how long one must live before it is sent
+	suspect   bool          // it may be the reason that connections end
+	calm      time.Duration // how long a connection must live before it is sent
 	swallowed int           // connections on which it was not acknowledged, and others were
-	vanishes  bool          // a connection stalled over its size
-	halves    int           // connections that stalled when a part of it had passed
+	vanishes  bool          // a connection stalled because of its size
+	halves    int           // connections that stalled when a part of it had been sent
 
 	launched   time.Time // when it was taken for sending
 	passed     bool      // a PINGREQ behind it was answered
@@ -41,16 +41,16 @@ type entry struct {
 	at [2]struct{ prev, next *entry }
 }
 
-// renew makes the payload anew while refusals of its kind are looked into: a merged report may be refused only for what
-// another refused one has brought into it. What is sent again under its identifier is the same message.
+// renew builds the payload again while refusals of its kind are looked into: a merged report may be refused only because of
+// what another refused one has brought into it. A message that is sent again under its identifier must stay the same.
 func (e *entry) renew() {
 	if e.message.Again != nil && e.id == 0 && (e.tries > 0 || e.lane.trial.window > 0) {
 		e.message.Payload = e.message.Again()
 	}
 }
 
-// killer reports whether a connection has ended over it while it was alone in flight.
-func (e *entry) killer() bool { return e.tries > 0 && e.why.fatal }
+// endsConnections reports whether a connection has ended because of it, while it was alone in flight.
+func (e *entry) endsConnections() bool { return e.tries > 0 && e.why.fatal }
 
 // The two queues that an entry stands in.
 const (

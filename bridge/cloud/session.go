@@ -46,12 +46,12 @@ type Session struct {
 	work    sync.WaitGroup
 	// Only for Run's goroutine: what is known of the servers, and what was last logged.
 	roster  roster
-	told    map[string]bool // reasons why it can't connect, of this outage
+	told    map[string]bool // reasons why it can't connect that were logged in this outage
 	refused string
 	small   bool      // connections get small segments
-	kept    string    // that the broker keeps the session for less than asked
+	kept    string    // the warning that the broker keeps the session for less time than asked for
 	away    time.Time // since when there is no connection; zero: there was none
-	// When the last permit was asked for; the permit is younger.
+	// When the last permit was asked for. It was given after that.
 	permittedAt time.Time
 	held        []string // filters that the session holds; nil: not known; only for Run's goroutine
 }
@@ -108,8 +108,8 @@ func (s *Session) change(f func(*State)) {
 	}
 }
 
-// StopTaking tells that nobody takes deliveries any more. What comes goes back to the broker, so that the
-// reader still sees the acknowledgements of what is in flight the other way.
+// StopTaking must be called when nobody takes deliveries any more. From then on messages are read and not acknowledged, so
+// the broker keeps them, and the reader still sees the PUBACKs of what is in flight upwards.
 func (s *Session) StopTaking() { s.inbox.close() }
 
 // Run holds the session until ctx ends, over as many connections as it takes, and returns nil when
@@ -142,13 +142,13 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 		s.away = e.at
 		if e.still() {
-			s.narrow()
+			s.useSmallSegments()
 		}
 		e.another = s.judge(list, l.server, e, pause.barren > 0)
 		d := pause.lost(e)
 		s.dropped(e, pause.flaps, d)
 		s.mu.Lock()
-		s.out.cautious = pause.barren > 1 || e.still() // what is only cut may be any link
+		s.out.cautious = pause.barren > 1 || e.still() // one connection that was cut says nothing: links break
 		s.mu.Unlock()
 		_ = flow.Sleep(ctx, d)
 	}
@@ -205,7 +205,7 @@ func (s *Session) connect(ctx context.Context, list []server) (*link, error) {
 			return nil, ctx.Err()
 		}
 		if late := noHandshake(0); errors.As(err, &late) {
-			s.narrow()
+			s.useSmallSegments()
 		}
 		for _, m := range try.missed {
 			fails(server{at.url, m.addr}, m.err)
@@ -215,17 +215,17 @@ func (s *Session) connect(ctx context.Context, list []server) (*link, error) {
 	return nil, errors.Join(failed...)
 }
 
-// narrow has connections made with small segments from now on: one stalled, and the link may lose large ones. On one that
-// does not, they cost a hundredth.
-func (s *Session) narrow() {
+// useSmallSegments makes connections with small TCP segments from now on, because one has stalled and the link may lose
+// large packets. On a link that does not, this costs a hundredth.
+func (s *Session) useSmallSegments() {
 	if !s.small {
 		s.small = true
 		s.log.Info("a connection stalled; TCP segments are small from now on, as a tunnel may lose large ones", "bytes", segmentLeast)
 	}
 }
 
-// judge keeps a server that worked, and leaves one that did not, or that sends its clients away. It reports whether
-// there is another to try at once.
+// judge decides from the end of a connection whether to stay with the server or to go on to another one: this one did not
+// work, or sends its clients away. another reports whether the list has one to try at once.
 func (s *Session) judge(list []server, at server, e ending, again bool) (another bool) {
 	if !e.leaves(again) {
 		s.roster.works(at)
@@ -241,7 +241,7 @@ func (s *Session) judge(list []server, at server, e ending, again bool) (another
 	return another
 }
 
-// compare says what the broker grants less of than was asked for, and what it has lost.
+// compare warns when the broker keeps the session for less time than asked for, or has lost it.
 func (s *Session) compare(l *link) {
 	s.mu.Lock()
 	again := l.session > 1
@@ -267,10 +267,10 @@ func (s *Session) compare(l *link) {
 	s.change(func(st *State) { st.LastError = text })
 }
 
-// toldMax bounds what an outage logs: reasons may alternate, as with several addresses.
+// toldMax is how many different reasons one outage logs. They may alternate, as with several addresses.
 const toldMax = 8
 
-// unreachable tells of an attempt that failed: each reason once in an outage.
+// unreachable logs that an attempt failed: each reason once in an outage.
 func (s *Session) unreachable(err error) {
 	text := oneLine(err)
 	s.change(func(st *State) { st.LastError = "cannot connect: " + text })
@@ -280,7 +280,7 @@ func (s *Session) unreachable(err error) {
 	}
 }
 
-// dropped tells of a lost connection. The log is told less of a link that flaps.
+// dropped logs that the connection is lost, at a lower level when this happens again and again.
 func (s *Session) dropped(e ending, flaps int, pause time.Duration) {
 	text := oneLine(e.cause)
 	clear(s.told)

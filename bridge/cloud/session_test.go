@@ -386,7 +386,7 @@ func TestLastWords(t *testing.T) {
 				}
 			}()
 			synctest.Wait() // the reader waits for room
-			st.s.conn().hushed(syscall.EPIPE)
+			st.s.conn().writeFailed(syscall.EPIPE)
 			start := time.Now()
 			p.closed()
 			if d := time.Since(start); d > time.Second {

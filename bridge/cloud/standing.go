@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Stand is a kind of messages that stands still, and why.
+// Stand says that a kind of messages stands still, and why.
 type Stand struct{ Kind, Reason string }
 
 // stands says which lanes stand still, whether suspects are tried, and whether the broker is deaf.
@@ -72,7 +72,7 @@ func (s *Session) standChanged() {
 	}
 }
 
-// without are those of all that others has not.
+// without returns those of all that are not in others.
 func without(all, others []Stand) (out []Stand) {
 	for _, x := range all {
 		if !slices.Contains(others, x) {

@@ -39,7 +39,7 @@ type serverError struct{ error }
 
 func (e *serverError) Unwrap() error { return e.error }
 
-// unconnected says why CONNECT was in vain.
+// unconnected returns why CONNECT failed.
 func (l *link) unconnected(ctx context.Context, answer *paho.Connack, err error) error {
 	cause := l.conn.lost()
 	late, silent := context.Cause(ctx).(silence)

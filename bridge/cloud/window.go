@@ -3,12 +3,12 @@ package cloud
 import "time"
 
 const (
-	// What may be in flight on a new connection, as much as a link may cost before it has shown that it works. Each
-	// PUBACK lets one message more go, up to the broker's Receive Maximum.
+	// What may be in flight on a new connection, before it has shown that it works. Each PUBACK lets one message more go, up
+	// to the broker's Receive Maximum.
 	firstMessages = 16
 	firstBytes    = 64 << 10
-	// slack is how much longer than the quickest a round trip may take for that. On a link that is full more in
-	// flight makes only the way of what comes next longer, such as a command's response behind events.
+	// slack is how much longer than the quickest a round trip may take to widen the window. On a full link, more messages in
+	// flight only delay those that come next, such as a command's response behind events.
 	slack = time.Second
 )
 
@@ -28,8 +28,8 @@ func (w *window) open(cautious bool) {
 	}
 }
 
-// has reports whether there is room for one more message, with so many in flight; there is always for the first, and for a
-// large one while half of the window is free: else it would wait until nothing is in flight, and all behind it.
+// has reports whether there is room for one more message, with so many in flight. There always is for the first one, and
+// for a large one while half of the window is free. Otherwise it, and all behind it, would wait until nothing is in flight.
 func (w *window) has(inFlight, size int) bool {
 	return inFlight == 0 || inFlight < w.messages && (w.flying+size <= w.bytes || w.flying <= w.bytes/2)
 }
