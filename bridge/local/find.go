@@ -245,7 +245,7 @@ func (f *Finder) look(ctx context.Context, name string, subjects []string, id st
 	found := 0
 	for _, subject := range subjects {
 		for next := uint64(1); found < maxFound; found++ {
-			m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
+			m, err := getStored(ctx, f.nc, name, storedAsk{From: next, Next: subject})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				break
 			}
@@ -267,7 +267,7 @@ func (f *Finder) look(ctx context.Context, name string, subjects []string, id st
 			return nil
 		}
 		m, err := stream.GetMsg(ctx, seq)
-		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) && !errors.Is(err, nats.ErrBadHeaderMsg) {
 			return err
 		}
 		if err == nil && has(m, id) {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
 	"fleetbridge/internal/flow"
@@ -76,7 +74,7 @@ func (in *inflow) come(m *nats.Msg) {
 	number, at, e, err := storedMessage(m)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if err != nil { // another bridge's word that it has taken over
+	if err != nil { // another bridge's word that it has taken over, or a program's headers hide the number
 		in.raise(gap)
 		return
 	}
@@ -219,7 +217,7 @@ func (in *inflow) look(ctx context.Context) {
 	in.missing = 0
 	ctx, cancel := context.WithTimeout(ctx, inflowLook)
 	defer cancel()
-	if m, err := in.lanes.store.up[in.class].GetMsg(ctx, seen+1, jetstream.WithGetMsgSubject(in.lanes.space)); err == nil {
+	if m, err := in.lanes.store.stored(ctx, in.class, seen+1, in.lanes.space); err == nil {
 		in.missing = m.Sequence
 	}
 }
@@ -292,28 +290,9 @@ func (in *inflow) resync(ctx context.Context) error {
 	return nil
 }
 
-// storedMessage reads what a server sends of a stored message: republished, or got. A program may have set such headers,
-// too; the server's own come behind them.
-func storedMessage(m *nats.Msg) (number uint64, at time.Time, e *entry, err error) {
-	if number, err = strconv.ParseUint(lastOf(m.Header, jetstream.SequenceHeader), 10, 64); err != nil {
-		return 0, at, nil, err
-	}
-	if at, err = time.Parse(time.RFC3339Nano, lastOf(m.Header, jetstream.TimeStampHeaer)); err != nil {
-		return 0, at, nil, err
-	}
-	return number, at, &entry{subject: lastOf(m.Header, jetstream.SubjectHeader), received: at, trace: traceOf(m.Header), payload: m.Data}, nil
-}
-
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
 	}
 	return a
-}
-
-func lastOf(h nats.Header, key string) string {
-	if v := h[key]; len(v) > 0 {
-		return v[len(v)-1]
-	}
-	return ""
 }

@@ -183,7 +183,8 @@ func (s *Service) serve(r micro.Request, shadowGet bool) {
 
 // requester is who asks: the account, as the server says, or without accounts the Thing.
 func (s *Service) requester(r micro.Request) string {
-	if account := accountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), crossing) { // no program's
+	m := messageOf(r)
+	if account := accountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), crossing) && m != nil && !obscured(m, requestLeast) { // no program's
 		return account
 	}
 	return thingToken(r.Subject(), s.subjects.Space(mapping.SpaceReq))

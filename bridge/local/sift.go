@@ -2,8 +2,10 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -55,7 +57,10 @@ func (s *Store) sift(ctx context.Context, name string, v *sieve) error {
 		*v = sieve{first: head}
 		return err
 	}
-	if _, err := stream.GetMsg(ctx, head); apiCode(err) != jetstream.JSErrCodeMessageNotFound {
+	if _, err := stream.GetMsg(ctx, head); errors.Is(err, nats.ErrBadHeaderMsg) { // a program's headers, not the disk
+		v.bad = 0
+		return nil
+	} else if apiCode(err) != jetstream.JSErrCodeMessageNotFound {
 		v.bad = 0
 		return err
 	}

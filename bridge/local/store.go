@@ -370,7 +370,7 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 // Pending is bridge.Outbox.
 func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
-	_, err := s.up[a.Route().Class()].GetLastMsgForSubject(ctx, subject)
+	_, err := getStored(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, storedAsk{Last: subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

@@ -209,7 +209,7 @@ func (u *streamLanes) read(ctx context.Context, l *lane, after uint64, times int
 				return nil
 			}
 		}
-		m, err := u.store.up[l.of.kind.Class()].GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(u.filter(l)))
+		m, err := u.store.stored(ctx, l.of.kind.Class(), after+1, u.filter(l))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}

@@ -96,7 +96,7 @@ func (w *Waiting) Lanes(ctx context.Context, t mapping.Thing, kind string) (out 
 		}
 		for of, n := range held {
 			l := WaitingLane{Thing: thingOf(of.token), Kind: of.kind.String(), Messages: n}
-			m, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(w.filter(of)))
+			m, err := getStored(ctx, w.nc, stream.CachedInfo().Config.Name, storedAsk{From: 1, Next: w.filter(of)})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				continue // sent meanwhile
 			}
@@ -136,7 +136,7 @@ func (w *Waiting) Each(ctx context.Context, t mapping.Thing, kind string, f func
 		}
 		for _, of := range slices.SortedFunc(maps.Keys(held), func(a, b queueKey) int { return cmp.Or(cmp.Compare(a.token, b.token), cmp.Compare(a.kind, b.kind)) }) {
 			for seq := uint64(1); ; {
-				m, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(w.filter(of)))
+				m, err := getStored(ctx, w.nc, stream.CachedInfo().Config.Name, storedAsk{From: seq, Next: w.filter(of)})
 				if errors.Is(err, jetstream.ErrMsgNotFound) {
 					break
 				}
