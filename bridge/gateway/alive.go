@@ -8,7 +8,7 @@ import (
 	"fleetbridge/bridge/local"
 )
 
-// errStarting is what can be said of a gateway before its parts are there.
+// errStarting is the answer of a gateway whose parts are not all there yet.
 var errStarting = errors.New("starting")
 
 // Alive reports whether the process works: the state of every session can be had, and a request goes
@@ -24,7 +24,7 @@ func (g *Gateway) Alive(ctx context.Context) error {
 		return errStarting
 	}
 	answer := make(chan error, 1)
-	go func() { answer <- g.alive(ctx, services) }() // a lock that is held for good holds this one, not the probe
+	go func() { answer <- g.alive(ctx, services) }() // if a lock is never released, this goroutine hangs, and not the probe
 	select {
 	case err := <-answer:
 		return err
@@ -33,7 +33,7 @@ func (g *Gateway) Alive(ctx context.Context) error {
 	}
 }
 
-// Stored implements Readiness. A supervisor's watchdog does not ask it: starting again makes no room on a disk.
+// Stored implements Readiness. A supervisor's watchdog does not ask it, because a restart makes no room on a disk.
 func (g *Gateway) Stored() error {
 	if g.server == nil || g.services.Load() == nil || g.stopping.Load() || g.server.Working().Err() == nil {
 		return nil

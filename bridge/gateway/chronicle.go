@@ -28,8 +28,8 @@ type Event struct {
 	Attrs   map[string]string `json:"attrs,omitempty"`
 }
 
-// chronicle keeps the last lines of the log, of level INFO and up: what happened before somebody looked. At debug there may be
-// thousands a second, which would leave nothing of it.
+// chronicle keeps the last lines of the log, so that people can see what happened before they looked. It keeps only level INFO
+// and up: at debug there may be thousands a second, which would push everything else out.
 type chronicle struct {
 	mu     sync.Mutex
 	events []Event // the oldest first
@@ -45,13 +45,13 @@ func (g *Gateway) Events() []Event {
 	return slices.Clone(g.chronicle.events)
 }
 
-// logText are the same as lines of a log.
+// logText returns Events as lines of a log.
 func (g *Gateway) logText() []byte {
 	var out bytes.Buffer
 	lines := slog.NewTextHandler(&out, nil)
 	for _, e := range g.Events() {
 		var level slog.Level
-		_ = level.UnmarshalText([]byte(e.Level)) // it is one's own word
+		_ = level.UnmarshalText([]byte(e.Level)) // Handle has written it
 		r := slog.NewRecord(e.At, level, e.Message, 0)
 		if e.Thing != "" {
 			r.AddAttrs(slog.String("thing", e.Thing))
@@ -76,7 +76,7 @@ func (c *chronicle) add(e Event) {
 	c.events = append(c.events, e)
 }
 
-// beside is log, and what goes into it is noted.
+// beside returns a logger that writes to log and to the chronicle.
 func (c *chronicle) beside(log *slog.Logger) *slog.Logger {
 	return slog.New(noting{next: log.Handler(), chronicle: c})
 }
@@ -143,7 +143,7 @@ func (n noting) event(r slog.Record) Event {
 	return e
 }
 
-// shortText copies, so that nothing larger is held on to.
+// shortText shortens a text. The result is a copy, so that the whole text can be freed.
 func shortText(s string) string {
 	if len(s) > maxValue {
 		s = strings.ToValidUTF8(s[:maxValue], "") + "…"

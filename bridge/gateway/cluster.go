@@ -20,7 +20,7 @@ type role struct {
 	active bool
 }
 
-// takeTurns works whenever the Things are this bridge's, and stands by in between. A reload meanwhile takes effect at
+// takeTurns works while the Things are this bridge's, and stands by in between. A reload while it stands by takes effect at
 // the next turn.
 func (g *Gateway) takeTurns(ctx context.Context) error {
 	g.metrics.SetThings(nil)
@@ -85,7 +85,7 @@ func (g *Gateway) ownershipConfig() local.OwnershipConfig {
 	}
 }
 
-// leave waits until the others know.
+// leave tells the other bridges that this one stops, and waits until the ownership log has it.
 func (g *Gateway) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
@@ -95,7 +95,7 @@ func (g *Gateway) leave() {
 	}
 }
 
-// turn works until the Things are another bridge's, or run ends.
+// turn works until the term ends, because the Things are another bridge's, or until run ends.
 func (g *Gateway) turn(run context.Context, t *local.Term) error {
 	defer t.Stopped()
 	ctx, end := context.WithCancelCause(run)
@@ -123,7 +123,7 @@ func (g *Gateway) turn(run context.Context, t *local.Term) error {
 	return err
 }
 
-// outsider ends the run when somebody has taken the lanes who is not of the cluster.
+// outsider ends the run if the bridge that has taken the lanes over does not belong to the cluster.
 func (g *Gateway) outsider(run context.Context, fail func(error), taken error) {
 	ctx, cancel := context.WithTimeout(run, patience)
 	defer cancel()
@@ -173,7 +173,7 @@ func (g *Gateway) standby() []NotReady {
 	return []NotReady{{Part: PartCluster, Reason: reason}}
 }
 
-// suspect is what the active bridge adds.
+// suspect is what /readyz says, in addition, of the active bridge.
 func (g *Gateway) suspect() []NotReady {
 	if g.ownership == nil {
 		return nil
@@ -197,7 +197,7 @@ func (g *Gateway) Standing() (state, active string, in bool) {
 	return state, g.ownership.View().Owner, true
 }
 
-// ownStatus says nothing of Things that may be another bridge's by now.
+// ownStatus writes no status while the Things may be another bridge's.
 type ownStatus struct {
 	bridge.StatusView
 	term *local.Term
@@ -217,7 +217,7 @@ func (s ownStatus) Delete(ctx context.Context, key string) error {
 	return s.StatusView.Delete(ctx, key)
 }
 
-// digest tells configurations apart that treat the Things differently. Secrets are not in it.
+// digest is a digest of the settings that decide how Things are treated, without secrets.
 func (c *Config) digest() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%+v", []any{c.MQTT, c.Fleets, c.Things, c.NATS.Prefix, c.NATS.Replicas, c.NATS.Up, c.NATS.Down, c.Local, c.Shadow, c.Requests, c.Commands, c.Limits})

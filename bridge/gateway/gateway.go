@@ -48,27 +48,27 @@ type Gateway struct {
 	clerk   *local.Clerk
 	nc      *nats.Conn
 	store   *local.Store // views and state
-	stored  bool         // it is open; of Run's goroutine
+	stored  bool         // store is open; only for Run's goroutine
 	lanes   bridge.Lanes
 	spool   *local.Spool // the lanes with the embedded server; else nil
 	desks   desks
 	watch   watching
 
-	// Of Run's goroutine, which alone changes what there is.
+	// Only for Run's goroutine.
 	cfg        *Config
 	own        map[mapping.Thing]ownSchemas // of the first configuration
 	api        *cloud.API                   // nil: none is configured
 	files      map[TLS]*tlsFiles
-	edges      sync.WaitGroup // what belongs to no Thing
+	edges      sync.WaitGroup // goroutines that belong to no Thing
 	stopTaking context.CancelFunc
-	lasting    context.Context // ends when the Things have; what is written about them may take until then
+	lasting    context.Context // ends after the Things have ended; for writing their status
 	failed     func(error)     // ends the run
 	changes    chan change
 
 	things   atomic.Pointer[[]*thing]
 	shown    atomic.Pointer[inForce]
 	reloaded atomic.Pointer[Reloaded]
-	// Of a cluster, in Run's goroutine: what there is of it, and of the time in which the Things are this bridge's.
+	// In a cluster, and only for Run's goroutine: who owns the Things, and this bridge's term while it does.
 	ownership *local.Ownership
 	term      *local.Term
 	role      atomic.Pointer[role] // what /readyz says of the cluster; nil: there is none
@@ -84,7 +84,7 @@ type Gateway struct {
 	stopping  atomic.Bool
 	natsURL   string
 	httpAddr  string
-	patient   bool // it has said that it waits for NATS; of Run's goroutine
+	patient   bool // it has logged that it waits for NATS; only for Run's goroutine
 }
 
 // New prepares a gateway from a configuration that Load returned. It compiles the schemas and has no
@@ -111,7 +111,7 @@ func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
 	return g, nil
 }
 
-// all are the Things that there are now.
+// all returns the Things that there are now.
 func (g *Gateway) all() []*thing {
 	if ts := g.things.Load(); ts != nil {
 		return *ts
@@ -162,7 +162,7 @@ func (g *Gateway) open(ctx context.Context) error {
 	return g.serve(ctx)
 }
 
-// serve makes all that there is for the Things, lets programs in and works. In a cluster ctx ends with the term.
+// serve makes store, Things and services, lets programs connect, and works. In a cluster ctx ends with the term.
 func (g *Gateway) serve(ctx context.Context) (err error) {
 	if err := g.openStore(ctx); err != nil {
 		return err
@@ -266,14 +266,14 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	return nil
 }
 
-// ends says goodbye to whoever watches.
+// ends ends the connections of people who watch.
 func (g *Gateway) ends() {
 	g.stopping.Store(true)
 	g.console.stop()
 	g.watch.stop()
 }
 
-// run starts Things beside those that there are.
+// run adds Things to those that run, and starts them.
 func (g *Gateway) run(made []*thing) {
 	now := slices.Concat(g.all(), made)
 	g.things.Store(&now)
@@ -305,7 +305,7 @@ func (g *Gateway) listen(services *local.Service) error {
 		g.natsURL = g.server.URL()
 	}
 	g.metrics.cluster.serves(time.Now())
-	g.services.Store(services) // from now on /healthz is asked in earnest
+	g.services.Store(services) // from now on /healthz checks all of it
 	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
 	g.listens.Do(func() { close(g.listening) })
 	return nil

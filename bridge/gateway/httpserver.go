@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// maxHTTPConns is how many connections the pages are served on at a time. For one more, the one that has waited
-// longest without a request that is being answered is closed: anybody on the machine may ask, nobody shall use up
-// the process's files, and who asks now whether the bridge is well gets his answer.
+// maxHTTPConns is how many connections the pages are served on at a time. One more closes the connection that has been idle
+// for longest. So anybody on the machine may ask, nobody can use up the process's open files, and a new request is always
+// answered.
 const maxHTTPConns = 64
 
-// newHTTPServer serves h to anybody who can reach the port, however he behaves.
+// newHTTPServer serves h to anybody who can reach the port, and bounds what they can take.
 func newHTTPServer(h http.Handler) *http.Server { return newServer(http.MaxBytesHandler(h, 1<<10)) }
 
-// newServer is newHTTPServer for what bounds its requests itself.
+// newServer is newHTTPServer for a handler that bounds the size of requests itself.
 func newServer(h http.Handler) *http.Server {
 	v := &visitors{open: map[net.Conn]*visitor{}, left: make(chan struct{}, 1)}
 	return &http.Server{
@@ -33,11 +33,11 @@ func newServer(h http.Handler) *http.Server {
 // answerPatience is how long a request keeps its connection from being closed; every page is made in less.
 const answerPatience = time.Second
 
-// returns is in what time a page asks again, over the same connection.
+// returns is within which time the console's page asks again, on the same connection.
 const returns = 10 * time.Second
 
-// Known says that whoever sent the request with this context has logged in: his connection is not closed in favour of a
-// new one as long as he is answered, which takes long for a tail.
+// Known says that the sender of the request with this context has logged in. His connection is not closed in favour of a new
+// one while the request is being answered, which takes long for a tail.
 func Known(ctx context.Context) {
 	if of, ok := ctx.Value(visitorKey{}).(visit); ok {
 		of.visitors.note(of.conn, func(a *visitor) { a.known = true })
@@ -55,10 +55,10 @@ type visitors struct {
 type visitor struct {
 	seen   time.Time // when it came, or its last request began or was answered
 	served bool      // a request of it is being answered
-	known  bool      // whose sender has logged in, with the last request
+	known  bool      // the last request was from somebody who has logged in
 }
 
-// visit is what a request's context has.
+// visit is the value that a request's context has for its connection.
 type visit struct {
 	visitors *visitors
 	conn     net.Conn
@@ -85,7 +85,7 @@ func (v *visitors) changed(c net.Conn, s http.ConnState) {
 	}
 }
 
-// leastVisit is how long a connection stays at least: time to ask, and to be answered. The others wait for it meanwhile.
+// leastVisit is how long a connection stays at least, so that it can be used. New ones wait for it.
 const leastVisit = 50 * time.Millisecond
 
 // makeRoom closes connections, or waits for one that ends, until there is room for one more.
@@ -104,7 +104,8 @@ func (v *visitors) makeRoom() {
 	}
 }
 
-// dismiss closes the one that has waited longest, if there is no room. It returns how long that one stays still.
+// dismiss closes the connection that has been idle for longest, if there is no room. It returns how long to wait before that
+// one may be closed; 0: there is room.
 func (v *visitors) dismiss(now time.Time) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -130,7 +131,7 @@ func (a *visitor) before(b *visitor, now time.Time) bool {
 	return cmp.Or(cmp.Compare(a.claim(now), b.claim(now)), a.seen.Compare(b.seen)) < 0
 }
 
-// claim is how good a reason there is to keep it.
+// claim is how important it is to keep the connection; the least is closed first.
 func (a *visitor) claim(now time.Time) int {
 	switch {
 	case a.served && a.known:

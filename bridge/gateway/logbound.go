@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// A log is read by people, and disks fill: whatever programs, strangers and brokers do, of one message of one logger
-// only so many lines a minute are written, and of all loggers together only so many more. What is left out goes to level
-// debug, and is counted at the end of the minute. A Thing's logger is one of its own.
+// People read the log, and disks fill. So whatever programs, strangers and brokers do, one message is written at most logLines
+// times a minute by one logger, and logAll times by all together. Each Thing has a logger of its own. What is left out is
+// written at level debug instead, and counted at the end of the minute.
 const (
 	logLines  = 20  // of one logger
 	logAll    = 500 // of all
 	logPeriod = time.Minute
-	// logKinds bounds the messages that are counted, of one logger and of all, as some of the NATS server's are different
-	// each time. Of those beyond, a logger's are counted with all, and all of a level together.
+	// logKinds bounds how many different messages are counted, of one logger and of all, because some messages of the NATS
+	// server are different each time. Messages beyond that are counted together, by level.
 	logKinds = 512
 )
 
-// logBound is a slog.Handler that writes so many lines and no more.
+// logBound is a slog.Handler that bounds how often each message is written.
 type logBound struct {
 	next  slog.Handler
 	scope string // the attributes of the logger
@@ -31,7 +31,7 @@ func boundLog(log *slog.Logger) *slog.Logger {
 	return slog.New(logBound{next: log.Handler(), kinds: &logCounts{root: log.Handler(), own: map[logKind]*logCount{}, all: map[logKind]*logCount{}}})
 }
 
-// logKind is what is counted.
+// logKind is a message that is counted.
 type logKind struct {
 	scope, message string
 	level          slog.Level
@@ -44,7 +44,7 @@ type logCounts struct {
 	all  map[logKind]*logCount // without the scope
 }
 
-// logCount is of one kind, in the minute that began with its first line.
+// logCount counts one kind, in the minute that began with its first line.
 type logCount struct{ lines, left int }
 
 func (b logBound) Enabled(ctx context.Context, l slog.Level) bool { return b.next.Enabled(ctx, l) }
@@ -101,7 +101,7 @@ func (b logBound) take(level slog.Level, message string) bool {
 
 const manyKinds = "messages of many kinds"
 
-// count is what is counted of a kind, whose end is written to out; nil: there are too many kinds.
+// count returns the count of a kind; at the end of its minute it is written to out. nil: there are too many kinds.
 func (k *logCounts) count(of map[logKind]*logCount, kind logKind, out slog.Handler) *logCount {
 	c := of[kind]
 	if c == nil && (len(of) < logKinds || kind.message == manyKinds) {
@@ -112,7 +112,7 @@ func (k *logCounts) count(of map[logKind]*logCount, kind logKind, out slog.Handl
 	return c
 }
 
-// end says how much of a kind was left out in its minute.
+// end logs how many lines of a kind were left out in its minute.
 func (k *logCounts) end(of map[logKind]*logCount, kind logKind, out slog.Handler) {
 	k.mu.Lock()
 	left := of[kind].left

@@ -15,18 +15,16 @@ import (
 )
 
 const (
-	// What auto takes: a quarter of what there is, which leaves the rest to the programs of the gateway and to
-	// the file cache that the store lives on; and not more than brokers and programs can fill sensibly.
+	// What auto takes: a quarter of the memory, at most autoMost. The rest is for the programs of the gateway, and for the
+	// file cache, which the store needs. More would not help.
 	autoPart = 4
 	autoMost = 256 << 20
 	// leastMemory is what the bridge needs for its embedded server and a few Things.
 	leastMemory = 64 << 20
-	// inboxPart is the part of the memory that may wait for the store, unsettled, having come from brokers. A
-	// message in it is in memory about four times on its way to the disk, and the collector lets garbage grow as
-	// large as what is in use.
+	// inboxPart is the part of the memory for messages from brokers that are not settled yet. Such a message is in memory
+	// about four times on its way to the disk, and the garbage collector lets garbage grow to the size of what is in use.
 	inboxPart = 8
-	// goPart, in percent, is what Go's runtime may have of a container's memory; the rest is the kernel's, for the
-	// files of the store.
+	// goPart, in percent, is what Go's runtime may have of a container's memory. The rest is for the file cache.
 	goPart = 90
 )
 
@@ -56,13 +54,13 @@ func (m *Memory) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// memory is what a configuration and a machine come to, in bytes.
+// memory is the memory that the bridge may take, by its configuration and its machine, in bytes.
 type memory struct {
 	inbox   int   // for what brokers have sent and the store does not have yet
 	runtime int64 // Go's memory limit; math.MaxInt64: none
 }
 
-// share divides the memory. container and machine are what there is; 0: not known.
+// share divides the memory. container and machine are the bytes that these have; 0: not known.
 func (m Memory) share(container, machine int64) memory {
 	out := memory{runtime: math.MaxInt64}
 	all := int64(m.Bytes)
@@ -88,11 +86,11 @@ func shareMemory(m Memory) memory {
 	return m.share(containerMemory(root), machineMemory(root))
 }
 
-// budget is what all Things share.
+// budget makes the budget that all Things share.
 func (m memory) budget() *cloud.Budget { return cloud.NewBudget(m.inbox) }
 
-// limitRuntime has the collector work harder before the process outgrows its memory. GOMEMLIMIT is the operator's
-// own word, and stands. The result takes it back.
+// limitRuntime sets Go's memory limit, so that the collector works harder before the process outgrows its memory. If the
+// operator has set GOMEMLIMIT, that stays. undo sets the old limit again.
 func (m memory) limitRuntime() (undo func()) {
 	if os.Getenv("GOMEMLIMIT") != "" || m.runtime == math.MaxInt64 {
 		return func() {}
@@ -127,7 +125,7 @@ func containerMemory(root fs.FS) int64 {
 			}
 			at, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
 		}
-		// In a container the path may be the host's, and is not there: then the limit stands at the top.
+		// In a container the path may be one of the host's that is not there. Then the limit is in the root.
 		for group := path.Clean("/" + part[2]); ; group = path.Dir(group) {
 			for text := range lines(root, path.Join(at, group, name)) {
 				// Version 1 writes a number of about 2^63 for no limit.
@@ -143,7 +141,7 @@ func containerMemory(root fs.FS) int64 {
 	return least
 }
 
-// lines reads a small file of the system; there are none in one that can't be read.
+// lines yields the lines of a small system file; none if it can't be read.
 func lines(root fs.FS, name string) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		f, err := root.Open(name)

@@ -13,7 +13,7 @@ import (
 	"fleetbridge/schemas"
 )
 
-// ownSchemas are the schemas that a Thing brings, and what tells them from others.
+// ownSchemas are the schemas that a Thing brings, and a digest of their files.
 type ownSchemas struct {
 	schemas *schemas.ThingSchemas
 	digest  string
@@ -22,7 +22,7 @@ type ownSchemas struct {
 // loadSchemas compiles what the Things bring.
 func (g *Gateway) loadSchemas(cfg *Config) (map[mapping.Thing]ownSchemas, error) {
 	out, digests := map[mapping.Thing]ownSchemas{}, map[string]string{}
-	for _, t := range cfg.Things { // before they are read: a change in between shows at the next reload
+	for _, t := range cfg.Things { // before they are read, so that a change in between is noticed at the next reload
 		for _, path := range []string{t.SchemaDir, t.ThingType} {
 			if _, known := digests[path]; !known {
 				digests[path] = digestOf(path)
@@ -76,7 +76,7 @@ func (t Thing) schemas(c *schemas.Catalog) (own *schemas.ThingSchemas, err error
 	return typed.With(own), nil
 }
 
-// digestOf is that of a file, or of all files in a directory; of no path it is empty.
+// digestOf is the digest of a file, or of all files in a directory; empty for an empty path.
 func digestOf(path string) string {
 	if path == "" {
 		return ""
@@ -93,7 +93,7 @@ func digestOf(path string) string {
 	return string(h.Sum(nil))
 }
 
-// plan is all that a Thing is made of. One whose plan is another is made anew.
+// plan is all settings of a Thing. A Thing with another plan is stopped and made again.
 type plan struct {
 	thing    Thing
 	mqtt     MQTT

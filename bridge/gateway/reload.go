@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// change is a configuration on its way to the goroutine that owns the Things.
+// change is a new configuration for Run's goroutine.
 type change struct {
 	cfg  *Config
 	done chan error
@@ -33,7 +33,7 @@ func (g *Gateway) Reload(ctx context.Context, cfg *Config) error {
 	}
 }
 
-// told logs and counts how a reload ended.
+// told logs how a reload ended, and notes it for the metrics and the console.
 func (g *Gateway) told(err error) {
 	now := time.Now()
 	g.metrics.Reloaded(err == nil, now)
@@ -43,11 +43,11 @@ func (g *Gateway) told(err error) {
 	}
 }
 
-// errStopping answers a reload that a stop overtakes.
+// errStopping is the error of a reload during which the gateway stops.
 var errStopping = errors.New("the bridge is stopping")
 
-// reload carries a change out. ctx ends when the gateway stops. What may fail comes first and is taken
-// back; from the first Thing that is stopped on, there is only forward.
+// reload carries a change out. ctx ends when the gateway stops. Everything that may fail comes first, and is undone after a
+// failure. When the first Thing is stopped, there is no way back.
 func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	own, err := g.loadSchemas(cfg)
 	if err != nil {
@@ -70,7 +70,7 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	}
 	gone := slices.Concat(d.removed, d.changed)
 	if g.stop(ctx, gone); ctx.Err() != nil {
-		return errStopping // the stop of all goes on with them
+		return errStopping // stopAll goes on with them
 	}
 	g.forget(ctx, d.removed)
 	stay := slices.DeleteFunc(slices.Clone(g.all()), func(t *thing) bool { return slices.Contains(gone, t) })
@@ -94,10 +94,10 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	return nil
 }
 
-// welcome gives the users the rights that they have now, before the Things that are new take anything.
+// welcome gives the users their new rights, before the new Things take messages.
 func (g *Gateway) welcome(cfg *Config, d difference) {
 	var err error
-	if g.server != nil { // first: the clerk hears only of accounts that there are
+	if g.server != nil { // first, because the clerk needs the accounts
 		err = g.server.SetUsers(d.users, cfg.names())
 	}
 	leave := func() {}
@@ -114,7 +114,7 @@ func (g *Gateway) welcome(cfg *Config, d difference) {
 	}
 }
 
-// add makes Things beside those that there are, or none.
+// add makes new Things. After an error it has made none.
 func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing, err error) {
 	if len(plans) == 0 {
 		return nil, nil
@@ -133,7 +133,7 @@ func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing
 	return nil, errors.Join(fmt.Errorf("things: %w", err), g.setThings(ctx, was))
 }
 
-// insist makes a Thing and waits out what keeps it from that, such as a NATS server that is away.
+// insist tries to make a Thing until it succeeds or ctx ends: a NATS server may be away for a while.
 func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 	for first := true; ; first = false {
 		t, err := m.make(ctx, p)
@@ -154,7 +154,7 @@ func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 	}
 }
 
-// forget takes back what the store does for Things that have stopped or never started.
+// forget gives up the lanes of Things that have stopped or never started.
 func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 	for _, t := range ts {
 		if err := t.lanes.Remove(ctx); err != nil && ctx.Err() == nil {
@@ -163,9 +163,9 @@ func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 	}
 }
 
-// settle makes the new configuration the one in force.
+// settle puts the new configuration in force.
 func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
-	if len(d.removed) > 0 { // else the subjects are those that there must be
+	if len(d.removed) > 0 { // add has already set the subjects of new Things
 		if err := g.setThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
 			g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
 		}
@@ -190,12 +190,12 @@ func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
 		"users_added", d.usersAdded, "users_removed", d.usersRemoved, "users_changed", d.usersChanged)
 }
 
-// removed says what becomes of the messages of Things that are gone, and takes them out of the status.
+// removed logs how many messages removed Things have left, and deletes their status.
 func (g *Gateway) removed(ctx context.Context, ts []*thing) {
 	if len(ts) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience) // a NATS server that is away is not waited for
+	ctx, cancel := context.WithTimeout(ctx, patience) // it does not wait for a NATS server that is away
 	defer cancel()
 	queued, err := g.lanes.Left(ctx, named(ts))
 	if err != nil {

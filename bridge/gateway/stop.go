@@ -10,20 +10,19 @@ import (
 	"fleetbridge/mapping"
 )
 
-// How long a stop may take, in its parts: requests and commands that programs wait for, what is in
-// flight to the broker, everything else, which has what is left of the parts before it, too, and what the
-// store has to write down. The contract allows 10 s.
+// How long the parts of a stop may take: requests and commands that programs wait for; messages in flight to the broker;
+// everything else, which may also use what the parts before have left; and what the store has to write. The contract
+// allows 10 s.
 const (
 	finishTime = 4 * time.Second
 	drainTime  = 2 * time.Second
 	stopTime   = 2 * time.Second
 	closeTime  = time.Second
-	// patience stands for closeTime while the gateway goes on and there is no hurry.
+	// patience takes the place of closeTime while the gateway goes on.
 	patience = 10 * time.Second
 )
 
-// stopAll stops the gateway. broken tells that a part of it has failed, and nothing that programs wait for
-// will come.
+// stopAll stops the gateway. broken: a part of it has failed, so requests and commands can't be finished.
 func (g *Gateway) stopAll(services *local.Service, broken bool) error {
 	g.log.Info("stopping")
 	ts := g.all()
@@ -44,8 +43,8 @@ func (g *Gateway) stopAll(services *local.Service, broken bool) error {
 	return nil
 }
 
-// stop stops some of the Things while the others go on. It is cut short when ctx ends; then another stop
-// has to follow, which takes up where this one left off.
+// stop stops some of the Things while the others go on. When ctx ends it returns early; then stopAll must follow, which goes
+// on where this stop has ended.
 func (g *Gateway) stop(ctx context.Context, ts []*thing) {
 	if len(ts) == 0 {
 		return
@@ -65,9 +64,9 @@ func (g *Gateway) stop(ctx context.Context, ts []*thing) {
 	}
 }
 
-// stopping stops Things in this order: nothing new is begun for programs and what they wait for is
-// finished, while everything still flows; nothing is taken from the sources any more and what is in
-// flight is finished; the rest. Each step may be repeated.
+// stopping stops Things in three steps. First nothing new is begun for programs, and what they wait for is finished, while
+// messages still flow. Then nothing more is taken from the sources, and what is in flight is finished. Then the rest ends.
+// Each step may be repeated.
 type stopping struct {
 	ts     []*thing
 	finish func()          // nil: nothing is waited for
@@ -93,7 +92,7 @@ func (s stopping) run() bool {
 	}
 	wait := drainTime
 	if !anyConnected(s.ts) {
-		wait = 0 // what is handed over waits for a link; the store has it
+		wait = 0 // nothing can be acknowledged now; the store has it
 	}
 	s.inTime(wait, func() {
 		for _, t := range s.ts {
@@ -127,7 +126,7 @@ func (s stopping) hurried() bool {
 	}
 }
 
-// inTime reports whether f ended in this time; else f goes on by itself.
+// inTime reports whether f ended in this time; otherwise f goes on in its goroutine.
 func (s stopping) inTime(d time.Duration, f func()) bool {
 	done := make(chan struct{})
 	go func() { f(); close(done) }()
@@ -165,8 +164,7 @@ func anyConnected(ts []*thing) bool {
 	return false
 }
 
-// closeBooks makes sure that the store knows what was settled and how the Things are, and says once where there was no
-// time for the former.
+// closeBooks makes durable what was settled, and writes the last status. It logs once if there was no time for the former.
 func (g *Gateway) closeBooks(ctx context.Context, ts []*thing) {
 	type failure struct {
 		thing mapping.Thing

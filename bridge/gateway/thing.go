@@ -26,7 +26,7 @@ const (
 	// instead of a lost connection.
 	packetHeadroom = 1 << 20
 	// natsHeadroom is what a message has beyond the packet it came in: the headers that say where it
-	// came from, and why it died.
+	// came from, and why it is a dead letter.
 	natsHeadroom = 64 << 10
 )
 
@@ -43,20 +43,20 @@ type thing struct {
 	pumps, edges sync.WaitGroup
 }
 
-// start runs the Thing until it is stopped. failed is told of what makes going on impossible.
+// start runs the Thing until it is stopped. failed is called with an error after which the gateway can't go on.
 func (t *thing) start(failed func(error)) {
 	t.edges.Go(func() { failed(t.lanes.Run(t.take)) })
 	t.edges.Go(func() { failed(t.session.Run(t.work)) })
 	t.pumps.Go(func() { failed(t.bridge.Run(t.take, t.work)) })
 }
 
-// stopTaking has nothing taken any more from programs and from the broker.
+// stopTaking stops taking messages from programs and from the broker.
 func (t *thing) stopTaking() {
 	t.noMore()
 	t.session.StopTaking()
 }
 
-// stopWork ends the session, with DISCONNECT 0x00, and whatever goes on.
+// stopWork ends the session, with DISCONNECT 0x00, and all other work.
 func (t *thing) stopWork() { t.over() }
 
 // maker makes Things of one configuration. Nothing that it makes connects before it is started.
@@ -108,7 +108,7 @@ func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	return out
 }
 
-// all makes one Thing after the other. With an error it returns those that it made or began to make.
+// all makes one Thing after the other. Beside an error it returns those that it has made or begun to make.
 func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 	var made []*thing
 	for _, p := range plans {
@@ -121,8 +121,8 @@ func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 	return made, nil
 }
 
-// make takes the Thing's lanes over and loads what the store knows of it. With an error the Thing has
-// the lanes that it took over, and no more.
+// make takes the Thing's lanes over and loads what the store knows about it. Beside an error it returns a Thing that has only
+// the lanes that were taken over.
 func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	g, name, t := m.g, p.name(), &thing{plan: p, tally: &tally{next: m.ports.Observer}}
 	sc := m.session
@@ -157,7 +157,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	return t, err
 }
 
-// clientFiles is shared by all that use the same files. It belongs to Run's goroutine.
+// clientFiles returns one tlsFiles for all that use the same files. Only for Run's goroutine.
 func (g *Gateway) clientFiles(names TLS) *tlsFiles {
 	if g.files[names] == nil {
 		g.files[names] = &tlsFiles{names: names, build: clientConfig, log: g.log}
@@ -184,8 +184,8 @@ const queueInterval = 2 * time.Second
 // it does not answer, or that a stream was taken out from under it.
 const queueRest = HistoryStep
 
-// watchQueues keeps the status's queued true, with one question to the store for all Things, notes for the
-// next start how far the streams have come, and finds messages that can't be read.
+// watchQueues keeps the number of queued messages in the status up to date, with one question to the store for all Things. It
+// also notes for the next start how far the streams have come, and looks for messages that can't be read.
 func (g *Gateway) watchQueues(ctx context.Context) {
 	renewed := time.Now()
 	for trouble := ""; ; {
@@ -289,7 +289,7 @@ func (g *Gateway) Ready(context.Context) []NotReady {
 	for _, w := range g.retries.Waiting() {
 		out = append(out, NotReady{Thing: string(w.Thing), Part: PartStore, Reason: withCause("fails for now: "+w.What, w.Err.Error())})
 	}
-	last, reason := "", "not connected to the broker" // mostly many Things have the same
+	last, reason := "", "not connected to the broker" // often many Things have the same reason
 	for _, t := range g.all() {
 		s := t.session.State()
 		switch {

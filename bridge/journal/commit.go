@@ -16,7 +16,7 @@ func (j *Journal) run() {
 			j.commit(j.intake.take(j.maxBatch()))
 		case <-due:
 			due = nil
-			_ = j.sync() // it has seen to its failure
+			_ = j.sync() // it handles its failure itself
 		case <-j.intake.closed:
 			j.closeErr = errors.Join(j.shut(), j.closeFiles())
 			return
@@ -29,7 +29,7 @@ func (j *Journal) run() {
 	}
 }
 
-// shut writes what failed before, what waits, what was settled, and a last batch that says that all is on the disk.
+// shut writes what failed before, the groups that wait, the floors, and a last batch that says that all is synced.
 func (j *Journal) shut() error {
 	for tickets := j.intake.take(j.maxBatch()); tickets != nil; tickets = j.intake.take(j.maxBatch()) {
 		j.commit(tickets)

@@ -1,14 +1,14 @@
 // Package journal is an append-only log for a program that is responsible for what others hand it. It answers one
-// question: what is in the log, and who is done with it? There are three kinds of records.
+// question: what is in the log, and what of it is done? There are three kinds of records.
 //
-//   - A message of a lane: gone when settled. A lane is settled in order, so one number says how far, its floor.
-//   - A view record, of what has to appear elsewhere: gone by a checkpoint.
-//   - A state, a value under a key: the newest counts.
+//   - A message of a lane: it is gone when it is settled. A lane is settled in order, so one number, its floor, says how far.
+//   - A view record, of something that has to be written elsewhere, too: it is gone when a checkpoint says so.
+//   - A state, a value under a key: only the newest counts.
 //
-// A decision is one [Group] of any of them: appended at once or not at all. Many callers append at once; one goroutine, the
-// committer, writes all that waits and syncs once, and who comes meanwhile goes with the next. Settling needs no write:
-// the next one carries the floors. Bodies are read from the files when they are asked for, and checked then; in memory
-// are 24 bytes a message.
+// A [Group] of any of them is appended as a whole or not at all. Many callers append at the same time. One goroutine, the
+// committer, writes all groups that wait, and syncs once; what comes meanwhile goes with the next write. Settling needs no
+// write of its own: the next write carries the floors. Bodies are read from the files when they are asked for, and checked
+// then. The memory holds 24 bytes for each message.
 //
 // # Format
 //
@@ -20,8 +20,8 @@
 //	frame     checksum u32, length u32, mark u32, fields, padding to 8
 //
 // Header, head and tail are frames. The checksum is a CRC-32C of the segment's random salt, the frame's place, and the frame
-// from its length on: so a frame counts at its own place only, and neither a body that holds bytes of a journal nor what a
-// file held in an earlier life passes for one. (A header's has the segment's number instead of both.)
+// from its length on. So a frame counts only at its own place. Bytes of a journal within a body, or what the file held when
+// it was another segment, can't be taken for a frame. (A header's checksum has the segment's number instead of both.)
 //
 //	header    version v, salt u64, segment v, first number v, count v, {segment v, first v, numbers v} …
 //	head      first number v, first-synced v, Unix ms v, bytes of bodies v, count v, record …
@@ -44,15 +44,15 @@
 //
 //  1. A number that was answered without an error is readable until it is settled, replaced, or reported as damage.
 //  2. A body is returned only if it has the checksum of its table, and a table counts only if its frame's checksum is right.
-//  3. The newest header says which segments there are and which numbers of them count. Everything else in the directory is
-//     spare, or left over and removed once a newer header is on the disk.
+//  3. The newest header says which segments there are and which numbers of them count. Every other file in the directory is a
+//     spare, or left over: it is removed when a newer header is on the disk.
 //  4. A segment takes no more writes after one failed, or after a try to begin the next one.
 //  5. In the newest segment, what a batch calls synced was on the disk. Behind that, batches count as long as they are whole,
-//     in order; Open writes these once more where they are, for they may have been read from memory only.
-//  6. A file is used only after its directory was synced, and let go only after the header that leaves it out was.
+//     in order. Open writes these once more in their places, because it may have read them from the page cache only.
+//  6. A file is used only after its directory was synced, and removed or reused only after the header without it was synced.
 //  7. A floor or a deletion is kept while a segment may hold what it cancels.
 //  8. A message that is moved keeps its number. The first number of a segment is above all that count in older ones.
-//  9. Groups that are not urgent leave three spare files alone, urgent ones one.
+//  9. Groups that are not urgent leave three spare files unused, urgent ones leave one.
 //
 // # What a crash leaves
 //
@@ -77,18 +77,18 @@
 //	lazy sync   failed                       what was answered and unsynced is written again to the next segment, batch by
 //	                                         batch; a crash before that takes the rest
 //
-// The ids of groups are remembered over a restart as far as files are left: the two newest that hold nothing live stay for
-// them, for two minutes, while there is room.
+// The ids of groups are remembered over a restart as long as their files are there: the two newest files without live records
+// stay for this, for two minutes, while there is room.
 //
-// What it can't tell: the last batch before a crash, if a bit of it flips later, looks like one that the crash cut short. It
-// is reported, as Unconfirmed, and none of it counts. Close ends with an empty batch that calls everything synced, and so
-// does every batch for those before it.
+// One thing the journal can't tell: if a bit of the last batch before a crash flips later, the batch looks as if the crash had
+// cut it short. It is reported as Unconfirmed, and none of it counts. Each batch says that those before it are synced, and
+// Close writes an empty batch last, so this concerns only the last batch before a crash.
 //
 // # Damage
 //
-// A flipped bit costs the body that it hits, or nothing: tables and headers are there twice. A destroyed page costs what
-// lies on it; a body names itself by its table, and what neither table says any more is counted by its numbers. What is
-// behind it is found by looking for the next frame.
+// A flipped bit costs the body that it hits, or nothing, because tables and headers are there twice. A destroyed page costs
+// what lies on it. A body that is lost is named by its table; if both tables are lost, too, the missing records are known by
+// their numbers. What is behind the damage is found by a search for the next frame.
 //
 // # Locks
 //

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Dump writes what is in the files of a journal, for people: headers, batches, records, damage. Bodies are told by their
+// Dump writes what is in the files of a journal, for people: headers, batches, records, damage; of bodies only their
 // lengths. It changes nothing and takes no lock, so it works beside a running journal, of which it may miss the newest
 // writes.
 func Dump(w io.Writer, dir string) error { return dump(w, osFS{flags: os.O_RDONLY}, dir) }

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Group is what is appended at once or not at all: one decision. Its records get consecutive numbers in the order in
-// which they are added. The journal keeps the bodies until the group is done with; nobody may write into them meanwhile.
+// Group is a number of records that are appended as a whole or not at all. They get consecutive numbers in the order in
+// which they are added. The journal holds the bodies until it calls done; nobody may write into them before that.
 type Group struct {
 	// ID, if it is not empty, makes the group a duplicate of an accepted one with the same id within two minutes. Nothing
-	// of a duplicate is kept. What stands before its first blank says whose it is: when there are too many ids, who has
-	// most of them forgets his oldest.
+	// of a duplicate is kept. The text before its first blank names the owner: when there are too many ids, the oldest ones of
+	// the owner with the most are forgotten.
 	ID string
-	// Urgent lets the group use the reserve: for what has to be written to make room, and for what must never wait for it.
+	// Urgent lets the group use the reserve: for records that make room, and for those that must not wait for room.
 	Urgent bool
-	// Lazy: the group is done with when it is written, and survives a power cut Options.Interval later. Groups that are not
-	// lazy take it along.
+	// Lazy: done is called when the group is written, and it survives a power cut only Options.Interval later, or earlier if a
+	// group that is not lazy is written with it.
 	Lazy bool
-	// Patient: nobody waits for it in a hurry. So it does not begin a write at once, which others would have to wait for, but
-	// goes with the next one, and is written after PatienceTime at the latest.
+	// Patient: nobody is in a hurry. The group does not start a write, which others would have to wait for, but goes with the
+	// next one, and is written after PatienceTime at the latest.
 	Patient bool
 
 	records []record
@@ -33,7 +33,7 @@ func (g *Group) Message(lane string, body []byte) {
 	g.add(record{kind: Lane, key: lane, body: body})
 }
 
-// Remember has an id mean the record that was added before it: a group with this ID is a duplicate.
+// Remember notes an id for the record that was added last: a later group with this ID is a duplicate of it.
 func (g *Group) Remember(id string) { g.add(record{kind: ident, key: id}) }
 
 // View adds a view record.
@@ -58,7 +58,7 @@ func (g *Group) add(r record) {
 	g.cost += r.cost()
 }
 
-// size bounds the bytes that the group takes in a batch.
+// size is an upper bound of the bytes that the group takes in a batch.
 func (g *Group) size() int64 {
 	if g.ID == "" {
 		return g.cost
@@ -100,7 +100,7 @@ func newIntake() intake {
 	return intake{wake: make(chan struct{}, 1), room: make(chan struct{}), closed: make(chan struct{})}
 }
 
-// put lets a group wait, when there is room for it.
+// put adds a group, as soon as there is room for it.
 func (q *intake) put(ctx context.Context, t *ticket) error {
 	for {
 		q.mu.Lock()
@@ -177,8 +177,8 @@ func (q *intake) close() bool {
 // Enqueue hands a group to the journal. It blocks while too much waits, and returns an error, ctx's or ErrClosed or
 // ErrTooLarge, only if the group was not taken. Otherwise done is called once, in the order of Enqueue:
 //
-//   - with nil when the group is on the disk, or written if it is lazy;
-//   - with ErrFull, or ErrClosed: nothing of it was kept;
+//   - with nil when the group is on the disk, or only written if it is lazy;
+//   - with ErrFull or ErrClosed: nothing of it was kept;
 //   - with another error when the disk failed: nothing of it counts in this run. After a crash before the next
 //     successful write it may be there, as if it had been accepted.
 //
@@ -206,7 +206,7 @@ func (j *Journal) crowded() bool {
 	return int64(len(j.index.dirty))*record{}.cost() > j.maxBatch()/4
 }
 
-// Append appends a group and waits until it is done with, see Enqueue. When ctx ends first the group may still be
+// Append appends a group and waits until its done is called; see Enqueue. When ctx ends first the group may still be
 // appended.
 func (j *Journal) Append(ctx context.Context, g *Group) (Receipt, error) {
 	type result struct {

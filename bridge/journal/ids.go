@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// Groups with an id that was seen within idWindow are duplicates. At most maxIDs are kept, fewer if they are long: of more,
-// the owner who has the most forgets the oldest of his before their time. An id's owner is what stands before its first
-// blank.
+// Groups with an id that was seen within idWindow are duplicates. At most maxIDs are kept, fewer if they are long. When there
+// are more, the oldest ids of the owner with the most are forgotten early. An id's owner is the text before its first blank.
 const (
 	idWindow   = 2 * time.Minute
 	maxIDs     = 1 << 17

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// index is what the files hold, in memory: where each body is, and who is done with it. Journal.mu guards it.
+// index says, in memory, where each body is in the files, and what is settled. Journal.mu guards it.
 type index struct {
 	segments []*segment // by number
 	open     *segment   // the one that grows; nil: none
@@ -13,10 +13,10 @@ type index struct {
 	lanes    map[string]*lane
 	views    lane // settled by checkpoints
 	states   map[string]*state
-	dirty    []*lane // their floors are carried by the next write
+	dirty    []*lane // lanes with a floor that no file has yet; the next write has it
 	live     int64   // weight of all that is live
-	empties  int     // segments with nothing live, but the open one
-	short    bool    // the reserve is all that is left
+	empties  int     // segments without live records, not counting the open one
+	short    bool    // only the reserve is left
 	reserve  int64   // bytes of the spare files
 	ids      ids
 }
@@ -26,14 +26,14 @@ type segment struct {
 	extent
 	file File
 	size int64 // bytes of the file
-	live int64 // weight of what it holds and is not gone
+	live int64 // weight of its records that are not gone
 	time int64 // of the newest batch, Unix milliseconds
 }
 
 // lane is a queue of messages under a key.
 //
-// A floor is written behind the messages that it settles. It has to stay while there is a segment that may hold one
-// of them, or they would come back at the next start.
+// A floor is written behind the messages that it settles. It has to stay as long as a segment may hold one of them;
+// otherwise they would come back at the next start.
 type lane struct {
 	key   string
 	kind  Kind // Lane or View
@@ -43,9 +43,9 @@ type lane struct {
 	held  span  // segments that may hold messages, live or not
 	dirty bool  // no segment has the floor yet
 
-	listed  bool   // among the index's dirty ones, even if it is no more
+	listed  bool   // in the index's list dirty, perhaps no longer dirty
 	written uint64 // the highest floor that a segment has
-	mark    uint32 // which segment; 0: none
+	mark    uint32 // which segment has it; 0: none
 }
 
 // state is where the newest value of a key is. A deletion stays, like a floor, while a segment may hold a value.
@@ -119,7 +119,7 @@ func (x *index) end() {
 	x.open = nil
 }
 
-// holds reports whether one of the segments is there, but for the one that is leaving.
+// holds reports whether a segment of the span is there, other than the one that is leaving.
 func (x *index) holds(s span, leaving uint32) bool {
 	i, _ := slices.BinarySearchFunc(x.segments, s.oldest, func(s *segment, n uint32) int { return cmp.Compare(s.number(), n) })
 	for ; i < len(x.segments) && x.segments[i].number() <= s.newest; i++ {
@@ -198,7 +198,7 @@ func (x *index) put(key string, p place, deletion bool, segment uint32) {
 	x.weigh(s.segment, weight(key, s.place))
 }
 
-// floor takes note of a written floor. One that is lower than another says nothing.
+// floor notes that a segment has a floor. A lower one than before has no effect.
 func (x *index) floor(l *lane, floor uint64, segment uint32) {
 	if floor >= l.written {
 		x.weigh(l.mark, -weight(l.key, place{}))
@@ -244,7 +244,7 @@ func (x *index) sweep() {
 	}
 }
 
-// soil makes the next write carry the floor.
+// soil marks a lane's floor as unwritten, so the next write carries it.
 func (x *index) soil(l *lane) {
 	l.dirty = true
 	if !l.listed {

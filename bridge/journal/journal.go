@@ -72,8 +72,8 @@ type Journal struct {
 	mu    sync.Mutex
 	index index
 
-	// files is held for reading from the look into the index until the bodies are read. Who lets files go takes it once
-	// in between, to wait for those who read.
+	// files is held for reading from the lookup in the index until the bodies are read. Before files are removed or reused it
+	// is taken once for writing, to wait for the readers.
 	files sync.RWMutex
 
 	ended    chan struct{} // the committer's end
@@ -115,12 +115,12 @@ func (j *Journal) closeFiles() error {
 	return errors.Join(append(errs, j.lock.Close())...)
 }
 
-// Damage returns what Open could not read, oldest first. It is found again at each start, until what was beside it in
-// its file is gone, too. What is damaged within a record is said where it is read.
+// Damage returns what Open could not read, oldest first. It is found again at each start, until the other records of its
+// file are gone. A damaged body is reported when it is read.
 func (j *Journal) Damage() []Damage { return j.damage }
 
-// Settle says that a lane is done with up to and with a number, and returns the backlog that is left. The next write carries
-// it; until then a crash brings the messages back. Of several calls for a lane the highest number counts, and none above
+// Settle says that the messages of a lane are done up to a number, that one included, and returns the backlog that is left.
+// The next write carries this; until then a crash brings the messages back. Of several calls for a lane the highest number counts, and none above
 // the newest record's.
 func (j *Journal) Settle(lane string, number uint64) Backlog {
 	j.mu.Lock()
@@ -143,7 +143,7 @@ func (j *Journal) Last() uint64 {
 // LargestGroup returns how many bytes a group may have.
 func (j *Journal) LargestGroup() int64 { return j.maxBatch() }
 
-// Checkpoint says the same of the view records.
+// Checkpoint does for the view records what Settle does for a lane.
 func (j *Journal) Checkpoint(number uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -163,7 +163,7 @@ func (j *Journal) settle(l *lane, number uint64) {
 
 // Size is how large a journal is.
 type Size struct {
-	Live     int64 // bytes of what is not gone, about as they are in the files
+	Live     int64 // about how many bytes of the files are records that are not gone
 	Files    int64 // bytes of the files, with the reserve
 	Messages int   // in lanes
 	Views    int   // view records

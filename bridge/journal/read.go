@@ -85,7 +85,7 @@ func (j *Journal) Keys(prefix string) []string {
 	return keys
 }
 
-// read reads bodies. The caller has seen to it that their files don't go.
+// read reads bodies. The caller holds j.files, so their files stay.
 func (j *Journal) read(places []place, kind Kind, key string) []Message {
 	messages := make([]Message, 0, len(places))
 	for len(places) > 0 {

@@ -145,10 +145,10 @@ func (j *Journal) readAll(files []found) error {
 	return newest.confirm(from, to)
 }
 
-// confirm makes what counts as durable as if it had been answered. Reading it proves nothing, nor does a sync: after one
-// that failed, the pages are in memory and pass for clean. So the bytes from a place to another are written where they are.
+// confirm makes sure that what counts is on the disk. That it can be read proves nothing, and a sync would not either: after
+// a failed sync the pages stay in the page cache and count as clean. So the bytes between two places are written once more.
 func (f *found) confirm(from, to int64) error {
-	if from == f.begin { // nothing says that the disk has the header, which makes other things void
+	if from == f.begin { // then the header, which makes other segments void, may not be on the disk either
 		from, to = 0, min(max(to, f.begin), f.size)
 	}
 	if from >= to {
@@ -164,8 +164,8 @@ func (f *found) confirm(from, to int64) error {
 	return f.file.Sync()
 }
 
-// promised returns up to which number the disk is known to have had the newest segment, and which number is the last
-// that counts: behind the confirmed ones, whole batches do. These are between two places.
+// promised returns the last number of the newest segment that was known to be on the disk, and the last number that counts:
+// behind the confirmed batches, whole ones count, too. These lie between the two places from and to.
 func (f *found) promised() (confirmed, last uint64, from, to int64) {
 	confirmed = f.header.first - 1
 	f.each(func(b scanned) { confirmed = max(confirmed, b.synced) })
@@ -193,7 +193,7 @@ func (f *found) each(do func(scanned)) {
 	}
 }
 
-// readSegment adds a segment to the index. What is missing of it is damage.
+// readSegment adds a segment to the index. Numbers that are missing in it are reported as damage.
 func (j *Journal) readSegment(f found) {
 	j.index.begin(f.segment)
 	f.scan.known = j.index.known
@@ -217,7 +217,7 @@ func (x *index) known(key []byte) string {
 	return string(key)
 }
 
-// unfinished takes note of batches that don't count because they are not whole.
+// unfinished reports batches that don't count because they are not whole.
 func (j *Journal) unfinished(f found, confirmed, last uint64) {
 	f.each(func(b scanned) {
 		if b.first > last {

@@ -8,8 +8,7 @@ import (
 	"io"
 )
 
-// scanner finds what is in the file of a segment. Whatever is in it, it returns nothing that was not written there as
-// it is.
+// scanner finds batches in the file of a segment. Whatever bytes the file has, it returns only what was written there.
 type scanner struct {
 	file  io.ReaderAt
 	size  int64

@@ -9,13 +9,13 @@ import (
 	"slices"
 )
 
-// Spare files are made beforehand. The last of them are the reserve: groups leave three alone, urgent ones one, which is
-// for the segment that lets old ones go.
+// Spare files are made beforehand. The last of them are the reserve: groups leave three unused. Urgent ones leave one, which is
+// needed for the segment whose header leaves old segments out.
 const (
 	spareFiles    = 4
 	keepOrdinary  = 3
 	keepUrgent    = 1
-	manyEmpties   = 4 // segments with nothing live: a new header is written to let them go
+	manyEmpties   = 4 // so many segments without live records are worth a new header, which leaves them out
 	someEmpties   = 2 // the same while groups get ErrFull
 	keepEmpties   = 2 // young ones that stay for the ids in them
 	moveBelow     = 4 // a segment is moved when less than one part in so many of it is live
@@ -117,7 +117,7 @@ func (j *Journal) recycle(gone []*segment) {
 	_ = j.keep(made)
 }
 
-// awaitReaders waits for those who found a segment in the index before it left.
+// awaitReaders waits for readers that have found a segment in the index before it was removed from it.
 func (j *Journal) awaitReaders() {
 	j.files.Lock()
 	defer j.files.Unlock()
@@ -138,7 +138,7 @@ func (j *Journal) rename(s *segment, spares int) *segment {
 	return &segment{extent: extent{segment: j.writer.newest}, file: s.file, size: s.size}
 }
 
-// maintain does what is to be done between two batches: it lets segments go, moves what little is live in others, and
+// maintain works between two batches: it removes segments without live records, moves the few live ones of others, and
 // makes spares.
 func (j *Journal) maintain() {
 	w := &j.writer
@@ -172,7 +172,7 @@ func (x *index) reclaimable() bool {
 	return x.empties >= manyEmpties || x.short && x.empties >= someEmpties
 }
 
-// victims returns segments of which little is live, no more than one segment's worth of moving.
+// victims returns segments with few live records, as many as fit together into a part of one segment.
 func (j *Journal) victims(short bool) (victims []*segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -250,8 +250,8 @@ func (x *index) all() []*lane {
 	return lanes
 }
 
-// release says that a segment leaves. Its floors are written again if they are still needed; deletions that are not are
-// forgotten.
+// release prepares the removal of a segment. Its floors are written again if they are still needed; deletions that are not
+// needed any more are forgotten.
 func (x *index) release(leaving uint32) {
 	for _, l := range x.all() {
 		switch {

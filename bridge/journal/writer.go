@@ -21,11 +21,11 @@ type writer struct {
 	rescues   []rescue
 	leftovers []*segment // files that the newest header does not name
 	failures  int        // in a row
-	rotated   bool       // a segment was begun, and maintain has not seen it
+	rotated   bool       // a segment was begun since the last maintain
 	buffer    []byte
 }
 
-// rescue is a segment with batches that count, of which nobody knows whether the disk has them. They are written again.
+// rescue is a segment whose last batches count, although a sync of them failed. They are written again to another segment.
 type rescue struct {
 	*scanner
 	segment  *segment
@@ -34,8 +34,8 @@ type rescue struct {
 
 func (w *writer) unsynced() bool { return w.next-1 > w.synced }
 
-// append writes a batch, and syncs it if it is asked to. When it returns nil, the batch is in the index. After an error
-// nothing of the batch counts, and what comes next goes to another segment.
+// append writes a batch, and syncs it if sync is set. When it returns nil, the batch is in the index. After an error
+// nothing of the batch counts, and the next batch goes to another segment.
 func (j *Journal) append(b *batch, sync bool) (err error) {
 	w := &j.writer
 	defer func() { j.outcome(err) }()
@@ -64,7 +64,7 @@ func (j *Journal) turn(b *batch) (err error) {
 	return j.begin(b)
 }
 
-// written takes note of a batch that was written, where its bodies begin and where the next batch goes.
+// written notes that a batch was written, where its bodies begin, and where the next batch goes.
 func (j *Journal) written(b *batch, bodiesAt, end int64, synced bool) {
 	w := &j.writer
 	w.next, w.end, w.current.last = b.last()+1, end, b.last()
@@ -109,7 +109,7 @@ func (j *Journal) begin(b *batch) error {
 	if err == nil {
 		err = s.file.Sync()
 	}
-	if err != nil { // the disk may have the header all the same: what came into the segment before now would not count
+	if err != nil { // the disk may have the header all the same; then nothing that is written to the segment before it would count
 		j.seal()
 		j.discard(s)
 		return diskError(s.number(), err)
@@ -128,9 +128,8 @@ func (j *Journal) begin(b *batch) error {
 	return nil
 }
 
-// divide puts into the header the segments that stay, and returns the others: those with nothing live. Of these, too, some
-// young ones stay if there is room, for the ids in them. While something is to be written again from a failed segment, what it
-// replaces has to stay.
+// divide puts the segments that stay into the header, and returns the others: those without live records. Of these, some
+// young ones stay if there is room, because of the ids in them. While a rescue is to be done, all stay.
 func (j *Journal) divide(h *header, now int64) (gone []*segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -150,7 +149,7 @@ func (j *Journal) divide(h *header, now int64) (gone []*segment) {
 	return gone
 }
 
-// sync syncs what was answered before it was on the disk.
+// sync syncs the lazy groups, which were answered before they were on the disk.
 func (j *Journal) sync() (err error) {
 	w := &j.writer
 	if w.current == nil || !w.unsynced() {
@@ -164,7 +163,7 @@ func (j *Journal) sync() (err error) {
 	return nil
 }
 
-// seal has the next batch begin a segment.
+// seal ends the current segment: the next batch begins another one.
 func (j *Journal) seal() {
 	j.writer.current = nil
 	j.mu.Lock()
@@ -172,8 +171,8 @@ func (j *Journal) seal() {
 	j.index.end()
 }
 
-// poison ends a segment after a failed write or sync: nobody knows what the disk has of it beyond the last sync, and
-// another sync of the same pages would not say. What was answered already is written again elsewhere.
+// poison ends a segment after a failed write or sync. What the disk has of it beyond the last sync is unknown, and another
+// sync of the same pages could succeed without writing them. What was answered already is written again to another segment.
 func (j *Journal) poison(err error) error {
 	w := &j.writer
 	s := w.current
@@ -186,7 +185,8 @@ func (j *Journal) poison(err error) error {
 	return diskError(s.number(), err)
 }
 
-// rescue writes such batches again, each as a whole. Until it has, nothing new is written, and nothing is let go.
+// rescue writes the batches of failed segments again, each as a whole. Until that is done nothing new is written, and no
+// segment is removed.
 func (j *Journal) rescue() error {
 	w := &j.writer
 	for len(w.rescues) > 0 {
@@ -206,7 +206,7 @@ func (j *Journal) rescue() error {
 	return nil
 }
 
-// again returns a batch as it is to be written a second time. What can't be read of it is lost.
+// again returns a batch to be written a second time. Bodies that can't be read are marked as lost.
 func (r *rescue) again(found scanned) *batch {
 	b, at := &batch{}, found.bodiesAt
 	for _, record := range found.records {
@@ -230,7 +230,7 @@ func diskError(segment uint32, err error) error {
 	return fmt.Errorf("journal, segment %d: %w", segment, err)
 }
 
-// outcome counts failures in a row, and says when they begin and end.
+// outcome counts failures in a row, and logs when they begin and end.
 func (j *Journal) outcome(err error) {
 	w, log := &j.writer, j.options.Log
 	switch {
