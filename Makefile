@@ -46,6 +46,7 @@ vet: ## go vet
 	$(GO) vet -tags realbroker ./...
 	$(GO) vet -tags manpages ./cmd/...
 	$(GO) -C deploy/images vet ./...
+	$(GO) -C test/kubernetes vet ./...
 
 .PHONY: staticcheck
 staticcheck: $(STATICCHECK) ## staticcheck
@@ -208,6 +209,10 @@ images: man ## the container images for amd64, arm64 and armv7, as OCI archives 
 .PHONY: compose-test
 compose-test: ## docker-compose.yml with a real Docker engine, while things break (needs root and docker.io)
 	test/compose/run
+
+.PHONY: kubernetes-check
+kubernetes-check: build ## the manifests in deploy/kubernetes, without a cluster
+	$(GO) -C test/kubernetes test -count=1 . -fleetbridge $(CURDIR)/bin/fleetbridge
 
 .PHONY: man
 man: ## manual pages and shell completions in dist/

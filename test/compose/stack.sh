@@ -26,24 +26,9 @@ begin 'events, commands and jobs, while things break'
 events=600
 drive load $events >"$work/load.log" &
 load=$!
-confirmed() { grep -o '^confirmed [0-9]*' "$work/load.log" | tail -1 | cut -d' ' -f2 | grep . || echo 0; }
-reached() { [ "$(confirmed)" -ge "$1" ]; }
-# further N: until so many more events are confirmed, which shows that programs can work meanwhile.
-further() { wait_for 60 reached $(($(confirmed) + $1)); }
 project_network=${COMPOSE_PROJECT_NAME}_cloud
 unplug() { engine network disconnect "$project_network" "$(container fleetsim)"; }
 plug() { engine network connect --alias broker --alias fleets --alias fleetsim "$project_network" "$(container fleetsim)"; }
-# said WHAT: names a fault, which has to fall into the middle of the load, or nothing is shown by it.
-said() {
-  local n
-  n=$(confirmed)
-  printf '  at %3d: %s\n' "$n" "$1"
-  if [ "$n" -lt 1 ] || [ "$n" -ge $((events - 40)) ] || ! kill -0 $load 2>/dev/null; then
-    echo "the load had not begun, or was over: this fault tests nothing" >&2
-    return 1
-  fi
-}
-
 further 60
 said 'the broker loses its network'
 unplug

@@ -122,6 +122,7 @@ type event struct {
 		Run string `json:"run"`
 		N   int    `json:"n"`
 	} `json:"data"`
+	Arrived time.Time `json:"arrivedAt"`
 }
 
 func (c *cloud) events(ctx context.Context, thing string) ([]event, error) {

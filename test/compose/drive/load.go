@@ -45,10 +45,35 @@ func (d *driver) load(ctx context.Context, events int) error {
 	if given.err != nil {
 		return given.err
 	}
-	if err := d.countEvents(ctx, run, events); err != nil {
+	if err := d.countEvents(ctx, newArrivals(run), events); err != nil {
 		return err
 	}
 	return d.countOrders(ctx, given)
+}
+
+// events publishes events one after the other until told ends, and then counts them.
+func (d *driver) events(ctx, told context.Context) error {
+	run, n, refused := nuid.Next(), 0, 0
+	there := newArrivals(run)
+	for told.Err() == nil {
+		n++
+		tries, err := d.publish(ctx, run, n)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", n, err)
+		}
+		refused += tries - 1
+		if n%10 == 0 {
+			say("confirmed %d", n)
+		}
+		if n%100 == 0 {
+			if err := d.look(ctx, there); err != nil {
+				return err
+			}
+		}
+		time.Sleep(pace)
+	}
+	say("all %d events are confirmed, %d tries were not", n, refused)
+	return d.countEvents(ctx, there, n)
 }
 
 // publish hands one event over. A try that was not confirmed may have arrived all the same: the id is the
@@ -97,47 +122,60 @@ func (d *driver) operate(ctx context.Context, run string, events <-chan int) (o 
 	return o
 }
 
-// countEvents waits for the last event, then looks for every one, in its order.
-func (d *driver) countEvents(ctx context.Context, run string, events int) error {
-	var got []event
-	if err := until(ctx, "events", func(ctx context.Context) (err error) {
-		if got, err = d.cloud.events(ctx, d.thing); err != nil {
-			return err
+// arrivals are the events of a run as the cloud has them. The cloud forgets the oldest of a thousand, so it is asked now and then.
+type arrivals struct {
+	run                string
+	times              map[int]int
+	disordered, newest int
+	last               time.Time
+}
+
+func newArrivals(run string) *arrivals { return &arrivals{run: run, times: map[int]int{}} }
+
+func (a *arrivals) take(got []event) {
+	for _, e := range got {
+		if e.Data.Run != a.run || !e.Arrived.After(a.last) {
+			continue
 		}
-		for _, e := range got {
-			if e.Data.Run == run && e.Data.N == events {
-				return nil
+		n := e.Data.N
+		if a.last, a.times[n] = e.Arrived, a.times[n]+1; a.times[n] == 1 {
+			if n < a.newest {
+				a.disordered++
 			}
+			a.newest = n
 		}
-		return fmt.Errorf("the last one is not there")
+	}
+}
+
+func (d *driver) look(ctx context.Context, a *arrivals) error {
+	got, err := d.cloud.events(ctx, d.thing)
+	a.take(got)
+	return err
+}
+
+// countEvents waits for the last event, then looks for every one, in its order.
+func (d *driver) countEvents(ctx context.Context, a *arrivals, events int) error {
+	if err := until(ctx, "events", func(ctx context.Context) error {
+		err := d.look(ctx, a)
+		if err == nil && a.times[events] == 0 {
+			err = fmt.Errorf("the last one is not there")
+		}
+		return err
 	}); err != nil {
 		return err
 	}
-	times, disordered, newest := make([]int, events+1), 0, 0
-	for _, e := range got {
-		n := e.Data.N
-		if e.Data.Run != run || n < 1 || n > events {
-			continue
-		}
-		if times[n]++; times[n] == 1 {
-			if n < newest {
-				disordered++
-			}
-			newest = n
-		}
-	}
 	lost, twice := 0, 0
-	for _, n := range times[1:] {
+	for n := 1; n <= events; n++ {
 		switch {
-		case n == 0:
+		case a.times[n] == 0:
 			lost++
-		case n > 1:
+		case a.times[n] > 1:
 			twice++
 		}
 	}
-	say("events: %d confirmed, %d lost, %d out of order, %d more than once", events, lost, disordered, twice)
-	if lost+disordered > 0 {
-		return fmt.Errorf("%d events are lost and %d out of order", lost, disordered)
+	say("events: %d confirmed, %d lost, %d out of order, %d more than once", events, lost, a.disordered, twice)
+	if lost+a.disordered > 0 {
+		return fmt.Errorf("%d events are lost and %d out of order", lost, a.disordered)
 	}
 	return nil
 }

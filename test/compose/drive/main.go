@@ -3,6 +3,7 @@
 //
 //	drive flows        a report, a desired state, a command and a job, each seen to its end
 //	drive load N       N events, with commands and jobs beside them, while others break things; then counts
+//	drive events       events until SIGTERM; then counts. Needs no sample program
 //
 // It prints a line for each step. Exit codes: 0 done, 1 something is missing, 2 usage.
 package main
@@ -25,17 +26,18 @@ import (
 const patience = 4 * time.Minute
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	os.Exit(run(ctx, os.Args[1:]))
+	told, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, told, os.Args[1:]))
 }
 
-func run(ctx context.Context, args []string) int {
+// run works until ctx ends. told ends when somebody wants it to.
+func run(ctx, told context.Context, args []string) int {
 	events := 0
 	switch {
-	case len(args) == 1 && args[0] == "flows":
+	case len(args) == 1 && (args[0] == "flows" || args[0] == "events"):
 	case len(args) == 2 && args[0] == "load":
 		n, err := strconv.Atoi(args[1])
 		if err != nil || n < 1 {
@@ -44,16 +46,19 @@ func run(ctx context.Context, args []string) int {
 		}
 		events = n
 	default:
-		fmt.Fprintln(os.Stderr, "drive: write flows, or load N")
+		fmt.Fprintln(os.Stderr, "drive: write flows, events, or load N")
 		return 2
 	}
 	d, err := connect()
 	if err == nil {
 		defer d.nc.Close()
-		if events > 0 {
-			err = d.load(ctx, events)
-		} else {
-			err = d.flows(ctx)
+		switch args[0] {
+		case "load":
+			err = d.load(told, events)
+		case "events":
+			err = d.events(ctx, told)
+		default:
+			err = d.flows(told)
 		}
 	}
 	if err != nil {
