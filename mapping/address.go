@@ -18,8 +18,8 @@ type Address struct {
 var (
 	ErrNoRoute = errors.New("no such channel")
 	ErrOwnEcho = errors.New("a request of the Thing's own, looped back")
-	// ErrReportAnswer is the one error that comes with the Thing. The protocol has no answer to a report, and
-	// a broker that sends one tells nothing that a PUBACK does not; a wide subscription matches it.
+	// ErrReportAnswer is the only error beside which the Thing is returned. The protocol has no answer to a report. A broker
+	// may send one all the same, and a wide subscription matches it; it says no more than a PUBACK.
 	ErrReportAnswer = errors.New("an answer to a report, for which the protocol has no channel")
 )
 
@@ -122,7 +122,7 @@ type shape struct {
 	first     string
 }
 
-// The table is turned into look-up maps once; nothing else is done at start.
+// The table is turned into look-up maps once, at start.
 var _ = func() struct{} {
 	for i := range routes {
 		r := &routes[i]

@@ -34,8 +34,8 @@ func missing(desired, reported gjson.Result) []byte {
 	return out.end()
 }
 
-// Unconfirmed returns what is left of a merge patch when everything is taken out that doc shows already. Numbers
-// are equal if they are as doubles, because whoever keeps doc may keep them so.
+// Unconfirmed returns what is left of a merge patch without everything that doc already has. Numbers are compared as doubles,
+// because whoever keeps doc may keep them as doubles.
 func Unconfirmed(patch, doc []byte) []byte {
 	return unconfirmed(gjson.ParseBytes(patch), gjson.ParseBytes(doc))
 }
@@ -59,7 +59,7 @@ func unconfirmed(patch, doc gjson.Result) []byte {
 	return out.end()
 }
 
-// Patch returns the merge patch that makes to of from. A null that a member of to has counts as no member.
+// Patch returns the merge patch that turns from into to. A null that a member of to has counts as no member.
 func Patch(from, to []byte) []byte { return patch(gjson.ParseBytes(from), gjson.ParseBytes(to)) }
 
 func patch(from, to gjson.Result) []byte {

@@ -1,6 +1,7 @@
 package mapping
 
-// Kind is what keeps its order on the way up, per Thing: what one kind waits for holds no other up.
+// Kind is a kind of messages. On the way up the messages of one Thing and one kind stay in order, and no kind waits for
+// another.
 type Kind uint8
 
 const (
@@ -13,7 +14,7 @@ const (
 // Kinds lists them all, those of the class Control first.
 var Kinds = [...]Kind{Commands, Jobs, Shadow, Events}
 
-// kindTokens are the subject tokens behind the Thing's, by which a kind is known.
+// kindTokens are the subject tokens behind the Thing's, which name the kind.
 var kindTokens = [len(Kinds)]string{"commands", "jobs", "shadow", "events"}
 
 // String is also the token behind the Thing's in the kind's subjects.

@@ -2,10 +2,10 @@ package mapping
 
 import "github.com/tidwall/gjson"
 
-// members are those of an object, in order; of a value that is none there are none.
+// members are the members of an object, in order; none if the value is no object.
 type members struct {
 	all   []member
-	next  int            // probably the one that is asked for next: documents that meet have mostly the same, in the same order
+	next  int            // guess of the next one asked for: two documents mostly have the same members in the same order
 	index map[string]int // only when there are many and they are asked for in another order
 }
 

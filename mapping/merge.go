@@ -10,8 +10,8 @@ func Merge(target, patch []byte) []byte {
 	return merge(gjson.ParseBytes(target), gjson.ParseBytes(patch), false)
 }
 
-// MergeKeepingNulls is Merge, except that a null in the patch stays in the result: it is the form
-// in which a deletion is told once to somebody who keeps the document.
+// MergeKeepingNulls is Merge, except that a null in the patch stays in the result. So whoever keeps the document
+// gets the deletion, once.
 func MergeKeepingNulls(target, patch []byte) []byte {
 	return merge(gjson.ParseBytes(target), gjson.ParseBytes(patch), true)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// millisFrom is the number from which a Unix time must be milliseconds: as seconds it would lie in
+// millisFrom is the number from which a Unix time must be in milliseconds: in seconds it would be in
 // the year 5138. The protocol mixes both units.
 const millisFrom = 1e11
 

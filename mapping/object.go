@@ -27,7 +27,7 @@ func (o *object) putBytes(key string, value []byte) {
 	o.b = append(o.b, value...)
 }
 
-// merge puts what a merge patch makes of a value.
+// merge adds a member: the value as a merge patch changes it.
 func (o *object) merge(key string, target, patch gjson.Result, keepNulls bool) {
 	if patch.IsObject() {
 		o.putBytes(key, merge(target, patch, keepNulls))
@@ -36,7 +36,7 @@ func (o *object) merge(key string, target, patch gjson.Result, keepNulls bool) {
 	o.put(key, patch.Raw)
 }
 
-// rest puts the members of a merge patch that nobody has asked for.
+// rest adds the members of a merge patch that were not looked up.
 func (o *object) rest(patch members, keepNulls bool) {
 	for _, m := range patch.all {
 		if !m.found && (m.value.Type != gjson.Null || keepNulls) {

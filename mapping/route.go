@@ -17,7 +17,7 @@ func (d Direction) String() string {
 	return "down"
 }
 
-// Class separates what must not wait from what may: control never queues behind telemetry.
+// Class separates messages that must not wait from those that may: control never queues behind telemetry.
 type Class uint8
 
 const (
@@ -86,7 +86,7 @@ type Route struct {
 	Identity           Identity
 	// Expiry is the age from which a stored question is not sent any more; 0: it never expires.
 	Expiry time.Duration
-	// EmptyOK allows a payload of no bytes: a hint is a hint without words, too.
+	// EmptyOK allows an empty payload: a notification says enough without one.
 	EmptyOK bool
 	// About says in a line what the channel is for; it stands in the generated tables.
 	About string

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Space is the second part of a subject: it tells what the first reader does with the message.
+// Space is the second part of a subject: it says what the message is for.
 type Space string
 
 const (

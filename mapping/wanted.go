@@ -2,9 +2,10 @@ package mapping
 
 import "github.com/tidwall/gjson"
 
-// Wanted returns what is desired after a delta: what state, the delta, names, with its nulls, and of desired what is
-// no longer missing in reported. What is missing and state no longer names was withdrawn, or the cloud would name
-// it. pending is a merge patch of what was reported and the writer of the delta may not know: what it touches stays.
+// Wanted returns the desired state after a delta, state. It has everything that the delta names, with its nulls, and those
+// members of desired that reported has as well. A member that reported does not have and the delta does not name was
+// withdrawn; otherwise the delta would name it. pending is a merge patch of reports that the writer of the delta may not
+// have seen yet: desired members that it touches stay.
 func Wanted(desired, reported, state, pending []byte) []byte {
 	shown := gjson.ParseBytes(reported)
 	if !shown.IsObject() {

@@ -2,12 +2,10 @@ package schemas
 
 import "context"
 
-// A check has a budget: a schema of a few lines can ask for more work than a gateway has years. What
-// takes more than the budget is refused in a line, and whoever waits for a stop waits no longer than
-// between two looks at the context.
+// A check has a budget of steps, because a schema of a few lines can ask for years of work. A payload whose check takes more
+// is refused, with one line of reason. A check also ends with its context, which it looks at every stepsAtOnce steps.
 const (
-	// Nodes count a step for each schema that is held against a value, and what a keyword costs beside
-	// that. A step is about 10 ns: a payload of 128 KiB gets some 60 ms, a hundred times what it needs.
+	// Nodes count a step for each schema that they compare with a value, and more steps for costly keywords. A step is about 10 ns: a payload of 128 KiB gets some 60 ms, a hundred times what it needs.
 	baseSteps    = 4 << 20
 	stepsPerByte = 16
 	// stepsAtOnce is how many steps go by between two looks at the context.
@@ -16,15 +14,15 @@ const (
 	// The library's steps are some 100 ns each and may leave up to 100 bytes of errors behind, so that it gets
 	// fewer, whatever the payload's size; see meter.
 	librarySteps = 1 << 20
-	// explainSteps bounds what is spent on saying what is wrong; a step is 16 bytes of text.
+	// explainSteps bounds the work of saying what is wrong; a step is 16 bytes of text.
 	explainSteps = 1 << 18
 )
 
 // work is what is left of a budget.
 type work struct {
 	ctx  context.Context // nil: nobody stops it
-	left int             // up to the next look at the context; below 0: it is over
-	more int             // after that
+	left int             // steps until the next look at the context; below 0: the budget is used up
+	more int             // steps after that
 }
 
 // newWork has so many steps. A small check never looks at the context.
@@ -50,7 +48,7 @@ func (w *work) refill() {
 	w.more -= w.left
 }
 
-// over reports whether the budget is used up, or was taken away.
+// over reports whether the budget is used up, or the context has ended.
 func (w *work) over() bool { return w.left < 0 }
 
 // ended says why a check was over: the context's error, or a refusal.

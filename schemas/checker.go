@@ -11,8 +11,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// checker is a compiled schema, twice: nodes say yes to a good payload in no time, the library says
-// what is wrong with a bad one. What nodes do not know is the library's alone. Both have a budget.
+// checker is a schema that is compiled twice. Nodes accept a good payload in no time. The library says what is wrong with a
+// bad one, and checks alone what has a keyword that nodes don't support. Both have a budget.
 type checker struct {
 	quick *node  // nil: the schema has a keyword that nodes lack
 	lacks string // which
@@ -126,7 +126,7 @@ func (c *checker) check(ctx context.Context, t *tape, i uint32) error {
 		return c.full.check(ctx, t.rawAt(i), librarySteps)
 	}
 	err := c.full.check(ctx, t.rawAt(i), librarySteps/2)
-	if e := (*Error)(nil); errors.As(err, &e) && e.Overrun { // it is known to be wrong
+	if e := (*Error)(nil); errors.As(err, &e) && e.Overrun { // nodes have refused it, so it is wrong
 		e.Details = []Detail{{Message: "breaks the schema; where takes too many steps to find out"}}
 		return e
 	}
@@ -137,7 +137,7 @@ func (c *checker) check(ctx context.Context, t *tape, i uint32) error {
 	return err
 }
 
-// boundless are the limits of what has been guarded before, or need not be.
+// boundless are the limits for a payload that has passed Guard before, or need not.
 var boundless = Limits{MaxBytes: math.MaxInt32, MaxDepth: 10_000}
 
 // scanners are those not in use, ready with the memory of their last payload.

@@ -9,15 +9,14 @@
 // protocol leaves to the Thing.
 //
 // A good payload is read once. The scanner that guards it also cuts it into a tape of tokens, in
-// which each container knows where it ends, and the schema, compiled at the start into a tree of
-// nodes, is held against the tape: nothing is decoded, nothing allocated, and what no keyword speaks
-// of is stepped over. Nodes only say yes or no. Whatever they refuse, the jsonschema library looks at,
-// too, and says why; and it checks alone what has a keyword that nodes lack. The library is the law:
-// nodes are made of what it compiled, so references, dialects and identifiers are its business, and
-// tests hold the two against each other.
+// which each container knows where it ends. At the start each schema is compiled into a tree of
+// nodes, which are compared with the tape. So nothing is decoded, nothing allocated, and values that no keyword
+// concerns are skipped. Nodes only say yes or no. When they refuse a payload, the jsonschema library checks
+// it, too, and says why. When a schema has a keyword that nodes don't support, only the library checks. Nodes are made
+// from what the library has compiled, so the library deals with references, dialects and identifiers. Tests compare the two.
 //
 // A check has a budget of steps and ends with its context, whatever a Thing's schema asks for: see
-// budget.go, and meter.go for how the library is held to it.
+// budget.go, and meter.go for how the library is stopped.
 //
 // Nothing here reads the network, and everything may be used from several goroutines.
 package schemas

@@ -57,7 +57,7 @@ func (d *document) check(ctx context.Context, payload []byte, steps int) error {
 	return err
 }
 
-// explain says what is wrong. It never passes what the library did not.
+// explain says what is wrong. It always returns an error, because the library has refused the payload.
 func (d *document) explain(ctx context.Context, broken *jsonschema.ValidationError, value any) (err error) {
 	enough := d.meter.within(func() {
 		d.meter.work = newWork(explainSteps)

@@ -13,18 +13,18 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// meter counts what the library does for one checker, which is the business of one payload at a time.
+// meter counts the work of the library for one checker, which checks one payload at a time.
 //
-// The library can't be asked to stop, but it calls back: for each schema that it holds against a value
-// it asks the schema's format, before it looks at anything below. So each compiled schema gets a format
-// of ours (gauge), which pays in advance for all that the library will do before it asks the next ones;
-// keywords whose cost is beyond such a sum, enum, const and uniqueItems, are replaced. When the budget is
-// used up the meter panics, through the library, and check catches that.
+// The library has no way to stop it, but it calls back: for each schema that it compares with a value,
+// it calls the schema's format first, before it looks at anything below. So each compiled schema gets a format
+// of ours (gauge), which pays in advance for all that the library will do until it calls the next one. The keywords enum,
+// const and uniqueItems may cost too much for that, and are replaced. When the budget is used up, the meter panics through
+// the library, and within recovers.
 type meter struct {
 	work
-	chain int // how many schemas are held against one value within each other, at most
-	cycle int // what an error about a circle of references may cost
-	entry int // what beginning with a schema costs, an error about it included
+	chain int // the most schemas, nested in each other, that are compared with one value
+	cycle int // steps that an error about a circle of references may cost
+	entry int // steps to begin with a schema, with an error about it
 	deep  int // how deep the payload is
 }
 
@@ -42,7 +42,7 @@ func (m *meter) begin(ctx context.Context, payload []byte, steps int) {
 	if vast {
 		m.entry += vastSteps
 	}
-	m.spend(values + m.entry) // it will be decoded
+	m.spend(values + m.entry) // for decoding the payload
 }
 
 func (m *meter) spend(steps int) {

@@ -131,7 +131,7 @@ func (t *ThingSchemas) checkPart(ctx context.Context, c *checker, raw []byte) er
 // with a dot are ignored, and so is every file that does not end in .json. The format keyword only
 // documents, as draft 2020-12 has it.
 //
-// All that is wrong with the directory is told at once, one *FileError for each problem, joined.
+// The error has everything that is wrong with the directory: one *FileError for each problem, joined.
 func (c *Catalog) LoadThing(dir string) (*ThingSchemas, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("schema directory %s: %w", dir, errors.Unwrap(err))

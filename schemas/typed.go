@@ -215,7 +215,7 @@ func (t *ThingSchemas) inUnits(c *checker, err error) error {
 	return e
 }
 
-// With is both: what own schemas check, and what others do.
+// With returns schemas that check what both check.
 func (t *ThingSchemas) With(others *ThingSchemas) *ThingSchemas {
 	if t == nil || others == nil {
 		if t == nil {

@@ -40,8 +40,8 @@ func (b *Budget) Used() int {
 type account struct {
 	budget *Budget
 	used   int
-	free   bool // nothing is kept any more: everything passes
-	over   bool // what was held is given back
+	free   bool // there is no bound any more, because nothing is kept
+	over   bool // everything that was held is given back
 }
 
 // claim is room that somebody waits for.

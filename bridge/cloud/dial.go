@@ -121,7 +121,7 @@ func refusedUpgrade(err error, response *http.Response) error {
 	return fmt.Errorf("%w: HTTP status %s", err, shorten(response.Status))
 }
 
-// quoting is an error whose text has words of the server's, as many as it likes.
+// quoting is an error whose text has words of the server's, of any length.
 type quoting struct{ error }
 
 func (e quoting) Error() string { return shorten(e.error.Error()) }

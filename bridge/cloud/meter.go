@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// slowest is the least that counts as moving, in bytes a second over the length of a timeout: less than the
-	// slowest modem carries, and more than a peer sends that only wants to be waited for.
+	// slowest is the least that counts as moving, in bytes a second over the length of a timeout. The slowest modem is
+	// faster. A peer that sends single bytes to keep us waiting is slower.
 	slowest = 16
 	// writeStep is how often a write that blocks is counted.
 	writeStep = time.Second
-	// handshakes is how many times its patience the way to CONNACK may take altogether, however much moves: the
-	// packets of it are small.
+	// handshakes is how many times the patience all steps up to CONNACK may take together, even if bytes move: these packets
+	// are small.
 	handshakes = 10
 	// longestHandshake is how many bytes may come before TLS and WebSocket are agreed on: certificates, and the answer of a
 	// web server, which the library reads to its end.
@@ -33,7 +33,7 @@ var errLongHandshake = errors.New("more than 1 MiB came, and the TLS or WebSocke
 type meter struct {
 	mu   sync.Mutex
 	conn net.Conn // nil before the network connects
-	over bool     // closed before that
+	over bool     // closed before it connected
 	out  int64    // bytes taken by the other side, as far as was seen
 
 	written, read atomic.Int64 // bytes

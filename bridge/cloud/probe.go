@@ -39,7 +39,7 @@ func OpenProbe(ctx context.Context, t mapping.Thing, cfg Config, u *url.URL) (*P
 		s: NewSession(t, cfg, Hooks{}, slog.New(slog.DiscardHandler)), stop: stop,
 		token: fmt.Sprintf("fleetbridge-doctor-%x", time.Now().UnixNano()), answer: make(chan bridge.Delivery, 1),
 	}
-	p.s.inbox.memory.lift() // probeWindow bounds what comes, and nothing is kept
+	p.s.inbox.memory.lift() // probeWindow is bound enough, and nothing is kept
 	p.s.work.Go(func() { p.read(inner) })
 	var err error
 	if p.l, err = p.s.open(ctx, &attempt{server: server{url: u}, silent: p.s.cfg.ConnectTimeout}); err != nil {
@@ -59,8 +59,8 @@ func (p *Probe) read(ctx context.Context) {
 				alone = false
 				continue
 			}
-			// Behind others, which are not settled, it stays, too, and comes down to everybody after the next start
-			// of a Session.
+			// If others came before it, which are not settled, the answer stays at the broker, too. It then comes to
+			// everybody at the next start of a Session.
 			if alone {
 				d.Settle()
 			}

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// firstPatience is how long a server may say nothing while others can be tried, in the first pass through the
-	// list; it is doubled by each pass, up to the whole connect timeout.
+	// firstPatience is how long a server may be silent while there are others to try, in the first pass through the list. It
+	// is doubled for each further pass, up to mqtt.connect_timeout.
 	firstPatience = 15 * time.Second
-	// briefly is the same for its TCP connection, while the name has other addresses.
+	// briefly is the same for the TCP connection alone, while the name has other addresses.
 	briefly = 2 * time.Second
-	// firstAgain is how long the first server of the list is left alone after it failed. Then the next connection
-	// that has to be made anew begins with it.
+	// firstAgain is how long the first server of the list is not tried after it failed. After that the next new connection
+	// begins with it again.
 	firstAgain = 10 * time.Minute
 )
 
@@ -69,8 +69,7 @@ func (r *roster) patience(list []server, at server, whole time.Duration) (silent
 	return silent, tcp
 }
 
-// fails notes that a server did not work. It reports whether the list has another that was not tried since one
-// worked, or since the last pass.
+// fails notes that a server did not work. It reports whether the list has another one that was not tried yet in this pass.
 func (r *roster) fails(list []server, at server, now time.Time) (another bool) {
 	if at.url == list[0].url {
 		r.since = now
@@ -85,8 +84,8 @@ func (r *roster) fails(list []server, at server, now time.Time) (another bool) {
 // works notes that a server is the one to come back to.
 func (r *roster) works(at server) { r.next, r.failed = at, 0 }
 
-// named moves on to the server that a broker names, if the list has it: a broker can send its clients away, but not
-// to a place that nobody configured, which would be shown their login.
+// named moves on to the server that a broker names, if it is in the list. A broker can't send its clients to a server that
+// nobody configured, because that one would get their logins.
 func (r *roster) named(list []server, reference string) {
 	for _, s := range list {
 		if address, err := hostPort(s.url); err == nil && (reference == address || reference == s.url.Hostname() || reference == s.url.String()) {
@@ -111,8 +110,8 @@ func (s *Session) servers(ctx context.Context) (out []server) {
 	return out
 }
 
-// addresses are those of the URL's name; none when it is an address itself, when a proxy resolves it, or when nobody
-// knows it, which the dialer then says.
+// addresses returns the addresses of the URL's name. There are none when it is an address itself, when a proxy resolves it, or
+// when it can't be resolved: then the dialer returns the error.
 func (s *Session) addresses(ctx context.Context, u *url.URL) []netip.Addr {
 	if _, err := netip.ParseAddr(u.Hostname()); err == nil || proxied(u) {
 		return nil

@@ -10,8 +10,8 @@ import (
 	paholog "github.com/eclipse/paho.golang/paho/log"
 )
 
-// watch bounces a connection on which nothing moves: neither a byte while an answer to SUBSCRIBE or PINGREQ is due,
-// nor the acknowledgements. It stands still while we are the ones who do not read. paho runs it as its pinger.
+// watch ends a connection on which nothing moves: no byte while an answer to SUBSCRIBE or PINGREQ is due, or no
+// acknowledgement. It stands still while this side does not read. paho runs it as its pinger.
 type watch struct {
 	link   *link
 	pinged time.Time // zero: no answer is due
@@ -22,9 +22,9 @@ type watch struct {
 	ack    progress
 	before int64 // bytes that had come when it became the oldest
 	since  time.Time
-	// A PINGREQ behind it: once that one is answered, bytes that come are no excuse any more.
-	probe int64 // which of the pings it is; 0: none was sent
-	upTo  int64 // bytes that had come when the answer was seen; 0: it was not
+	// A PINGREQ is sent behind the message. When it is answered, the PUBACK can't be behind other bytes that come.
+	probe int64 // number of that ping; 0: none was sent
+	upTo  int64 // bytes that had come when its answer was seen; 0: not yet
 
 	pings int64        // sent
 	pongs atomic.Int64 // come
@@ -110,8 +110,8 @@ func (w *watch) ping(now time.Time, moved int64) {
 	w.link.nudge()
 }
 
-// stalled reports whether the oldest message in flight waits in vain. Its time begins anew while it is still leaving,
-// and while something comes that its acknowledgement may be behind: at most one packet of the largest size.
+// stalled reports whether the oldest message in flight has waited too long. Its time starts again while the message is still
+// being sent, and while bytes come that may be in front of its PUBACK: at most one packet of the largest size.
 func (l *link) stalled(w *watch, now time.Time, out, in int64) bool {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
@@ -137,8 +137,8 @@ func (l *link) stalled(w *watch, now time.Time, out, in int64) bool {
 	return o.stalled(now)
 }
 
-// ask pings behind a message that has left and waits for long, and notes the answer: then the link works, and what comes is
-// no excuse.
+// ask sends a PINGREQ behind a message that has been sent and waits for long. When the answer is there, the link works, and
+// bytes that come no longer count.
 func (w *watch) ask(now time.Time, out, in int64) {
 	left := w.head.end > 0 && out >= w.head.end
 	switch {

@@ -51,7 +51,7 @@ func (c *Console) Revoke() {
 	c.log.Info("all logins of the console have ended, as somebody asked")
 }
 
-// Stop ends what would go on for long.
+// Stop ends long answers, such as tails.
 func (c *Console) Stop() { c.once.Do(func() { close(c.stop) }) }
 
 // ServeHTTP answers every request that reaches console.listen.

@@ -68,7 +68,7 @@ func newLogins() *logins {
 	return l
 }
 
-// revoke makes another key, so that every token and link is worth nothing.
+// revoke makes a new key, so that no token or link is valid any more.
 func (l *logins) revoke() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +77,7 @@ func (l *logins) revoke() {
 	clear(l.links)
 }
 
-// link makes a code for one login. Of those that nobody uses only the newest are kept.
+// link makes a code for one login. Only the newest unused codes are kept.
 func (l *logins) link(r role) string {
 	code := rand.Text() // 130 bits
 	l.mu.Lock()
@@ -100,7 +100,7 @@ func (l *logins) link(r role) string {
 	return code
 }
 
-// enter takes a code for a token.
+// enter returns a token for a code, which is used up.
 func (l *logins) enter(code string) (token string, s session, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -99,8 +99,8 @@ type Validation struct {
 	Own     *schemas.ThingSchemas
 }
 
-// Check looks at the payload from every side, as far as one that is broken can be looked at: what is
-// no JSON is not compared with anything, and a value is found wrong once.
+// Check makes every check that is possible: a payload that is no JSON is not compared with anything, and of each value only
+// one problem is reported.
 func (v Validation) Check(payload []byte) ([]schemas.Detail, error) {
 	var out []schemas.Detail
 	switch {

@@ -67,7 +67,7 @@ func (v *Verdict) last(p local.Place) *local.Found {
 	return nil
 }
 
-// settle takes out what was seen to end since: a queue forgets it a moment later.
+// settle removes waiting messages that were seen to end meanwhile: the queue forgets them a moment later.
 func (v *Verdict) settle() {
 	v.Search.Found = slices.DeleteFunc(v.Search.Found, func(f local.Found) bool {
 		return f.Place == local.PlaceWaits && slices.ContainsFunc(v.Seen, func(r *sightings.Record) bool {
@@ -76,7 +76,8 @@ func (v *Verdict) settle() {
 	})
 }
 
-// Sentence tells what became of it. What is there now counts more than what was, and the end more than the way there.
+// Sentence says what became of the message. What is stored now counts more than what was seen, and an end more than the steps
+// before it.
 func (v *Verdict) Sentence() (text string, found bool) {
 	v.settle()
 	waits, dead := v.last(local.PlaceWaits), v.last(local.PlaceDead)

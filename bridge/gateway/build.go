@@ -4,13 +4,13 @@ import (
 	"runtime/debug"
 )
 
-// Build tells which fleetbridge this is.
+// Build says which fleetbridge this is.
 type Build struct {
 	Version string // v1.2.3, or devel
 	Commit  string // empty when it is not known
 }
 
-// ReadBuild completes what the linker was told by what the Go toolchain noted in the binary.
+// ReadBuild fills in, from what the Go toolchain noted in the binary, what the linker did not set.
 func ReadBuild(version, commit string) Build {
 	b := Build{version, commit}
 	info, ok := debug.ReadBuildInfo()

@@ -46,8 +46,8 @@ func (c *Config) certificates() []certificateFile {
 	return out
 }
 
-// expires tells when the file's certificates do. A chain is worth nothing from the first one on; of
-// several authorities, of which old and new may stand beside each other for a while, the last one counts.
+// expires returns when the file expires. Of a chain the first certificate to expire counts. Of several authorities the last
+// one counts, because old and new ones may be in the file together for a while.
 func (f certificateFile) expires() (time.Time, error) {
 	file, err := plainfile.Read(f.file, "certificate", maxPEMBytes)
 	if err != nil {
@@ -80,8 +80,8 @@ func (f certificateFile) expires() (time.Time, error) {
 const (
 	// certificateInterval is how often the files are read for the metrics and warnings.
 	certificateInterval = time.Minute
-	// expiryNotice is how long before it expires a certificate is warned of, and expiryPause how long it
-	// then takes until it is warned of again.
+	// expiryNotice is how long before a certificate expires the first warning comes, and expiryPause the time between two
+	// warnings.
 	expiryNotice = 30 * 24 * time.Hour
 	expiryPause  = 24 * time.Hour
 )
@@ -96,11 +96,11 @@ type certificates struct {
 	known map[certificateFile]*notice
 }
 
-// notice is what is known, and was said last, of one file.
+// notice is what is known about one file, and what was logged last.
 type notice struct {
 	expires time.Time
-	told    time.Time // zero: nothing yet
-	expired bool      // what was told
+	told    time.Time // when it was last logged; zero: never
+	expired bool      // it was logged that the file has expired
 }
 
 func newCertificates(m *Metrics, log *slog.Logger) *certificates {
@@ -129,7 +129,7 @@ func (c *certificates) follow(ctx context.Context) {
 	}
 }
 
-// look reads every file once. One that can't be read keeps its last value: who uses it tells.
+// look reads every file once. A file that can't be read keeps its last value; whoever uses it logs the error.
 func (c *certificates) look(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +157,7 @@ func (c *certificates) look(now time.Time) {
 	}
 }
 
-// warn speaks up once a day, and when it becomes too late.
+// warn logs once a day, and when the certificate expires.
 func (c *certificates) warn(f certificateFile, n *notice, now time.Time) {
 	left := n.expires.Sub(now)
 	expired := left <= 0

@@ -47,7 +47,7 @@ func (c *clusterCollector) of(o *local.Ownership) {
 	c.ownership = o
 }
 
-// claimed and serves are told when a takeover begins and ends.
+// claimed and serves must be called when a takeover begins and ends.
 func (c *clusterCollector) claimed(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

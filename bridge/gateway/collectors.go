@@ -33,7 +33,7 @@ func (q *queueCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- acceptedMessages
 }
 
-// Collect leaves the queues out of a scrape while nobody can tell; a 0 would be a lie.
+// Collect leaves the queues out while their lengths are not known, because 0 would be wrong.
 func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -115,5 +115,5 @@ func (r *readyCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(storeWritable, writable)
 }
 
-// kinds are those of which a Thing's may stand still.
+// kinds are the kinds of messages that may stand still.
 var kinds = [...]string{"commands", "jobs", "shadow", "events"}

@@ -14,7 +14,7 @@ type key struct {
 	name      string
 	index     int
 	preset    string // the default as a file would spell it; of a list, the words
-	otherwise string // what people are told when there is no default
+	otherwise string // what the reference says in place of a default
 	oneOf     []string
 	unit      string
 	doc       string

@@ -22,7 +22,7 @@ type desk struct {
 	closed bool
 }
 
-// openDesks has these Things answer, and nobody else.
+// openDesks makes the requests of these Things answered, and no others.
 func (g *Gateway) openDesks(ts []*thing) {
 	g.desks.open(ts, &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: g.cfg.Requests.Timeout, Watch: &g.watch.Watch, Log: g.log})
 }
@@ -44,7 +44,7 @@ func (d *desks) open(ts []*thing, requests *bridge.Requests) {
 	d.requests, d.work = requests, work
 }
 
-// close takes no more requests for these Things, and returns what waits for those in work.
+// close refuses new requests for these Things. wait waits for those that run.
 func (d *desks) close(ts []*thing) (wait func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -119,8 +119,8 @@ func (g *Gateway) await(ctx context.Context, try func() error) error {
 	}
 }
 
-// dialNow is local.Dial that leaves when ctx ends: the NATS library looks at no context, and has seconds for each
-// server of a list.
+// dialNow is local.Dial, but returns when ctx ends. The NATS library takes no context, and tries each server of a list for
+// seconds.
 func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
 	type reached struct {
 		nc  *nats.Conn
@@ -144,8 +144,8 @@ func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
 	}
 }
 
-// away reports whether an error is that of a server that is not there yet, or not ready, also behind a proxy that takes
-// its connections: that one hangs up, or is silent. A name that nobody knows is a mistake in the configuration.
+// away reports whether an error means that the server is not there yet or not ready. If a proxy accepts its connections, the
+// proxy closes them or is silent. A name that can't be resolved is a mistake in the configuration instead.
 func away(err error) bool {
 	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || local.NotYet(err) {
 		return true

@@ -62,8 +62,8 @@ func (v *validator) expose(at, path string, e Exposure) {
 	v.Exposed = append(v.Exposed, e)
 }
 
-// namely keeps the text of a _file key out of the message when it may be the secret itself: it is no file's
-// name and does not look like one.
+// namely keeps the text of a _file key out of the message if it does not look like a file's name: it may be the secret
+// itself.
 func namely(written string, err error) error {
 	if strings.ContainsAny(written, `./\`) || !strings.HasSuffix(err.Error(), " does not exist") {
 		return err

@@ -9,8 +9,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// filterMemory keeps what the session of a client id is subscribed to, in the bucket of marks. The Thing may be
-// renamed meanwhile, so the key is the client id's.
+// filterMemory stores the filters of a client id's session among the marks. The key is made of the client id, because the
+// Thing may get another name.
 type filterMemory struct {
 	marks bridge.State
 	key   string

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// startPeak is how long after the start the memory that only the start needed is given back.
+// startPeak is how long after the start memory is given back that only the start needed.
 const startPeak = 15 * time.Second
 
-// giveBack returns to the system, once, what the start of many Things took beyond what their work takes: the
-// runtime by itself would keep it as room for garbage.
+// giveBack returns memory to the system, once, that only the start of many Things needed. The runtime would keep it as room
+// for garbage.
 func giveBack(ctx context.Context) {
 	t := time.NewTimer(startPeak)
 	defer t.Stop()

@@ -57,7 +57,7 @@ func (g *Gateway) History() []Sample {
 	return slices.Clone(g.history.samples)
 }
 
-// Now is what would be a sample now, without what only the store knows.
+// Now returns a sample of this moment, without what only the store knows.
 func (g *Gateway) Now() Sample {
 	s := Sample{At: time.Now(), Memory: memoryInUse()}
 	s.Up, s.Down = g.metrics.totals(mapping.Up), g.metrics.totals(mapping.Down)
@@ -95,7 +95,7 @@ type DeadCount struct {
 	Count     uint64 `json:"count"`
 }
 
-// DeadCounts leaves out what never happened.
+// DeadCounts returns the counts that are not 0.
 func (g *Gateway) DeadCounts() []DeadCount {
 	out := []DeadCount{}
 	for _, d := range directions {
@@ -117,7 +117,7 @@ func valueOf(c interface{ Write(*dto.Metric) error }) uint64 {
 	return uint64(m.GetCounter().GetValue())
 }
 
-// memoryInUse is what Go's runtime has of the system.
+// memoryInUse returns how many bytes Go's runtime has from the system.
 func memoryInUse() uint64 {
 	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(s)

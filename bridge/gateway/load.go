@@ -26,7 +26,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	return c, err
 }
 
-// loadWatched returns besides which files it read, or would have; also when it fails.
+// loadWatched is Load. It returns also which files it has read, or would have read, even if it fails.
 func loadWatched(path string, env func(string) (string, bool)) (*Config, watchlist, error) {
 	r := newReport(path)
 	r.files.add(root{path: path})
@@ -39,7 +39,7 @@ func loadWatched(path string, env func(string) (string, bool)) (*Config, watchli
 	return c, r.files, err
 }
 
-// loadUntil is loadWatched that returns when ctx ends, even if a file system does not answer. What it then
+// loadUntil is loadWatched, but returns when ctx ends, even if a file system does not answer. The goroutine that it then
 // leaves behind ends with the process.
 func loadUntil(ctx context.Context, path string, env func(string) (string, bool)) (*Config, watchlist, error) {
 	type loaded struct {

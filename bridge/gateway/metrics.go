@@ -17,9 +17,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// Metrics counts what the bridge does and serves it to Prometheus. It has a registry of its own. It
-// is the core's bridge.Observer; every series that it can ever count in exists from the start, so a
-// counter is never born at 1 and counting costs no allocation.
+// Metrics counts what the bridge does and serves it to Prometheus. It has a registry of its own, and is the core's
+// bridge.Observer. All series exist from the start, so no counter begins at 1, and counting costs no allocation.
 type Metrics struct {
 	registry  *prometheus.Registry
 	messages  map[messageLabels]prometheus.Counter
@@ -56,7 +55,7 @@ type deadLabels struct {
 // noChannel is the channel label of messages whose topic or subject is no address.
 const noChannel = "unknown"
 
-// forwardBuckets reach from a broker next door to a night without a link, in seconds.
+// forwardBuckets are in seconds, from a broker in the same network to a night without a link.
 var forwardBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200}
 
 var (
@@ -68,11 +67,11 @@ var (
 type Scraped interface {
 	// Queued counts the messages of each Thing that wait for the broker. Things that it leaves out have none.
 	Queued(ctx context.Context) (map[mapping.Thing]uint64, error)
-	// Oldest tells since when the oldest of them waits.
+	// Oldest returns since when the oldest of them has waited.
 	Oldest() map[mapping.Thing]time.Time
 	// Ready is what /readyz says.
 	Ready(ctx context.Context) []NotReady
-	// Accepted counts what programs handed over since the start, and what was waiting then.
+	// Accepted returns how many messages programs handed over since the start, and with these how many were waiting then.
 	Accepted(ctx context.Context) (uint64, error)
 }
 
@@ -125,7 +124,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	return m
 }
 
-// Stray counts a publish that went nowhere.
+// Stray counts a publish that no stream took.
 func (m *Metrics) Stray(s local.Stray) { m.strays[s].Inc() }
 
 // Collect adds what is asked for at each scrape. It is called once.
@@ -162,8 +161,8 @@ func (m *Metrics) countDead() {
 	}
 }
 
-// Outcome counts a message whose fate is settled. A channel that does not go in that direction counts
-// as unknown, a code that is none as unexpected.
+// Outcome counts a message that has ended. A channel that does not go in that direction counts
+// as unknown, a code that is not one of bridge.Codes as unexpected.
 func (m *Metrics) Outcome(f bridge.Fate) {
 	counter, ok := m.messages[messageLabels{f.Direction, f.Channel, f.Outcome}]
 	if !ok {
@@ -185,7 +184,7 @@ func (m *Metrics) Outcome(f bridge.Fate) {
 	}
 }
 
-// Things are those that have series of their own.
+// Things returns the Things that have series of their own.
 func (m *Metrics) Things() []mapping.Thing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,7 +222,7 @@ func (m *Metrics) Connected(t mapping.Thing, connected bool) {
 // Silent sets whether the cloud leaves the bridge's own question unanswered.
 func (m *Metrics) Silent(t mapping.Thing, silent bool) { m.set(m.silent, t, number(silent)) }
 
-// set leaves a Thing that is gone without a series.
+// set sets a Thing's series, unless the Thing is gone.
 func (m *Metrics) set(g *prometheus.GaugeVec, t mapping.Thing, value float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -239,7 +238,7 @@ func number(b bool) float64 {
 	return 0
 }
 
-// Reloaded tells how a reload ended.
+// Reloaded notes how a reload ended.
 func (m *Metrics) Reloaded(ok bool, at time.Time) {
 	if !ok {
 		m.reloaded.Set(0)

@@ -8,9 +8,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// openNATS starts the embedded server or dials the external one. The pages are
-// served before the wait for an external server, and after the embedded one has the store to itself: of
-// two bridges on one store the second shall hear of that.
+// openNATS starts the embedded server or dials the external one. The HTTP pages are served before it waits for an external
+// server, but after the embedded server has locked the store: if two bridges have one store, the second must fail because
+// of the store, and not because of the port.
 func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
@@ -54,7 +54,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	return nil
 }
 
-// openStore opens the store, and what lanes there are. With an error, closeNATS has what was opened.
+// openStore opens the store and the lanes. After an error, closeNATS closes what was opened.
 func (g *Gateway) openStore(ctx context.Context) (err error) {
 	g.stored = true
 	config := g.storeConfig()
@@ -84,7 +84,7 @@ func (g *Gateway) storeConfig() local.StoreConfig {
 	}
 }
 
-// openSpool has what programs publish to the embedded server kept in a journal beside its streams.
+// openSpool opens the journal, which keeps what programs publish to the embedded server.
 func (g *Gateway) openSpool(ctx context.Context) (err error) {
 	n := g.cfg.NATS
 	config := local.SpoolConfig{
@@ -104,7 +104,7 @@ func (g *Gateway) openSpool(ctx context.Context) (err error) {
 	return nil
 }
 
-// serveBus carries what users say to each other, until hush is called.
+// serveBus carries the messages of local.bus between users, until hush is called.
 func (g *Gateway) serveBus() (hush func(), err error) {
 	if g.server == nil {
 		bus, err := local.ServeBus(g.nc, g.subjects(), g.log)

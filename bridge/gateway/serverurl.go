@@ -55,7 +55,7 @@ func ParseServer(text string) (string, error) {
 	return u.String(), nil
 }
 
-// checkHTTP checks a base URL; plain tells that it is not encrypted. login is where one belongs.
+// checkHTTP checks a base URL. plain reports whether it is not encrypted. login names the keys where a login belongs.
 func checkHTTP(text, login string) (plain bool, err error) {
 	if strings.Contains(text, "@") {
 		return false, errors.New("carries a login, which belongs in " + login)

@@ -19,7 +19,7 @@ func (v *validator) tls(path string, t *TLS) {
 	case t.CertFile == "" && t.KeyFile != "":
 		v.problem(path+".cert_file", "is missing, key_file needs it")
 	}
-	// Each by itself, so that everything wrong is told at once.
+	// Each by itself, so that all problems are reported together.
 	authority, pair := TLS{CAFile: t.CAFile}, TLS{CertFile: t.CertFile, KeyFile: t.KeyFile}
 	if pair.CertFile == "" || pair.KeyFile == "" {
 		pair = TLS{}

@@ -24,7 +24,7 @@ type inForce struct {
 	own map[mapping.Thing]ownSchemas
 }
 
-// Reloaded tells how the last reload ended: Err is why it was refused, or nil.
+// Reloaded says how the last reload ended: Err is why it was refused, or nil.
 type Reloaded struct {
 	At  time.Time
 	Err error
@@ -33,15 +33,15 @@ type Reloaded struct {
 // Config is the configuration in force. Nobody may change it.
 func (g *Gateway) Config() *Config { return g.shown.Load().cfg }
 
-// Catalog checks payloads as the bridge does.
+// Catalog returns the bridge's own checks of payloads.
 func (g *Gateway) Catalog() *schemas.Catalog { return g.catalog }
 
-// Schemas are a Thing's own; nil: it has none.
+// Schemas returns the schemas that a Thing brings; nil: none.
 func (g *Gateway) Schemas(t mapping.Thing) *schemas.ThingSchemas {
 	return g.shown.Load().own[t].schemas
 }
 
-// LastReload is nil while there was none.
+// LastReload returns how the last reload ended; nil: there was none.
 func (g *Gateway) LastReload() *Reloaded { return g.reloaded.Load() }
 
 // Build is what is running.
@@ -56,10 +56,10 @@ func (g *Gateway) Log() *slog.Logger { return g.log }
 // Recorder keeps what passes while somebody looks.
 func (g *Gateway) Recorder() *sightings.Recorder { return g.watch.recorder }
 
-// Watched counts who looks at passing messages; n is 1 or -1.
+// Watched counts the viewers of passing messages; n is 1 for one who comes and -1 for one who goes.
 func (g *Gateway) Watched(n int) { g.metrics.watched.Add(float64(n)) }
 
-// Unshown counts what they were not shown.
+// Unshown counts messages that viewers were not shown.
 func (g *Gateway) Unshown(n uint64) { g.metrics.unshown.Add(float64(n)) }
 
 // NATS is the bridge's own connection. An error says why there is none yet.
@@ -73,7 +73,7 @@ func (g *Gateway) NATS() (*nats.Conn, mapping.Subjects, error) {
 	return g.nc, g.subjects(), nil
 }
 
-// Fills tells how full the streams are.
+// Fills returns how full the streams are.
 func (g *Gateway) Fills(ctx context.Context) ([]local.Fill, error) {
 	nc, _, err := g.NATS()
 	if err != nil {
@@ -82,7 +82,7 @@ func (g *Gateway) Fills(ctx context.Context) ([]local.Fill, error) {
 	return local.Fills(ctx, nc, g.storeConfig())
 }
 
-// Leased are the jobs of a Thing that workers have, so many at most.
+// Leased returns the jobs of a Thing that workers have, at most so many.
 func (g *Gateway) Leased(ctx context.Context, t mapping.Thing, limit int) ([]local.LeasedJob, error) {
 	if _, _, err := g.NATS(); err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (g *Gateway) Leased(ctx context.Context, t mapping.Thing, limit int) ([]loc
 	return g.store.Leased(ctx, t, limit)
 }
 
-// ThingView is what the bridge knows of a Thing now.
+// ThingView is what the bridge knows about a Thing now.
 type ThingView struct {
 	Name   mapping.Thing
 	State  cloud.State
@@ -101,8 +101,8 @@ type ThingView struct {
 	thing *thing
 }
 
-// Things are those that there are now, in the order of the configuration. Before the bridge has made them they have
-// names only.
+// Things returns the Things that there are now, in the order of the configuration. Before the bridge has made them, they have
+// only names.
 func (g *Gateway) Things() []ThingView {
 	all := g.all()
 	if len(all) == 0 {
@@ -145,7 +145,7 @@ func (v ThingView) Document() (document []byte, known bool) {
 	return v.thing.bridge.ShadowDocument()
 }
 
-// Answered are its last commands that have an answer, since the start of the bridge, the newest first.
+// Answered returns the Thing's last commands that were answered since the start of the bridge, the newest first.
 func (v ThingView) Answered() []bridge.AnsweredCommand {
 	if v.thing == nil {
 		return nil
@@ -153,7 +153,7 @@ func (v ThingView) Answered() []bridge.AnsweredCommand {
 	return v.thing.bridge.AnsweredCommands()
 }
 
-// Commands are those that have no answer yet.
+// Commands returns the Thing's commands that have no answer yet.
 func (v ThingView) Commands() []bridge.OpenCommand {
 	if v.thing == nil {
 		return nil

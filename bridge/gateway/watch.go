@@ -13,7 +13,7 @@ import (
 	"fleetbridge/bridge/sightings"
 )
 
-// watching is what shows messages to people as they pass.
+// watching shows messages to people as they pass.
 type watching struct {
 	bridge.Watch
 	recorder *sightings.Recorder
@@ -60,7 +60,7 @@ func (g *Gateway) unserved(err error) {
 	g.log.Info("fleetbridge tail can't be served, nor what fleetbridge trace would see live; all else works", "nats.embedded.store_dir", g.cfg.NATS.Embedded.StoreDir, "error", err)
 }
 
-// stop ends every tail, with a word, and takes no new one. It does not wait.
+// stop ends every tail, after a last line that says so, and takes no new one. It does not wait.
 func (w *watching) stop() {
 	w.once.Do(func() { close(w.stopped) })
 	if w.server == nil {

@@ -6,9 +6,9 @@ type Reader struct {
 	tail     *tail
 }
 
-// Read opens a tail that sees what comes from now on, or, with the number of the last record that somebody has seen,
-// from there. lost tells that records behind that one are gone already. nil: there are as many tails as there may be,
-// or the bridge stops.
+// Read opens a tail. last is the number of the last record that the reader has seen, 0: none; the tail goes on behind that one,
+// or begins now. lost reports whether records behind last are gone already. reader is nil when there are maxTails already, or
+// the bridge stops.
 func (r *Recorder) Read(f Filter, last uint64) (reader *Reader, lost bool) {
 	t := r.open(f)
 	if t == nil {
@@ -20,7 +20,7 @@ func (r *Recorder) Read(f Filter, last uint64) (reader *Reader, lost bool) {
 	return &Reader{r, t}, lost
 }
 
-// rewind has a tail read on behind a record, as far as that is possible.
+// rewind makes a tail go on behind a record, if the ring still has what follows it.
 func (r *Recorder) rewind(t *tail, last uint64) (lost bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@ const (
 	maxText    = 1 << 10
 )
 
-// Record is a sighting as it is kept and printed. A payload that is no UTF-8 is base64; Cut tells that there is more of it.
+// Record is a sighting as it is kept and printed. A payload that is no UTF-8 is base64; Cut: it was longer.
 type Record struct {
 	At        time.Time      `json:"at"`
 	Outcome   bridge.Outcome `json:"outcome"`
@@ -71,7 +71,7 @@ func direction(s *bridge.Sighting) string {
 	return s.Direction.String()
 }
 
-// text copies, so that nothing larger is held on to.
+// text shortens a text. The result is a copy, so that the whole text can be freed.
 func text(s string) string {
 	if len(s) > maxText {
 		s = string(cutRune([]byte(s[:maxText]), true))

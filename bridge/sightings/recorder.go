@@ -8,8 +8,8 @@ import (
 	"fleetbridge/bridge"
 )
 
-// Bounds of the ring, and of what goes into it a second: of what was not plainly delivered, of what a narrow filter
-// picks, and of the rest. What is more is counted, not copied.
+// Bounds of the ring, and of how many sightings it takes in a second: of those other than delivered (odd), of those that a
+// narrow filter picks, and of the rest. Further ones are only counted.
 const (
 	maxRecords = 4096
 	maxBytes   = 4 << 20
@@ -20,7 +20,7 @@ const (
 	restRate   = 300
 )
 
-// keepFor is how long the ring goes on after the last tail: for a trace of what was just seen.
+// keepFor is how long the ring goes on after the last tail has ended, so that a trace can show what was just seen.
 const keepFor = 10 * time.Minute
 
 // Recorder is the one viewer of a bridge's Watch: it looks while there are tails, and a while longer.
@@ -47,7 +47,7 @@ func NewRecorder(w *bridge.Watch) *Recorder {
 type tail struct {
 	filter  Filter
 	next    uint64 // the record that it has not seen yet
-	skipped uint64 // what its filter picks and it will not see, since the last read
+	skipped uint64 // sightings since the last read that its filter picks and that were not kept
 	wake    chan struct{}
 }
 
@@ -104,7 +104,7 @@ func (r *Recorder) forget() {
 	r.ring, r.bytes, r.idle = nil, 0, nil
 }
 
-// Saw implements bridge.Viewer. It copies what is kept, or counts for every tail what it will not see.
+// Saw implements bridge.Viewer. It keeps a copy of the sighting, or counts it as skipped for the tails that wanted it.
 func (r *Recorder) Saw(s *bridge.Sighting) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,8 +177,8 @@ func (r *Recorder) keep(n *Record) {
 // batch bounds what a tail reads at once.
 const batch = 256
 
-// read appends what the tail has not seen yet to out, some at a time, and returns how much it will not see that came
-// since the last read. more tells that there is more to read.
+// read appends records that the tail has not seen yet to out, at most a batch, and returns how many were skipped since the last
+// read. more reports whether there is more to read.
 func (r *Recorder) read(t *tail, out []*Record) (_ []*Record, skipped uint64, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

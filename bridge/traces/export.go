@@ -36,7 +36,7 @@ func (b *bounded) OnEnd(s trace.ReadOnlySpan) {
 	b.SpanProcessor.OnEnd(s)
 }
 
-// exporter tells when the collector fails, and when it works again, and counts.
+// exporter logs when the collector fails and when it works again, and counts spans.
 type exporter struct {
 	trace.SpanExporter
 	count   Counter
@@ -55,7 +55,7 @@ func newExporter(to trace.SpanExporter, count Counter, log *slog.Logger) *export
 	return x
 }
 
-// ExportSpans implements trace.SpanExporter. Its error is told here.
+// ExportSpans implements trace.SpanExporter. It logs its error itself.
 func (x *exporter) ExportSpans(ctx context.Context, spans []trace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

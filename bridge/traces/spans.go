@@ -150,7 +150,7 @@ func attributes(s *bridge.Sighting) []attribute.KeyValue {
 	return out
 }
 
-// text copies what others chose, so that nothing larger is held on to: short, and UTF-8, as the wire wants it.
+// text makes a text from outside fit for a span: short, valid UTF-8, and a copy, so that the whole text can be freed.
 func text(s string) string {
 	const most = 256
 	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD"))

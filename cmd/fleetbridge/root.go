@@ -119,8 +119,8 @@ var configPlaces = []string{"./fleetbridge.yaml", "/etc/fleetbridge/fleetbridge.
 
 var configHelp = "configuration `FILE`; without it $" + configVariable + ", or the first that there is of " + strings.Join(configPlaces, " and ")
 
-// findConfig is path or, when that is empty, the file that is taken without --config. A file that can't be looked at is
-// taken, so that its error is told.
+// findConfig returns path or, if it is empty, the first of the usual files that is there. A file that exists but can't be
+// looked at counts, so that the user sees its error.
 func findConfig(c *cobra.Command, path string) (string, error) {
 	if path != "" {
 		return path, nil
@@ -144,7 +144,7 @@ func loadConfig(c *cobra.Command, path *string) (*gateway.Config, error) {
 	return cfg, err
 }
 
-// loadFile is loadConfig for who follows the file from then on.
+// loadFile is loadConfig for a caller that follows the file from then on.
 func loadFile(c *cobra.Command, path *string) (_ *gateway.File, _ *gateway.Config, err error) {
 	if *path, err = findConfig(c, *path); err != nil {
 		return nil, nil, err

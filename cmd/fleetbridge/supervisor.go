@@ -19,7 +19,7 @@ type supervised interface {
 // supervisor talks to systemd by the socket that it names in NOTIFY_SOCKET; without one it says nothing.
 type supervisor struct {
 	bridge supervised
-	// watchdog is after how much silence the process is ended and started anew; 0: never.
+	// watchdog is after how long without a ping systemd restarts the process; 0: never.
 	watchdog time.Duration
 	log      *slog.Logger
 }
@@ -33,7 +33,7 @@ func newSupervisor(bridge supervised, log *slog.Logger) supervisor {
 	return supervisor{bridge, watchdog, log}
 }
 
-// tell says READY when programs can connect, then WATCHDOG as long as the bridge proves alive, and
+// tell sends READY when programs can connect, then WATCHDOG as long as the bridge is alive, and
 // STOPPING when ctx ends. Then it returns.
 func (s supervisor) tell(ctx context.Context) {
 	select {
@@ -47,8 +47,8 @@ func (s supervisor) tell(ctx context.Context) {
 	s.notify(daemon.SdNotifyStopping)
 }
 
-// ping tries three times in the watchdog's time, and a try may last as long as until the next. A bridge
-// that does not answer is not spoken for: systemd ends it when the time is over.
+// ping asks the bridge three times in the watchdog's time; each question may take as long as until the next one. If the bridge
+// does not answer, ping sends nothing, and systemd ends the process when the time is over.
 func (s supervisor) ping(ctx context.Context) {
 	if s.watchdog == 0 {
 		<-ctx.Done()
