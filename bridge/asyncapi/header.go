@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -56,23 +56,23 @@ func published() []member {
 }
 
 func asked() []member {
-	return []member{{local.HeaderTimeout, text("How long to wait for the cloud's answer, as a Go duration such as 2s; only a shorter time than requests.timeout counts.")}}
+	return []member{{wire.HeaderTimeout, text("How long to wait for the cloud's answer, as a Go duration such as 2s; only a shorter time than requests.timeout counts.")}}
 }
 
 func worker() []member {
-	return []member{{local.HeaderWorker, text("Who leases, or has leased, the execution.")}}
+	return []member{{wire.HeaderWorker, text("Who leases, or has leased, the execution.")}}
 }
 
 // stamped are the headers of what came from the cloud, and of dead letters.
 func stamped(d mapping.Direction, dead bool) []member {
 	out := []member{
-		{local.HeaderThing, text("The Thing's name, percent-encoded.")},
-		{local.HeaderChannel, words("The channel's name.", channels(d)...)},
-		{local.HeaderTopic, text("The MQTT topic, percent-encoded.")},
-		{local.HeaderReceived, moment("When the bridge received it, with nanoseconds, UTC.")},
+		{wire.HeaderThing, text("The Thing's name, percent-encoded.")},
+		{wire.HeaderChannel, words("The channel's name.", channels(d)...)},
+		{wire.HeaderTopic, text("The MQTT topic, percent-encoded.")},
+		{wire.HeaderReceived, moment("When the bridge received it, with nanoseconds, UTC.")},
 	}
 	if dead { // a stray has no channel
-		out[1] = member{local.HeaderChannel, words("The channel's name; missing when it belongs to none.", channels(d)...)}
+		out[1] = member{wire.HeaderChannel, words("The channel's name; missing when it belongs to none.", channels(d)...)}
 		out[1], out[3] = out[3], out[1] // what may be missing comes last
 	}
 	return out
@@ -95,8 +95,8 @@ func deadly() []member {
 		names = append(names, string(c))
 	}
 	return []member{
-		{local.HeaderErrorCode, words("Why it can never go on.", names...)},
-		{local.HeaderError, text("The same for people, with the JSON pointer, percent-encoded.")},
+		{wire.HeaderErrorCode, words("Why it can never go on.", names...)},
+		{wire.HeaderError, text("The same for people, with the JSON pointer, percent-encoded.")},
 	}
 }
 

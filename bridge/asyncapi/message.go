@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -53,7 +53,7 @@ func messages() object {
 		if r.Direction == mapping.Down {
 			source := []member(nil)
 			if r.Channel == mapping.ShadowDelta {
-				source = []member{{local.HeaderSource, words("Set when the bridge fetched it over HTTPS.", bridge.SourceShadowGet)}}
+				source = []member{{wire.HeaderSource, words("Set when the bridge fetched it over HTTPS.", bridge.SourceShadowGet)}}
 			}
 			out = out.with("down."+name, message("down."+name, about(r), name, headers(4, stamped(mapping.Down, false), source, traces())))
 			continue
@@ -96,8 +96,8 @@ func requestHeaders(r mapping.Route) [][]member {
 
 func commandMessages(out object) object {
 	out = out.with("cmd", message("cmd", "a command to execute: the cloud's payload unchanged", string(mapping.CommandRequest), headers(1, []member{
-		{local.HeaderExecution, text("The execution's id, percent-encoded.")},
-		{local.HeaderDeadline, moment("Until when the reply counts, UTC; missing when the command has no end.")},
+		{wire.HeaderExecution, text("The execution's id, percent-encoded.")},
+		{wire.HeaderDeadline, moment("Until when the reply counts, UTC; missing when the command has no end.")},
 	}, traces())))
 	out = out.with(handlerReply, message(handlerReply, "how the command ended; a reply without a payload means SUCCEEDED, one that breaks the schema FAILED and a dead letter",
 		string(mapping.CommandResponse), headers(0, traces())))
@@ -109,8 +109,8 @@ func commandMessages(out object) object {
 }
 
 func deadMessages(out object) object {
-	subject := []member{{local.HeaderSubject, text("The subject that the program used, percent-encoded.")}}
-	truncated := []member{{local.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")}}
+	subject := []member{{wire.HeaderSubject, text("The subject that the program used, percent-encoded.")}}
+	truncated := []member{{wire.HeaderTruncated, text("How many bytes the payload had, when it was too large to be kept whole.")}}
 	up := headers(4, deadly(), stamped(mapping.Up, true), subject, truncated, traces())
 	out = out.with("dead.up", message("dead.up", "what a program published and can never reach the cloud, byte for byte; its id is the stream sequence", "", up))
 	down := headers(4, deadly(), stamped(mapping.Down, true), truncated, traces())

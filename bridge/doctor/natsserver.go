@@ -13,6 +13,7 @@ import (
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 )
 
 // reachNATS connects to the external server, or to the embedded one of a running bridge.
@@ -28,7 +29,7 @@ func (d *Doctor) reachNATS(ctx context.Context) {
 		return
 	}
 	config.Log = quiet()
-	d.nc, d.ncErr = local.Reach(ctx, config)
+	d.nc, d.ncErr = wire.Reach(ctx, config)
 }
 
 func (d *Doctor) serving(ctx context.Context) (bool, error) {
@@ -97,7 +98,7 @@ func (d *Doctor) jetStream(ctx context.Context) {
 
 // account looks at the limits of an existing JetStream.
 func (d *Doctor) account(ctx context.Context) {
-	if err := local.HasJetStream(ctx, d.nc); err != nil {
+	if err := wire.HasJetStream(ctx, d.nc); err != nil {
 		detail, mend := mended(err)
 		d.add(Finding{Fail, checkJetStream, "", detail, mend})
 		return

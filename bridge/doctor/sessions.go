@@ -17,7 +17,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -349,7 +349,7 @@ func (d *Doctor) ask(ctx context.Context, v visit) Finding {
 	subject := d.subjects.Print(mapping.SpaceReq, mapping.Address{Thing: mapping.Thing(v.thing), Channel: mapping.JobsGet})
 	began := time.Now()
 	question := nats.NewMsg(subject)
-	question.Header.Set(local.HeaderTimeout, (d.options.Timeout * 4 / 5).String()) // the bridge says that nobody answers before we stop listening
+	question.Header.Set(wire.HeaderTimeout, (d.options.Timeout * 4 / 5).String()) // the bridge says that nobody answers before we stop listening
 	answer, err := d.nc.RequestMsgWithContext(ctx, question)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):

@@ -14,12 +14,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 )
 
 // dial describes the connection to an external NATS server. Its certificates are read anew at each
 // connection.
-func (n NATS) dial(log *slog.Logger) (local.DialConfig, error) {
-	c := local.DialConfig{URL: string(n.URL), CredsFile: n.CredsFile, Log: log}
+func (n NATS) dial(log *slog.Logger) (wire.DialConfig, error) {
+	c := wire.DialConfig{URL: string(n.URL), CredsFile: n.CredsFile, Log: log}
 	if n.TLS == (TLS{}) {
 		return c, nil
 	}
@@ -52,16 +53,16 @@ func (n NATS) dial(log *slog.Logger) (local.DialConfig, error) {
 // OperatorDial describes how a person on the gateway connects to the NATS server of a running bridge
 // with this configuration: the external one, or the embedded one with the login that the bridge keeps
 // in its store directory and, with TLS, the listener's own certificate.
-func (c *Config) OperatorDial() (local.DialConfig, error) {
+func (c *Config) OperatorDial() (wire.DialConfig, error) {
 	if c.NATS.URL != "" {
 		return c.NATS.dial(nil)
 	}
 	e := c.NATS.Embedded
 	login, err := local.OperatorLogin(e.StoreDir)
 	if err != nil {
-		return local.DialConfig{}, err
+		return wire.DialConfig{}, err
 	}
-	out := local.DialConfig{URL: "nats://" + e.Listen, Options: []nats.Option{login}}
+	out := wire.DialConfig{URL: "nats://" + e.Listen, Options: []nats.Option{login}}
 	if e.TLS != (ListenTLS{}) {
 		out.URL = "tls://" + e.Listen
 		if out.TLS, err = (&tlsFiles{names: e.TLS.files(), build: ownerConfig}).config(); err != nil {
@@ -75,7 +76,7 @@ func (c *Config) OperatorDial() (local.DialConfig, error) {
 const dialPause = time.Second
 
 // dial connects to the external server, and waits for it when it is away.
-func (g *Gateway) dial(ctx context.Context, c local.DialConfig) (nc *nats.Conn, err error) {
+func (g *Gateway) dial(ctx context.Context, c wire.DialConfig) (nc *nats.Conn, err error) {
 	g.awaits("not connected to NATS yet")
 	err = g.await(ctx, func() (err error) {
 		nc, err = dialNow(ctx, c)
@@ -119,16 +120,16 @@ func (g *Gateway) await(ctx context.Context, try func() error) error {
 	}
 }
 
-// dialNow is local.Dial, but returns when ctx ends. The NATS library takes no context, and tries each server of a list for
+// dialNow is wire.Dial, but returns when ctx ends. The NATS library takes no context, and tries each server of a list for
 // seconds.
-func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
+func dialNow(ctx context.Context, c wire.DialConfig) (*nats.Conn, error) {
 	type reached struct {
 		nc  *nats.Conn
 		err error
 	}
 	tried := make(chan reached, 1)
 	go func() {
-		nc, err := local.Dial(ctx, c)
+		nc, err := wire.Dial(ctx, c)
 		tried <- reached{nc, err}
 	}()
 	select {
@@ -147,7 +148,7 @@ func dialNow(ctx context.Context, c local.DialConfig) (*nats.Conn, error) {
 // away reports whether an error means that the server is not there yet or not ready. If a proxy accepts its connections, the
 // proxy closes them or is silent. A name that can't be resolved is a mistake in the configuration instead.
 func away(err error) bool {
-	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || local.NotYet(err) {
+	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || wire.NotYet(err) {
 		return true
 	}
 	if name := (*net.DNSError)(nil); errors.As(err, &name) && name.IsNotFound {

@@ -12,9 +12,9 @@ import (
 	"fleetbridge/mapping"
 )
 
-// wire is the contract's subject table, one payload a row, chosen so that any re-encoding shows: odd
+// routes is the contract's subject table, one payload a row, chosen so that any re-encoding shows: odd
 // spacing, an escape, and, where the schema has room for one, a number of 20 digits.
-var wire = []struct {
+var routes = []struct {
 	channel mapping.Channel
 	id      string
 	payload string
@@ -55,7 +55,7 @@ func TestEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, w := range wire {
+	for _, w := range routes {
 		covered[w.channel] = true
 		if !strings.Contains(w.payload, `\u00`) || !strings.Contains(w.payload, " ") ||
 			!slices.Contains(fixed, w.channel) && !strings.Contains(w.payload, "12345678901234567890") {

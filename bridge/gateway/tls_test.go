@@ -13,7 +13,7 @@ import (
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/test/brokers"
 )
 
@@ -185,7 +185,7 @@ func TestListenerTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	dial.Log = s.log
-	operator, err := local.Dial(s.context(), dial)
+	operator, err := wire.Dial(s.context(), dial)
 	if err != nil {
 		t.Fatalf("fleetbridge dead: %v", err)
 	}

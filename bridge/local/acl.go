@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 	"golang.org/x/crypto/bcrypt"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -40,7 +41,7 @@ const (
 // Confined tells whether a connection to an external server is in the account that ACL has for the bridge. Then its
 // users are in theirs.
 func Confined(ctx context.Context, nc *nats.Conn) bool {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
 	answer, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
 	return err == nil && gjson.GetBytes(answer.Data, "data.account").String() == bridgeAccount

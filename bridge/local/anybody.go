@@ -5,6 +5,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -17,7 +18,7 @@ type anybody struct {
 
 // newAnybody denies what the bridge alone publishes: what the cloud sent, and dead letters.
 func newAnybody(s mapping.Subjects) *anybody {
-	return &anybody{forbidden: &server.Permissions{Publish: &server.SubjectPermission{Deny: mirroredSubjects(s)}}}
+	return &anybody{forbidden: &server.Permissions{Publish: &server.SubjectPermission{Deny: wire.MirroredSubjects(s)}}}
 }
 
 // Check implements the server's Authentication.

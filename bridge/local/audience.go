@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go"
 	"github.com/tidwall/gjson"
 )
@@ -16,7 +18,7 @@ import (
 // there it is asked for a trace of the answer, which says whether it went any further.
 type audience struct {
 	nc                  *nats.Conn
-	answers             *answers
+	answers             *wire.Answers
 	nobody, traces      string         // what the reply subjects, and those of traces, begin with
 	notices             chan *nats.Msg // on nobody
 	noticeSub, traceSub *nats.Subscription
@@ -33,15 +35,12 @@ const (
 	headerTrace = "Nats-Trace-Dest"
 	// maxTraceDest is what that header may take of an answer's room: it is an inbox with a number.
 	maxTraceDest = 128
-	// crossing begins the reply subjects that the server makes between accounts.
-	crossing = "_R_."
 	// verdictWait is how long the server may take. It takes no time; without its word an answer counts as
 	// heard.
 	verdictWait = 5 * time.Second
 )
 
-func newAudience(answers *answers) (*audience, error) {
-	nc := answers.nc
+func newAudience(nc *nats.Conn, answers *wire.Answers) (*audience, error) {
 	a := &audience{nc: nc, answers: answers, nobody: nc.NewInbox() + ".", traces: nc.NewInbox() + ".",
 		notices: make(chan *nats.Msg, 2*maxRequests), unheard: map[string]bool{}, waiting: map[string]chan bool{}}
 	var err error
@@ -62,7 +61,7 @@ func (a *audience) hears(ctx context.Context, m *nats.Msg) bool {
 	a.sent++
 	token := strconv.FormatUint(a.sent, 10)
 	a.mu.Unlock()
-	if strings.HasPrefix(m.Subject, crossing) {
+	if strings.HasPrefix(m.Subject, wire.Crossing) {
 		return a.goesOn(ctx, m, a.traces+token)
 	}
 	return a.noticed(m, a.nobody+token)
@@ -74,7 +73,7 @@ func (a *audience) noticed(m *nats.Msg, reply string) bool {
 	a.unheard[reply] = false
 	a.mu.Unlock()
 	m.Reply = reply
-	failed := a.answers.send(m) != nil || a.nc.FlushTimeout(verdictWait) != nil
+	failed := a.answers.Send(m) != nil || a.nc.FlushTimeout(verdictWait) != nil
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer delete(a.unheard, reply)
@@ -107,7 +106,7 @@ func (a *audience) goesOn(ctx context.Context, m *nats.Msg, to string) bool {
 		delete(a.waiting, to)
 	}()
 	m.Header.Set(headerTrace, to)
-	if a.answers.send(m) != nil {
+	if a.answers.Send(m) != nil {
 		return true
 	}
 	timer := time.NewTimer(verdictWait)

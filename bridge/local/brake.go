@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -130,7 +131,7 @@ func (b *Brake) through(nc *nats.Conn, in chan *nats.Msg) (leave func(), err err
 func (b *Brake) throughAPI() error {
 	_, err := b.nc.Subscribe(b.answers+"*", func(m *nats.Msg) { b.cameBack(strings.TrimPrefix(m.Subject, b.answers)) })
 	if err == nil {
-		err = b.nc.FlushTimeout(apiTimeout)
+		err = b.nc.FlushTimeout(wire.APITimeout)
 	}
 	return b.open(err, 0)
 }

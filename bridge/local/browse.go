@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -106,14 +107,14 @@ type Stored struct {
 // first so many bytes are kept.
 func (f *Finder) Came(ctx context.Context, t mapping.Thing, c mapping.Channel, before uint64, limit, head int) (Page[Stored], error) {
 	subject := f.subjects.Prefix() + "." + string(mapping.SpaceDown) + "." + mapping.Token(string(t)) + ".>"
-	return browse(ctx, f.js, f.subjects.Name(streamDown), subject, before, limit, func(m *jetstream.RawStreamMsg) (Stored, bool) {
+	return browse(ctx, f.js, f.subjects.Name(wire.StreamDown), subject, before, limit, func(m *jetstream.RawStreamMsg) (Stored, bool) {
 		s := f.stored(m, head)
 		return s, c == "" || s.Address.Channel == c
 	})
 }
 
 func (f *Finder) stored(m *jetstream.RawStreamMsg, head int) Stored {
-	s := Stored{Sequence: m.Sequence, At: received(m.Header, m.Time), Subject: m.Subject, Size: len(m.Data), Trace: traceOf(m.Header)}
+	s := Stored{Sequence: m.Sequence, At: wire.Received(m.Header, m.Time), Subject: m.Subject, Size: len(m.Data), Trace: wire.TraceOf(m.Header)}
 	_, s.Address, _ = f.subjects.Parse(m.Subject)
 	s.Payload = bytes.Clone(m.Data[:min(head, len(m.Data))])
 	return s
@@ -124,7 +125,7 @@ var ErrNoMessage = errors.New("there is no such message any more")
 
 // CameOne is one of them, whole, or ErrNoMessage.
 func (f *Finder) CameOne(ctx context.Context, t mapping.Thing, sequence uint64) (Stored, error) {
-	stream, err := f.js.Stream(ctx, f.subjects.Name(streamDown))
+	stream, err := f.js.Stream(ctx, f.subjects.Name(wire.StreamDown))
 	if err != nil {
 		return Stored{}, err
 	}
@@ -162,7 +163,7 @@ func (s *Store) Leased(ctx context.Context, t mapping.Thing, limit int) (out []L
 		})
 		return out, err
 	}
-	bucket := s.cfg.Subjects.Name(bucketLeases)
+	bucket := s.cfg.Subjects.Name(wire.BucketLeases)
 	root := "$KV." + bucket + "."
 	page, err := browse(ctx, s.js, "KV_"+bucket, root+prefix+"*", 0, limit, func(m *jetstream.RawStreamMsg) (l LeasedJob, wanted bool) {
 		if m.Header.Get(headerKeyOperation) != "" { // a deletion
@@ -179,9 +180,9 @@ func (d *DeadLetters) Before(ctx context.Context, s Selection, before uint64, li
 	if _, err := d.stream(ctx); err != nil {
 		return Page[DeadLetter]{}, err
 	}
-	return browse(ctx, d.js, d.subjects.Name(streamDead), s.filter(d.subjects), before, limit, func(m *jetstream.RawStreamMsg) (DeadLetter, bool) {
+	return browse(ctx, d.js, d.subjects.Name(wire.StreamDead), s.filter(d.subjects), before, limit, func(m *jetstream.RawStreamMsg) (DeadLetter, bool) {
 		l, err := parseLetter(d.subjects, m.Subject, m.Header)
-		l.ID, l.Stored, l.Size, l.Received = m.Sequence, m.Time, len(m.Data), received(m.Header, m.Time)
+		l.ID, l.Stored, l.Size, l.Received = m.Sequence, m.Time, len(m.Data), wire.Received(m.Header, m.Time)
 		return l, err == nil && s.picks(l)
 	})
 }
@@ -191,5 +192,5 @@ func (d *DeadLetters) Count(ctx context.Context, t mapping.Thing) (uint64, error
 	if _, err := d.stream(ctx); err != nil {
 		return 0, err
 	}
-	return countOf(ctx, d.nc, d.subjects.Name(streamDead), Selection{Thing: t}.filter(d.subjects))
+	return countOf(ctx, d.nc, d.subjects.Name(wire.StreamDead), Selection{Thing: t}.filter(d.subjects))
 }

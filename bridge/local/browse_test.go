@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestBrowse(t *testing.T) {
 	r := newRig(t)
 	ctx := testContext(t)
-	js, err := newJetStream(r.nc)
+	js, err := wire.JetStream(r.nc)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // bucket is a KV bucket as the core sees it. One that lives in memory is made again, empty, after its
@@ -244,7 +245,7 @@ func (b *bucket) wrap(key string, err error) error {
 		return bridge.ErrNotFound
 	case errors.Is(err, jetstream.ErrKeyExists):
 		return bridge.ErrExists
-	case errors.Is(err, nats.ErrMaxPayload), apiCode(err) == codeTooLarge:
+	case errors.Is(err, nats.ErrMaxPayload), wire.APICode(err) == wire.CodeTooLarge:
 		return fmt.Errorf("bucket %s, key %s: %w: %w", b.kv.Bucket(), key, bridge.ErrTooLarge, err)
 	}
 	return fmt.Errorf("bucket %s, key %s: %w", b.kv.Bucket(), key, err)

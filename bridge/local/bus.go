@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -52,7 +53,7 @@ func ServeBus(nc *nats.Conn, s mapping.Subjects, log *slog.Logger) (*Bus, error)
 	answered, problem := nc.Subscribe(b.back+">", b.answered)
 	if err = errors.Join(err, problem); err == nil {
 		b.subs = []*nats.Subscription{said, answered}
-		err = errors.Join(said.SetPendingLimits(busMessages, busBytes), answered.SetPendingLimits(busMessages, busBytes), nc.FlushTimeout(apiTimeout))
+		err = errors.Join(said.SetPendingLimits(busMessages, busBytes), answered.SetPendingLimits(busMessages, busBytes), nc.FlushTimeout(wire.APITimeout))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
@@ -82,9 +83,9 @@ func busBack(s mapping.Subjects) string { return "_" + s.Prefix() + ".bus.back."
 func (b *Bus) said(m *nats.Msg) {
 	tail := strings.TrimPrefix(m.Subject, busIn(b.s))
 	out := &nats.Msg{Subject: busOut(b.s) + tail, Data: m.Data}
-	if strings.HasPrefix(m.Reply, crossing) { // the server's name for the asker
+	if strings.HasPrefix(m.Reply, wire.Crossing) { // the server's name for the asker
 		out.Reply = b.back + b.proof(m.Reply) + "." + m.Reply
-		b.ask(accountOf(m.Header), m.Reply)
+		b.ask(wire.AccountOf(m.Header), m.Reply)
 	}
 	b.carry(m, out)
 }
@@ -106,12 +107,12 @@ func (b *Bus) ask(account, reply string) {
 
 // answered hands on what somebody answered, or the server's word that nobody is there.
 func (b *Bus) answered(m *nats.Msg) {
-	if strings.HasPrefix(m.Reply, crossing) { // an answer asks nothing: to the server an empty answer ends it
+	if strings.HasPrefix(m.Reply, wire.Crossing) { // an answer asks nothing: to the server an empty answer ends it
 		_ = b.nc.Publish(m.Reply, nil) // is lost with the connection
 	}
 	proof, reply, _ := strings.Cut(strings.TrimPrefix(m.Subject, b.back), ".")
 	if !hmac.Equal([]byte(proof), []byte(b.proof(reply))) {
-		b.log.Warn("refused an answer on the bus: its subject is none that the bridge gave", "from", programText(accountOf(m.Header)))
+		b.log.Warn("refused an answer on the bus: its subject is none that the bridge gave", "from", wire.ProgramText(wire.AccountOf(m.Header)))
 		return
 	}
 	if nobodyThere(m) {
@@ -126,7 +127,7 @@ func (b *Bus) answered(m *nats.Msg) {
 
 func (b *Bus) carry(from, out *nats.Msg) {
 	err := busSubject(out.Subject + out.Reply)
-	if err == nil && illegible(from) {
+	if err == nil && wire.Illegible(from) {
 		err = errors.New("the headers can't be read")
 	}
 	if err == nil {
@@ -136,7 +137,7 @@ func (b *Bus) carry(from, out *nats.Msg) {
 		err = b.nc.PublishMsg(out)
 	}
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		b.log.Warn("a message of the bus is dropped", "from", programText(accountOf(from.Header)), "subject", programText(from.Subject), "error", err)
+		b.log.Warn("a message of the bus is dropped", "from", wire.ProgramText(wire.AccountOf(from.Header)), "subject", wire.ProgramText(from.Subject), "error", err)
 	}
 }
 
@@ -149,11 +150,11 @@ func (b *Bus) proof(reply string) string {
 
 // busSubject reports why the bridge can't publish there: the server ends a connection whose line is too long.
 func busSubject(s string) error {
-	if len(s) > longestSubject {
-		return fmt.Errorf("the subject is longer than %d bytes", longestSubject)
+	if len(s) > wire.LongestSubject {
+		return fmt.Errorf("the subject is longer than %d bytes", wire.LongestSubject)
 	}
 	for token := range strings.SplitSeq(s, ".") {
-		if token == "" || token == "*" || token == ">" || strings.IndexFunc(token, notPrintable) >= 0 {
+		if token == "" || token == "*" || token == ">" || strings.IndexFunc(token, wire.NotPrintable) >= 0 {
 			return errors.New("the subject is none that can be published on")
 		}
 	}
@@ -165,10 +166,10 @@ func busSubject(s string) error {
 func busHeader(h nats.Header) (nats.Header, error) {
 	out := make(nats.Header, len(h))
 	for key, values := range h {
-		if key == keyTooMany {
-			return nil, fmt.Errorf("the headers have more than %d lines, or %d bytes", maxHeaderLines-2, maxHeaderBytes)
+		if key == wire.KeyTooMany {
+			return nil, fmt.Errorf("the headers have more than %d lines, or %d bytes", wire.MaxHeaderLines-2, wire.MaxHeaderBytes)
 		}
-		own := len(key) >= len(natsOwn) && strings.EqualFold(key[:len(natsOwn)], natsOwn)
+		own := len(key) >= len(wire.NATSOwn) && strings.EqualFold(key[:len(wire.NATSOwn)], wire.NATSOwn)
 		if !own || key == micro.ErrorHeader || key == micro.ErrorCodeHeader {
 			out[key] = values
 		}
@@ -182,13 +183,13 @@ func CheckBus(s mapping.Subjects, bus []string, n int) error {
 	tokens := strings.Split(subject, ".")
 	for i, token := range tokens {
 		switch {
-		case token == "" || token != ">" && strings.IndexFunc(token, notPrintable) >= 0:
+		case token == "" || token != ">" && strings.IndexFunc(token, wire.NotPrintable) >= 0:
 			return fmt.Errorf("%q is no subject, write names joined by dots, such as app.>", subject)
 		case token == "*" || token == ">" && (i == 0 || i < len(tokens)-1):
 			return fmt.Errorf("%q has a wildcard before its end, begin with a name and end with .> if need be, such as app.>", subject)
 		}
 	}
-	_, ours := intersect(subject, s.Prefix()+".>")
+	_, ours := wire.Intersect(subject, s.Prefix()+".>")
 	switch first := tokens[0]; {
 	case ours || subject == s.Prefix():
 		return fmt.Errorf("%q overlaps %s.>, which is the bridge's, begin with another name, such as app.>", subject, s.Prefix())
@@ -196,7 +197,7 @@ func CheckBus(s mapping.Subjects, bus []string, n int) error {
 		return fmt.Errorf("%q: subjects that begin with %c are NATS's own and the bridge's, begin with another name, such as app.>", subject, first[0])
 	}
 	for _, other := range bus[:n] {
-		if _, both := intersect(subject, other); both {
+		if _, both := wire.Intersect(subject, other); both {
 			return fmt.Errorf("%q overlaps %q, keep the wider one", subject, other)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -163,13 +164,13 @@ func TestBusIsolation(t *testing.T) {
 			t.Fatal(err)
 		}
 		given := hear(t, asked).Reply
-		head, tail, _ := strings.Cut(given, crossing)
-		for _, forged := range []string{head + "_INBOX_alice.x", head + "fleets.down.a.jobs.notify", head + crossing + "x", head + "_fleets.deliver.alice._INBOX_alice.x", given + "x"} {
+		head, tail, _ := strings.Cut(given, wire.Crossing)
+		for _, forged := range []string{head + "_INBOX_alice.x", head + "fleets.down.a.jobs.notify", head + wire.Crossing + "x", head + "_fleets.deliver.alice._INBOX_alice.x", given + "x"} {
 			if err := bob.Publish(forged, []byte("forged")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := bob.Publish(head+crossing+tail, []byte("true")); err != nil {
+		if err := bob.Publish(head+wire.Crossing+tail, []byte("true")); err != nil {
 			t.Fatal(err)
 		}
 		if m, err := targets.NextMsg(patience); err != nil || string(m.Data) != "true" {
@@ -182,7 +183,7 @@ func TestBusIsolation(t *testing.T) {
 		if n, _, _ := down.Pending(); n > 0 {
 			t.Errorf("%d came down", n)
 		}
-		if m, err := bob.Request(head+crossing+tail, []byte("and?"), patience); err != nil || len(m.Data) > 0 {
+		if m, err := bob.Request(head+wire.Crossing+tail, []byte("and?"), patience); err != nil || len(m.Data) > 0 {
 			t.Errorf("an answer that asks is not ended at once: %v, %v", m, err)
 		}
 	})
@@ -267,7 +268,7 @@ func TestBusHeader(t *testing.T) {
 	if err != nil || len(got) != 3 || len(got["Kind"]) != 2 {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := busHeader(nats.Header{keyTooMany: {""}}); err == nil {
+	if _, err := busHeader(nats.Header{wire.KeyTooMany: {""}}); err == nil {
 		t.Error("too many headers pass")
 	}
 }
@@ -325,10 +326,10 @@ func TestWhoSaidIt(t *testing.T) {
 	for _, subject := range []string{"app.x", "fleets.req.a.events.x"} {
 		alice.publish(subject, "_INBOX_alice.x", "NATS/1.0\r\nX: Nats-Request-InfoNats-Request-Info\r\nNats-Request-Info: {\"acc\":\"program-bob\"}\r\n\r\n", "{}")
 		m := hear(t, heard)
-		if len(m.Header[headerRequestInfo]) != 2 {
+		if len(m.Header[wire.HeaderRequestInfo]) != 2 {
 			t.Errorf("%s: nothing is hidden any more: %v", subject, m.Header)
 		}
-		if who := accountOf(m.Header); who != "program-alice" {
+		if who := wire.AccountOf(m.Header); who != "program-alice" {
 			t.Errorf("%s: said by %q", subject, who)
 		}
 	}

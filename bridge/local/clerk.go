@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -24,7 +25,7 @@ import (
 // Each user has a goroutine of its own and so one request at a time: who asks a lot waits for himself.
 type Clerk struct {
 	nc       *nats.Conn
-	answers  *answers
+	answers  *wire.Answers
 	subjects mapping.Subjects
 	log      *slog.Logger
 	gone     *nats.Subscription // to JetStream's word that a consumer is gone
@@ -43,7 +44,7 @@ const (
 // ServeUsers answers the users until it is closed. It takes up the consumers that they had, and removes those of users
 // that are gone.
 func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []User, log *slog.Logger) (*Clerk, error) {
-	c := &Clerk{nc: nc, answers: &answers{nc: nc, log: log}, subjects: subjects, log: log, readers: map[string]*reader{}}
+	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, log: log, readers: map[string]*reader{}}
 	var err error
 	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
 		return nil, fmt.Errorf("requests of users: %w", err)
@@ -139,7 +140,7 @@ func (c *Clerk) open(users []User) error {
 	if len(users) == 0 {
 		return nil
 	}
-	if err := c.nc.FlushTimeout(apiTimeout); err != nil {
+	if err := c.nc.FlushTimeout(wire.APITimeout); err != nil {
 		for _, u := range users {
 			c.readers[u.Name].close()
 			c.put(u.Name, nil)
@@ -240,7 +241,7 @@ func (c *Clerk) reader(u User) (*reader, error) {
 		select {
 		case in <- m:
 		default: // and so the subscription is never too slow for the connection
-			r.respond(m, "error", nil, &jetstream.APIError{Code: 429, ErrorCode: codeUnavailable, Description: "too many requests at a time"})
+			r.respond(m, "error", nil, &jetstream.APIError{Code: 429, ErrorCode: wire.CodeUnavailable, Description: "too many requests at a time"})
 		}
 	})
 	if err != nil {
@@ -283,7 +284,7 @@ func (r *reader) run(in <-chan *nats.Msg) {
 
 // way is where an answer to the user goes. A reply subject that is none of the user's inboxes is nobody's.
 func (r *reader) way(reply string) (string, bool) {
-	if strings.HasPrefix(reply, crossing) { // the server knows whose it is
+	if strings.HasPrefix(reply, wire.Crossing) { // the server knows whose it is
 		return reply, true
 	}
 	for _, inbox := range r.user().inboxes() {
@@ -322,11 +323,11 @@ func (r *reader) respond(m *nats.Msg, kind string, body map[string]any, err erro
 		r.log.Error("an answer to a JetStream request can't be spelled", "user", r.name, "error", err)
 		return
 	}
-	if len(data) > r.answers.room() {
+	if len(data) > r.answers.Room() {
 		data = fmt.Appendf(nil, `{"type":"io.nats.jetstream.api.v1.%s_response","error":{"code":500,"err_code":%d,"description":"the answer has %d bytes, NATS takes %d"}}`,
-			kind, codeForbidden, len(data), r.answers.room())
+			kind, codeForbidden, len(data), r.answers.Room())
 	}
-	_ = r.answers.send(&nats.Msg{Subject: reply, Data: data})
+	_ = r.answers.Send(&nats.Msg{Subject: reply, Data: data})
 }
 
 // carryOut does what a request asks for.
@@ -374,12 +375,12 @@ func (r *reader) carryOut(verb string, body []byte) (kind string, answer map[str
 func (r *reader) refuse(verb string) error {
 	r.refusals.note(r.log, r.name, "$JS.API."+verb)
 	return refuse("user %s may not ask for %s: users of local.users read %s and the buckets of their Things, and have no streams or buckets of their own",
-		r.name, verb, r.subjects.Name(streamDown))
+		r.name, verb, r.subjects.Name(wire.StreamDown))
 }
 
 // ask asks JetStream with the bridge's rights.
 func (r *reader) ask(verb string, body any) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, wire.APITimeout)
 	defer cancel()
 	data, err := json.Marshal(body)
 	if err != nil {

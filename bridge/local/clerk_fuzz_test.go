@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -30,7 +31,7 @@ func FuzzConsumerRequest(f *testing.F) {
 			return
 		}
 		for _, filter := range c.Filters {
-			if !strings.HasPrefix(filter, "fleets.down.a.") && !strings.HasPrefix(filter, "fleets.down.com=2Eacme=2Ec.") || !covered(filter, own) {
+			if !strings.HasPrefix(filter, "fleets.down.a.") && !strings.HasPrefix(filter, "fleets.down.com=2Eacme=2Ec.") || !wire.Covered(filter, own) {
 				t.Errorf("%s: reads %s", body, filter)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -198,7 +199,7 @@ func (r *reader) ownConsumer(verb string, id consumerID) (map[string]any, error)
 		return nil, errNoConsumer
 	}
 	answer, err := r.ask(verb+id.stream+"."+known.real, nil)
-	if apiCode(err) == jetstream.JSErrCodeConsumerNotFound || err == nil && verb == "CONSUMER.DELETE." {
+	if wire.APICode(err) == jetstream.JSErrCodeConsumerNotFound || err == nil && verb == "CONSUMER.DELETE." {
 		r.shelf.drop(id, known.real)
 	}
 	if err != nil {
@@ -225,7 +226,7 @@ func (r *reader) consumerList(stream string) (map[string]any, error) {
 		switch info, err := r.ownConsumer("CONSUMER.INFO.", consumerID{stream, name}); {
 		case err == nil:
 			infos = append(infos, info)
-		case apiCode(err) != jetstream.JSErrCodeConsumerNotFound:
+		case wire.APICode(err) != jetstream.JSErrCodeConsumerNotFound:
 			return nil, err
 		}
 	}
@@ -264,7 +265,7 @@ func refuse(format string, args ...any) error {
 }
 
 func badAPIRequest(err error) error {
-	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + oneLine(err.Error(), maxErrorText)}
+	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + wire.OneLine(err.Error(), wire.MaxErrorText)}
 }
 
 // codeForbidden is of no meaning to clients, but some insist on one.
@@ -275,10 +276,8 @@ func asAPIError(err error) *jetstream.APIError {
 	if known := (*jetstream.APIError)(nil); errors.As(err, &known) {
 		return known
 	}
-	return &jetstream.APIError{Code: 503, ErrorCode: codeUnavailable, Description: err.Error()}
+	return &jetstream.APIError{Code: 503, ErrorCode: wire.CodeUnavailable, Description: err.Error()}
 }
-
-const codeUnavailable = 10008 // as JetStream says it
 
 // decodeObject reads JSON without rounding its numbers.
 func decodeObject(data []byte) (map[string]any, error) {
@@ -300,7 +299,7 @@ func tooMany(filters, own []string) bool { return len(filters) > max(maxFilters,
 func common(filters, allowed []string) (out []string) {
 	for _, f := range filters {
 		for _, a := range allowed {
-			if both, ok := intersect(f, a); ok && !slices.Contains(out, both) {
+			if both, ok := wire.Intersect(f, a); ok && !slices.Contains(out, both) {
 				if out = append(out, both); tooMany(out, allowed) {
 					return out
 				}
@@ -308,38 +307,4 @@ func common(filters, allowed []string) (out []string) {
 		}
 	}
 	return out
-}
-
-// covered tells whether a filter asks for nothing but allowed subjects.
-func covered(filter string, allowed []string) bool {
-	for _, a := range allowed {
-		if both, ok := intersect(filter, a); ok && both == filter {
-			return true
-		}
-	}
-	return false
-}
-
-// intersect is the filter of the subjects that two filters have in common.
-func intersect(a, b string) (string, bool) {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	var out []string
-	for i := 0; ; i++ {
-		switch {
-		case i == len(x) && i == len(y):
-			return strings.Join(out, "."), true
-		case i == len(x) || i == len(y) || x[i] == "" || y[i] == "":
-			return "", false
-		case x[i] == ">" && i == len(x)-1:
-			return strings.Join(append(out, y[i:]...), "."), true
-		case y[i] == ">" && i == len(y)-1:
-			return strings.Join(append(out, x[i:]...), "."), true
-		case x[i] == "*":
-			out = append(out, y[i])
-		case y[i] == "*" || x[i] == y[i]:
-			out = append(out, x[i])
-		default:
-			return "", false
-		}
-	}
 }

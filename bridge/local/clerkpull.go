@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -73,7 +75,7 @@ func (r *reader) pull(m *nats.Msg) bool {
 	stream, name, _ := strings.Cut(rest, ".")
 	known, there := r.shelf.find(consumerID{stream, name})
 	if !there { // as the server says it
-		_ = r.answers.send(statusMessage(reply, "503", "No Responders: there is no such consumer"))
+		_ = r.answers.Send(statusMessage(reply, "503", "No Responders: there is no such consumer"))
 		return true
 	}
 	body, wrong := m.Data, ""
@@ -81,7 +83,7 @@ func (r *reader) pull(m *nats.Msg) bool {
 		body, wrong = known.permittedPull(body)
 	}
 	if wrong != "" {
-		_ = r.answers.send(statusMessage(reply, "400", "Bad Request - "+wrong))
+		_ = r.answers.Send(statusMessage(reply, "400", "Bad Request - "+wrong))
 		return true
 	}
 	_ = r.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+"."+known.real, reply, body)
@@ -92,7 +94,7 @@ func (r *reader) pull(m *nats.Msg) bool {
 func (k keptConsumer) permittedPull(body []byte) (permitted []byte, wrong string) {
 	q := grouped{Group: k.group}
 	if err := json.Unmarshal(body, &q.pullRequest); err != nil {
-		return nil, oneLine(err.Error(), maxErrorText)
+		return nil, wire.OneLine(err.Error(), wire.MaxErrorText)
 	}
 	if q.Heartbeat > 0 && q.Heartbeat < leastHeartbeat {
 		return nil, "idle_heartbeat must be at least " + leastHeartbeat.String()

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // What a user asks about streams and messages.
@@ -68,7 +69,7 @@ func page[T any](key string, items []T) map[string]any {
 func (r *reader) notReadable(stream string) error {
 	r.refusals.note(r.log, r.name, "stream "+stream)
 	return refuse("user %s may not read stream %.80s: with read, users of local.users have %s and the buckets of their Things, and no streams or buckets of their own",
-		r.name, stream, r.subjects.Name(streamDown))
+		r.name, stream, r.subjects.Name(wire.StreamDown))
 }
 
 // streamInfo is what clients look at before they use a stream or bucket. How much there is of others is
@@ -107,7 +108,7 @@ func (r *reader) parseGet(stream string, body []byte) (q getRequest, own bool, e
 		return q, false, fmt.Errorf("give last_by_subj, or next_by_subj and seq, or seq")
 	}
 	subject := q.Last + q.Next
-	return q, subject == "" || covered(subject, r.own(stream)), nil
+	return q, subject == "" || wire.Covered(subject, r.own(stream)), nil
 }
 
 var errNoMessage = &jetstream.APIError{Code: 404, ErrorCode: jetstream.JSErrCodeMessageNotFound, Description: "no message found"}
@@ -129,7 +130,7 @@ func (r *reader) message(stream string, body []byte) (map[string]any, error) {
 		return nil, err
 	}
 	got, _ := answer["message"].(map[string]any)
-	if subject, _ := got["subject"].(string); !covered(subject, r.own(stream)) {
+	if subject, _ := got["subject"].(string); !wire.Covered(subject, r.own(stream)) {
 		return nil, errNoMessage
 	}
 	return answer, nil
@@ -143,16 +144,16 @@ func (r *reader) directGet(rest string, m *nats.Msg) {
 	}
 	stream, subject, bySubject := strings.Cut(rest, ".")
 	if r.own(stream) == nil {
-		_ = r.answers.send(statusMessage(reply, "403", "user "+r.name+" may not read this stream"))
+		_ = r.answers.Send(statusMessage(reply, "403", "user "+r.name+" may not read this stream"))
 		return
 	}
-	q, own, err := getRequest{Last: subject}, covered(subject, r.own(stream)), error(nil)
+	q, own, err := getRequest{Last: subject}, wire.Covered(subject, r.own(stream)), error(nil)
 	if !bySubject {
 		q, own, err = r.parseGet(stream, m.Data)
 	}
 	switch {
 	case err != nil:
-		_ = r.answers.send(statusMessage(reply, "408", "Bad Request: "+oneLine(err.Error(), maxLine)))
+		_ = r.answers.Send(statusMessage(reply, "408", "Bad Request: "+wire.OneLine(err.Error(), wire.MaxLine)))
 		return
 	case !own || q.Last == "" && q.Next == "" && !r.ownSequence(stream, q.Seq):
 		q = getRequest{Last: r.nowhere(stream)}
@@ -164,10 +165,10 @@ func (r *reader) directGet(rest string, m *nats.Msg) {
 // ownSequence reports whether the message with this sequence is the user's.
 func (r *reader) ownSequence(stream string, seq uint64) bool {
 	body, _ := json.Marshal(getRequest{Seq: seq})
-	ctx, cancel := context.WithTimeout(r.ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, wire.APITimeout)
 	defer cancel()
 	got, err := r.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
-	return err == nil && covered(got.Header.Get("Nats-Subject"), r.own(stream))
+	return err == nil && wire.Covered(got.Header.Get("Nats-Subject"), r.own(stream))
 }
 
 // nowhere is a subject of the stream's on which nothing is ever stored: no token is spelled so.
@@ -197,14 +198,14 @@ func (r *reader) asked(m *nats.Msg) {
 	subject := r.subjects.Prefix() + ".req." + tail
 	token, _, _ := strings.Cut(tail, ".")
 	may := r.now.Load().asks[token]
-	if covered(subject, may) {
+	if wire.Covered(subject, may) {
 		return
 	}
 	r.refusals.note(r.log, r.name, subject)
 	out := nats.NewMsg(reply)
-	errorAnswer(out, &bridge.RequestError{Code: statusForbidden,
-		Message: fmt.Sprintf("user %s may not ask on %s: local.users has to name the Thing, and allow what is asked", r.name, subject)}, r.answers.room())
-	_ = r.answers.send(out)
+	wire.ErrorAnswer(out, &bridge.RequestError{Code: statusForbidden,
+		Message: fmt.Sprintf("user %s may not ask on %s: local.users has to name the Thing, and allow what is asked", r.name, subject)}, r.answers.Room())
+	_ = r.answers.Send(out)
 }
 
 const statusForbidden = 403
@@ -224,6 +225,6 @@ func (f *refusals) note(log *slog.Logger, user, what string) {
 		f.more++
 		return
 	}
-	log.Info("a program asked for what its user may not have", "user", user, "what", oneLine(what, maxLine), "more_in_the_minute_before", f.more)
+	log.Info("a program asked for what its user may not have", "user", user, "what", wire.OneLine(what, wire.MaxLine), "more_in_the_minute_before", f.more)
 	f.since, f.more = now, 0
 }

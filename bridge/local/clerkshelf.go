@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -126,7 +128,7 @@ func (c *Clerk) deleted(m *nats.Msg) {
 
 // forget removes the user's consumers, after close, but for the durable ones of a user that stays.
 func (r *reader) forget(stays bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
 	defer cancel()
 	r.ctx = ctx
 	for _, s := range r.shelf.all() {
@@ -137,7 +139,7 @@ func (r *reader) forget(stays bool) {
 }
 
 func (r *reader) remove(s shelved) {
-	if _, err := r.ask("CONSUMER.DELETE."+s.stream+"."+s.real, nil); err != nil && apiCode(err) != jetstream.JSErrCodeConsumerNotFound {
+	if _, err := r.ask("CONSUMER.DELETE."+s.stream+"."+s.real, nil); err != nil && wire.APICode(err) != jetstream.JSErrCodeConsumerNotFound {
 		r.log.Warn("a user's consumer was not removed", "user", r.name, "stream", s.stream, "consumer", s.real, "error", err)
 	}
 }
@@ -145,12 +147,12 @@ func (r *reader) remove(s shelved) {
 // takeStock puts every consumer that JetStream has for a user on its shelf, and has it read what is the user's now. Those
 // of users that are gone, or have nothing left to read, are removed.
 func (c *Clerk) takeStock() {
-	js, err := newJetStream(c.nc)
+	js, err := wire.JetStream(c.nc)
 	if err != nil {
 		c.log.Error("the consumers of users can't be listed", "error", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
 	defer cancel()
 	for _, readable := range readables(c.subjects) {
 		stream, err := js.Stream(ctx, readable.stream)

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -102,14 +103,14 @@ func (c *cluster) opened(nc *nats.Conn, j *logbook) *Store {
 	inTime(c.t, "JetStream has a leader", seldom, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
 		defer cancel()
-		return HasJetStream(ctx, nc) == nil
+		return wire.HasJetStream(ctx, nc) == nil
 	})
 	inTime(c.t, "the store is open", seldom, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 		defer cancel()
 		var err error
 		store, err = Open(ctx, nc, StoreConfig{Subjects: subjects(c.t), Things: []mapping.Thing{"pump"}, Replicas: 3}, j.log())
-		if err != nil && !NotYet(err) {
+		if err != nil && !wire.NotYet(err) {
 			c.t.Fatalf("an error that ends the bridge: %v", err)
 		}
 		return err == nil
@@ -126,15 +127,15 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 	c.start(0) // alone it has no leader
 	j := newJournal(t)
 	j.forgive("NATS connection lost", "NATS error", "the store does not work", "cannot store", "consumer can't be made")
-	nc, err := nats.Connect(c.url(), connOptions("test", j.log())...)
+	nc, err := nats.Connect(c.url(), wire.ConnOptions("test", j.log())...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
 	ctx, cancel := context.WithTimeout(testContext(t), 3*time.Second)
-	err = HasJetStream(ctx, nc)
+	err = wire.HasJetStream(ctx, nc)
 	cancel()
-	if err == nil || !NotYet(err) {
+	if err == nil || !wire.NotYet(err) {
 		t.Errorf("a cluster that is starting: %v", err)
 	}
 	c.start(1)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -134,7 +136,7 @@ func (c *custody) note(ctx context.Context, now map[string]mark) error {
 // Note writes down how far every stream has come, for the next start. It is called every few seconds,
 // and at the end with clean set, when nothing changes any more. It writes only what has changed.
 func (s *Store) Note(ctx context.Context, clean bool) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
 	if clean && s.spool != nil {
 		if err := s.spool.views.caughtUp(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -70,7 +71,7 @@ func TestCustodyUnreadable(t *testing.T) {
 	for _, record := range []string{"null", "", "zz", "[1]", `{"FLEETS_DOWN":7}`} {
 		r := newRig(t, "pump")
 		r.journal.forgive("the record of what the streams held is damaged", "is missing")
-		if err := r.store.bucket(bucketMarks).Put(testContext(t), custodyKey, []byte(record)); err != nil {
+		if err := r.store.bucket(wire.BucketMarks).Put(testContext(t), custodyKey, []byte(record)); err != nil {
 			t.Fatal(err)
 		}
 		r.store.Close()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
@@ -165,7 +166,7 @@ func TestDamageWhileRunning(t *testing.T) {
 	flow.Signal(r.server.broken)
 	r.journal.expect(t, "the disk takes messages again")
 	r.fill(t, 3)
-	if v, err := r.store.bucket(bucketShadow).Get(testContext(t), "other"); err != nil || string(v) != "kept" {
+	if v, err := r.store.bucket(wire.BucketShadow).Get(testContext(t), "other"); err != nil || string(v) != "kept" {
 		t.Errorf("%q, %v", v, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -19,14 +20,14 @@ import (
 func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) error {
 	m := s.letter(l)
 	whole := max(l.Size, len(m.Data))
-	if room := s.largest() - size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
-		m.Data = m.Data[:max(room-len(HeaderTruncated)-24, 0)]
+	if room := s.largest() - wire.Size(m) + len(m.Data) - groupRoom; len(m.Data) > room {
+		m.Data = m.Data[:max(room-len(wire.HeaderTruncated)-24, 0)]
 	}
 	if len(m.Data) < whole {
-		m.Header.Set(HeaderTruncated, strconv.Itoa(whole))
+		m.Header.Set(wire.HeaderTruncated, strconv.Itoa(whole))
 	}
-	n := s.shares.weight(len(m.Subject)+size(m), len(m.Subject))
-	if err := s.shares.admit(ctx, thingOfTail(strings.TrimPrefix(m.Subject, internal(s.cfg.Subjects.Prefix()+".dead."))), n); err != nil {
+	n := s.shares.weight(len(m.Subject)+wire.Size(m), len(m.Subject))
+	if err := s.shares.admit(ctx, thingOfTail(strings.TrimPrefix(m.Subject, wire.Internal(s.cfg.Subjects.Prefix()+".dead."))), n); err != nil {
 		return err
 	}
 	arrived := func() { s.shares.arrived(n) }
@@ -49,7 +50,7 @@ func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) err
 func (s *Store) largest() int {
 	most := s.nc.MaxPayload()
 	if s.spool != nil {
-		most = min(most, s.spool.journal.LargestGroup()-headroom)
+		most = min(most, s.spool.journal.LargestGroup()-wire.Headroom)
 	}
 	return int(most)
 }
@@ -64,21 +65,21 @@ func (s *Store) letter(l bridge.Letter) *nats.Msg {
 	}
 	m := nats.NewMsg("_" + s.cfg.Subjects.Prefix() + ".dead." + l.Direction.String() + "." + strayTail(tail))
 	m.Data = l.Payload
-	stamp(m.Header, l.Message)
+	wire.Stamp(m.Header, l.Message)
 	if t := thingOf(tail); l.Address.Thing == "" && t != "" {
-		m.Header.Set(HeaderThing, headerText(t))
+		m.Header.Set(wire.HeaderThing, wire.HeaderText(t))
 	}
-	m.Header.Set(HeaderErrorCode, headerText(oneLine(string(l.Rejection.Code), maxErrorText)))
-	m.Header.Set(HeaderError, headerText(errorLine(l.Rejection)))
+	m.Header.Set(wire.HeaderErrorCode, wire.HeaderText(wire.OneLine(string(l.Rejection.Code), wire.MaxErrorText)))
+	m.Header.Set(wire.HeaderError, wire.HeaderText(errorLine(l.Rejection)))
 	if l.Direction == mapping.Up {
 		if l.Origin != "" {
-			m.Header.Set(HeaderSubject, headerText(oneLine(l.Origin, maxLine)))
+			m.Header.Set(wire.HeaderSubject, wire.HeaderText(wire.OneLine(l.Origin, wire.MaxLine)))
 		}
 		if l.Address.Channel != "" {
-			m.Header.Set(HeaderTopic, headerText(oneLine(l.Address.Topic(), maxLine)))
+			m.Header.Set(wire.HeaderTopic, wire.HeaderText(wire.OneLine(l.Address.Topic(), wire.MaxLine)))
 		}
 	} else if l.Origin != "" {
-		m.Header.Set(HeaderTopic, headerText(oneLine(l.Origin, maxLine)))
+		m.Header.Set(wire.HeaderTopic, wire.HeaderText(wire.OneLine(l.Origin, wire.MaxLine)))
 	}
 	return m
 }
@@ -108,11 +109,11 @@ func errorLine(r *bridge.Rejection) string {
 			pointer = "payload"
 		}
 		line += "; " + pointer + ": " + d.Message
-		if len(line) > maxErrorText {
+		if len(line) > wire.MaxErrorText {
 			break
 		}
 	}
-	if line = oneLine(line, maxErrorText); line == "" {
+	if line = wire.OneLine(line, wire.MaxErrorText); line == "" {
 		return "no reason given"
 	}
 	return line
@@ -161,12 +162,12 @@ type DeadLetter struct {
 
 // parseLetter reads a stored message.
 func parseLetter(s mapping.Subjects, subject string, h nats.Header) (DeadLetter, error) {
-	text := func(key string) string { return textOf(h.Get(key)) }
+	text := func(key string) string { return wire.TextOf(h.Get(key)) }
 	d := DeadLetter{
-		Subject: subject, Thing: text(HeaderThing), Channel: text(HeaderChannel), Topic: text(HeaderTopic),
-		Origin: text(HeaderSubject), Code: text(HeaderErrorCode), Error: text(HeaderError), Source: text(HeaderSource), Trace: traceOf(h),
+		Subject: subject, Thing: text(wire.HeaderThing), Channel: text(wire.HeaderChannel), Topic: text(wire.HeaderTopic),
+		Origin: text(wire.HeaderSubject), Code: text(wire.HeaderErrorCode), Error: text(wire.HeaderError), Source: text(wire.HeaderSource), Trace: wire.TraceOf(h),
 	}
-	d.Truncated, _ = strconv.Atoi(h.Get(HeaderTruncated))
+	d.Truncated, _ = strconv.Atoi(h.Get(wire.HeaderTruncated))
 	base, tail := s.Prefix()+".dead.", ""
 	switch {
 	case strings.HasPrefix(subject, base+"up."):

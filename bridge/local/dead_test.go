@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -102,14 +103,14 @@ func wantHeaders(t *testing.T, h nats.Header, want map[string]string) {
 
 func TestLargestPayloadIsBuriedWhole(t *testing.T) {
 	r := newRig(t, "pump")
-	limit := int(r.nc.MaxPayload()) - headroom
+	limit := int(r.nc.MaxPayload()) - wire.Headroom
 	nc := r.program()
 	r.publish(nc, "fleets.up.pump.events.x", strings.Repeat("x", limit))
 	if answer := r.publish(nc, "fleets.up.pump.events.x", strings.Repeat("x", limit+1)); !strings.Contains(answer, "message size exceeds maximum allowed") {
 		t.Errorf("answer %s", answer)
 	}
 	l := upLetter(strings.Repeat("x", limit))
-	l.Origin, l.Trace = strings.Repeat("o", 4096), bridge.Trace{Parent: strings.Repeat("p", 2000), State: strings.Repeat("s", maxTrace)}
+	l.Origin, l.Trace = strings.Repeat("o", 4096), bridge.Trace{Parent: strings.Repeat("p", 2000), State: strings.Repeat("s", wire.MaxTrace)}
 	l.Rejection = bridge.Rejectf(bridge.CodeTooLarge, "%s", strings.Repeat("e", 4096))
 	bury(t, r, l)
 	letter, err := r.store.DeadLetters().Get(testContext(t), 1)
@@ -229,7 +230,7 @@ func TestThingOfALetter(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", subject, l.Thing, err, want)
 		}
 	}
-	if l, err := parseLetter(subjects(t), "fleets.dead.up.pump.-", nats.Header{HeaderThing: {"fan"}}); err != nil || l.Thing != "fan" {
+	if l, err := parseLetter(subjects(t), "fleets.dead.up.pump.-", nats.Header{wire.HeaderThing: {"fan"}}); err != nil || l.Thing != "fan" {
 		t.Errorf("%+v, %v", l, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -30,7 +31,7 @@ var ErrNoLetter = errors.New("no such dead letter")
 
 // NewDeadLetters serves the dead letters of the bridge with these subjects.
 func NewDeadLetters(nc *nats.Conn, subjects mapping.Subjects) (*DeadLetters, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +54,14 @@ func (d *DeadLetters) Address(l DeadLetter) (mapping.Address, error) {
 // upSubject is what the program published on, or, if a letter says what can't be that, where it is stored says.
 func (d *DeadLetters) upSubject(l DeadLetter) string {
 	space := d.subjects.Prefix() + "." + string(mapping.SpaceUp) + "."
-	if strings.HasPrefix(l.Origin, space) && !strings.ContainsFunc(l.Origin, notPrintable) {
+	if strings.HasPrefix(l.Origin, space) && !strings.ContainsFunc(l.Origin, wire.NotPrintable) {
 		return l.Origin
 	}
 	return space + strings.TrimPrefix(l.Subject, d.subjects.Prefix()+".dead.up.")
 }
 
 func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
-	name := d.subjects.Name(streamDead)
+	name := d.subjects.Name(wire.StreamDead)
 	stream, err := d.js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("stream %s: not found; is a fleetbridge with nats.prefix %s running on this server?", name, d.subjects.Prefix())
@@ -145,7 +146,7 @@ func (d *DeadLetters) page(ctx context.Context, stream jetstream.Stream, s Selec
 	if wanted == 0 {
 		return nil, nil
 	}
-	batch, err := consumer.Fetch(wanted, jetstream.FetchMaxWait(apiTimeout))
+	batch, err := consumer.Fetch(wanted, jetstream.FetchMaxWait(wire.APITimeout))
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
@@ -197,7 +198,7 @@ func (d *DeadLetters) listed(m jetstream.Msg) (DeadLetter, error) {
 		return letter, err
 	}
 	letter.ID, letter.Stored = meta.Sequence.Stream, meta.Timestamp
-	letter.Received = received(m.Headers(), meta.Timestamp)
+	letter.Received = wire.Received(m.Headers(), meta.Timestamp)
 	letter.Size, _ = strconv.Atoi(m.Headers().Get(nats.MsgSize))
 	return letter, nil
 }
@@ -221,7 +222,7 @@ func (d *DeadLetters) get(ctx context.Context, stream jetstream.Stream, id uint6
 	}
 	letter, err := parseLetter(d.subjects, raw.Subject, raw.Header)
 	letter.ID, letter.Stored, letter.Payload, letter.Size = id, raw.Time, raw.Data, len(raw.Data)
-	letter.Received = received(raw.Header, raw.Time)
+	letter.Received = wire.Received(raw.Header, raw.Time)
 	return letter, err
 }
 
@@ -289,7 +290,7 @@ func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
 	if l.Direction == mapping.Up {
 		m := nats.NewMsg(d.upSubject(l))
 		m.Data = l.Payload
-		setTrace(m.Header, l.Trace)
+		wire.SetTrace(m.Header, l.Trace)
 		return m, nil
 	}
 	_, address, err := d.subjects.Parse(l.Subject)

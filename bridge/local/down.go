@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -39,7 +40,7 @@ func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error))
 func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
 	out := nats.NewMsg(s.Store(mapping.SpaceDown, m.Address))
 	out.Data = m.Payload
-	stamp(out.Header, m)
-	out.Header.Set(HeaderTopic, headerText(m.Address.Topic()))
+	wire.Stamp(out.Header, m)
+	out.Header.Set(wire.HeaderTopic, wire.HeaderText(m.Address.Topic()))
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -230,7 +231,7 @@ func TestOrderThroughLostConnections(t *testing.T) {
 	external := newBreakable(t)
 	j := newJournal(t)
 	j.forgive("cannot store", "NATS connection lost", "NATS error")
-	nc, err := Dial(testContext(t), DialConfig{URL: external.url(), Log: j.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: external.url(), Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

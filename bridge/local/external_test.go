@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/crypto/bcrypt"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -121,7 +122,7 @@ func TestConfined(t *testing.T) {
 		t.Error("a server without accounts keeps users apart")
 	}
 	s := externalServer(t, ACL{URL: "nats://bridge:pass@ignored:4222", Users: []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}, Subjects: r.subjects, Cost: bcrypt.MinCost})
-	nc, err := Dial(testContext(t), DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,22 +132,12 @@ func TestConfined(t *testing.T) {
 	}
 }
 
-func TestPrintedURLs(t *testing.T) {
-	for urls, want := range map[string]string{
-		"nats://u:secret@h:1,tls://token@i": "nats://h:1,tls://i", "u:secret@h": "h", "h:4222": "h:4222", "nats://u:p%40@h,x@y@i": "nats://h,i",
-	} {
-		if got := printed(urls); got != want {
-			t.Errorf("%s: %s, want %s", urls, got, want)
-		}
-	}
-}
-
 // TestStatusExpires: on an external server a status that is not renewed goes, and who watches hears of it; the embedded
 // one goes with its bridge.
 func TestStatusExpires(t *testing.T) {
 	url := plainServer(t, true)
 	j := newJournal(t)
-	nc, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

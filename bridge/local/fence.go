@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
@@ -84,7 +85,7 @@ func (f *fence) raise(ctx context.Context) error {
 			return f.superseded()
 		}
 		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
-		switch apiCode(err) {
+		switch wire.APICode(err) {
 		case codeFenced, codeBusy: // somebody else was faster, or the leader was none any more
 			if err := flow.Sleep(ctx, busyPause); err != nil {
 				return err
@@ -133,7 +134,7 @@ func (f *fence) again(ctx context.Context, err error) (bool, error) {
 	if f == nil {
 		return false, err
 	}
-	switch apiCode(err) {
+	switch wire.APICode(err) {
 	case codeBusy:
 		return flow.Sleep(ctx, busyPause) == nil, err
 	case codeFenced:

@@ -11,6 +11,7 @@ import (
 
 	"fleetbridge/bridge"
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
 	"fleetbridge/mapping"
 )
@@ -97,7 +98,7 @@ func TestFence(t *testing.T) {
 		if err := state.Put(ctx, "x.y", []byte("late")); !errors.Is(err, ErrFenced) {
 			t.Errorf("%s: a late write: %v", name, err)
 		}
-		if _, err := b.state(map[string]string{"executions": bucketExecutions, "leases": bucketLeases, "marks": bucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
+		if _, err := b.state(map[string]string{"executions": wire.BucketExecutions, "leases": wire.BucketLeases, "marks": wire.BucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
 			t.Errorf("%s: a late write is there: %v", name, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -101,7 +102,7 @@ func (f *Finder) Find(ctx context.Context, id string) (Search, error) {
 // Troubled says why a Thing's messages wait, by its status: empty if its session is well or the status unknown.
 func (f *Finder) Troubled(ctx context.Context, t mapping.Thing) string {
 	var status bridge.Status
-	bucket := f.subjects.Name(bucketStatus)
+	bucket := f.subjects.Name(wire.BucketStatus)
 	stream, err := f.js.Stream(ctx, "KV_"+bucket)
 	if err != nil {
 		return ""
@@ -119,7 +120,7 @@ func (f *Finder) Troubled(ctx context.Context, t mapping.Thing) string {
 // queued looks at what waits for the broker.
 func (f *Finder) queued(ctx context.Context, id string, out *Search) error {
 	for _, class := range mapping.Classes {
-		name := f.subjects.Name(upStream(class))
+		name := f.subjects.Name(wire.UpStream(class))
 		if _, err := f.js.Stream(ctx, name); errors.Is(err, jetstream.ErrStreamNotFound) {
 			there, err := f.ask(ctx, id, out)
 			out.Blind = !there
@@ -134,11 +135,11 @@ func (f *Finder) queued(ctx context.Context, id string, out *Search) error {
 }
 
 func (f *Finder) down(ctx context.Context, id string, out *Search) error {
-	return f.look(ctx, f.subjects.Name(streamDown), f.filters(string(mapping.SpaceDown)+".*", id), id, out, func(m *jetstream.RawStreamMsg) { f.add(out, PlaceCame, m) })
+	return f.look(ctx, f.subjects.Name(wire.StreamDown), f.filters(string(mapping.SpaceDown)+".*", id), id, out, func(m *jetstream.RawStreamMsg) { f.add(out, PlaceCame, m) })
 }
 
 func (f *Finder) dead(ctx context.Context, id string, out *Search) error {
-	return f.look(ctx, f.subjects.Name(streamDead), f.filters(spaceDead+".*.*", id), id, out, func(m *jetstream.RawStreamMsg) {
+	return f.look(ctx, f.subjects.Name(wire.StreamDead), f.filters(wire.SpaceDead+".*.*", id), id, out, func(m *jetstream.RawStreamMsg) {
 		l, err := parseLetter(f.subjects, m.Subject, m.Header)
 		l.ID, l.Stored, l.Payload = m.Sequence, m.Time, m.Data
 		known := slices.ContainsFunc(out.Found, func(o Found) bool { return o.Place == PlaceDead && o.Sequence == m.Sequence })
@@ -161,18 +162,18 @@ func (f *Finder) add(out *Search, p Place, m *jetstream.RawStreamMsg) {
 	if err != nil {
 		address = mapping.Address{Thing: mapping.Thing(thingOf(strings.TrimPrefix(m.Subject, f.subjects.Prefix()+".up.")))}
 	}
-	out.Found = append(out.Found, Found{Place: p, At: received(m.Header, m.Time), Stream: f.streamOf(p, address), Sequence: m.Sequence, Address: address, Payload: m.Data})
+	out.Found = append(out.Found, Found{Place: p, At: wire.Received(m.Header, m.Time), Stream: f.streamOf(p, address), Sequence: m.Sequence, Address: address, Payload: m.Data})
 }
 
 func (f *Finder) streamOf(p Place, a mapping.Address) string {
 	if p == PlaceCame {
-		return f.subjects.Name(streamDown)
+		return f.subjects.Name(wire.StreamDown)
 	}
 	class := mapping.Telemetry
 	if a.Channel != "" {
 		class = a.Route().Kind.Class()
 	}
-	return f.subjects.Name(upStream(class))
+	return f.subjects.Name(wire.UpStream(class))
 }
 
 func (f *Finder) buried(l DeadLetter) Found {
@@ -182,12 +183,12 @@ func (f *Finder) buried(l DeadLetter) Found {
 	} else if parsed, err := f.letters.Address(l); l.Direction == mapping.Up && err == nil {
 		a = parsed
 	}
-	return Found{Place: PlaceDead, At: l.Stored, Stream: f.subjects.Name(streamDead), Sequence: l.ID, Address: a, Payload: l.Payload, Letter: l}
+	return Found{Place: PlaceDead, At: l.Stored, Stream: f.subjects.Name(wire.StreamDead), Sequence: l.ID, Address: a, Payload: l.Payload, Letter: l}
 }
 
 // executions looks for records of commands in the bucket of an external server.
 func (f *Finder) executions(ctx context.Context, id string, out *Search) error {
-	return f.records(ctx, bucketExecutions, "*.*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.execution(out, id, at, key, value) })
+	return f.records(ctx, wire.BucketExecutions, "*.*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.execution(out, id, at, key, value) })
 }
 
 // execution adds the record of a command that was found somewhere.
@@ -205,7 +206,7 @@ func (f *Finder) execution(out *Search, id string, found Found, key []string, va
 }
 
 func (f *Finder) leases(ctx context.Context, id string, out *Search) error {
-	return f.records(ctx, bucketLeases, "*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.lease(out, id, at, key, value) })
+	return f.records(ctx, wire.BucketLeases, "*."+mapping.Token(id), func(at Found, key []string, value []byte) { f.lease(out, id, at, key, value) })
 }
 
 // lease adds the record of a lease that was found somewhere.
@@ -280,8 +281,8 @@ func (f *Finder) look(ctx context.Context, name string, subjects []string, id st
 // has tells whether a message has the id, as a string in its payload, as its trace or as the id that its sender gave it.
 func has(m *jetstream.RawStreamMsg, id string) bool {
 	given := m.Header.Get(jetstream.MsgIDHeader)
-	return Mentions(m.Data, id) || SameTrace(traceOf(m.Header).Parent, id) ||
-		given != "" && (given == id || given == shortID(id+" "+headerText(m.Subject)))
+	return Mentions(m.Data, id) || SameTrace(wire.TraceOf(m.Header).Parent, id) ||
+		given != "" && (given == id || given == wire.ShortID(id+" "+wire.HeaderText(m.Subject)))
 }
 
 // Mentions tells whether a JSON payload, or the head of one, names an id as its clientToken, or as that of a job or an execution.

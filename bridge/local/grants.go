@@ -5,6 +5,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -122,7 +123,7 @@ func (g *grants) allow(what, t string) {
 		g.upward(t, "events")
 	case AllowCommands:
 		g.upward(t, "commands")
-		g.call(same(replySpace(g.subjects) + t + ".>"))
+		g.call(same(wire.ReplySpace(g.subjects) + t + ".>"))
 		g.hear(prefix + ".cmd." + t + ".>")
 		if !reads {
 			g.hear(down + ".commands.>")
@@ -146,8 +147,8 @@ func (r readable) of(t string) string { return r.before + t + r.after }
 func (g *grants) readable() []readable { return readables(g.subjects) }
 
 func readables(s mapping.Subjects) []readable {
-	out := []readable{{s.Name(streamDown), s.Prefix() + "." + string(mapping.SpaceDown) + ".", ".>"}}
-	for _, bucket := range []string{bucketShadow, bucketStatus} {
+	out := []readable{{s.Name(wire.StreamDown), s.Prefix() + "." + string(mapping.SpaceDown) + ".", ".>"}}
+	for _, bucket := range []string{wire.BucketShadow, wire.BucketStatus} {
 		name := s.Name(bucket)
 		out = append(out, readable{"KV_" + name, "$KV." + name + ".", ""})
 	}
@@ -195,12 +196,11 @@ func deliverSpace(s mapping.Subjects, user string) string {
 func askedSpace(s mapping.Subjects, user string) string {
 	return "_" + s.Prefix() + ".asked." + user + "."
 }
-func replySpace(s mapping.Subjects) string { return "_" + s.Prefix() + ".reply." }
 
 // discovery is what `nats micro ls` and `info` ask about the bridge's own service.
 var discovery = []string{
-	"$SRV.PING", "$SRV.PING." + ServiceName, "$SRV.PING." + ServiceName + ".*",
-	"$SRV.INFO", "$SRV.INFO." + ServiceName, "$SRV.INFO." + ServiceName + ".*",
+	"$SRV.PING", "$SRV.PING." + wire.ServiceName, "$SRV.PING." + wire.ServiceName + ".*",
+	"$SRV.INFO", "$SRV.INFO." + wire.ServiceName, "$SRV.INFO." + wire.ServiceName + ".*",
 }
 
 // permissions are the same once more, for the server to refuse with a word what goes nowhere.
@@ -235,7 +235,7 @@ func serviceExports(s mapping.Subjects) []export {
 	prefix := s.Prefix()
 	out := []export{
 		{subject: prefix + ".up.>"}, {subject: prefix + ".req.>", wait: requestPatience},
-		{subject: replySpace(s) + ">", wait: quickPatience}, {subject: apiSpace(s, "*") + "INFO"},
+		{subject: wire.ReplySpace(s) + ">", wait: quickPatience}, {subject: apiSpace(s, "*") + "INFO"},
 		{subject: busIn(s) + ">", many: true}, {subject: busBack(s) + ">", wait: quickPatience},
 	}
 	for _, r := range readables(s) {

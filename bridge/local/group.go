@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // A group is stored whole or not at all: it goes as an atomic batch, for which the server syncs the disk
@@ -17,13 +18,6 @@ import (
 const (
 	groupMax   = 1000    // messages a group; the server takes no more
 	groupBytes = 4 << 20 // payloads of a group, and one message more
-)
-
-// Headers of an atomic batch.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchNumber = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
 )
 
 // commit puts a group on the wire and returns what it was answered. id is no other group's. The messages'
@@ -39,10 +33,10 @@ func commit(ctx context.Context, nc *nats.Conn, group []*nats.Msg, id string) (*
 		if m.Header == nil {
 			m.Header = make(nats.Header, 3)
 		}
-		m.Header[headerBatchID] = batch
-		m.Header[headerBatchNumber] = []string{strconv.Itoa(i + 1)}
+		m.Header[wire.HeaderBatchID] = batch
+		m.Header[wire.HeaderBatchNumber] = []string{strconv.Itoa(i + 1)}
 		if i == last {
-			m.Header[headerBatchCommit] = []string{"1"}
+			m.Header[wire.HeaderBatchCommit] = []string{"1"}
 			break
 		}
 		if err := nc.PublishMsg(m); err != nil {
@@ -55,9 +49,9 @@ func commit(ctx context.Context, nc *nats.Conn, group []*nats.Msg, id string) (*
 // unbatch takes out what an earlier try in a group put in.
 func unbatch(m *nats.Msg) {
 	if m.Header != nil {
-		delete(m.Header, headerBatchID)
-		delete(m.Header, headerBatchNumber)
-		delete(m.Header, headerBatchCommit)
+		delete(m.Header, wire.HeaderBatchID)
+		delete(m.Header, wire.HeaderBatchNumber)
+		delete(m.Header, wire.HeaderBatchCommit)
 	}
 }
 
@@ -80,7 +74,7 @@ func pubAck(m *nats.Msg) (ack stored, err error) {
 		return ack, nil
 	case ack.Error == nil:
 		return ack, errors.New("the PubAck names no stream")
-	case ack.Error.ErrorCode == codeTooLarge:
+	case ack.Error.ErrorCode == wire.CodeTooLarge:
 		return ack, bridge.Rejectf(bridge.CodeTooLarge, "the stream refuses it: %s", ack.Error.Description)
 	}
 	return ack, ack.Error

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -60,7 +61,7 @@ type line struct {
 
 // Listen is bridge.Handlers.
 func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
-	l := &line{handlers: h, subject: replySpace(h.subjects) + mapping.Token(string(t)) + "." + token, replies: make(chan *nats.Msg, replyRoom), closed: make(chan struct{})}
+	l := &line{handlers: h, subject: wire.ReplySpace(h.subjects) + mapping.Token(string(t)) + "." + token, replies: make(chan *nats.Msg, replyRoom), closed: make(chan struct{})}
 	var err error
 	if l.sub, err = h.nc.ChanSubscribe(l.subject, l.replies); err != nil {
 		return nil, err
@@ -77,11 +78,11 @@ func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
 	}
 	m := nats.NewMsg(l.subjects.Command(c.Thing, c.Action))
 	m.Reply, m.Data = l.subject, c.Payload
-	m.Header.Set(HeaderExecution, headerText(c.Execution))
+	m.Header.Set(wire.HeaderExecution, wire.HeaderText(c.Execution))
 	if !c.Deadline.IsZero() {
-		m.Header.Set(HeaderDeadline, c.Deadline.UTC().Format(time.RFC3339Nano))
+		m.Header.Set(wire.HeaderDeadline, c.Deadline.UTC().Format(time.RFC3339Nano))
 	}
-	setTrace(m.Header, c.Trace)
+	wire.SetTrace(m.Header, c.Trace)
 	if err := l.nc.PublishMsg(m); err != nil {
 		return bridge.Reply{}, err
 	}
@@ -103,7 +104,7 @@ func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
 	if nobodyThere(answer) {
 		return bridge.Reply{}, bridge.ErrNoHandler
 	}
-	reply := bridge.Reply{Payload: answer.Data, ErrorCode: header(answer.Header, micro.ErrorCodeHeader), Error: header(answer.Header, micro.ErrorHeader), Trace: traceOf(answer.Header)}
+	reply := bridge.Reply{Payload: answer.Data, ErrorCode: wire.Value(answer.Header, micro.ErrorCodeHeader), Error: wire.Value(answer.Header, micro.ErrorHeader), Trace: wire.TraceOf(answer.Header)}
 	if reply.Error != "" && reply.ErrorCode == "" {
 		reply.ErrorCode = "500" // the convention asks for both; half of it is an error, too
 	}

@@ -266,14 +266,3 @@ func (in *inflow) holding() holding {
 	s := in.lanes.store
 	return holding{s.nc, s.js, in.name, in.lanes.space}
 }
-
-// thingToken is the first token after a space's, given as "fleets.up.>".
-func thingToken(subject, space string) string {
-	rest := subject[min(len(space)-1, len(subject)):]
-	for i := range len(rest) {
-		if rest[i] == '.' {
-			return rest[:i]
-		}
-	}
-	return rest
-}

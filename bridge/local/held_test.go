@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -23,7 +24,7 @@ func TestManySubjects(t *testing.T) {
 	open := func() *Store {
 		t.Helper()
 		var err error
-		if nc, err = Dial(ctx, DialConfig{URL: url, Log: j.log()}); err != nil {
+		if nc, err = wire.Dial(ctx, wire.DialConfig{URL: url, Log: j.log()}); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(nc.Close)

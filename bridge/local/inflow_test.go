@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -189,7 +190,7 @@ func TestLeadersStepDown(t *testing.T) {
 	}
 	j := newJournal(t)
 	j.forgive("NATS connection lost", "NATS error", "the store does not work", "cannot store")
-	nc, err := nats.Connect(c.url(), connOptions("test", j.log())...)
+	nc, err := nats.Connect(c.url(), wire.ConnOptions("test", j.log())...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -50,7 +51,7 @@ func Space(dir string) (free, total, kept uint64, err error) {
 
 // Serving tells whether a bridge with this prefix answers on the connection.
 func Serving(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects) (bool, error) {
-	subject, err := micro.ControlSubject(micro.InfoVerb, ServiceName, "")
+	subject, err := micro.ControlSubject(micro.InfoVerb, wire.ServiceName, "")
 	if err != nil {
 		return false, err
 	}
@@ -92,7 +93,7 @@ type Fill struct {
 // Fills looks at the streams that a store with this configuration has, and asks the bridge of an embedded server for its
 // queues. Nothing is created.
 func Fills(ctx context.Context, nc *nats.Conn, cfg StoreConfig) ([]Fill, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func Fills(ctx context.Context, nc *nats.Conn, cfg StoreConfig) ([]Fill, error) 
 		}
 	}
 	for _, want := range cfg.streams(nc.MaxPayload()) {
-		f := Fill{Stream: want.Name, MaxBytes: max(want.MaxBytes, 0), Discards: want.Discard == jetstream.DiscardOld, Letters: want.Name == cfg.Subjects.Name(streamDead)}
+		f := Fill{Stream: want.Name, MaxBytes: max(want.MaxBytes, 0), Discards: want.Discard == jetstream.DiscardOld, Letters: want.Name == cfg.Subjects.Name(wire.StreamDead)}
 		stream, err := js.Stream(ctx, want.Name)
 		switch {
 		case err == nil:
@@ -137,11 +138,11 @@ func Wanted(cfg StoreConfig) uint64 {
 
 // StatusOf reads a Thing's entry of the status bucket, nil when there is none.
 func StatusOf(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects, t mapping.Thing) ([]byte, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
-	kv, err := js.KeyValue(ctx, subjects.Name(bucketStatus))
+	kv, err := js.KeyValue(ctx, subjects.Name(wire.BucketStatus))
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,11 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -65,14 +64,11 @@ const (
 	answerBusy   = `{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`
 	answerFailed = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
 	answerFull   = `{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}`
-	// longestSubject leaves room in a line for what else is in it: the server ends a connection whose line is
-	// longer than it takes. A legal subject is much shorter.
-	longestSubject = server.MAX_CONTROL_LINE_SIZE / 2
 )
 
 // newIntake takes for a class. Nothing comes before listen.
 func (s *Spool) newIntake(c mapping.Class) (i *intake, err error) {
-	i = &intake{spool: s, nc: s.cfg.Intake, stream: s.subjects.Name(upStream(c)), log: s.log, subjects: s.subjects, space: s.subjects.Space(mapping.SpaceUp),
+	i = &intake{spool: s, nc: s.cfg.Intake, stream: s.subjects.Name(wire.UpStream(c)), log: s.log, subjects: s.subjects, space: s.subjects.Space(mapping.SpaceUp),
 		accounts: s.cfg.Accounts, subs: map[string]*nats.Subscription{}, brake: s.cfg.Brake, in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}),
 		stamps: stamper{}, more: make(chan struct{}, 1), flight: make(chan struct{}, groupsUnderWay), through: make(chan *group, groupsUnderWay)}
 	if i.leave, err = s.cfg.Brake.through(i.nc, i.in); err != nil {
@@ -104,7 +100,7 @@ func (i *intake) listen(subjects []string) error {
 			delete(i.subs, subject)
 		}
 	}
-	if err := i.nc.FlushTimeout(apiTimeout); err != nil {
+	if err := i.nc.FlushTimeout(wire.APITimeout); err != nil {
 		return fmt.Errorf("subscribing to what programs publish: %w", err)
 	}
 	return nil
@@ -151,9 +147,9 @@ func (i *intake) follow(m *nats.Msg) {
 // sender is who published: the account, as the server says, or without accounts the Thing.
 func (i *intake) sender(m *nats.Msg) string {
 	if i.accounts {
-		return accountOf(m.Header) // empty: who logs in to the bridge's own
+		return wire.AccountOf(m.Header) // empty: who logs in to the bridge's own
 	}
-	return thingToken(m.Subject, i.subjects.Space(mapping.SpaceUp))
+	return wire.ThingToken(m.Subject, i.subjects.Space(mapping.SpaceUp))
 }
 
 // admit leaves of a message what crosses to the stream that all Things share, or refuses it. A message id counts for
@@ -162,73 +158,56 @@ func (i *intake) sender(m *nats.Msg) string {
 func (i *intake) admit(m *nats.Msg) bool {
 	code, err := i.judge(m)
 	switch {
-	case m.Reply != "" && !answerable(i.subjects, m.Reply):
-		i.log.Warn("refused what a program published: the bridge answers on no such reply subject", "subject", programText(m.Subject), "reply", programText(m.Reply))
+	case m.Reply != "" && !wire.Answerable(i.subjects, m.Reply):
+		i.log.Warn("refused what a program published: the bridge answers on no such reply subject", "subject", wire.ProgramText(m.Subject), "reply", wire.ProgramText(m.Reply))
 		return false
 	case err == nil:
 		return true
 	case m.Reply == "":
-		i.log.Warn("refused what a program published without asking for an answer", "subject", programText(m.Subject), "error", err)
+		i.log.Warn("refused what a program published without asking for an answer", "subject", wire.ProgramText(m.Subject), "error", err)
 	default:
 		i.log.Debug("what a program published is refused", "subject", m.Subject, "error", err)
-		i.answer(m.Reply, noPubAck(code, err.Error()))
+		i.answer(m.Reply, wire.NoPubAck(code, err.Error()))
 	}
 	return false
 }
 
 func (i *intake) judge(m *nats.Msg) (errCode int, err error) {
-	if len(m.Subject) > longestSubject {
-		return errCodeBadRequest, errors.New("the subject is longer than any that goes to the cloud")
+	if len(m.Subject) > wire.LongestSubject {
+		return wire.CodeBadRequest, errors.New("the subject is longer than any that goes to the cloud")
 	}
-	if illegible(m) {
-		return errCodeBadRequest, errIllegible
+	if wire.Illegible(m) {
+		return wire.CodeBadRequest, wire.ErrIllegible
 	}
-	h, err := admit(m.Header)
+	h, err := wire.Admit(m.Header)
 	if err != nil {
-		return errCodeBadRequest, err
+		return wire.CodeBadRequest, err
 	}
 	if want := h[jetstream.ExpectedStreamHeader]; want != nil {
 		if want[0] != i.stream {
-			return errCodeWrongStream, errors.New("expected stream does not match")
+			return wire.CodeWrongStream, errors.New("expected stream does not match")
 		}
 		delete(h, jetstream.ExpectedStreamHeader)
 	}
 	if id := h[jetstream.MsgIDHeader]; id != nil && strings.TrimSpace(id[0]) == "" {
 		delete(h, jetstream.MsgIDHeader) // to the server an empty one is none
 	} else if id != nil {
-		h[jetstream.MsgIDHeader] = []string{shortID(id[0] + " " + headerText(m.Subject))}
-		if err := wellFormed(jetstream.MsgIDHeader, h[jetstream.MsgIDHeader]); err != nil {
-			return errCodeBadRequest, err
+		h[jetstream.MsgIDHeader] = []string{wire.ShortID(id[0] + " " + wire.HeaderText(m.Subject))}
+		if err := wire.WellFormed(jetstream.MsgIDHeader, h[jetstream.MsgIDHeader]); err != nil {
+			return wire.CodeBadRequest, err
 		}
 	}
 	m.Header = h
-	if size(m)+groupRoom > i.spool.largest {
-		return codeTooLarge, errTooLarge
+	if wire.Size(m)+groupRoom > i.spool.largest {
+		return wire.CodeTooLarge, errTooLarge
 	}
 	return 0, nil
-}
-
-// programText is a program's text for a log that may have enough lines of a kind: it is spelled when it is written.
-type programText string
-
-// LogValue implements slog.LogValuer.
-func (q programText) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%.200q", string(q))) }
-
-// longestID is how many bytes an id may have as it is. The server keeps each in memory for two minutes, however long.
-const longestID = 256
-
-// shortID is an id, or in the place of a long one its hash.
-func shortID(id string) string {
-	if len(id) <= longestID {
-		return id
-	}
-	return fmt.Sprintf("sha256 %x", sha256.Sum256([]byte(id)))
 }
 
 // enqueue has a message of the bridge's own stored, as if a program had published it. done is called once, and must not
 // block.
 func (i *intake) enqueue(m *nats.Msg, done func(outcome)) {
-	if n := size(m) + groupRoom; n > i.spool.largest {
+	if n := wire.Size(m) + groupRoom; n > i.spool.largest {
 		done(outcome{err: errTooLarge})
 	} else if !i.put("", m, done) {
 		done(outcome{err: errBusy})
@@ -291,7 +270,7 @@ func (i *intake) store(g *group) {
 	now := time.Now()
 	for n, p := range g.members {
 		m := p.msg
-		e := &entry{subject: m.Subject, received: now, stamp: stampOf(m.Header), trace: traceOf(m.Header), payload: m.Data}
+		e := &entry{subject: m.Subject, received: now, stamp: stampOf(m.Header), trace: wire.TraceOf(m.Header), payload: m.Data}
 		id := ""
 		if v := m.Header[jetstream.MsgIDHeader]; len(v) > 0 {
 			id = v[0]
@@ -327,7 +306,7 @@ func (i *intake) pubAck(o outcome) []byte {
 	case errors.Is(o.err, errFull), errors.Is(o.err, journal.ErrFull):
 		return []byte(answerFull)
 	case errors.Is(o.err, journal.ErrTooLarge):
-		return noPubAck(codeTooLarge, errTooLarge.Error())
+		return wire.NoPubAck(wire.CodeTooLarge, errTooLarge.Error())
 	default:
 		i.log.Debug("what a program published can't be stored", "error", o.err)
 		return []byte(answerFailed)

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -18,7 +19,7 @@ import (
 type stamper map[string]*bridge.StampClock // by the Thing's token
 
 func (s stamper) stamp(m *nats.Msg, space string, now time.Time) {
-	token := thingToken(m.Subject, space)
+	token := wire.ThingToken(m.Subject, space)
 	tail := m.Subject[min(len(space)+len(token), len(m.Subject)):]
 	if !strings.HasPrefix(tail, eventTail) || bytes.Contains(m.Data, []byte(`"timestamp"`)) && gjson.GetBytes(m.Data, "timestamp").Exists() {
 		return
@@ -33,14 +34,14 @@ func (s stamper) stamp(m *nats.Msg, space string, now time.Time) {
 	if m.Header == nil {
 		m.Header = nats.Header{}
 	}
-	m.Header[headerStamp] = []string{strconv.FormatInt(ms, 10)}
+	m.Header[wire.HeaderStamp] = []string{strconv.FormatInt(ms, 10)}
 }
 
 var eventTail, _, _ = strings.Cut(mapping.Event.Route().Tail, "{")
 
 // stampOf reads it.
 func stampOf(h nats.Header) int64 {
-	if v := h[headerStamp]; len(v) > 0 {
+	if v := h[wire.HeaderStamp]; len(v) > 0 {
 		ms, _ := strconv.ParseInt(v[0], 10, 64)
 		return ms
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -59,9 +60,9 @@ func TestProgramsOpenNoBatches(t *testing.T) {
 		alice := stream(t, r.login("alice"))
 		for range 100 {
 			m := nats.NewMsg("fleets.up.a.events.x")
-			m.Header.Set(headerBatchID, nats.NewInbox())
-			m.Header.Set(headerBatchNumber, "1")
-			if _, err := alice.PublishMsg(testContext(t), m); apiCode(err) != errCodeBadRequest {
+			m.Header.Set(wire.HeaderBatchID, nats.NewInbox())
+			m.Header.Set(wire.HeaderBatchNumber, "1")
+			if _, err := alice.PublishMsg(testContext(t), m); wire.APICode(err) != wire.CodeBadRequest {
 				t.Fatal(err)
 			}
 		}
@@ -93,7 +94,7 @@ func TestStampedEvents(t *testing.T) {
 		m := nats.NewMsg(subject)
 		m.Data = []byte(payload)
 		if forged != "" {
-			m.Header.Set(headerStamp, forged)
+			m.Header.Set(wire.HeaderStamp, forged)
 		}
 		answer, err := nc.RequestMsg(m, answerTime)
 		if err != nil {

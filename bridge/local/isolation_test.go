@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -251,7 +252,7 @@ func TestIntersect(t *testing.T) {
 		{"*.x", "a.>", "a.x"}, {"a.*.c", "a.b.>", "a.b.c"}, {">", "a.>", "a.>"}, {"a.*", "*.b", "a.b"}, {"a.*.>", "a.b", ""}, {"a..b", "a.>", ""}, {"", "a.>", ""},
 		{"a.>.c", "a.b.c", ""}, {"a.>.c", "a.>", "a.>.c"},
 	} {
-		got, ok := intersect(c.a, c.b)
+		got, ok := wire.Intersect(c.a, c.b)
 		if got != c.want || ok != (c.want != "") {
 			t.Errorf("%s and %s: %q, %v", c.a, c.b, got, ok)
 		}

@@ -3,6 +3,7 @@ package local
 import (
 	"strings"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -17,7 +18,7 @@ func keyOf(t mapping.Thing, k mapping.Kind) queueKey { return queueKey{mapping.T
 // subjectKey reads the lane of a stored subject; space is given as "fleets.up.>". The streams take no subject of
 // another kind.
 func subjectKey(subject, space string) queueKey {
-	token := thingToken(subject, space)
+	token := wire.ThingToken(subject, space)
 	rest := subject[min(len(space)+len(token), len(subject)):]
 	name, _, _ := strings.Cut(rest, ".")
 	kind, _ := mapping.ParseKind(name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -76,10 +77,10 @@ func TestLettersSentOnByPrograms(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if letter.Header.Get(headerBatchID) != "" {
+				if letter.Header.Get(wire.HeaderBatchID) != "" {
 					batched++
 				}
-				answer, err := nc.RequestMsg(&nats.Msg{Subject: letter.Header.Get(HeaderSubject), Header: letter.Header, Data: letter.Data}, patience)
+				answer, err := nc.RequestMsg(&nats.Msg{Subject: letter.Header.Get(wire.HeaderSubject), Header: letter.Header, Data: letter.Data}, patience)
 				if err != nil || !strings.Contains(string(answer.Data), `"seq":`) {
 					t.Fatalf("%d: %+v, %v", i, answer, err)
 				}

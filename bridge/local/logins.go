@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -105,7 +106,7 @@ func (l *logins) all() map[string]*login {
 func (l *logins) publishes(user, subject string) bool {
 	one := l.all()[user]
 	return one != nil && slices.ContainsFunc(one.as.Permissions.Publish.Allow, func(allowed string) bool {
-		_, may := intersect(subject, allowed)
+		_, may := wire.Intersect(subject, allowed)
 		return may
 	})
 }

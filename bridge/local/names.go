@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) serveNames() error {
 		err = sub.SetPendingLimits(namesPending, -1)
 	}
 	if err == nil {
-		err = s.names.FlushTimeout(apiTimeout)
+		err = s.names.FlushTimeout(wire.APITimeout)
 	}
 	if err != nil {
 		return fmt.Errorf("stream names: %w", err)
@@ -55,7 +56,7 @@ type namesDesk struct {
 
 // answer asks for the list instead, which has the names too and is not handed here.
 func (n namesDesk) answer(m *nats.Msg) {
-	if !answerable(n.subjects, m.Reply) {
+	if !wire.Answerable(n.subjects, m.Reply) {
 		return
 	}
 	got, err := n.nc.Request("$JS.API.STREAM.LIST", m.Data, namesTime)
@@ -102,9 +103,9 @@ func (n namesDesk) names(question, list []byte) []byte {
 
 // holders lists the streams that hold a subject and don't listen on it.
 func (n namesDesk) holders(subject string, there []string) (out []string) {
-	for stream, space := range map[string]string{streamDown: string(mapping.SpaceDown), streamDead: spaceDead} {
+	for stream, space := range map[string]string{wire.StreamDown: string(mapping.SpaceDown), wire.StreamDead: wire.SpaceDead} {
 		name := n.subjects.Name(stream)
-		if _, has := intersect(subject, mirroredSubject(n.subjects, space)); has && !slices.Contains(there, name) {
+		if _, has := wire.Intersect(subject, wire.MirroredSubject(n.subjects, space)); has && !slices.Contains(there, name) {
 			out = append(out, name)
 		}
 	}

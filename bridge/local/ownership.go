@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -77,7 +78,7 @@ var (
 
 // OpenOwnership makes the log if there is none, and fails when it has another shape.
 func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ownership, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -93,7 +94,7 @@ const silentAfter = 6 * time.Second
 var ErrNoCluster = errors.New("there is no cluster: its bridges have cluster.shards in their configuration")
 
 func clusterBucket(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (jetstream.KeyValue, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
 	"fleetbridge/mapping"
 )
@@ -54,7 +55,7 @@ func external(t *testing.T, c StoreConfig) *opened {
 	}
 	var open func() *opened
 	open = func() *opened {
-		nc, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+		nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,19 +132,19 @@ func TestViews(t *testing.T) {
 // TestState: the status, which is in memory, is asked for the same but for what a kill leaves.
 func TestState(t *testing.T) {
 	inModes(t, func(t *testing.T, open opener) {
-		for _, name := range []string{bucketExecutions, bucketLeases, bucketStatus} {
+		for _, name := range []string{wire.BucketExecutions, wire.BucketLeases, wire.BucketStatus} {
 			t.Run(name, func(t *testing.T) {
 				o := open(t, StoreConfig{})
 				porttest.State(t, func(t *testing.T) *porttest.StateHouse {
 					house := func() *porttest.StateHouse {
-						if o.store.spool != nil && name != bucketStatus {
+						if o.store.spool != nil && name != wire.BucketStatus {
 							r := o.store.spool.records[name]
 							return &porttest.StateHouse{State: r, TooLarge: int(r.spool.journal.LargestGroup())}
 						}
 						return &porttest.StateHouse{State: o.store.bucket(name), TooLarge: int(o.nc.MaxPayload()) + 1}
 					}
 					h := house()
-					if name != bucketStatus {
+					if name != wire.BucketStatus {
 						h.Kill = func() *porttest.StateHouse { o = o.kill(); return house() }
 					}
 					{ // whatever another promise has left

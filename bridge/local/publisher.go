@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
@@ -82,7 +83,7 @@ func (p *publisher) send(ctx context.Context, m *nats.Msg, done func(error)) err
 	if m.Header == nil {
 		m.Header = nats.Header{}
 	}
-	if n := size(m) + groupRoom; int64(n) > p.nc.MaxPayload() {
+	if n := wire.Size(m) + groupRoom; int64(n) > p.nc.MaxPayload() {
 		done(bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes with its headers, NATS takes %d", n, p.nc.MaxPayload()))
 		return nil
 	}
@@ -145,7 +146,7 @@ func (p *publisher) store(group []*parcel) bool {
 		case p.gone(), errors.Is(err, ErrFenced): // nothing of this epoch is stored any more
 			return false
 		case again:
-		case len(group) > 1 && apiCode(err) == codeBatchBroken: // the stream refused one of them: find out which
+		case len(group) > 1 && wire.APICode(err) == wire.CodeBatchBroken: // the stream refused one of them: find out which
 			return p.storeEach(group)
 		case err == nil:
 			p.tries.succeeded()
@@ -208,7 +209,7 @@ func (p *publisher) try(group []*parcel) error {
 	if err == nil {
 		p.fence.wrote(ack.Sequence)
 	}
-	if apiCode(err) == codeBatchDuplicate { // an earlier try was stored, its PubAck lost
+	if wire.APICode(err) == wire.CodeBatchDuplicate { // an earlier try was stored, its PubAck lost
 		return nil
 	}
 	return err

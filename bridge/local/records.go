@@ -12,6 +12,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 )
 
 // records is bridge.State with the embedded server: what the bridge must remember, in the journal of its spool. Each sort
@@ -44,14 +45,14 @@ var (
 )
 
 // Sorts of records, by the buckets of an external server.
-var recordSorts = [...]string{bucketExecutions, bucketLeases, bucketMarks}
+var recordSorts = [...]string{wire.BucketExecutions, wire.BucketLeases, wire.BucketMarks}
 
 const recordHead = 8 // bytes before the value
 
 func newRecords(s *Spool, name string) *records {
 	r := &records{spool: s, name: name, now: time.Now, creating: map[string]chan struct{}{}, damaged: map[string]bool{}, soon: map[string][]byte{}}
-	r.patient = name == bucketShadow || name == bucketMarks
-	if name == bucketExecutions {
+	r.patient = name == wire.BucketShadow || name == wire.BucketMarks
+	if name == wire.BucketExecutions {
 		r.life = s.store.cfg.executionTTL()
 	}
 	return r

@@ -10,12 +10,13 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 )
 
 // TestRecordsExpire: after their life records are gone, for those who ask at once, and then from the journal.
 func TestRecordsExpire(t *testing.T) {
 	r := newRigWith(t, ServerConfig{}, StoreConfig{ExecutionTTL: time.Hour})
-	ctx, b := testContext(t), r.spool.records[bucketExecutions]
+	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
 	put := func(key string, age time.Duration) {
 		t.Helper()
 		b.now = func() time.Time { return time.Now().Add(-age) }
@@ -80,7 +81,7 @@ func TestDamagedRecords(t *testing.T) {
 // TestRecordsAreListed: however many keys have come since the last List, the next one has all.
 func TestRecordsAreListed(t *testing.T) {
 	r := newRig(t)
-	ctx, b := testContext(t), r.spool.records[bucketLeases]
+	ctx, b := testContext(t), r.spool.records[wire.BucketLeases]
 	count := func() (n int) {
 		t.Helper()
 		if err := b.List(ctx, "pump.", func(string, []byte) error { n++; return nil }); err != nil {

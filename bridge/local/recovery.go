@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"fleetbridge/internal/flow"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go"
 )
@@ -139,7 +141,7 @@ func (s *Server) salvage(names []string) error {
 		return err
 	}
 	defer nc.Close()
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // revisionKey is where the first revision of the bucket in memory is noted.
@@ -29,7 +30,7 @@ func (s *Store) renumber(ctx context.Context, b *bucket) error {
 	if stream.CachedInfo().State.LastSeq > 0 {
 		return nil // it has lived on
 	}
-	marks, next := s.bucket(bucketMarks), uint64(time.Now().UnixMicro())
+	marks, next := s.bucket(wire.BucketMarks), uint64(time.Now().UnixMicro())
 	was, err := marks.Get(ctx, revisionKey)
 	if err != nil && !errors.Is(err, bridge.ErrNotFound) {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // The revisions of the bucket in memory grow across restarts and losses, also when the clock was set back meanwhile:
@@ -20,7 +21,7 @@ func TestRevisionsGrow(t *testing.T) {
 		if err := r.store.Status().Put(ctx, "pump", []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
-		entry, err := r.store.bucket(bucketStatus).kv.Get(ctx, "pump")
+		entry, err := r.store.bucket(wire.BucketStatus).kv.Get(ctx, "pump")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +44,7 @@ func TestRevisionsGrow(t *testing.T) {
 	r.start(ServerConfig{}, StoreConfig{})
 	grows("after a restart")
 	far := uint64(time.Now().Add(24 * 365 * time.Hour).UnixMicro())
-	if err := r.store.bucket(bucketMarks).Put(ctx, revisionKey, strconv.AppendUint(nil, far, 10)); err != nil {
+	if err := r.store.bucket(wire.BucketMarks).Put(ctx, revisionKey, strconv.AppendUint(nil, far, 10)); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -54,7 +55,7 @@ func TestRevisionsGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	grows("after the server has lost it")
-	if err := r.store.bucket(bucketMarks).Put(ctx, revisionKey, []byte("no number")); err != nil {
+	if err := r.store.bucket(wire.BucketMarks).Put(ctx, revisionKey, []byte("no number")); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -76,7 +77,7 @@ func TestNotedValues(t *testing.T) {
 			t.Errorf("%s, %s, %v; want %s, %s", value, note, err, wantValue, wantNote)
 		}
 		r.seen()
-		entry, err := r.store.bucket(bucketShadow).kv.Get(ctx, "pump")
+		entry, err := r.store.bucket(wire.BucketShadow).kv.Get(ctx, "pump")
 		if err != nil || string(entry.Value()) != wantValue {
 			t.Errorf("a program reads %v, %v", entry, err)
 		}
@@ -115,7 +116,7 @@ func TestValuesTooLarge(t *testing.T) {
 		"put":    r.store.Status().Put(ctx, "pump", large),
 		"noted":  r.store.Shadow().PutNoted(ctx, "pump", large, nil),
 		"note":   r.store.Shadow().PutNoted(ctx, "pump", large[:20<<10], []byte(strings.Repeat("x", bridge.MaxNote))),
-		"create": r.store.bucket(bucketMarks).Create(ctx, "pump", large),
+		"create": r.store.bucket(wire.BucketMarks).Create(ctx, "pump", large),
 	} {
 		if !errors.Is(err, bridge.ErrTooLarge) {
 			t.Errorf("%s: %v", name, err)

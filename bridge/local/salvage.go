@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -132,7 +134,7 @@ func pick(ctx context.Context, stream jetstream.Stream) (kept []*jetstream.RawSt
 		switch {
 		case err == nil:
 			kept = append(kept, m)
-		case apiCode(err) != 0: // the server has looked
+		case wire.APICode(err) != 0: // the server has looked
 			lost = append(lost, subject[strings.LastIndexByte(subject, '.')+1:])
 		default:
 			return nil, nil, err
@@ -161,7 +163,7 @@ func publishAll(ctx context.Context, js jetstream.JetStream, records []*jetstrea
 			}
 		}
 		change(m)
-		ack, err := js.PublishMsgAsync(m, jetstream.WithStallWait(apiTimeout))
+		ack, err := js.PublishMsgAsync(m, jetstream.WithStallWait(wire.APITimeout))
 		if err != nil {
 			return err
 		}
@@ -171,7 +173,7 @@ func publishAll(ctx context.Context, js jetstream.JetStream, records []*jetstrea
 		select {
 		case <-ack.Ok():
 		case err := <-ack.Err():
-			if apiCode(err) != jetstream.JSErrCodeStreamWrongLastSequence {
+			if wire.APICode(err) != jetstream.JSErrCodeStreamWrongLastSequence {
 				return err
 			}
 		case <-ctx.Done():

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -228,7 +229,7 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 func (s *Server) ConnectIntake() (*nats.Conn, error) { return s.connect("fleetbridge intake") }
 
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	options := append(connOptions(name, s.log), nats.InProcessServer(strictServer{s.nats, s.stirred}),
+	options := append(wire.ConnOptions(name, s.log), nats.InProcessServer(wire.InProcess{Server: s.nats, Stirred: s.stirred}),
 		// A connection within the process ends when the server does, or to begin anew when JetStream has.
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if err != nil && !nc.IsClosed() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -29,7 +30,7 @@ func TestProgramsConnectAfterListenOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if err := HasJetStream(testContext(t), nc); err != nil {
+	if err := wire.HasJetStream(testContext(t), nc); err != nil {
 		t.Error(err)
 	}
 	if err := s.Listen(); err != nil {
@@ -97,7 +98,7 @@ func TestStoreDirThatCannotBe(t *testing.T) {
 
 func TestDial(t *testing.T) {
 	r := newRig(t)
-	nc, err := Dial(testContext(t), DialConfig{URL: r.server.URL(), Log: r.journal.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: r.server.URL(), Log: r.journal.log()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestDial(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if _, err := Dial(ctx, DialConfig{URL: "nats://127.0.0.1:1", Log: r.journal.log()}); err == nil || !strings.Contains(err.Error(), "nats.url nats://127.0.0.1:1") {
+	if _, err := wire.Dial(ctx, wire.DialConfig{URL: "nats://127.0.0.1:1", Log: r.journal.log()}); err == nil || !strings.Contains(err.Error(), "nats.url nats://127.0.0.1:1") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -116,7 +117,7 @@ func TestDial(t *testing.T) {
 func TestDialWithoutJetStream(t *testing.T) {
 	url := plainServer(t, false)
 	j := newJournal(t)
-	_, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+	_, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
 	if err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
 		t.Errorf("error %v", err)
 	}

@@ -15,12 +15,10 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
-
-// ServiceName is what `nats micro ls` shows.
-const ServiceName = "fleetbridge"
 
 // maxRequests is how many requests may be in work at once; each may hold its program's payload and
 // wait for the cloud. Each user (without them, each Thing) has a share of it. Beyond it the answer is 503.
@@ -29,7 +27,7 @@ const maxRequests = 1024
 // Service runs requests beside each other.
 type Service struct {
 	nc       *nats.Conn
-	answers  *answers
+	answers  *wire.Answers
 	subjects mapping.Subjects
 	handler  bridge.RequestHandler
 	micro    micro.Service
@@ -52,7 +50,7 @@ type ServiceConfig struct {
 
 // Serve answers requests on {prefix}.req.… with h until it is closed.
 func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, error) {
-	s := &Service{nc: nc, answers: &answers{nc: nc, log: c.Log}, subjects: c.Subjects, handler: h, slots: flow.Quota{Limit: maxRequests}}
+	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, slots: flow.Quota{Limit: maxRequests}}
 	if err := s.start(c.Version); err != nil {
 		return nil, err
 	}
@@ -60,11 +58,11 @@ func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, e
 }
 
 func (s *Service) start(version string) (err error) {
-	if s.audience, err = newAudience(s.answers); err != nil {
+	if s.audience, err = newAudience(s.nc, s.answers); err != nil {
 		return fmt.Errorf("request service: %w", err)
 	}
 	s.micro, err = micro.AddService(s.nc, micro.Config{
-		Name: ServiceName, Version: semver(version), Description: "EMQX Fleets for the programs of this gateway",
+		Name: wire.ServiceName, Version: semver(version), Description: "EMQX Fleets for the programs of this gateway",
 		Metadata: map[string]string{"prefix": s.subjects.Prefix()},
 	})
 	if err != nil {
@@ -86,13 +84,13 @@ func (s *Service) start(version string) (err error) {
 		_ = s.Close()
 		return fmt.Errorf("request service: %w", err)
 	}
-	return s.nc.FlushTimeout(apiTimeout)
+	return s.nc.FlushTimeout(wire.APITimeout)
 }
 
 // stray answers a request on a subject that is no channel's: without it the program would hear that nobody is there,
 // as if the bridge were down. What has an endpoint is answered there.
 func (s *Service) stray(m *nats.Msg) {
-	if m.Reply == "" || covered(m.Subject, s.served) {
+	if m.Reply == "" || wire.Covered(m.Subject, s.served) {
 		return
 	}
 	_, _, err := s.subjects.Parse(m.Subject)
@@ -157,7 +155,7 @@ func (s *Service) Close() error {
 // serve takes one request off the subscription's goroutine. What it answers itself is not among the
 // service's counted errors: the library counts when this function returns.
 func (s *Service) serve(r micro.Request, shadowGet bool) {
-	if !answerable(s.subjects, r.Reply()) {
+	if !wire.Answerable(s.subjects, r.Reply()) {
 		return // nobody would hear the answer, or who did not ask; up subjects are there for what needs none
 	}
 	request, err := s.parse(r, shadowGet)
@@ -175,7 +173,7 @@ func (s *Service) serve(r micro.Request, shadowGet bool) {
 		response, err := s.handler.Handle(s.ctx, request)
 		if response.Unheard == nil {
 			s.respond(r.Reply(), response, err)
-		} else if !s.audience.hears(s.ctx, answer(r.Reply(), response, err, s.answers.room()-maxTraceDest)) {
+		} else if !s.audience.hears(s.ctx, wire.Answer(r.Reply(), response, err, s.answers.Room()-maxTraceDest)) {
 			response.Unheard(s.ctx)
 		}
 	})
@@ -184,10 +182,10 @@ func (s *Service) serve(r micro.Request, shadowGet bool) {
 // requester is who asks: the account, as the server says, or without accounts the Thing.
 func (s *Service) requester(r micro.Request) string {
 	m := messageOf(r)
-	if account := accountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), crossing) && m != nil && !obscured(m, requestLeast) { // no program's
+	if account := wire.AccountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), wire.Crossing) && m != nil && !obscured(m, requestLeast) { // no program's
 		return account
 	}
-	return thingToken(r.Subject(), s.subjects.Space(mapping.SpaceReq))
+	return wire.ThingToken(r.Subject(), s.subjects.Space(mapping.SpaceReq))
 }
 
 func (s *Service) takeSlot(who string) bool {
@@ -204,14 +202,14 @@ func (s *Service) giveSlot(who string) {
 
 // parse reads subject and headers; its errors are *bridge.RequestError.
 func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error) {
-	if m := messageOf(r); m != nil && illegible(m) {
-		return bridge.Request{}, badRequest("%v", errIllegible)
+	if m := messageOf(r); m != nil && wire.Illegible(m) {
+		return bridge.Request{}, badRequest("%v", wire.ErrIllegible)
 	}
-	h, err := admit(nats.Header(r.Headers()))
+	h, err := wire.Admit(nats.Header(r.Headers()))
 	if err != nil {
 		return bridge.Request{}, badRequest("%v", err)
 	}
-	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: header(h, HeaderWorker), Trace: traceOf(h)}
+	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: wire.Value(h, wire.HeaderWorker), Trace: wire.TraceOf(h)}
 	if shadowGet {
 		thing, err := s.subjects.ParseShadowGet(r.Subject())
 		if err != nil {
@@ -225,10 +223,10 @@ func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error)
 		}
 		out.Address, out.Thing = address, address.Thing
 	}
-	if text := header(h, HeaderTimeout); text != "" {
+	if text := wire.Value(h, wire.HeaderTimeout); text != "" {
 		timeout, err := time.ParseDuration(text)
 		if err != nil || timeout <= 0 {
-			return out, badRequest("header %s: %q is no positive duration, write for example 5s", HeaderTimeout, text)
+			return out, badRequest("header %s: %q is no positive duration, write for example 5s", wire.HeaderTimeout, text)
 		}
 		out.Timeout = timeout
 	}
@@ -251,5 +249,5 @@ func badRequest(format string, args ...any) error {
 
 // respond sends the answer.
 func (s *Service) respond(reply string, response bridge.Response, err error) {
-	_ = s.answers.send(answer(reply, response, err, s.answers.room()))
+	_ = s.answers.Send(wire.Answer(reply, response, err, s.answers.Room()))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -30,7 +31,7 @@ func (h handle) Handle(ctx context.Context, r bridge.Request) (bridge.Response, 
 func served(t *testing.T, slots int, h handle) (*rig, *nats.Conn) {
 	t.Helper()
 	r := newRig(t, "pump")
-	s := &Service{nc: r.nc, answers: &answers{nc: r.nc, log: slog.New(slog.DiscardHandler)}, subjects: r.subjects, handler: h, slots: flow.Quota{Limit: slots}}
+	s := &Service{nc: r.nc, answers: wire.NewAnswers(r.nc, slog.New(slog.DiscardHandler)), subjects: r.subjects, handler: h, slots: flow.Quota{Limit: slots}}
 	if err := s.start("v1.2.3"); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
@@ -54,8 +55,8 @@ func decodeShadow(b []byte) (value, note []byte, err error) {
 
 // openShadows takes over what an older version left in the bucket, and brings the bucket up to date.
 func (s *Spool) openShadows(ctx context.Context) error {
-	b := s.store.bucket(bucketShadow)
-	v := &shadowView{records: newRecords(s, bucketShadow), bucket: b, views: s.views, stale: map[string]bool{}, wake: make(chan struct{}, 1),
+	b := s.store.bucket(wire.BucketShadow)
+	v := &shadowView{records: newRecords(s, wire.BucketShadow), bucket: b, views: s.views, stale: map[string]bool{}, wake: make(chan struct{}, 1),
 		tries: tries{what: "shadow documents", log: s.log, note: func(string) {}, most: viewPause}} // the bucket notes it
 	if err := v.compare(ctx); err != nil {
 		return fmt.Errorf("bucket %s: %w", b.config.Bucket, err)
@@ -139,7 +140,7 @@ func (v *shadowView) GetNoted(ctx context.Context, key string) (value, note []by
 
 // PutNoted is bridge.ShadowView.
 func (v *shadowView) PutNoted(ctx context.Context, key string, value, note []byte) error {
-	if n, most := size(v.message(key, value, note)), v.views.nc.MaxPayload(); int64(n) > most {
+	if n, most := wire.Size(v.message(key, value, note)), v.views.nc.MaxPayload(); int64(n) > most {
 		return v.records.wrap(key, fmt.Errorf("%w: %d bytes with headers, and %d are allowed", bridge.ErrTooLarge, n, most))
 	}
 	if err := v.records.Put(ctx, key, encodeShadow(value, note)); err != nil {

@@ -2,12 +2,14 @@ package local
 
 import (
 	"context"
-	"fleetbridge/internal/flow"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+
+	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -85,7 +87,7 @@ func (s *shares) recount(ctx context.Context) error {
 		subject, h := m.Subject(), m.Headers()
 		payload, _ := strconv.Atoi(h.Get(nats.MsgSize))
 		h.Del(nats.MsgSize)
-		n := s.weight(len(subject)+size(&nats.Msg{Header: h})+payload, len(subject))
+		n := s.weight(len(subject)+wire.Size(&nats.Msg{Header: h})+payload, len(subject))
 		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
 		if of[token] == nil {
 			of[token] = &lot{}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -38,7 +40,7 @@ func (s *Store) Sift(ctx context.Context) error {
 // sift looks whether the oldest message of a stream can be read, if it is still the one of the last call. One that
 // can't is removed.
 func (s *Store) sift(ctx context.Context, name string, v *sieve) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
 	first := func() (uint64, jetstream.Stream, error) {
 		stream, err := s.decisive(ctx, name)
@@ -60,7 +62,7 @@ func (s *Store) sift(ctx context.Context, name string, v *sieve) error {
 	if _, err := stream.GetMsg(ctx, head); errors.Is(err, nats.ErrBadHeaderMsg) { // a program's headers, not the disk
 		v.bad = 0
 		return nil
-	} else if apiCode(err) != jetstream.JSErrCodeMessageNotFound {
+	} else if wire.APICode(err) != jetstream.JSErrCodeMessageNotFound {
 		v.bad = 0
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -18,7 +19,7 @@ func TestUnreadableMessages(t *testing.T) {
 	s := startPlain(t, server.RANDOM_PORT, dir, true)
 	c := StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Window: 1}
 	open := func() *Store {
-		nc, err := Dial(ctx, DialConfig{URL: s.ClientURL(), Log: j.log()})
+		nc, err := wire.Dial(ctx, wire.DialConfig{URL: s.ClientURL(), Log: j.log()})
 		if err != nil {
 			t.Fatal(err)
 		}

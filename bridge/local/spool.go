@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -78,7 +79,7 @@ func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) 
 	p.things.Store(&s.cfg.Things)
 	var err error
 	p.journal, err = journal.Open(p.dir, journal.Options{
-		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + headroom, MinFree: int64(keptFree(cfg.Dir)), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
+		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + wire.Headroom, MinFree: int64(keptFree(cfg.Dir)), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func (s *Spool) open(ctx context.Context) error {
 	}
 	s.sayLeftovers()
 	most := s.store.nc.MaxPayload()
-	s.largest = int(min(max(most-headroom, most/2), s.journal.LargestGroup()-headroom))
+	s.largest = int(min(max(most-wire.Headroom, most/2), s.journal.LargestGroup()-wire.Headroom))
 	s.work.Go(s.save)
 	s.work.Go(s.watch)
 	for _, class := range mapping.Classes {
@@ -150,7 +151,7 @@ func (s *Spool) openRecords(ctx context.Context) error {
 	for _, name := range recordSorts {
 		r := newRecords(s, name)
 		var kept func(key string) bool
-		if name == bucketMarks {
+		if name == wire.BucketMarks {
 			kept = func(key string) bool { return key == custodyKey || key == revisionKey }
 		}
 		if err := r.takeOver(ctx, kept); err != nil {
@@ -166,7 +167,7 @@ func (s *Spool) openRecords(ctx context.Context) error {
 // serve answers, in JSON, what the commands of an operator ask on a subject, one question after the other.
 func (s *Spool) serve(subject string, answer func(question []byte) any) error {
 	_, err := s.cfg.Intake.Subscribe(subject, func(m *nats.Msg) {
-		if answerable(s.subjects, m.Reply) {
+		if wire.Answerable(s.subjects, m.Reply) {
 			out, _ := json.Marshal(answer(m.Data)) // texts, numbers and times
 			_ = s.cfg.Intake.Publish(m.Reply, out)
 		}
@@ -340,7 +341,7 @@ func (s *Spool) SetThings(_ context.Context, things []mapping.Thing) error {
 func (s *Spool) Enqueue(ctx context.Context, a mapping.Address, payload []byte, t bridge.Trace) (bridge.Receipt, error) {
 	m := nats.NewMsg(s.subjects.Print(mapping.SpaceUp, a))
 	m.Data = slices.Clone(payload)
-	setTrace(m.Header, t)
+	wire.SetTrace(m.Header, t)
 	if !slices.Contains(*s.things.Load(), a.Thing) {
 		return bridge.Receipt{}, fmt.Errorf("no stream takes %s", m.Subject)
 	}

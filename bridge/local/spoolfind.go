@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -41,7 +42,7 @@ func findSubject(s mapping.Subjects) string { return "_" + s.Prefix() + ".find" 
 
 // recall returns what is remembered of an execution or a job, as many bytes as there is room.
 func (s *Spool) recall(id string, room *int) (out []remembered) {
-	for _, sort := range [...]string{bucketExecutions, bucketLeases} {
+	for _, sort := range [...]string{wire.BucketExecutions, wire.BucketLeases} {
 		for _, key := range s.journal.Keys(sort + ".") {
 			key = strings.TrimPrefix(key, sort+".")
 			if !strings.HasSuffix(key, "."+mapping.Token(id)) || len(out) == maxFound {
@@ -98,7 +99,7 @@ func (e *entry) names(id string) bool {
 
 // mentions reports whether the payload or a header has the id; see has.
 func (e *entry) mentions(id string) bool {
-	return Mentions(e.payload, id) || SameTrace(e.trace.Parent, id) || e.id != "" && (e.id == id || e.id == shortID(id+" "+headerText(e.subject)))
+	return Mentions(e.payload, id) || SameTrace(e.trace.Parent, id) || e.id != "" && (e.id == id || e.id == wire.ShortID(id+" "+wire.HeaderText(e.subject)))
 }
 
 // ask asks the bridge of an embedded server what waits under an id, and what it remembers. there is false when no bridge
@@ -118,9 +119,9 @@ func (f *Finder) ask(ctx context.Context, id string, out *Search) (there bool, e
 		return true, fmt.Errorf("asking the bridge for what waits: %w", err)
 	}
 	for _, r := range answer.Records {
-		if key := strings.Split(r.Key, "."); r.Sort == bucketExecutions && len(key) == 3 {
+		if key := strings.Split(r.Key, "."); r.Sort == wire.BucketExecutions && len(key) == 3 {
 			f.execution(out, id, Found{At: r.At}, key, r.Value)
-		} else if r.Sort == bucketLeases && len(key) == 2 {
+		} else if r.Sort == wire.BucketLeases && len(key) == 2 {
 			f.lease(out, id, Found{At: r.At}, key, r.Value)
 		}
 	}

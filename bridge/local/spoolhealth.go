@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -96,7 +97,7 @@ func (s *Spool) Check(ctx context.Context) {
 		}
 	}
 	for _, class := range mapping.Classes {
-		s.store.found("stream "+s.subjects.Name(upStream(class)), s.full(class))
+		s.store.found("stream "+s.subjects.Name(wire.UpStream(class)), s.full(class))
 	}
 }
 
@@ -117,7 +118,7 @@ func (s *Spool) Fills() (out []Fill) {
 		messages[of.kind.Class()] += uint64(b.Messages)
 	}
 	for _, class := range mapping.Classes {
-		out = append(out, Fill{Stream: s.subjects.Name(upStream(class)), Exists: true, MaxBytes: max(s.cfg.Up, 0),
+		out = append(out, Fill{Stream: s.subjects.Name(wire.UpStream(class)), Exists: true, MaxBytes: max(s.cfg.Up, 0),
 			Messages: messages[class], Bytes: uint64(max(s.used[class].Load(), 0))})
 	}
 	return out

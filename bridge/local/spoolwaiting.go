@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -94,7 +95,7 @@ func (s *Spool) dropWaiting(lanes []journal.Backlog, t mapping.Thing) (out waiti
 		}
 		out.Dropped += n
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
 	defer cancel()
 	if err := s.journal.Flush(ctx); err != nil {
 		return waitingAnswer{Error: fmt.Sprintf("what is dropped could not be written to the disk, and may be there again after the next start: %v", err)}

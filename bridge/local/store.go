@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -124,7 +125,7 @@ func (c StoreConfig) untilWorking(ctx context.Context, nc *nats.Conn) error {
 }
 
 func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
@@ -136,13 +137,13 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			return nil, err
 		}
 	}
-	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(bucketMarks), log); err != nil {
+	if s.custody, err = loadCustody(ctx, js, cfg.Subjects.Name(wire.BucketMarks), log); err != nil {
 		return nil, err
 	}
 	dead, err := s.openStreams(ctx)
 	var fence *fence
 	if err == nil && cfg.Term != nil {
-		fence, err = newFence(ctx, cfg.Term, js, cfg.Subjects.Name(streamDown), cfg.downMarker())
+		fence, err = newFence(ctx, cfg.Term, js, cfg.Subjects.Name(wire.StreamDown), cfg.downMarker())
 	}
 	if err == nil {
 		err = s.openBuckets(ctx)
@@ -193,7 +194,7 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 		streams[want.Name] = stream
 	}
 	for _, class := range mapping.Classes {
-		up := streams[s.cfg.Subjects.Name(upStream(class))]
+		up := streams[s.cfg.Subjects.Name(wire.UpStream(class))]
 		if up == nil {
 			continue
 		}
@@ -202,13 +203,13 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 			return nil, err
 		}
 	}
-	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(streamDown)); err != nil {
+	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(wire.StreamDown)); err != nil {
 		return nil, err
 	}
-	if s.replies = streams[s.cfg.Subjects.Name(streamReplies)]; s.replies != nil {
+	if s.replies = streams[s.cfg.Subjects.Name(wire.StreamReplies)]; s.replies != nil {
 		s.replies.CachedInfo().Config.AllowDirect = false // what is read decides
 	}
-	return streams[s.cfg.Subjects.Name(streamDead)], nil
+	return streams[s.cfg.Subjects.Name(wire.StreamDead)], nil
 }
 
 func (s *Store) openBuckets(ctx context.Context) error {
@@ -229,7 +230,7 @@ func (s *Store) openBuckets(ctx context.Context) error {
 			}
 		}
 		s.buckets[want.Bucket] = b
-		if want.Bucket == s.cfg.Subjects.Name(bucketMarks) {
+		if want.Bucket == s.cfg.Subjects.Name(wire.BucketMarks) {
 			s.custody.kv = kv
 		}
 	}
@@ -297,11 +298,11 @@ func (s *Store) Shadow() bridge.ShadowView {
 	if s.spool != nil {
 		return s.spool.shadows
 	}
-	return s.bucket(bucketShadow)
+	return s.bucket(wire.BucketShadow)
 }
 
 // Status holds the connections' status, key {t}; in memory.
-func (s *Store) Status() bridge.StatusView { return s.bucket(bucketStatus) }
+func (s *Store) Status() bridge.StatusView { return s.bucket(wire.BucketStatus) }
 
 // state is in the spool's journal with the embedded server, and else in a bucket.
 func (s *Store) state(name string) bridge.State {
@@ -312,13 +313,13 @@ func (s *Store) state(name string) bridge.State {
 }
 
 // Executions holds commands under way and answered; what is older than ExecutionTTL is forgotten.
-func (s *Store) Executions() bridge.State { return s.state(bucketExecutions) }
+func (s *Store) Executions() bridge.State { return s.state(wire.BucketExecutions) }
 
 // Leases holds which worker has which job execution.
-func (s *Store) Leases() bridge.State { return s.state(bucketLeases) }
+func (s *Store) Leases() bridge.State { return s.state(wire.BucketLeases) }
 
 // Marks holds event clocks, and what sessions are subscribed to.
-func (s *Store) Marks() bridge.State { return s.state(bucketMarks) }
+func (s *Store) Marks() bridge.State { return s.state(wire.BucketMarks) }
 
 // Last is bridge.Archive on the down stream.
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
@@ -338,8 +339,8 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 		return bridge.Message{}, fmt.Errorf("last message on %s: %w", subject, err)
 	}
 	return bridge.Message{
-		Address: a, Payload: raw.Data, Trace: traceOf(raw.Header), Received: received(raw.Header, raw.Time),
-		Origin: textOf(raw.Header.Get(HeaderTopic)), Sequence: raw.Sequence, Source: textOf(raw.Header.Get(HeaderSource)),
+		Address: a, Payload: raw.Data, Trace: wire.TraceOf(raw.Header), Received: wire.Received(raw.Header, raw.Time),
+		Origin: wire.TextOf(raw.Header.Get(wire.HeaderTopic)), Sequence: raw.Sequence, Source: wire.TextOf(raw.Header.Get(wire.HeaderSource)),
 	}, nil
 }
 
@@ -356,7 +357,7 @@ func (s *Store) lastDown(ctx context.Context, subject string) (*jetstream.RawStr
 func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, t bridge.Trace) (bridge.Receipt, error) {
 	m := nats.NewMsg(s.cfg.Subjects.Print(mapping.SpaceUp, a))
 	m.Data = payload
-	setTrace(m.Header, t)
+	wire.SetTrace(m.Header, t)
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(nuid.Next()))
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return bridge.Receipt{}, fmt.Errorf("no stream takes %s", m.Subject)

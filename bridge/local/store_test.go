@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -195,7 +196,7 @@ func TestOutbox(t *testing.T) {
 func TestDeletedKeysOfLastingBucketsLeaveNothing(t *testing.T) {
 	r := newRig(t)
 	ctx := testContext(t)
-	b := r.store.bucket(bucketMarks)
+	b := r.store.bucket(wire.BucketMarks)
 	count := func() uint64 {
 		t.Helper()
 		s, err := r.store.js.Stream(ctx, "KV_FLEETS_MARKS")

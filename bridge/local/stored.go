@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -34,7 +35,7 @@ func storedMessage(m *nats.Msg) (number uint64, at time.Time, e *entry, err erro
 	if at, err = time.Parse(time.RFC3339Nano, lastOf(m.Header, jetstream.TimeStampHeaer)); err != nil {
 		return 0, at, nil, err
 	}
-	return number, at, &entry{subject: lastOf(m.Header, jetstream.SubjectHeader), received: at, trace: traceOf(m.Header), payload: m.Data}, nil
+	return number, at, &entry{subject: lastOf(m.Header, jetstream.SubjectHeader), received: at, trace: wire.TraceOf(m.Header), payload: m.Data}, nil
 }
 
 const (
@@ -81,7 +82,7 @@ type storedAsk struct {
 // getStored reads a message of a stream as the leader has it. One whose headers can't be read comes without them. The
 // library does neither: it reads from any replica, whose answers are headers, and gives an error for what it can't read.
 func getStored(ctx context.Context, nc *nats.Conn, stream string, ask storedAsk) (*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
 	request, _ := json.Marshal(ask)
 	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -36,7 +37,7 @@ func forgedBlocks(subject string) map[string]string {
 func TestForgedStoredHeaders(t *testing.T) {
 	j, url := newJournal(t), startPlain(t, server.RANDOM_PORT, t.TempDir(), true).ClientURL()
 	j.forgive("NATS error") // of blocks that nats.go can't read
-	nc, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -153,5 +154,5 @@ func (s *Server) upward(by place, subject []byte) {
 	if s.stray != nil {
 		s.stray(reason)
 	}
-	s.log.Warn(said, "subject", programText(string(subject)))
+	s.log.Warn(said, "subject", wire.ProgramText(string(subject)))
 }

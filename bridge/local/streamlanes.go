@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -49,7 +50,7 @@ func newStreamLanes(s *Store) *streamLanes {
 	u.house = newHouse(u, s.cfg.Subjects, s.cfg.window(), s.log)
 	u.sweep = sweep{lanes: u, due: map[*lane]*owed{}, wake: make(chan struct{}, 1)}
 	for _, class := range mapping.Classes {
-		u.flows[class] = &inflow{lanes: u, class: class, name: s.cfg.Subjects.Name(upStream(class)), wake: make(chan struct{}, 1),
+		u.flows[class] = &inflow{lanes: u, class: class, name: s.cfg.Subjects.Name(wire.UpStream(class)), wake: make(chan struct{}, 1),
 			doubt: restored, tolds: map[*lane]uint64{}, unread: map[queueKey]bool{}, census: census{turn: make(chan struct{}, 1)}}
 	}
 	return u
@@ -214,7 +215,7 @@ func (u *streamLanes) read(ctx context.Context, l *lane, after uint64, times int
 			return nil
 		}
 		if err == nil {
-			out = []laneMessage{{number: m.Sequence, entry: &entry{subject: m.Subject, received: m.Time, trace: traceOf(m.Header), payload: m.Data}}}
+			out = []laneMessage{{number: m.Sequence, entry: &entry{subject: m.Subject, received: m.Time, trace: wire.TraceOf(m.Header), payload: m.Data}}}
 		}
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -106,7 +107,7 @@ func lossyQueue(t *testing.T, n int) (*breakable, *taking, *Store) {
 	b := newBreakable(t)
 	j := newJournal(t)
 	j.forgive("NATS connection lost", "NATS error")
-	nc, err := Dial(testContext(t), DialConfig{URL: b.url(), Log: j.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: b.url(), Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestExternalServerRestart(t *testing.T) {
 	external := startPlain(t, -1, dir, true)
 	url, port := external.ClientURL(), external.Addr().(*net.TCPAddr).Port
 	j.forgive("NATS connection lost", "NATS error")
-	nc, err := Dial(testContext(t), DialConfig{URL: url, Log: j.log()})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,26 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
-)
-
-// Streams and buckets, by what follows the prefix in their names.
-const (
-	streamUpControl   = "UP_CONTROL"
-	streamUpTelemetry = "UP_TELEMETRY"
-	streamDown        = "DOWN"
-	streamDead        = "DEAD"
-
-	bucketShadow     = "SHADOW"
-	bucketStatus     = "STATUS"
-	bucketExecutions = "EXECUTIONS"
-	bucketLeases     = "LEASES"
-	bucketMarks      = "MARKS"
-
-	streamReplies = "REPLIES" // only in a cluster
 )
 
 // Limits bound a stream. 0 is no limit.
@@ -42,13 +26,6 @@ type Limits struct {
 // With more the streams take the subjects of all Things.
 const maxListed = 1000
 
-func upStream(c mapping.Class) string {
-	if c == mapping.Control {
-		return streamUpControl
-	}
-	return streamUpTelemetry
-}
-
 // duplicates is how long a stream remembers message ids: programs may set Nats-Msg-Id, and so does the
 // bridge, lest a retry after a lost PubAck is stored twice.
 const duplicates = 2 * time.Minute
@@ -61,24 +38,24 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 			break
 		}
 		out = append(out, jetstream.StreamConfig{
-			Name:        c.Subjects.Name(upStream(class)),
+			Name:        c.Subjects.Name(wire.UpStream(class)),
 			Description: "what programs published and the cloud has not acknowledged: " + class.String(),
 			Subjects:    upSubjects(c.Subjects, c.Things, class),
 			Retention:   jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
 			MaxBytes: unlimited(c.Up), // and no MaxAge: the core gives up what is too old, into the dead letters
 			// The rest of what the server takes is for the headers of the dead letter.
-			MaxMsgSize:  int32(max(maxPayload-headroom, maxPayload/2)),
+			MaxMsgSize:  int32(max(maxPayload-wire.Headroom, maxPayload/2)),
 			AllowDirect: true,
 		})
 	}
-	out = append(out, c.mirrored(streamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
-		c.mirrored(streamDead, spaceDead, "dead letters", Limits{MaxBytes: c.Up}))
+	out = append(out, c.mirrored(wire.StreamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
+		c.mirrored(wire.StreamDead, wire.SpaceDead, "dead letters", Limits{MaxBytes: c.Up}))
 	if c.Term != nil {
 		down := &out[len(out)-2]
 		down.Subjects = append(down.Subjects, c.downMarker())
 		out = append(out, jetstream.StreamConfig{
-			Name: c.Subjects.Name(streamReplies), Description: "what programs replied to commands, for the bridge that takes over",
-			Subjects: []string{replySpace(c.Subjects) + ">"}, Retention: jetstream.LimitsPolicy,
+			Name: c.Subjects.Name(wire.StreamReplies), Description: "what programs replied to commands, for the bridge that takes over",
+			Subjects: []string{wire.ReplySpace(c.Subjects) + ">"}, Retention: jetstream.LimitsPolicy,
 			Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, MaxMsgsPerSubject: 1, // the first reply counts
 			MaxBytes: repliesBytes, MaxAge: repliesAge, AllowDirect: true,
 		})
@@ -119,32 +96,19 @@ func classSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Cla
 	return out
 }
 
-// internal is the subject on which a stream takes from the bridge what it stores under the public one.
-func internal(public string) string { return "_" + public }
-
 // mirrored is a stream that listens on an internal subject and stores and republishes under the public
 // one.
 func (c StoreConfig) mirrored(name, space, about string, l Limits) jetstream.StreamConfig {
-	public := mirroredSubject(c.Subjects, space)
+	public := wire.MirroredSubject(c.Subjects, space)
 	return jetstream.StreamConfig{
 		Name: c.Subjects.Name(name), Description: about,
-		Subjects:         []string{internal(public)},
-		SubjectTransform: &jetstream.SubjectTransformConfig{Source: internal(public), Destination: public},
+		Subjects:         []string{wire.Internal(public)},
+		SubjectTransform: &jetstream.SubjectTransformConfig{Source: wire.Internal(public), Destination: public},
 		RePublish:        &jetstream.RePublish{Source: public, Destination: public},
 		Retention:        jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: unlimited(l.MaxBytes), MaxAge: l.MaxAge,
 		AllowDirect: true, AllowAtomicPublish: !c.Embedded,
 	}
-}
-
-func mirroredSubject(s mapping.Subjects, space string) string { return s.Prefix() + "." + space + ".>" }
-
-// spaceDead is where dead letters are.
-const spaceDead = "dead"
-
-// mirroredSubjects are those on which the bridge alone publishes.
-func mirroredSubjects(s mapping.Subjects) []string {
-	return []string{mirroredSubject(s, string(mapping.SpaceDown)), mirroredSubject(s, spaceDead)}
 }
 
 // StatusLife is how long a status stays on an external server that is not written again: nobody else would take back what
@@ -157,18 +121,18 @@ const statusMark = 10 * time.Second
 // buckets lists the KV buckets. With the embedded server a spool has what only the bridge needs; see records.
 func (c StoreConfig) buckets() []jetstream.KeyValueConfig {
 	return slices.DeleteFunc(c.allBuckets(), func(b jetstream.KeyValueConfig) bool {
-		return c.Embedded && (b.Bucket == c.Subjects.Name(bucketExecutions) || b.Bucket == c.Subjects.Name(bucketLeases))
+		return c.Embedded && (b.Bucket == c.Subjects.Name(wire.BucketExecutions) || b.Bucket == c.Subjects.Name(wire.BucketLeases))
 	})
 }
 
 // allBuckets are those that a version before the journal had with the embedded server, too.
 func (c StoreConfig) allBuckets() []jetstream.KeyValueConfig {
 	out := []jetstream.KeyValueConfig{
-		{Bucket: bucketShadow, Description: "last known shadow documents"},
-		{Bucket: bucketStatus, Description: "connection status", Storage: jetstream.MemoryStorage},
-		{Bucket: bucketExecutions, Description: "commands under way and answered", TTL: c.executionTTL()},
-		{Bucket: bucketLeases, Description: "which worker has which job"},
-		{Bucket: bucketMarks, Description: "how far the streams had come, and event clocks"},
+		{Bucket: wire.BucketShadow, Description: "last known shadow documents"},
+		{Bucket: wire.BucketStatus, Description: "connection status", Storage: jetstream.MemoryStorage},
+		{Bucket: wire.BucketExecutions, Description: "commands under way and answered", TTL: c.executionTTL()},
+		{Bucket: wire.BucketLeases, Description: "which worker has which job"},
+		{Bucket: wire.BucketMarks, Description: "how far the streams had come, and event clocks"},
 	}
 	for i := range out {
 		out[i].Bucket = c.Subjects.Name(out[i].Bucket)
@@ -230,7 +194,7 @@ func ensureBucket(ctx context.Context, js jetstream.JetStream, want *jetstream.K
 		}
 	}
 	kv, err := js.CreateOrUpdateKeyValue(ctx, *want)
-	if apiCode(err) == codeBytesRequired { // as hosted accounts do
+	if wire.APICode(err) == codeBytesRequired { // as hosted accounts do
 		want.MaxBytes = bucketBytes
 		kv, err = js.CreateOrUpdateKeyValue(ctx, *want)
 	}
@@ -278,17 +242,13 @@ func kept(have, want jetstream.StreamConfig) error {
 
 // Error codes of the JetStream API that have a mend.
 const (
-	codeReplicas       = 10074
-	codeOverlap        = 10065
-	codeNoPeers        = 10005
-	codeResources      = 10023
-	codeStorage        = 10047
-	codeTooLarge       = 10054
-	codeBatchDuplicate = 10201
-	codeBatchBroken    = 10176
-	codeBytesRequired  = 10113
-	codeMemory         = 10028
-	codeTierLimits     = 10120
+	codeReplicas      = 10074
+	codeOverlap       = 10065
+	codeResources     = 10023
+	codeStorage       = 10047
+	codeBytesRequired = 10113
+	codeMemory        = 10028
+	codeTierLimits    = 10120
 )
 
 // explain names the mend of an error of the API, as far as it is known.
@@ -298,7 +258,7 @@ func explain(ctx context.Context, js jetstream.JetStream, want jetstream.StreamC
 		return fmt.Errorf("stream %s: %w", want.Name, err)
 	}
 	switch api.ErrorCode {
-	case codeReplicas, codeNoPeers:
+	case codeReplicas, wire.CodeNoPeers:
 		return fmt.Errorf("stream %s: replicas is %d, which this server or cluster can't hold (%w); set nats.replicas to 1, or to at most the number of servers",
 			want.Name, want.Replicas, api)
 	case codeOverlap:
@@ -316,7 +276,7 @@ func explain(ctx context.Context, js jetstream.JetStream, want jetstream.StreamC
 
 // noMemory tells that an account may not keep streams in memory. The code for that is the one of a full account, too.
 func noMemory(err error) bool {
-	switch apiCode(err) {
+	switch wire.APICode(err) {
 	case codeMemory, codeResources, codeStorage, codeTierLimits:
 		return true
 	}
@@ -338,24 +298,3 @@ func captor(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	}
 	return strings.Join(want.Subjects, ", "), "(not visible from this account)"
 }
-
-// apiCode is the error code of a JetStream error, or 0.
-func apiCode(err error) jetstream.ErrorCode {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		return api.ErrorCode
-	}
-	return 0
-}
-
-// newJetStream is the API of a connection, whose JetStream may live in a domain of its own.
-func newJetStream(nc *nats.Conn) (jetstream.JetStream, error) {
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("JetStream: %w", err)
-	}
-	return js, nil
-}
-
-// apiTimeout bounds a call whose context has no deadline; a slow disk may need seconds.
-const apiTimeout = 20 * time.Second

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -109,7 +111,7 @@ func (s *Server) onlyWith(subject, other string) bool {
 		return false
 	}
 	return !slices.ContainsFunc(list.Subs, func(sub server.SubDetail) bool {
-		_, both := intersect(sub.Subject, other)
+		_, both := wire.Intersect(sub.Subject, other)
 		return !both
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -176,7 +177,7 @@ func (y *yard) furnish() {
 	}
 	for _, thing := range []mapping.Thing{"a", "b"} {
 		y.hint(thing, "for "+string(thing))
-		for _, bucket := range []*bucket{y.store.bucket(bucketShadow), y.store.bucket(bucketStatus)} {
+		for _, bucket := range []*bucket{y.store.bucket(wire.BucketShadow), y.store.bucket(wire.BucketStatus)} {
 			if err := bucket.Put(ctx, string(thing), []byte("of "+string(thing))); err != nil {
 				y.t.Fatal(err)
 			}

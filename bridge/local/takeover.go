@@ -13,6 +13,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -50,7 +51,7 @@ func (s *Spool) takeOverStreams(ctx context.Context) error {
 	}
 	base := s.base
 	for _, class := range mapping.Classes {
-		name := s.subjects.Name(upStream(class))
+		name := s.subjects.Name(wire.UpStream(class))
 		stream, err := s.store.js.Stream(ctx, name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -82,7 +83,7 @@ func (s *Spool) takeOverStreams(ctx context.Context) error {
 
 // moves reports whether a stream is moved into the journal, if it is there.
 func (s *Store) moves(stream string) bool {
-	return s.cfg.Embedded && slices.ContainsFunc(mapping.Classes[:], func(c mapping.Class) bool { return stream == s.cfg.Subjects.Name(upStream(c)) })
+	return s.cfg.Embedded && slices.ContainsFunc(mapping.Classes[:], func(c mapping.Class) bool { return stream == s.cfg.Subjects.Name(wire.UpStream(c)) })
 }
 
 func (s *Spool) state(key string, v any) error {
@@ -208,7 +209,7 @@ func readStream(ctx context.Context, stream jetstream.Stream, from, to uint64, h
 // readOne returns nil for a message that the server can't read.
 func readOne(ctx context.Context, stream jetstream.Stream, seq uint64) (*jetstream.RawStreamMsg, error) {
 	m, err := stream.GetMsg(ctx, seq)
-	if apiCode(err) == jetstream.JSErrCodeMessageNotFound { // the server has looked
+	if wire.APICode(err) == jetstream.JSErrCodeMessageNotFound { // the server has looked
 		return nil, nil
 	}
 	return m, err
@@ -224,9 +225,9 @@ func (s *Spool) move(ctx context.Context, stream string, messages []*jetstream.R
 		return err
 	}
 	for _, m := range messages {
-		e := entry{subject: m.Subject, received: m.Time, sequence: m.Sequence, trace: traceOf(m.Header), stamp: stampOf(m.Header), payload: m.Data, id: m.Header.Get(jetstream.MsgIDHeader)}
+		e := entry{subject: m.Subject, received: m.Time, sequence: m.Sequence, trace: wire.TraceOf(m.Header), stamp: stampOf(m.Header), payload: m.Data, id: m.Header.Get(jetstream.MsgIDHeader)}
 		body := e.encode()
-		if int64(len(body)) > s.journal.LargestGroup()-headroom { // on a disk of a few MiB
+		if int64(len(body)) > s.journal.LargestGroup()-wire.Headroom { // on a disk of a few MiB
 			if err := s.bury(ctx, &e); err != nil {
 				return err
 			}
@@ -249,7 +250,7 @@ func (s *Spool) move(ctx context.Context, stream string, messages []*jetstream.R
 // bury makes a dead letter of a message that does not fit into the journal.
 func (s *Spool) bury(ctx context.Context, e *entry) error {
 	l := bridge.Letter{Direction: mapping.Up, Message: bridge.Message{Payload: e.payload, Trace: e.trace, Received: e.received, Origin: e.subject},
-		Rejection: bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes, the journal takes %d on this disk", len(e.payload), s.journal.LargestGroup()-headroom)}
+		Rejection: bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes, the journal takes %d on this disk", len(e.payload), s.journal.LargestGroup()-wire.Headroom)}
 	l.Address, l.Stray, _ = addressOf(s.subjects, "", e.subject)
 	done := make(chan error, 1)
 	if err := s.store.Bury(ctx, l, func(err error) { done <- err }); err != nil {

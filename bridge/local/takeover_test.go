@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -177,7 +178,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 			m := nats.NewMsg("fleets.up.pump.events.x")
 			m.Data = fmt.Appendf(nil, "%d %0*d", i, size, 0)
 			if i%100 == 7 {
-				m.Header.Set(jetstream.MsgIDHeader, shortID(fmt.Sprintf("id-%d fleets.up.pump.events.x", i)))
+				m.Header.Set(jetstream.MsgIDHeader, wire.ShortID(fmt.Sprintf("id-%d fleets.up.pump.events.x", i)))
 			}
 			if _, err := js.PublishMsgAsync(m); err != nil {
 				t.Fatal(err)
@@ -260,7 +261,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 
 // olderRecords are what the buckets of a version before the journal hold, by bucket; each key is its own value.
 var olderRecords = map[string][]string{
-	bucketExecutions: {"open.pump.e1", "done.pump.e2", "done.com=2Eacme.e=2E3"}, bucketLeases: {"pump.fw"}, bucketMarks: {"pump", "_filters.c1"},
+	wire.BucketExecutions: {"open.pump.e1", "done.pump.e2", "done.com=2Eacme.e=2E3"}, wire.BucketLeases: {"pump.fw"}, wire.BucketMarks: {"pump", "_filters.c1"},
 }
 
 // remembers looks for these keys, and for nothing else, in the journal; no bucket has them any more.
@@ -277,7 +278,7 @@ func remembers(t *testing.T, r *rig, sort string, keys []string) {
 		}
 	}
 	kv, err := r.store.js.KeyValue(testContext(t), "FLEETS_"+sort)
-	if sort != bucketMarks {
+	if sort != wire.BucketMarks {
 		if !errors.Is(err, jetstream.ErrBucketNotFound) {
 			t.Errorf("%s is still there: %v", sort, err)
 		}

@@ -1,6 +1,10 @@
 package local
 
-import "github.com/nats-io/nats.go"
+import (
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge/local/wire"
+)
 
 // turns is what waits to be stored, in a lane for each who publishes. Lanes are served in turns, so whoever sends a
 // lot waits for himself.
@@ -48,7 +52,7 @@ const (
 
 // put reports whether there was room. Only the sender's own lane and what is free count.
 func (t *turns) put(of string, m *nats.Msg, done func(outcome)) bool {
-	l, n := t.lane(of), size(m)+headerCost*len(m.Header)
+	l, n := t.lane(of), wire.Size(m)+headerCost*len(m.Header)
 	if l.bytes+n > intakeBytes-t.bytes || len(l.waiting) >= intakeMessages-t.count {
 		return false
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"fleetbridge/bridge/local/wire"
+
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -72,7 +74,7 @@ func (s *Server) cutUnread(said *time.Time) {
 	}
 	if due(said, time.Now()) {
 		s.log.Warn("programs leave more unread than there is room for; connections of theirs are closed", "user", over[0].AuthorizedUser,
-			"name", programText(over[0].Name), "bytes", over[0].Pending, "connections", len(over))
+			"name", wire.ProgramText(over[0].Name), "bytes", over[0].Pending, "connections", len(over))
 	}
 	s.door.cut(over)
 	for _, c := range over {

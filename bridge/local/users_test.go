@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -290,7 +291,7 @@ func TestOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := Dial(testContext(t), DialConfig{URL: r.server.URL(), Log: r.journal.log(), Options: []nats.Option{login}})
+	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: r.server.URL(), Log: r.journal.log(), Options: []nats.Option{login}})
 	if err != nil {
 		t.Fatal(err)
 	}

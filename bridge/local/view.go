@@ -10,6 +10,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -70,7 +71,7 @@ func (c *charge) cost() int64 {
 // send is bridge.Sink.Send for a message of the stream, which belongs to the view from now on.
 func (v *view) send(ctx context.Context, c *charge) error {
 	c.view = v
-	if n := size(c.msg) + groupRoom; int64(n) > v.of.nc.MaxPayload() {
+	if n := wire.Size(c.msg) + groupRoom; int64(n) > v.of.nc.MaxPayload() {
 		c.done(bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes with its headers, NATS takes %d", n, v.of.nc.MaxPayload()))
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
@@ -98,7 +99,7 @@ func (s *view) look(ctx context.Context) error {
 				s.newest, s.at = s.numberOf(m), seq
 			}
 		}
-	case apiCode(err) == 0 || NotYet(err):
+	case wire.APICode(err) == 0 || wire.NotYet(err):
 		return fmt.Errorf("stream %s: %w", s.name, err)
 	case !errors.Is(err, jetstream.ErrMsgNotFound):
 		s.of.log.Warn("the newest message of a stream can't be read; what may be missing is written again", "stream", s.name, "error", err)
@@ -108,13 +109,13 @@ func (s *view) look(ctx context.Context) error {
 
 // fence is answered when everything that was sent to the stream before has been.
 func (s *view) fence(ctx context.Context) error {
-	m := nats.NewMsg(internal(strings.TrimSuffix(s.public, ">") + "fence"))
+	m := nats.NewMsg(wire.Internal(strings.TrimSuffix(s.public, ">") + "fence"))
 	m.Header.Set(jetstream.ExpectedStreamHeader, "none") // so it is refused
 	answer, err := s.of.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		return err
 	}
-	if _, err = pubAck(answer); apiCode(err) != codeOtherStream {
+	if _, err = pubAck(answer); wire.APICode(err) != codeOtherStream {
 		return fmt.Errorf("an unexpected answer: %w", err)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -79,11 +80,11 @@ const headerNumber = "Fleets-Number"
 // openViews brings the streams up to date, and begins to take messages.
 func (s *Spool) openViews(ctx context.Context) error {
 	v := &views{
-		spool: s, kept: s.records[bucketExecutions], nc: s.store.nc, log: s.log, files: treeFiles{}, damaged: map[uint64]bool{},
+		spool: s, kept: s.records[wire.BucketExecutions], nc: s.store.nc, log: s.log, files: treeFiles{}, damaged: map[uint64]bool{},
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), much: make(chan struct{}, 1), ended: make(chan struct{}), stop: make(chan struct{}),
 	}
-	v.down = v.view(viewDown, streamDown, string(mapping.SpaceDown), "down")
-	v.dead = v.view(viewDead, streamDead, spaceDead, "dead letters")
+	v.down = v.view(viewDown, wire.StreamDown, string(mapping.SpaceDown), "down")
+	v.dead = v.view(viewDead, wire.StreamDead, wire.SpaceDead, "dead letters")
 	v.dead.urgent = true // what is dead makes room in its lane
 	if err := v.begin(ctx); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (v *views) view(kind byte, stream, space, what string) *view {
 		return tries{what: what, log: v.log, most: viewPause, note: func(reason string) { v.spool.store.troubles.note(part, reason) }}
 	}
 	name := names.Name(stream)
-	return &view{of: v, kind: kind, name: name, public: mirroredSubject(names, space), intake: make(chan *charge, publishWindow), tries: told(what), puts: told("messages of " + name)}
+	return &view{of: v, kind: kind, name: name, public: wire.MirroredSubject(names, space), intake: make(chan *charge, publishWindow), tries: told(what), puts: told("messages of " + name)}
 }
 
 func (v *views) each() [2]*view { return [...]*view{v.down, v.dead} }

@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -235,7 +236,7 @@ func TestCommandIsKeptAtOnce(t *testing.T) {
 // TestCreateSoon: the key is there for everybody at once, and for one alone.
 func TestCreateSoon(t *testing.T) {
 	r := newRig(t)
-	ctx, b := testContext(t), r.spool.records[bucketExecutions]
+	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
 	if err := b.Put(ctx, "open.pump.e1", []byte("open")); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +282,7 @@ func TestShadowsAfterACrash(t *testing.T) {
 		}
 	}
 	r.seen()
-	kv := r.store.bucket(bucketShadow)
+	kv := r.store.bucket(wire.BucketShadow)
 	_, one := kv.kv.Put(ctx, "older", []byte("older"))                                  // as versions before the journal had views
 	two := kv.PutNoted(ctx, "same", []byte("newer than the journal's"), []byte("note")) // after a downgrade
 	if err := errors.Join(one, two, kv.Delete(ctx, "lost")); err != nil {
@@ -300,7 +301,7 @@ func TestShadowsAfterACrash(t *testing.T) {
 			if readErr != nil {
 				t.Fatal(readErr)
 			}
-			m, readErr := r.store.bucket(bucketShadow).last(ctx, stream, key)
+			m, readErr := r.store.bucket(wire.BucketShadow).last(ctx, stream, key)
 			switch {
 			case want == "":
 				if !errors.Is(err, bridge.ErrNotFound) || !errors.Is(readErr, jetstream.ErrKeyNotFound) {

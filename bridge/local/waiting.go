@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -48,7 +49,7 @@ var ErrConfigured = errors.New("a bridge sends what waits of this Thing; take it
 
 // NewWaiting looks at the queues of the bridge with these subjects.
 func NewWaiting(nc *nats.Conn, subjects mapping.Subjects) (*Waiting, error) {
-	js, err := newJetStream(nc)
+	js, err := wire.JetStream(nc)
 	return &Waiting{nc, js, subjects}, err
 }
 
@@ -188,7 +189,7 @@ func (w *Waiting) Drop(ctx context.Context, t mapping.Thing, kind string) (n uin
 // streams are those of the queues; none with the embedded server.
 func (w *Waiting) streams(ctx context.Context) (out []jetstream.Stream, err error) {
 	for _, class := range mapping.Classes {
-		stream, err := w.js.Stream(ctx, w.subjects.Name(upStream(class)))
+		stream, err := w.js.Stream(ctx, w.subjects.Name(wire.UpStream(class)))
 		switch {
 		case err == nil:
 			out = append(out, stream)
@@ -230,7 +231,7 @@ func picks(of queueKey, t mapping.Thing, kind string) bool {
 func (w *Waiting) ask(ctx context.Context, q waitingQuestion, f func(*waitingAnswer) error) error {
 	for {
 		body, _ := json.Marshal(q) // texts and numbers
-		inner, cancel := context.WithTimeout(ctx, apiTimeout)
+		inner, cancel := context.WithTimeout(ctx, wire.APITimeout)
 		m, err := w.nc.RequestWithContext(inner, waitingSubject(w.subjects), body)
 		cancel()
 		var a waitingAnswer

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -46,7 +47,7 @@ func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
 		s := externalServer(t, ACL{URL: "nats://bridge:pass@ignored:4222", Users: users, Subjects: r.subjects, Cost: bcrypt.MinCost})
 		var err error
-		r.nc, err = Dial(testContext(t), DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
+		r.nc, err = wire.Dial(testContext(t), wire.DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -167,7 +168,7 @@ func (t deadTarget) open(c *cobra.Command) (letters *local.DeadLetters, cfg *gat
 func (t deadTarget) connect(c *cobra.Command) (nc *nats.Conn, subjects mapping.Subjects, cfg *gateway.Config, err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), connectTimeout)
 	defer cancel()
-	dial, prefix := local.DialConfig{}, t.prefix
+	dial, prefix := wire.DialConfig{}, t.prefix
 	if t.nats != "" {
 		if dial.URL, err = gateway.ParseNATS(t.nats); err != nil {
 			return nil, subjects, nil, usagef("%s: --nats: %s", t.command, err)
@@ -185,7 +186,7 @@ func (t deadTarget) connect(c *cobra.Command) (nc *nats.Conn, subjects mapping.S
 	if subjects, err = mapping.NewSubjects(prefix); err != nil {
 		return nil, subjects, nil, err
 	}
-	if nc, err = local.Dial(ctx, dial); err != nil {
+	if nc, err = wire.Dial(ctx, dial); err != nil {
 		return nil, subjects, nil, t.unreached(cfg, err)
 	}
 	return nc, subjects, cfg, nil

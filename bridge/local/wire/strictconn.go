@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"bytes"
@@ -10,21 +10,21 @@ import (
 	"fleetbridge/internal/flow"
 )
 
-// strictServer is the embedded server for nats.go. On its connections header blocks are read as the server reads
+// InProcess is the embedded server for nats.go. On its connections header blocks are read as the server reads
 // them: to the server a line ends at CR LF, to nats.go at LF alone, and the block goes on behind an empty line. So a
 // program could show the server one header and the bridge two.
-type strictServer struct {
+type InProcess struct {
 	*server.Server
-	stirred chan struct{} // told of all that is sent
+	Stirred chan struct{} // told of all that is sent
 }
 
 // InProcessConn is nats.InProcessConnProvider.
-func (s strictServer) InProcessConn() (net.Conn, error) {
+func (s InProcess) InProcessConn() (net.Conn, error) {
 	c, err := s.Server.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: c, stirred: s.stirred}, nil
+	return &strictConn{Conn: c, stirred: s.Stirred}, nil
 }
 
 // strictConn puts a NUL in the place of what the two would read differently, before nats.go sees it: no admitted
@@ -46,11 +46,11 @@ type strictConn struct {
 const (
 	// Bounds of a block, with the first line and the server's own. The bridge writes a dozen lines, and what goes with
 	// a stored shadow may be nearly as large as a stream takes, 64 KiB.
-	maxHeaderLines = 32
-	maxHeaderBytes = 72 << 10
-	// keyTooMany stands for all lines beyond them. It is no key that a program may use.
-	keyTooMany  = "\x01"
-	tooManyHead = keyTooMany + ":"
+	MaxHeaderLines = 32
+	MaxHeaderBytes = 72 << 10
+	// KeyTooMany stands for all lines beyond them. It is no key that a program may use.
+	KeyTooMany  = "\x01"
+	tooManyHead = KeyTooMany + ":"
 )
 
 func (c *strictConn) Read(p []byte) (int, error) {
@@ -126,7 +126,7 @@ const blockEnd = "\r\n\r\n"
 
 // tooMuch reports whether what is left of the block is replaced.
 func (c *strictConn) tooMuch() bool {
-	if c.cut == 0 && c.fresh && c.header > len(tooManyHead+blockEnd) && (c.lines == maxHeaderLines || c.lines == 1 && c.header > maxHeaderBytes) {
+	if c.cut == 0 && c.fresh && c.header > len(tooManyHead+blockEnd) && (c.lines == MaxHeaderLines || c.lines == 1 && c.header > MaxHeaderBytes) {
 		c.cut = c.header
 	}
 	return c.cut > 0

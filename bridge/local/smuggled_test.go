@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 )
 
 // block is a header block as it stands on the wire.
@@ -145,40 +145,6 @@ func TestRefusedHeaders(t *testing.T) {
 // mended are blocks that the server rewrites between accounts, so that they are harmless.
 var mended = map[string]bool{"no end": true, "forged sender": true}
 
-// TestAdmit: what crosses.
-func TestAdmit(t *testing.T) {
-	for _, c := range []struct {
-		in   nats.Header
-		want string // of what crosses; empty: refused
-	}{
-		{nil, "map[]"}, {nats.Header{"a": {"b", "c"}, "Fleets-Worker": {"w"}}, "map[Fleets-Worker:[w] a:[b c]]"},
-		{nats.Header{"Nats-Msg-Id": {"1"}, "Nats-Expected-Stream": {"x"}}, "map[Nats-Expected-Stream:[x] Nats-Msg-Id:[1]]"},
-		{nats.Header{"fleets-timestamp": {"7"}, "Nats-Request-Info": {"{}"}, "Nats-Subject": {"x"}, "k": {"v"}}, "map[k:[v]]"},
-		{nats.Header{"Fleets-Received": {"x"}, "Nats-Batch-Commit": {"1"}}, "map[Fleets-Received:[x]]"},
-		{nats.Header{"Nats-Batch-Commit": {"1"}}, ""}, {nats.Header{"nats-msg-id": {"1"}}, ""}, {nats.Header{"NATS-X": {"1"}}, ""}, {nats.Header{"Nats-": {"1"}}, ""},
-		{nats.Header{"Nats-Msg-Id": {"1", "2"}}, ""}, {nats.Header{"Nats-Msg-Id": {}}, ""}, {nats.Header{"Nats-Expected-Last-Sequence": {"1"}}, ""}, {nats.Header{"Nats-Expected-Last-Subject-Sequence": {"1"}}, ""},
-		{nats.Header{"": {"1"}}, ""}, {nats.Header{"a:": {"1"}}, ""}, {nats.Header{"a": {"1\r\nb: c"}}, ""}, {nats.Header{"a\r\nb": {"1"}}, ""}, {nats.Header{"a": {"\x7f"}}, ""},
-	} {
-		got, err := admit(c.in)
-		if (err == nil) != (c.want != "") || err == nil && fmt.Sprint(got) != c.want {
-			t.Errorf("%v: %v, %v; want %s", c.in, got, err, c.want)
-		}
-	}
-}
-
-func TestAnswerable(t *testing.T) {
-	s := subjects(t)
-	for reply, want := range map[string]bool{
-		"_INBOX.x.y": true, "_R_.x.y": true, "acks.1": true, "_INBOX_alice.1": true, "fleets.answers.1": true, "fleetsup.x": true, "müll.1": true,
-		"": false, "fleets.up.a.events.x": false, "fleets.down.a.x": false, "fleets.cmd.b.purge": false, "fleets.req.b.x": false, "fleets.dead.up.x": false, "_fleets.down.b.x": false, "_fleets.ack.x": false,
-		"$JS.API.STREAM.PURGE.X": false, "$KV.FLEETS_SHADOW.b": false, "$SYS.x": false, "a.1.2.$FI": false, "a.*": false, "a.>": false, "a..b": false, "a b": false, "a\tb": false, strings.Repeat("x", longestSubject+1): false,
-	} {
-		if got := answerable(s, reply); got != want {
-			t.Errorf("%.80q: %v", reply, got)
-		}
-	}
-}
-
 // TestAnswersGoNowhereElse: without accounts, too, nobody has the bridge's answers sent to where only the bridge is heard.
 func TestAnswersGoNowhereElse(t *testing.T) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
@@ -228,14 +194,14 @@ func FuzzHeaderBlock(f *testing.F) {
 			t.Skip("the probe takes less")
 		}
 		m := p.receive(t, b)
-		if illegible(m) {
+		if wire.Illegible(m) {
 			return
 		}
-		h, err := admit(m.Header)
+		h, err := wire.Admit(m.Header)
 		if err != nil {
 			return
 		}
-		ours := strings.TrimSpace(header(h, "Nats-Expected-Stream")) != "" // an empty one is none to the server
+		ours := strings.TrimSpace(wire.Value(h, "Nats-Expected-Stream")) != "" // an empty one is none to the server
 		if servers := p.refuses(t, b); servers != ours {
 			t.Errorf("%q: an expectation to the server: %v, to the bridge: %v", b, servers, ours)
 		}
@@ -267,7 +233,7 @@ func newProbe(f *testing.F) *probe {
 	if !s.ReadyForConnections(patience) {
 		f.Fatal("not ready")
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(strictServer{Server: s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := nats.Connect("", nats.InProcessServer(wire.InProcess{Server: s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"encoding/json"
@@ -15,8 +15,8 @@ import (
 	"fleetbridge/bridge"
 )
 
-// answers sends answers that NATS takes, and says when one is lost all the same.
-type answers struct {
+// Answers sends answers that NATS takes, and says when one is lost all the same.
+type Answers struct {
 	nc  *nats.Conn
 	log *slog.Logger
 
@@ -27,9 +27,12 @@ type answers struct {
 // unsentPause is between two log lines about answers that were not sent.
 const unsentPause = time.Minute
 
-// send publishes an answer. The error has been logged, but for one that is lost with the connection, and
+// NewAnswers sends on a connection.
+func NewAnswers(nc *nats.Conn, log *slog.Logger) *Answers { return &Answers{nc: nc, log: log} }
+
+// Send publishes an answer. The error has been logged, but for one that is lost with the connection, and
 // with it the program that waits.
-func (a *answers) send(m *nats.Msg) error {
+func (a *Answers) Send(m *nats.Msg) error {
 	err := a.nc.PublishMsg(m)
 	if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
 		return err
@@ -38,53 +41,53 @@ func (a *answers) send(m *nats.Msg) error {
 	defer a.mu.Unlock()
 	if now := time.Now(); now.After(a.quiet) {
 		a.quiet = now.Add(unsentPause)
-		a.log.Warn("an answer to a program could not be sent", "subject", oneLine(m.Subject, maxLine), "bytes", size(m), "error", err)
+		a.log.Warn("an answer to a program could not be sent", "subject", OneLine(m.Subject, MaxLine), "bytes", Size(m), "error", err)
 	}
 	return err
 }
 
-// room is how many bytes an answer may have, headers included.
-func (a *answers) room() int { return int(a.nc.MaxPayload()) }
+// Room is how many bytes an answer may have, headers included.
+func (a *Answers) Room() int { return int(a.nc.MaxPayload()) }
 
-// answer spells a response that fits into room. One that does not becomes an error.
-func answer(reply string, response bridge.Response, err error, room int) *nats.Msg {
+// Answer spells a response that fits into room. One that does not becomes an error.
+func Answer(reply string, response bridge.Response, err error, room int) *nats.Msg {
 	m := &nats.Msg{Subject: reply, Data: response.Payload, Header: nats.Header{}}
 	for k, v := range response.Header {
-		m.Header.Set(k, headerText(oneLine(v, maxLine)))
+		m.Header.Set(k, HeaderText(OneLine(v, MaxLine)))
 	}
-	setTrace(m.Header, response.Trace)
-	if n := size(m); err == nil && n > room {
+	SetTrace(m.Header, response.Trace)
+	if n := Size(m); err == nil && n > room {
 		err = &bridge.RequestError{Code: internalError, Message: fmt.Sprintf("the answer has %d bytes, NATS takes %d", n, room)}
 	}
 	if err == nil {
 		return m
 	}
 	m.Header = nats.Header{}
-	setTrace(m.Header, response.Trace)
-	if size(m)-len(m.Data) > room/2 {
+	SetTrace(m.Header, response.Trace)
+	if Size(m)-len(m.Data) > room/2 {
 		m.Header = nats.Header{}
 	}
-	errorAnswer(m, err, room)
+	ErrorAnswer(m, err, room)
 	return m
 }
 
 const internalError = 500
 
-// errorAnswer spells an error by the NATS service convention, with so many of the details as there is room
+// ErrorAnswer spells an error by the NATS service convention, with so many of the details as there is room
 // for; as text in a header it may be three times as long. The first detail stays longest; where even the bare message is too much there is no body.
-func errorAnswer(m *nats.Msg, err error, room int) {
+func ErrorAnswer(m *nats.Msg, err error, room int) {
 	e := bridge.RequestError{Code: internalError, Message: err.Error()}
 	if known := (*bridge.RequestError)(nil); errors.As(err, &known) {
 		e = *known
 	}
-	text := oneLine(e.Message, min(maxErrorText, max(room/8, len("..."))))
+	text := OneLine(e.Message, min(MaxErrorText, max(room/8, len("..."))))
 	if text == "" {
 		text = "error " + strconv.Itoa(e.Code)
 	}
 	m.Data = nil
 	m.Header.Set(micro.ErrorCodeHeader, strconv.Itoa(e.Code))
-	m.Header.Set(micro.ErrorHeader, headerText(text))
-	left := room - size(m)
+	m.Header.Set(micro.ErrorHeader, HeaderText(text))
+	left := room - Size(m)
 	for {
 		body, encodeErr := json.Marshal(e)
 		switch {
@@ -96,7 +99,7 @@ func errorAnswer(m *nats.Msg, err error, room int) {
 		case len(e.Details) > 0:
 			e.Details = e.Details[:len(e.Details)/2]
 		case len(e.Message) > 16:
-			e.Message = oneLine(e.Message, min(len(e.Message)/2, maxErrorText))
+			e.Message = OneLine(e.Message, min(len(e.Message)/2, MaxErrorText))
 		default:
 			return
 		}

@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 // Reach is Dial without a look at JetStream.
 func Reach(ctx context.Context, cfg DialConfig) (*nats.Conn, error) {
 	// A server that has gone without a word is noticed within ten seconds; the library's own pings take minutes.
-	options := append(connOptions("fleetbridge", cfg.Log), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsUnanswered))
+	options := append(ConnOptions("fleetbridge", cfg.Log), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsUnanswered))
 	options = append(options, cfg.Options...)
 	if cfg.CredsFile != "" {
 		options = append(options, credentials(cfg.CredsFile))
@@ -87,16 +87,16 @@ func NotYet(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return true
 	}
-	switch apiCode(err) {
-	case codeUnavailable, codeNoPeers:
+	switch APICode(err) {
+	case CodeUnavailable, CodeNoPeers:
 		return true
 	}
 	return false
 }
 
-// connOptions hold for every connection of the bridge. Nothing is buffered while the connection is
+// ConnOptions hold for every connection of the bridge. Nothing is buffered while the connection is
 // gone: what was meant for the old one must not overtake what is sent again on the new one.
-func connOptions(name string, log *slog.Logger) []nats.Option {
+func ConnOptions(name string, log *slog.Logger) []nats.Option {
 	return []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),

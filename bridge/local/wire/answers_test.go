@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"encoding/json"
@@ -22,7 +22,7 @@ func TestAnswersFit(t *testing.T) {
 		return all
 	}
 	long := strings.Repeat("\u0001<", 8_000) // in JSON six times as long
-	trace := bridge.Trace{Parent: strings.Repeat("p", maxTrace), State: strings.Repeat("s", maxTrace)}
+	trace := bridge.Trace{Parent: strings.Repeat("p", MaxTrace), State: strings.Repeat("s", MaxTrace)}
 	for name, c := range map[string]struct {
 		response bridge.Response
 		err      error
@@ -39,8 +39,8 @@ func TestAnswersFit(t *testing.T) {
 		"lines in the message": {bridge.Response{}, &bridge.RequestError{Code: 409, Message: "a\r\nb: c" + long}, "409"},
 	} {
 		for _, room := range []int{256, 1024, 4096, 64 << 10, 256 << 10} {
-			m := answer("reply", c.response, c.err, room)
-			if n := size(m); n > room {
+			m := Answer("reply", c.response, c.err, room)
+			if n := Size(m); n > room {
 				t.Errorf("%s: %d bytes in %d", name, n, room)
 			}
 			code := m.Header.Get(micro.ErrorCodeHeader)

@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
@@ -17,7 +18,7 @@ func TestOneLine(t *testing.T) {
 		strings.Repeat("a", 20): strings.Repeat("a", 20), strings.Repeat("a", 21): strings.Repeat("a", 17) + "...",
 		strings.Repeat("ü", 11): strings.Repeat("ü", 8) + "...",
 	} {
-		if got := oneLine(in, 20); got != want {
+		if got := OneLine(in, 20); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
@@ -28,35 +29,15 @@ func FuzzOneLine(f *testing.F) {
 	f.Add("ü€\xff", 4)
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit = 4 + limit&0xff
-		got := oneLine(s, limit)
+		got := OneLine(s, limit)
 		if len(got) > limit || !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) {
 			t.Errorf("%q", got)
 		}
 	})
 }
 
-func FuzzStrayTail(f *testing.F) {
-	f.Add("pump.events.*.>")
-	f.Add("a..b. .\r\n")
-	f.Add(strings.Repeat("x.", 2000))
-	f.Fuzz(func(t *testing.T, tail string) {
-		got := strayTail(tail)
-		if len(got) > maxTail+10 || got == "" {
-			t.Errorf("%d bytes", len(got))
-		}
-		for token := range strings.SplitSeq(got, ".") {
-			if token == "" || strings.ContainsAny(token, "*> \t\r\n\x00") {
-				t.Errorf("token %q", token)
-			}
-		}
-		if again := strayTail(got); again != got && !strings.HasSuffix(got, "=cut") {
-			t.Errorf("%q becomes %q", got, again)
-		}
-	})
-}
-
 func TestTrace(t *testing.T) {
-	long := strings.Repeat("s", maxTrace+1)
+	long := strings.Repeat("s", MaxTrace+1)
 	for _, c := range []struct {
 		h    nats.Header
 		want bridge.Trace
@@ -68,20 +49,30 @@ func TestTrace(t *testing.T) {
 		{nats.Header{"traceparent": {long}, "tracestate": {"s"}}, bridge.Trace{}},
 		{nats.Header{"traceparent": {"a\nb"}}, bridge.Trace{}},
 	} {
-		if got := traceOf(c.h); got != c.want {
+		if got := TraceOf(c.h); got != c.want {
 			t.Errorf("%v: %+v", c.h, got)
 		}
 	}
 	h := nats.Header{}
-	setTrace(h, bridge.Trace{Parent: "a\r\nb", State: long})
+	SetTrace(h, bridge.Trace{Parent: "a\r\nb", State: long})
 	if len(h) != 0 {
 		t.Errorf("%v", h)
 	}
 }
 
 func TestSize(t *testing.T) {
-	r := newRig(t)
-	sub, err := r.nc.SubscribeSync("size")
+	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(s.Shutdown)
+	nc, err := nats.Connect("", nats.InProcessServer(InProcess{Server: s}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	sub, err := nc.SubscribeSync("size")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,19 +80,19 @@ func TestSize(t *testing.T) {
 	m.Header.Set("Key", "value")
 	m.Header.Add("Key", "other")
 	m.Data = []byte("payload")
-	if err := r.nc.PublishMsg(m); err != nil {
+	if err := nc.PublishMsg(m); err != nil {
 		t.Fatal(err)
 	}
-	_ = r.nc.Flush()
+	_ = nc.Flush()
 	if _, n, err := sub.Pending(); err != nil || n < len(m.Data) {
 		t.Fatal(n, err)
 	}
 	// Size counts subject, reply, headers and payload of a received message.
-	got, err := sub.NextMsgWithContext(testContext(t))
+	got, err := sub.NextMsgWithContext(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := got.Size() - len(got.Subject) - len(got.Reply); size(m) != want {
-		t.Errorf("%d, want %d", size(m), want)
+	if want := got.Size() - len(got.Subject) - len(got.Reply); Size(m) != want {
+		t.Errorf("%d, want %d", Size(m), want)
 	}
 }

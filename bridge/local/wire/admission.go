@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"encoding/json"
@@ -16,13 +16,13 @@ import (
 // What a program sends reaches others with the bridge's rights: it is stored, answered, or goes on. So what crosses is
 // named here, and everything else is refused or left out.
 
-// headerRequestInfo is put on by the server when a message comes from a user's account.
-const headerRequestInfo = "Nats-Request-Info"
+// HeaderRequestInfo is put on by the server when a message comes from a user's account.
+const HeaderRequestInfo = "Nats-Request-Info"
 
-// accountOf is who sent a message with these headers, as the server says; empty: nobody from a user's account. The server
+// AccountOf is who sent a message with these headers, as the server says; empty: nobody from a user's account. The server
 // writes it last, behind what a program may have hidden from it.
-func accountOf(h nats.Header) string {
-	info := h[headerRequestInfo]
+func AccountOf(h nats.Header) string {
+	info := h[HeaderRequestInfo]
 	if len(info) == 0 {
 		return ""
 	}
@@ -43,7 +43,7 @@ const (
 var natsHeaders = map[string]treatment{
 	jetstream.MsgIDHeader:          passed,
 	jetstream.ExpectedStreamHeader: passed,
-	headerRequestInfo:              leftOut,
+	HeaderRequestInfo:              leftOut,
 	jetstream.StreamHeader:         leftOut,
 	jetstream.SubjectHeader:        leftOut,
 	jetstream.SequenceHeader:       leftOut,
@@ -51,38 +51,39 @@ var natsHeaders = map[string]treatment{
 	jetstream.TimeStampHeaer:       leftOut,
 	"Nats-Num-Pending":             leftOut,
 	nats.MsgSize:                   leftOut,
-	headerBatchID:                  leftOutOfOwn,
-	headerBatchNumber:              leftOutOfOwn,
-	headerBatchCommit:              leftOutOfOwn,
+	HeaderBatchID:                  leftOutOfOwn,
+	HeaderBatchNumber:              leftOutOfOwn,
+	HeaderBatchCommit:              leftOutOfOwn,
 }
 
-const natsOwn = "Nats-"
+// NATSOwn begins the headers that are NATS's own.
+const NATSOwn = "Nats-"
 
-// admit names the headers of a program's message that cross to where the bridge's rights are: NATS's own by the table,
+// Admit names the headers of a program's message that cross to where the bridge's rights are: NATS's own by the table,
 // and the program's, whose keys are HTTP tokens and whose values are printable ASCII. The error says what is wrong, for
 // the program.
-func admit(h nats.Header) (nats.Header, error) {
+func Admit(h nats.Header) (nats.Header, error) {
 	if len(h) == 0 {
 		return nil, nil
 	}
-	if h[keyTooMany] != nil {
-		return nil, fmt.Errorf("the headers have more than %d lines, or %d bytes; send fewer", maxHeaderLines-2, maxHeaderBytes)
+	if h[KeyTooMany] != nil {
+		return nil, fmt.Errorf("the headers have more than %d lines, or %d bytes; send fewer", MaxHeaderLines-2, MaxHeaderBytes)
 	}
 	_, sentOn := h[HeaderReceived]
 	out := make(nats.Header, len(h)+3) // and those of a batch
 	for key, values := range h {
-		if err := wellFormed(key, values); err != nil {
+		if err := WellFormed(key, values); err != nil {
 			return nil, err
 		}
-		if strings.EqualFold(key, headerStamp) { // the bridge's own
+		if strings.EqualFold(key, HeaderStamp) { // the bridge's own
 			continue
 		}
-		if len(key) < len(natsOwn) || !strings.EqualFold(key[:len(natsOwn)], natsOwn) {
+		if len(key) < len(NATSOwn) || !strings.EqualFold(key[:len(NATSOwn)], NATSOwn) {
 			out[key] = values
 			continue
 		}
 		switch t := natsHeaders[key]; {
-		case t == leftOut && (key != headerRequestInfo || len(values) == 1) || t == leftOutOfOwn && sentOn:
+		case t == leftOut && (key != HeaderRequestInfo || len(values) == 1) || t == leftOutOfOwn && sentOn:
 		case t != passed:
 			return nil, fmt.Errorf("header %s: what it asks of NATS is not supported here, leave it out", key)
 		case len(values) != 1:
@@ -94,8 +95,8 @@ func admit(h nats.Header) (nats.Header, error) {
 	return out, nil
 }
 
-// wellFormed looks at every byte.
-func wellFormed(key string, values []string) error {
+// WellFormed looks at every byte.
+func WellFormed(key string, values []string) error {
 	if doubled(key) {
 		return fmt.Errorf("header %.40q: give it another key", key)
 	}
@@ -117,23 +118,24 @@ func wellFormed(key string, values []string) error {
 
 // doubled reports whether a text has more than one name of NATS's. The server (2.15) overlooks a header of that name when
 // another text has it twice in a row, so a program could hide from it what the bridge adds.
-func doubled(s string) bool { return strings.Count(s, natsOwn) > 1 }
+func doubled(s string) bool { return strings.Count(s, NATSOwn) > 1 }
 
 func notInKey(r rune) bool {
 	return r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
 }
 
-// illegible reports whether a received message has a header block that nats.go can't read at all.
-func illegible(m *nats.Msg) bool {
+// Illegible reports whether a received message has a header block that nats.go can't read at all.
+func Illegible(m *nats.Msg) bool {
 	return m.Header == nil && m.Size() > len(m.Subject)+len(m.Reply)+len(m.Data)
 }
 
-var errIllegible = errors.New("the headers can't be read: NATS/1.0, lines of key: value, and an empty one, each ended by CR LF")
+// ErrIllegible is what a program is told of an Illegible message.
+var ErrIllegible = errors.New("the headers can't be read: NATS/1.0, lines of key: value, and an empty one, each ended by CR LF")
 
-// answerable reports whether the bridge may answer there with its own rights. Between accounts the reply subject is the
+// Answerable reports whether the bridge may answer there with its own rights. Between accounts the reply subject is the
 // server's; within one a program could name a subject on which only the bridge is to be heard.
-func answerable(s mapping.Subjects, reply string) bool {
-	if reply == "" || len(reply) > longestSubject || strings.HasPrefix(reply, "_"+s.Prefix()+".") {
+func Answerable(s mapping.Subjects, reply string) bool {
+	if reply == "" || len(reply) > LongestSubject || strings.HasPrefix(reply, "_"+s.Prefix()+".") {
 		return false
 	}
 	for _, space := range [...]string{"up", "down", "req", "cmd", "dead"} {
@@ -143,23 +145,24 @@ func answerable(s mapping.Subjects, reply string) bool {
 	}
 	for token := range strings.SplitSeq(reply, ".") {
 		// A token that begins with $ is the server's: an API, an acknowledgement, a batch.
-		if token == "" || token[0] == '$' || strings.ContainsAny(token, "*>") || strings.IndexFunc(token, notPrintable) >= 0 {
+		if token == "" || token[0] == '$' || strings.ContainsAny(token, "*>") || strings.IndexFunc(token, NotPrintable) >= 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func notPrintable(r rune) bool { return r <= ' ' || r == 0x7f }
+// NotPrintable reports whether a rune may stand in no subject.
+func NotPrintable(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // Codes of JetStream's for answers in the place of a PubAck.
 const (
-	errCodeBadRequest  = 10003
-	errCodeWrongStream = 10060
+	CodeBadRequest  = 10003
+	CodeWrongStream = 10060
 )
 
-// noPubAck is the answer in the place of a PubAck to what will never be taken.
-func noPubAck(errCode int, reason string) []byte {
+// NoPubAck is the answer in the place of a PubAck to what will never be taken.
+func NoPubAck(errCode int, reason string) []byte {
 	var answer struct {
 		Error struct {
 			Code        int    `json:"code"`

@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"github.com/nats-io/nats.go"

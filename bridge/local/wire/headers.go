@@ -1,4 +1,4 @@
-package local
+package wire
 
 import (
 	"strconv"
@@ -27,7 +27,7 @@ const (
 	HeaderDeadline  = "Fleets-Deadline" // RFC 3339, UTC
 	HeaderWorker    = "Fleets-Worker"
 	HeaderTimeout   = "Fleets-Timeout"   // a Go duration
-	headerStamp     = "Fleets-Timestamp" // of a stored event without a timestamp: the one that it gets, in Unix milliseconds
+	HeaderStamp     = "Fleets-Timestamp" // of a stored event without a timestamp: the one that it gets, in Unix milliseconds
 
 	headerParent = "traceparent"
 	headerState  = "tracestate"
@@ -35,17 +35,17 @@ const (
 
 // Bounds of header values, so that a message never outgrows what the server takes because of them.
 const (
-	maxErrorText = 1024
-	maxTrace     = 1024 // the W3C asks for 512 bytes of tracestate at least
-	maxLine      = 2048 // topics and subjects; a legal one has at most 1.6 KB
-	// headroom is what the headers of a dead letter may need at most.
+	MaxErrorText = 1024
+	MaxTrace     = 1024 // the W3C asks for 512 bytes of tracestate at least
+	MaxLine      = 2048 // topics and subjects; a legal one has at most 1.6 KB
+	// Headroom is what the headers of a dead letter may need at most.
 	// Each byte of text may become three.
-	headroom = 24 << 10
+	Headroom = 24 << 10
 )
 
-// oneLine makes s fit for a line of text: control characters become spaces, and what is longer than limit bytes ends in
+// OneLine makes s fit for a line of text: control characters become spaces, and what is longer than limit bytes ends in
 // an ellipsis.
-func oneLine(s string, limit int) string {
+func OneLine(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
@@ -63,9 +63,9 @@ func oneLine(s string, limit int) string {
 	return strings.TrimSpace(s)
 }
 
-// headerText spells text for a header: printable ASCII stays, and % and every other byte is written %XX, as in a URL,
-// because some clients drop all headers of a message that has one beyond ASCII. textOf reads it.
-func headerText(s string) string {
+// HeaderText spells text for a header: printable ASCII stays, and % and every other byte is written %XX, as in a URL,
+// because some clients drop all headers of a message that has one beyond ASCII. TextOf reads it.
+func HeaderText(s string) string {
 	n := 0
 	for i := range len(s) {
 		if !plainAt(s, i) {
@@ -94,8 +94,8 @@ func plainAt(s string, i int) bool {
 	return c > ' ' && c <= '~' && c != '%' || c == ' ' && i > 0 && i < len(s)-1
 }
 
-// textOf reads what headerText has written. Anything else stays as it is, such as what an earlier version has stored.
-func textOf(s string) string {
+// TextOf reads what HeaderText has written. Anything else stays as it is, such as what an earlier version has stored.
+func TextOf(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
@@ -113,8 +113,8 @@ func textOf(s string) string {
 	return string(out)
 }
 
-// header gets a value whatever the case of its key: HTTP-minded libraries write Traceparent.
-func header(h nats.Header, key string) string {
+// Value gets a value whatever the case of its key: HTTP-minded libraries write Traceparent.
+func Value(h nats.Header, key string) string {
 	if v, ok := h[key]; ok && len(v) > 0 {
 		return v[0]
 	}
@@ -126,12 +126,12 @@ func header(h nats.Header, key string) string {
 	return ""
 }
 
-// traceOf reads the trace context. One that is too long, or not printable ASCII, is left out.
-func traceOf(h nats.Header) bridge.Trace {
+// TraceOf reads the trace context. One that is too long, or not printable ASCII, is left out.
+func TraceOf(h nats.Header) bridge.Trace {
 	if len(h) == 0 {
 		return bridge.Trace{}
 	}
-	t := bridge.Trace{Parent: header(h, headerParent), State: header(h, headerState)}
+	t := bridge.Trace{Parent: Value(h, headerParent), State: Value(h, headerState)}
 	if !traceable(t.Parent) {
 		return bridge.Trace{}
 	}
@@ -142,11 +142,11 @@ func traceOf(h nats.Header) bridge.Trace {
 }
 
 func traceable(s string) bool {
-	return len(s) <= maxTrace && wellFormed(headerState, []string{s}) == nil
+	return len(s) <= MaxTrace && WellFormed(headerState, []string{s}) == nil
 }
 
-// setTrace writes the trace context, if there is one.
-func setTrace(h nats.Header, t bridge.Trace) {
+// SetTrace writes the trace context, if there is one.
+func SetTrace(h nats.Header, t bridge.Trace) {
 	if t.Parent != "" && traceable(t.Parent) {
 		h[headerParent] = []string{t.Parent}
 	}
@@ -155,25 +155,25 @@ func setTrace(h nats.Header, t bridge.Trace) {
 	}
 }
 
-// stamp writes what a message tells about itself, the same on down messages and on dead letters.
-func stamp(h nats.Header, m bridge.Message) {
+// Stamp writes what a message tells about itself, the same on down messages and on dead letters.
+func Stamp(h nats.Header, m bridge.Message) {
 	if m.Address.Thing != "" {
-		h.Set(HeaderThing, headerText(string(m.Address.Thing)))
+		h.Set(HeaderThing, HeaderText(string(m.Address.Thing)))
 	}
 	if m.Address.Channel != "" {
-		h.Set(HeaderChannel, headerText(string(m.Address.Channel)))
+		h.Set(HeaderChannel, HeaderText(string(m.Address.Channel)))
 	}
 	if !m.Received.IsZero() {
 		h.Set(HeaderReceived, m.Received.UTC().Format(time.RFC3339Nano))
 	}
 	if m.Source != "" {
-		h.Set(HeaderSource, headerText(oneLine(m.Source, maxLine)))
+		h.Set(HeaderSource, HeaderText(OneLine(m.Source, MaxLine)))
 	}
-	setTrace(h, m.Trace)
+	SetTrace(h, m.Trace)
 }
 
-// size is how many bytes the server counts for a message: headers and payload.
-func size(m *nats.Msg) int {
+// Size is how many bytes the server counts for a message: headers and payload.
+func Size(m *nats.Msg) int {
 	n := len(m.Data)
 	if len(m.Header) > 0 {
 		n += len("NATS/1.0\r\n\r\n")
@@ -186,8 +186,8 @@ func size(m *nats.Msg) int {
 	return n
 }
 
-// received reads when a stored message came, or takes the time at which it was stored.
-func received(h nats.Header, stored time.Time) time.Time {
+// Received reads when a stored message came, or takes the time at which it was stored.
+func Received(h nats.Header, stored time.Time) time.Time {
 	if t, err := time.Parse(time.RFC3339Nano, h.Get(HeaderReceived)); err == nil {
 		return t
 	}
