@@ -18,13 +18,13 @@ import (
 
 var deadEndpoints = []endpoint{
 	{method: "GET", path: "dead", role: viewer, stored: true, query: []string{"thing", "direction", "code", "channel", "before", "limit"},
-		about:  "The dead letters, the newest first, without payloads. thing is a token; total counts all that are kept, whatever is asked for.",
+		about:  "The dead letters, the newest first, without payloads. thing is a token; total counts all letters that are kept, whatever the parameters.",
 		sample: `{"items":[` + letterSample + `],"next":"8700","looked":100,"total":17}`,
 		answer: (*Console).deadLetters},
-	{method: "GET", path: "dead/{id}", role: viewer, stored: true, about: "One dead letter with its payload. check says whether it would be accepted now; of a letter from the cloud, which is delivered unchecked, there is none. truncated is how long a payload was of which only the head is kept.",
+	{method: "GET", path: "dead/{id}", role: viewer, stored: true, about: "One dead letter with its payload. check says whether it would be accepted now; it is missing for a letter from the cloud, because those are delivered unchecked. truncated is the length of the whole payload when only its beginning is kept.",
 		sample: `{"id":8812,"…":"as in the list","payload":"{…}","check":{"accepted":false,"details":[{"pointer":"/severity","message":"…","span":[23,32]}]}}`,
 		answer: (*Console).deadLetter},
-	{method: "POST", path: "dead/replay", role: operator, action: "replay", stored: true, about: "Send dead letters on. One that would be refused again is not sent unless force is set. With a payload the one letter is sent with that in the place of its own, and stays if that is refused.",
+	{method: "POST", path: "dead/replay", role: operator, action: "replay", stored: true, about: "Send dead letters on. One that would be refused again is not sent unless force is set. With payload, and one id, that payload is sent in place of the letter's own. If it is refused, the letter stays.",
 		body:   `{"ids":[8812,8813],"force":false}`,
 		sample: `{"results":[{"id":8812,"ok":true},{"id":8813,"ok":false,"error":"it would be refused again: …","details":[{"pointer":"/severity","message":"…","span":[23,32]}]}]}`,
 		answer: (*Console).replay},

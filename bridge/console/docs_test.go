@@ -39,7 +39,7 @@ func document(t *testing.T) string {
 		"- A list has `items`, and `next` if there is more: give that as `before` or `after`. `looked` is how many stored messages were looked at; a page may be empty and have a `next`.\n" +
 		"- Errors are `{\"code\":400,\"message\":\"…\",\"details\":[{\"pointer\":\"/x\",\"message\":\"…\",\"span\":[10,19]}]}`. The code is that of HTTP: 401 log in, 403 not this role, 421 the name in `Host`\n" +
 		"  is not known, 503 the store can't be read now. `span` are the bytes of the payload from which to which a detail is about.\n" +
-		"- No request makes a consumer, and none reads more than 1,000 stored messages.\n")
+		"- No request makes a consumer, and none reads more than 1,000 stored messages, or 2,000 of each stream for a trace.\n")
 	for _, e := range endpoints {
 		fmt.Fprintf(&b, "\n## %s %s\n\n%s\n\n", e.method, cmp.Or(e.path, "(the base itself)"), e.about)
 		who := "Everybody."

@@ -21,7 +21,7 @@ var loginEndpoints = []endpoint{
 		body:   `{"link":"CODE"}`,
 		sample: `{"token":"1.operator.…","role":"operator","actions":["replay","discard"],"expires":"2026-12-01T07:00:00Z"}`,
 		answer: (*Console).login},
-	{method: "GET", path: "", role: viewer, about: "What this console is, who asks, and the words that there are.",
+	{method: "GET", path: "", role: viewer, about: "What this console is, who asks, and the values that parameters can have.",
 		sample: `{"version":"v0.4.0","commit":"…","instance":"9f1c2d3e4a5b","started":"…","now":"…","prefix":"fleets","role":"viewer","actions":[],"expires":"…","channels":["shadow.report"],"codes":["json"],"outcomes":["delivered"],"kinds":["commands"],"limits":{"payload":131072,"page":100,"bulk":1000}}`,
 		answer: (*Console).index},
 }

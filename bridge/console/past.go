@@ -11,7 +11,7 @@ import (
 )
 
 var pastEndpoints = []endpoint{
-	{method: "GET", path: "history", role: viewer, about: "The last hour, a sample every ten seconds, the oldest first; start is the time of the first. Counters are a second, from the sample before; the first has none.",
+	{method: "GET", path: "history", role: viewer, about: "The last hour, a sample every ten seconds, the oldest first; start is the time of the first. Counters are rates a second since the sample before; the first sample has none.",
 		sample: `{"step":10,"start":"…","series":{"upDelivered":[null,412.3],"upDuplicate":[null,0],"upDead":[null,0.1],"downDelivered":[null,38],"downDuplicate":[null,0],"downDead":[null,0],"accepted":[null,413],"queued":[1204,1188],"connected":[998,998],"memory":[137363456,137363456]}}`,
 		answer: (*Console).history},
 	{method: "GET", path: "events", role: viewer, query: []string{"before", "limit"}, about: "The last 1,000 lines of the bridge's log, the newest first, of level INFO and up whatever log.level is.",

@@ -23,7 +23,7 @@ var thingEndpoints = []endpoint{
 		about:  "The Things, by page. q is a part of the name, or a pattern with *; state is all, down, notready, queued or dead; sort is name, queued, dead, last or since. Counters are since the Thing was started.",
 		sample: `{"items":[` + thingSample + `],"next":"100","matched":31,"states":{"all":1000,"down":2,"notready":3,"queued":31,"dead":6}}`,
 		answer: (*Console).things},
-	{method: "GET", path: "things/{t}", role: viewer, stored: true, about: "One Thing, by its token, with what waits of it and how many dead letters of it are kept; unknown says why these two are not known, if so.",
+	{method: "GET", path: "things/{t}", role: viewer, stored: true, about: "One Thing, by its token, with the number of its queued messages and dead letters. If these are not known, unknown says why.",
 		sample: `{"thing":"pump-07","…":"as in the list","clientId":"pump-07","sessionPresent":true,"standing":[{"kind":"events","reason":"…"}],"queues":[{"thing":"pump-07","kind":"events","messages":12,"bytes":3400,"oldest":"…"}],"deadStored":5}`,
 		answer: (*Console).thing},
 	{method: "GET", path: "things/{t}/shadow", role: viewer, about: "The last known shadow document. It is null while nothing is known. state is known, stale or unknown.",

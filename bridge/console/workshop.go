@@ -15,7 +15,7 @@ import (
 
 var workshopEndpoints = []endpoint{
 	{method: "GET", path: "trace", role: viewer, stored: true, query: []string{"q"}, about: "What became of one message, as fleetbridge trace says it: q is the id of a command's execution, a job, a dead letter, a message or a question, or a traceparent. " +
-		"The place of what is stored is waits, came, dead (seq is the letter's id), open, answered or leased, and of what was seen live the outcome.",
+		"place says where a stored message is: waits, came, dead (seq is the letter's id), open, answered or leased. For a message that was seen live, it is the outcome.",
 		sample: `{"found":true,"verdict":"The command of pump-08 was answered SUCCEEDED, 12 s ago, and the broker has the answer.","steps":[{"at":"…","source":"stored","place":"came","text":"came from the cloud","thing":"pump-08","token":"pump-08","channel":"command.request","id":"9f…","stream":"FLEETS_DOWN","seq":5512,"bytes":88,"payload":"{…}"},{"at":"…","source":"live","place":"called","text":"called fleets.cmd.pump-08.setSpeed","thing":"pump-08","token":"pump-08","channel":"command.request","id":"9f…","tookMs":3.1,"bytes":0,"payload":""}],"notes":["…"]}`,
 		answer: (*Console).trace},
 	{method: "GET", path: "routes", role: viewer, query: []string{"at"}, about: "The channels, as fleetbridge explain --json says it; at is a topic, a subject or a channel's name.",
@@ -24,7 +24,7 @@ var workshopEndpoints = []endpoint{
 	{method: "GET", path: "schemas/{channel}", role: viewer, about: "A channel's JSON Schema, and what it asks for in words. A Thing's own schemas are not in it; validate checks them, too.",
 		sample: `{"channel":"event","schema":{"type":"object"},"rules":["…"]}`,
 		answer: (*Console).schema},
-	{method: "POST", path: "validate", role: viewer, about: "Check a payload as the bridge does, and send nothing. at is a channel's name, a topic or a subject; thing, a token, has its own schemas checked where at names none.",
+	{method: "POST", path: "validate", role: viewer, about: "Check a payload as the bridge does, and send nothing. at is a channel's name, a topic or a subject; If at names no Thing, thing, a token, can name one, whose own schemas are then checked, too.",
 		body:   `{"at":"event","thing":"pump-07","payload":"{…}"}`,
 		sample: `{"ok":false,"schema":"event","details":[{"pointer":"/severity","message":"…","span":[23,32]}],"warnings":[]}`,
 		answer: (*Console).validate},

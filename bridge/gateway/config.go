@@ -11,7 +11,7 @@ type Config struct {
 	MQTT      MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
 	Fleets    Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
 	Things    []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
-	ThingsDir string   `yaml:"things_dir" unit:"path" doc:"directory of more of them: its files *.yaml, each with things: and local.users: of its own, are read as if they stood here"`
+	ThingsDir string   `yaml:"things_dir" unit:"path" doc:"directory of more Things: its files *.yaml, each with its own things: and local.users:, are read as if they were part of this file"`
 	NATS      NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
 	Cluster   Cluster  `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), of which one has them at a time"`
 	Local     Local    `yaml:"local" doc:"the programs on the gateway"`
@@ -39,8 +39,8 @@ type MQTT struct {
 	ReceiveMaximum int           `yaml:"receive_maximum" default:"1024" unit:"messages" doc:"how many unacknowledged messages the broker may send, 1 to 65535"`
 	Subscriptions  string        `yaml:"subscriptions" default:"exact" oneof:"exact compact" doc:"the 13 filters of the protocol page (exact), or 8 wider ones for brokers with a quota (compact)"`
 	MaxPublishRate float64       `yaml:"max_publish_rate" default:"0" unit:"messages/s" doc:"per Thing; 0: no limit"`
-	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"no PUBACK and no byte for so long with messages in flight: the connection is made anew"`
-	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"60s" doc:"how long nothing may move on the way from TCP to CONNACK, and to SUBACK; shorter at first while a list or a name has other servers"`
+	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"after so long without a PUBACK or any byte, with messages in flight, the bridge connects again"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"60s" doc:"longest time without a byte from TCP to CONNACK, and again to SUBACK; shorter at first while there are other servers or addresses to try"`
 	AllowQoS0      bool          `yaml:"allow_qos_0" default:"false" doc:"send also to a broker with Maximum QoS 0, which acknowledges nothing: what is written counts as delivered and may be lost; otherwise nothing is sent to it and the Thing is not ready"`
 }
 
@@ -70,7 +70,7 @@ func (p KeyPair) withTLS(t TLS) TLS {
 type ListenTLS struct {
 	CertFile string `yaml:"cert_file" unit:"path" doc:"PEM certificate of the embedded server, with key_file; empty: no TLS"`
 	KeyFile  string `yaml:"key_file" unit:"path" doc:"PEM private key of cert_file"`
-	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates, of which each connection must then show one; empty: none is asked for"`
+	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates; each program must then show a certificate; empty: none is asked for"`
 }
 
 func (l ListenTLS) files() TLS {
@@ -113,15 +113,15 @@ type NATS struct {
 // Embedded is the NATS server in the gateway's own process.
 type Embedded struct {
 	Listen   string    `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
-	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"where messages are stored, and where fleetbridge tail finds the bridge; with url only the latter"`
+	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"directory for messages, and for the socket of fleetbridge tail; with url only for the socket"`
 	TLS      ListenTLS `yaml:"tls" doc:"of the listener"`
-	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are forced to disk: before they are acknowledged (always), or once in an interval, whose messages a power cut may lose"`
+	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are synced to disk: before they are acknowledged (always), or once in an interval; then a power cut may lose the reports and events of the last interval"`
 }
 
 // Up bounds the streams of what programs publish. A full stream refuses more.
 type Up struct {
-	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two streams, control and telemetry, which refuse more when they are full; and of the dead letters. With the embedded server each message counts 256 bytes more than it has"`
-	MaxAge   time.Duration `yaml:"max_age" default:"168h" doc:"older messages are given up; 0: never"`
+	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two queues, control and telemetry, which refuse more when they are full; and of the dead letters. With the embedded server each message counts as 256 bytes more than its size"`
+	MaxAge   time.Duration `yaml:"max_age" default:"168h" doc:"older messages become dead letters; 0: never"`
 }
 
 // Down bounds the stream of what came from the cloud. A full stream forgets the oldest.
