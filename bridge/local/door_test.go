@@ -16,24 +16,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
-
-func TestRoomFor(t *testing.T) {
-	for _, files := range []uint64{0, 1, 200, 256, 1024, 4096, 65536, 1 << 40, 1<<64 - 1} {
-		l := roomFor(files)
-		if l.strangers < 8 || l.operators < 4 || l.users < 8 || l.all() > maxConns {
-			t.Errorf("%d files: %+v", files, l)
-		}
-		// The whole backlog has its turn in a second, and who answers at once has time to.
-		if turn := l.stay() * backlog / time.Duration(l.strangers); l.stay() < leastStay || files >= 1024 && turn > backlogTurn {
-			t.Errorf("%d files: a stranger stays %v, and the backlog has its turn in %v", files, l.stay(), turn)
-		}
-		if files >= 1024 && uint64(l.all())+ownFiles > files/2+ownFiles {
-			t.Errorf("%d files: %+v leaves the store less than half", files, l)
-		}
-	}
-}
 
 // TestServerTakesOurListener fails when the server has no such field any more, or does not use it.
 func TestServerTakesOurListener(t *testing.T) {
@@ -43,12 +28,12 @@ func TestServerTakesOurListener(t *testing.T) {
 	}
 	r := newRig(t)
 	r.program()
-	if r.server.nats.Addr() != r.server.door.Addr() || len(r.server.door.known) != 1 {
+	if r.server.nats.Addr() != r.server.door.Addr() || r.server.door.Counts().Known != 1 {
 		t.Errorf("programs come by %v, and the door is %v", r.server.nats.Addr(), r.server.door.Addr())
 	}
 }
 
-var tight = roomLimits{strangers: 32, users: 12, operators: 2}
+var tight = door.Limits{Strangers: 32, Users: 12, Operators: 2}
 
 // narrow is a server with little room and users a, b.
 func narrow(t *testing.T, config ServerConfig) *rig {
@@ -118,7 +103,7 @@ func (r *rig) logsIn(options ...nats.Option) bool {
 // TestStrangersKeepNobodyOut: whoever does not log in is let go for who comes next.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	wait := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
-	many, few := 2*tight.strangers, 2 // few: who never waits would take the processor from the server, which is in the same process
+	many, few := 2*tight.Strangers, 2 // few: who never waits would take the processor from the server, which is in the same process
 	for _, at := range []struct {
 		name string
 		n    int
@@ -168,18 +153,16 @@ func (r *rig) operates() bool {
 // empties waits until the door knows of nobody but who is logged in.
 func (r *rig) empties() {
 	r.t.Helper()
-	d := r.server.door
 	eventually(r.t, "the door forgets who has gone", func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.strangers.Len() == 0 && d.fading == 0 && len(d.known) == d.room.users.Used()+d.room.operators.Used()
+		n := r.server.door.Counts()
+		return n.Strangers == 0 && n.Fading == 0 && n.Known == n.In
 	})
 }
 
 // TestHalfOpenHandshakes: the same with TLS, where strangers may begin a handshake.
 func TestHalfOpenHandshakes(t *testing.T) {
 	r := narrow(t, ServerConfig{TLS: serverTLS(t)})
-	stop := besiege(r, 2*tight.strangers, func(c net.Conn) {
+	stop := besiege(r, 2*tight.Strangers, func(c net.Conn) {
 		_, _ = bufio.NewReader(c).ReadString('\n')
 		_, _ = c.Write([]byte{0x16, 3, 1, 2, 0, 1})
 		_, _ = io.Copy(io.Discard, c)
@@ -206,13 +189,13 @@ func TestShareOfConnections(t *testing.T) {
 				if strings.Contains(said, "maximum account active connections exceeded") {
 					break
 				}
-				if !strings.Contains(said, "PONG") || n > tight.users {
+				if !strings.Contains(said, "PONG") || n > tight.Users {
 					t.Fatalf("connection %d: %q", n, said)
 				}
 				defer conn.Close()
 			}
-			if n != tight.users/2 {
-				t.Errorf("a has %d connections, of %d", n, tight.users)
+			if n != tight.Users/2 {
+				t.Errorf("a has %d connections, of %d", n, tight.Users)
 			}
 			if at.again {
 				defer besiege(r, 20, func(c net.Conn) {
@@ -261,17 +244,15 @@ func TestAnotherLoginOnAConnection(t *testing.T) {
 	_, c := r.connectAs("a")
 	defer c.Close()
 	in := bufio.NewReader(c)
-	for i := range 3 * tight.users {
+	for i := range 3 * tight.Users {
 		_, _ = fmt.Fprintf(c, `CONNECT {"user":%q,"pass":"secret","verbose":false}`+"\r\nPING\r\n", []string{"a", "b"}[i%2])
 		if line, err := in.ReadString('\n'); err != nil {
 			t.Fatal(line, err)
 		}
 	}
-	r.server.door.mu.Lock()
-	if u := r.server.door.room.users; u.Used() != 1 {
-		t.Errorf("%+v", u)
+	if n := r.server.door.Counts().In; n != 1 {
+		t.Errorf("%d places", n)
 	}
-	r.server.door.mu.Unlock()
 	_ = c.Close()
 	r.empties()
 }
@@ -282,9 +263,9 @@ func TestProgramsWithoutUsers(t *testing.T) {
 	r.journal.forgive("more connections without a login")
 	r.journal.forgive("a login has all the connections")
 	r.journal.forgive(" - cid:")
-	stop := besiege(r, 2*tight.strangers, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	stop := besiege(r, 2*tight.Strangers, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	defer stop()
-	for i := range tight.users {
+	for i := range tight.Users {
 		if !r.logsIn() {
 			t.Fatalf("program %d is kept out", i)
 		}

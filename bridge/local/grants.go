@@ -5,6 +5,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -225,24 +226,19 @@ type export struct {
 // requestPatience is longer than anybody waits for the cloud.
 const requestPatience = time.Hour
 
-// quickPatience is how long the server keeps who asked where the answer comes at once, or never: the library drops questions
-// about the service that come faster than it answers, JetStream says nothing to an acknowledgement of what is acknowledged,
-// and nobody answers a handler's answer.
-const quickPatience = 2 * time.Second
-
 // serviceExports are the widest subjects of what users' accounts may import as services.
 func serviceExports(s mapping.Subjects) []export {
 	prefix := s.Prefix()
 	out := []export{
 		{subject: prefix + ".up.>"}, {subject: prefix + ".req.>", wait: requestPatience},
-		{subject: wire.ReplySpace(s) + ">", wait: quickPatience}, {subject: apiSpace(s, "*") + "INFO"},
-		{subject: busIn(s) + ">", many: true}, {subject: busBack(s) + ">", wait: quickPatience},
+		{subject: wire.ReplySpace(s) + ">", wait: door.QuickPatience}, {subject: apiSpace(s, "*") + "INFO"},
+		{subject: busIn(s) + ">", many: true}, {subject: busBack(s) + ">", wait: door.QuickPatience},
 	}
 	for _, r := range readables(s) {
-		out = append(out, export{subject: "$JS.ACK." + r.stream + ".>", wait: quickPatience}, export{subject: "$JS.FC." + r.stream + ".>", wait: quickPatience})
+		out = append(out, export{subject: "$JS.ACK." + r.stream + ".>", wait: door.QuickPatience}, export{subject: "$JS.FC." + r.stream + ".>", wait: door.QuickPatience})
 	}
 	for _, subject := range discovery { // of one service, so that the server forgets who asked with its answer
-		out = append(out, export{subject: subject, wait: quickPatience})
+		out = append(out, export{subject: subject, wait: door.QuickPatience})
 	}
 	return out
 }

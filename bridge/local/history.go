@@ -2,11 +2,12 @@ package local
 
 import (
 	"context"
-	"fleetbridge/internal/flow"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -77,7 +78,7 @@ func (h *history) run(ctx context.Context) {
 			return
 		case err != nil:
 			h.log.Warn("the messages from the cloud have many subjects, and the oldest could not be deleted; it is tried again", "error", err)
-		case after < before && due(&said, time.Now()):
+		case after < before && flow.Due(&said, time.Now()):
 			h.log.Warn("the messages from the cloud have more subjects than there is memory for: the oldest are deleted from the history",
 				"stream", h.stream.CachedInfo().Config.Name, "subjects", before, "left", after)
 		}

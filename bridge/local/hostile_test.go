@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"fleetbridge/bridge/local/door"
+
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -140,7 +142,7 @@ func TestListenerLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := r.server.door.limits; l.all() > maxConns || v.MaxSubs != maxSubs || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
+	if l := r.server.limits; l.All() > door.MaxConns || v.MaxSubs != maxSubs || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
 		t.Errorf("%+v, %d subscriptions, %v s to log in, control lines of %d bytes", l, v.MaxSubs, v.AuthTimeout, v.MaxControlLine)
 	}
 	for name, n := range map[string]int{"websocket": v.Websocket.Port, "mqtt": v.MQTT.Port, "leaf": v.LeafNode.Port, "route": v.Cluster.Port, "gateway": v.Gateway.Port, "http": v.HTTPPort, "https": v.HTTPSPort} {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -30,7 +31,7 @@ type intake struct {
 	log    *slog.Logger
 	subs   map[string]*nats.Subscription
 	in     chan *nats.Msg
-	brake  *Brake
+	brake  *door.Brake
 	leave  func() // the brake
 	once   sync.Once
 	ended  chan struct{}
@@ -71,7 +72,7 @@ func (s *Spool) newIntake(c mapping.Class) (i *intake, err error) {
 	i = &intake{spool: s, nc: s.cfg.Intake, stream: s.subjects.Name(wire.UpStream(c)), log: s.log, subjects: s.subjects, space: s.subjects.Space(mapping.SpaceUp),
 		accounts: s.cfg.Accounts, subs: map[string]*nats.Subscription{}, brake: s.cfg.Brake, in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}),
 		stamps: stamper{}, more: make(chan struct{}, 1), flight: make(chan struct{}, groupsUnderWay), through: make(chan *group, groupsUnderWay)}
-	if i.leave, err = s.cfg.Brake.through(i.nc, i.in); err != nil {
+	if i.leave, err = s.cfg.Brake.ThroughChannel(i.nc, i.in); err != nil {
 		return nil, err
 	}
 	i.work.Go(i.receive)
@@ -118,7 +119,7 @@ func (i *intake) receive() {
 		case <-i.ended:
 			return
 		case m := <-i.in:
-			if i.brake.is(m) {
+			if i.brake.IsMark(m) {
 				i.follow(m)
 				continue
 			}
@@ -137,10 +138,10 @@ func (i *intake) receive() {
 // connections, and lanes are the Things'.
 func (i *intake) follow(m *nats.Msg) {
 	i.mu.Lock()
-	detained := i.accounts && i.waiting.detain(User{Name: markOf(m)}.account(), m)
+	detained := i.accounts && i.waiting.detain(User{Name: door.MarkOf(m)}.account(), m)
 	i.mu.Unlock()
 	if !detained {
-		i.brake.back(m)
+		i.brake.Back(m)
 	}
 }
 
@@ -253,7 +254,7 @@ func (i *intake) run() {
 		}
 		i.mu.Unlock()
 		for _, m := range passed {
-			i.brake.back(m)
+			i.brake.Back(m)
 		}
 		i.store(g)
 	}

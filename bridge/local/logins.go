@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -23,7 +24,7 @@ type logins struct {
 	own      map[string]bool // their public keys
 	key      []byte          // of this process; digests are of no use elsewhere
 	guesses  *guesses
-	door     *door           // nil before Listen
+	door     *door.Door      // nil before Listen
 	nobodys  *server.Account // takes no connection; who has no room is refused by it
 
 	mu    sync.RWMutex
@@ -89,7 +90,7 @@ func (l *logins) set(all []*login) {
 }
 
 // open is called when programs may come.
-func (l *logins) open(d *door) {
+func (l *logins) open(d *door.Door) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.door = d
@@ -129,27 +130,27 @@ func (l *logins) Check(c server.ClientAuthentication) bool {
 	found, at := l.find(o), l.arrival(c)
 	l.mu.RUnlock()
 	if l.own[o.Nkey] {
-		return signed(o, c.GetNonce()) && l.admit(c, at, place{operator: true}, &server.User{Account: l.global})
+		return signed(o, c.GetNonce()) && l.admit(c, at, door.Place{Operator: true}, &server.User{Account: l.global})
 	}
 	if !l.proves(found, c, at) { // which may take a while
 		return false
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.find(o) == found && l.admit(c, at, place{user: found.user.Name}, found.as)
+	return l.find(o) == found && l.admit(c, at, door.Place{User: found.user.Name}, found.as)
 }
 
 // arrival is the connection of a client; nil when it is within the process.
-func (l *logins) arrival(c server.ClientAuthentication) *arrival {
+func (l *logins) arrival(c server.ClientAuthentication) *door.Arrival {
 	if l.door == nil {
 		return nil
 	}
-	return l.door.find(c)
+	return l.door.Find(c)
 }
 
 // admit lets a client in if there is room for it.
-func (l *logins) admit(c server.ClientAuthentication, at *arrival, p place, as *server.User) bool {
-	if at != nil && !at.door.enter(at, p) {
+func (l *logins) admit(c server.ClientAuthentication, at *door.Arrival, p door.Place, as *server.User) bool {
+	if at != nil && !at.Enter(p) {
 		c.RegisterUser(&server.User{Account: l.nobodys}) // says "maximum account active connections exceeded"
 		return false
 	}
@@ -158,11 +159,11 @@ func (l *logins) admit(c server.ClientAuthentication, at *arrival, p place, as *
 }
 
 // proves reports whether a client is the user that it says it is. What is wrong takes as long whoever it is about.
-func (l *logins) proves(one *login, c server.ClientAuthentication, at *arrival) bool {
+func (l *logins) proves(one *login, c server.ClientAuthentication, at *door.Arrival) bool {
 	o := c.GetOpts()
-	g := guess{password: o.Password, judged: at.judge}
+	g := guess{password: o.Password, judged: at.Judge}
 	if at != nil {
-		g.gone = at.gone
+		g.gone = at.Gone
 	}
 	switch {
 	case o.Nkey != "":

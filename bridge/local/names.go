@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -15,8 +16,6 @@ import (
 // Clients that subscribe through JetStream ask which stream has the subject. FLEETS_DOWN and FLEETS_DEAD listen on
 // internal subjects, so to the server they have not what they hold under the public ones. The embedded server's global
 // account therefore hands that question to the bridge, which answers for these two as well. What a user asks is the Clerk's.
-
-const askNames = "$JS.API.STREAM.NAMES"
 
 func namesSubject(s mapping.Subjects) string { return "_" + s.Prefix() + ".names" }
 
@@ -43,10 +42,10 @@ func (s *Server) serveNames() error {
 	if err != nil {
 		return fmt.Errorf("stream names: %w", err)
 	}
-	if err := s.nats.GlobalAccount().AddMapping(askNames, namesSubject(s.subjects)); err != nil {
+	if err := s.nats.GlobalAccount().AddMapping(door.AskNames, namesSubject(s.subjects)); err != nil {
 		return err
 	}
-	return s.brake.throughAPI()
+	return s.brake.ThroughAPI()
 }
 
 type namesDesk struct {

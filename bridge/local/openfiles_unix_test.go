@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/door"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -48,7 +50,7 @@ func TestFewOpenFiles(t *testing.T) {
 	defer nc.Close()
 	done := make(chan struct{})
 	defer close(done)
-	for range min(1500, max(openFiles(), 400)-300) {
+	for range min(1500, max(door.OpenFiles(), 400)-300) {
 		go crowd(strings.TrimPrefix(url, "nats://"), done)
 	}
 	for i := range 20 {

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -34,7 +35,7 @@ type ServerConfig struct {
 	Log        *slog.Logger
 	Stray      func(Stray) // hears of each publish on `up` that nothing takes; may be nil
 
-	limits roomLimits // of connections; zero: what the limit of open files leaves
+	limits door.Limits // of connections; zero: what the limit of open files leaves
 }
 
 // Server is the embedded NATS server. It serves Connect at once and programs after Listen.
@@ -44,9 +45,10 @@ type Server struct {
 	// logins is nil without users, anybody with them.
 	logins   *logins
 	anybody  *anybody
-	door     *door // nil before Listen
-	brake    *Brake
-	limits   roomLimits
+	door     *door.Door // nil before Listen
+	brake    *door.Brake
+	marks    *nats.Conn // the brake's
+	limits   door.Limits
 	changing sync.Mutex // of the users' accounts
 	names    *nats.Conn // answers which stream has a subject; nil before Listen
 	lock     *os.File
@@ -109,7 +111,9 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stirred: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
 	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
-	s.limits = s.room(cfg.limits)
+	if s.limits = cfg.limits; s.limits == (door.Limits{}) {
+		s.limits = door.LimitsOf(cfg.Log)
+	}
 	s.ending, s.end = context.WithCancel(context.Background())
 	if err := s.start(cfg); err != nil {
 		s.Shutdown()
@@ -118,17 +122,16 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	s.reread.say(s.log)
 	s.work()
 	s.running.Go(s.recover)
-	marks, err := s.Connect("fleetbridge marks")
-	if err != nil {
+	if s.marks, err = s.Connect("fleetbridge marks"); err != nil {
 		s.Shutdown()
 		return nil, err
 	}
-	s.brake = newBrake(marks, s.subjects)
+	s.brake = door.NewBrake(s.marks, s.subjects)
 	return s, nil
 }
 
 // Brake holds back programs that send faster than the bridge reads.
-func (s *Server) Brake() *Brake { return s.brake }
+func (s *Server) Brake() *door.Brake { return s.brake }
 
 func (s *Server) start(cfg ServerConfig) error {
 	opts := &server.Options{
@@ -153,7 +156,7 @@ func (s *Server) start(cfg ServerConfig) error {
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)
 	}
-	secure(opts)
+	door.Secure(opts)
 	s.nats = started
 	started.SetLoggerV2(serverLog{cfg.Log, s.wrote, &s.reread}, false, false, false)
 	if err := s.welcome(cfg.Users); err != nil {
@@ -258,8 +261,8 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
-	s.door = newDoor(listener, s.limits, s.logins == nil, s.brake, s.log)
-	s.door.stirred, s.door.tls, s.door.published, s.door.costly, s.door.payload = s.stirred, s.tls, s.upward, s.costly(), int(s.brake.nc.MaxPayload())
+	s.door = door.New(listener, door.Config{Limits: s.limits, Anybody: s.logins == nil, Tls: s.tls, Payload: int(s.marks.MaxPayload()),
+		Published: s.upward, Costly: s.costly(), Brake: s.brake, Stirred: s.stirred, Log: s.log})
 	if s.logins != nil {
 		s.logins.open(s.door)
 	}
@@ -279,18 +282,18 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-// room is how many connections there may be. The open files that they need must not be taken from the store.
-func (s *Server) room(limits roomLimits) roomLimits {
-	if limits != (roomLimits{}) {
-		return limits
+// costly is what programs may do that costs the server more than its bytes.
+func (s *Server) costly() (c door.Costly) {
+	if c.JetStream = s.logins == nil; c.JetStream {
+		c.Names = []byte(namesSubject(s.subjects))
+		return c
 	}
-	files := openFiles()
-	limits = roomFor(files)
-	if limits.all() < fewConns {
-		s.log.Warn("the limit of open files is small: programs have few connections; raise it (LimitNOFILE=65536 in the unit, --ulimit nofile=65536 of the container, ulimit -n)",
-			"open_files", files, "connections", limits.all())
+	for _, e := range serviceExports(s.subjects) {
+		if e.wait == door.QuickPatience {
+			c.Unanswered = append(c.Unanswered, []byte(strings.TrimRight(e.subject, ">*")))
+		}
 	}
-	return limits
+	return c
 }
 
 // URL is where programs connect; empty before Listen.
@@ -313,8 +316,8 @@ func (s *Server) Shutdown() {
 		if s.names != nil {
 			s.names.Close()
 		}
-		if s.brake != nil {
-			s.brake.nc.Close()
+		if s.marks != nil {
+			s.marks.Close()
 		}
 		if s.nats != nil {
 			s.nats.Shutdown()

@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/door"
 )
 
 // SpoolConfig says what a spool keeps, and how much.
@@ -17,7 +18,7 @@ type SpoolConfig struct {
 	// Intake is a connection of its own to the server, on which the spool hears what programs publish. It closes it.
 	Intake *nats.Conn
 	// Brake is the server's; nil: nobody is held back.
-	Brake *Brake
+	Brake *door.Brake
 	// Accounts: programs log in to accounts of their own (local.users), so the server says who published.
 	Accounts bool
 	Window   int        // how many deliveries of a lane may be unsettled; 0: 4096

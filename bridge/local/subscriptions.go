@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -48,7 +50,7 @@ func (s *Server) closeAccount() (err error) {
 func (s *Server) cutSubscribed(said *time.Time) {
 	for _, over := range s.overSubscribed() {
 		_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
-		if due(said, time.Now()) {
+		if flow.Due(said, time.Now()) {
 			s.log.Warn("a program has more subscriptions than there is room for, its connection is closed", "user", over.AuthorizedUser,
 				"name", over.Name, "subscriptions", over.NumSubs)
 		}
@@ -70,7 +72,7 @@ func (s *Server) overSubscribed() (out []*server.ConnInfo) {
 		if err != nil || account.TotalSubs() <= n {
 			continue
 		}
-		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Account: name, Limit: maxConns})
+		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Account: name, Limit: door.MaxConns})
 		if err != nil {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -34,7 +35,7 @@ func (c *rawClient) subscribeMany(from, n int, queue string) (said string, open 
 
 // held are the subscriptions of the programs' connections.
 func (r *rig) held(account string) (n int) {
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: maxConns})
+	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: door.MaxConns})
 	if err != nil {
 		r.t.Fatal(err)
 	}

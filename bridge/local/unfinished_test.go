@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -27,12 +28,12 @@ func (r *rig) beginsMany(login func() *rawClient) {
 	size := int(r.nc.MaxPayload())
 	r.journal.forgive("begin more large messages")
 	half := fmt.Sprintf("PUB fleets.up.a.events.x %d\r\n%s", size, strings.Repeat("x", 1000))
-	most := maxUnfinished / size
+	most := door.MaxUnfinished / size
 	for range 2 * most {
 		login().write("%s", half)
 	}
-	eventually(r.t, "those beyond are closed", func() bool { return r.server.held("a") <= most })
-	if got := r.server.begun("a"); got > maxUnfinished {
+	eventually(r.t, "those beyond are closed", func() bool { return r.server.door.Connections("a") <= most })
+	if got := r.server.door.BegunBy("a"); got > door.MaxUnfinished {
 		r.t.Errorf("%d bytes are begun", got)
 	}
 }
@@ -44,14 +45,14 @@ func TestUnfinishedOfOthers(t *testing.T) {
 	r.journal.forgive(" - cid:", "begin more large messages", " nowhere")
 	size := int(r.nc.MaxPayload())
 	half := fmt.Sprintf("PUB x %d\r\n%s", size, strings.Repeat("x", 1000))
-	for range maxUnfinished / size {
+	for range door.MaxUnfinished / size {
 		rawLogin(t, r.server.URL(), "").write("%s", half)
 	}
-	eventually(t, "all are begun", func() bool { return r.server.begun("") == maxUnfinished })
+	eventually(t, "all are begun", func() bool { return r.server.door.BegunBy("") == door.MaxUnfinished })
 	other := rawLogin(t, r.server.URL(), "")
 	for _, size := range []int{2, size} {
 		other.write("PUB x %d\r\nx", size)
-		eventually(t, "it is begun", func() bool { return r.server.isBegun(other.conn.LocalAddr().String()) == size })
+		eventually(t, "it is begun", func() bool { return r.server.door.BegunOn(other.conn.LocalAddr().String()) == size })
 		other.write("%s\r\n", strings.Repeat("x", size-1))
 		other.flush()
 	}
@@ -66,61 +67,17 @@ func TestUnfinishedClaims(t *testing.T) {
 	size := int(r.nc.MaxPayload())
 	other := rawLogin(t, r.server.URL(), "")
 	other.write("PUB x %d\r\nx", size)
-	eventually(t, "it is begun", func() bool { return r.server.isBegun(other.conn.LocalAddr().String()) == size })
+	eventually(t, "it is begun", func() bool { return r.server.door.BegunOn(other.conn.LocalAddr().String()) == size })
 	for _, claim := range []string{"PUB x 100000000", "PUB x 9223372036854775807", "HPUB x 12 100000000", fmt.Sprintf("PUB x %d", size+1)} {
 		c := rawLogin(t, r.server.URL(), "")
 		c.write("%s\r\nx", claim)
 		if said, _ := io.ReadAll(c.in); strings.Contains(string(said), "PONG") { // and the server hangs up
 			t.Errorf("%s: %q", claim, said)
 		}
-		if got := r.server.begun(""); got != size {
+		if got := r.server.door.BegunBy(""); got != size {
 			t.Errorf("%s: %d bytes are begun", claim, got)
 		}
 	}
 	other.write("%s\r\n", strings.Repeat("x", size-1))
 	other.flush()
-}
-
-// isBegun is how large the message is that a connection is in the middle of.
-func (s *Server) isBegun(from string) int {
-	s.door.begun.mu.Lock()
-	defer s.door.begun.mu.Unlock()
-	for _, b := range s.door.begun.of {
-		for a := range b.conns {
-			if a.from.String() == from {
-				return a.begun.size
-			}
-		}
-	}
-	return 0
-}
-
-// held is how many connections a user has.
-func (s *Server) held(user string) int {
-	s.door.mu.Lock()
-	defer s.door.mu.Unlock()
-	return s.door.room.users.Of(user)
-}
-
-// begun is how many bytes of unfinished messages a user has.
-func (s *Server) begun(user string) int {
-	s.door.begun.mu.Lock()
-	defer s.door.begun.mu.Unlock()
-	if b := s.door.begun.of[user]; b != nil {
-		return b.bytes
-	}
-	return 0
-}
-
-func TestUnfinished(t *testing.T) {
-	r := readAlong{published: func([]byte, bool) bool { return false }}
-	for _, c := range []struct {
-		text string
-		want int
-	}{{"PUB a 5\r\nhel", 5}, {"lo", 5}, {"\r\nPING\r\nPU", 0}, {"B b 100\r", 0}, {"\n", 100}, {strings.Repeat("x", 102) + "HPUB c 12 20\r\nNATS", 20}} {
-		r.look([]byte(c.text))
-		if got := r.unfinished(); got != c.want {
-			t.Errorf("after %.20q: %d, want %d", c.text, got, c.want)
-		}
-	}
 }

@@ -2,12 +2,13 @@ package local
 
 import (
 	"math"
-	"net"
 	"runtime/metrics"
 	"slices"
 	"time"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -48,7 +49,7 @@ func (s *Server) watchShares() {
 		case <-later.C:
 			soon = false
 			later.Reset(shareRest)
-		case <-s.door.sending:
+		case <-s.door.Sending:
 			much = true
 		}
 		s.cutSubscribed(&saidSubscribed)
@@ -72,11 +73,11 @@ func (s *Server) cutUnread(said *time.Time) {
 	if len(over) == 0 {
 		return
 	}
-	if due(said, time.Now()) {
+	if flow.Due(said, time.Now()) {
 		s.log.Warn("programs leave more unread than there is room for; connections of theirs are closed", "user", over[0].AuthorizedUser,
 			"name", wire.ProgramText(over[0].Name), "bytes", over[0].Pending, "connections", len(over))
 	}
-	s.door.cut(over)
+	s.door.Cut(over)
 	for _, c := range over {
 		_ = s.nats.DisconnectClientByID(c.Cid) // or it has gone
 	}
@@ -93,7 +94,7 @@ func inMemory() uint64 {
 
 // unread lists what is to be closed.
 func (s *Server) unread() (out []*server.ConnInfo) {
-	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: 2 * maxConns})
+	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: 2 * door.MaxConns})
 	if err != nil {
 		return nil
 	}
@@ -121,25 +122,4 @@ func unreadBeyond(conns []*server.ConnInfo, most int) []*server.ConnInfo {
 		all -= conns[n].Pending
 	}
 	return conns[:n]
-}
-
-// cut ends connections at once: the server would wait for what it writes, and keep what it has for them.
-func (d *door) cut(conns []*server.ConnInfo) {
-	ports := make(map[int]string, len(conns))
-	for _, c := range conns {
-		ports[c.Port] = c.IP
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for from, a := range d.known {
-		if ip, ok := ports[from.Port]; ok && from.IP.Equal(net.ParseIP(ip)) {
-			a.cut()
-		}
-	}
-}
-
-// cut ends a connection at once: what was not sent yet is of no use, and nothing of it stays with the kernel.
-func (a *arrival) cut() {
-	_ = a.SetLinger(0)
-	_ = a.TCPConn.Close()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -44,7 +45,7 @@ func TestUnreadOfALogin(t *testing.T) {
 
 // waiting is how many bytes wait for a login's connections.
 func (r *rig) waiting(account string) (n int) {
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: maxConns})
+	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: door.MaxConns})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,10 +1,12 @@
-package local
+package door
 
 import (
 	"errors"
 	"log/slog"
 	"sync"
 	"time"
+
+	"fleetbridge/internal/flow"
 )
 
 // unfinished counts, by user, the messages of which the server has the beginning: it sets aside as many bytes as such a
@@ -20,18 +22,18 @@ type unfinished struct {
 // beginnings are a user's; without users, those of all programs.
 type beginnings struct {
 	bytes int
-	conns map[*arrival]bool
+	conns map[*Arrival]bool
 }
 
-// maxUnfinished is how many bytes a user may have begun; without users, all programs together. Beyond it the connection
+// MaxUnfinished is how many bytes a user may have begun; without users, all programs together. Beyond it the connection
 // that has begun most is closed, of several the one that began first: without users nobody pays for somebody else.
-const maxUnfinished = 64 << 20
+const MaxUnfinished = 64 << 20
 
 var errUnfinished = errors.New("too many large messages are begun and not sent to their end")
 
 // note takes down how large the message is that a connection is in the middle of; 0: there is none. It fails when the
 // connection is to be closed, and closes another one that is.
-func (u *unfinished) note(a *arrival, size int, log *slog.Logger) error {
+func (u *unfinished) note(a *Arrival, size int, log *slog.Logger) error {
 	if size == a.begun.size { // by the reader alone
 		return nil
 	}
@@ -43,7 +45,7 @@ func (u *unfinished) note(a *arrival, size int, log *slog.Logger) error {
 	u.forgetLocked(a)
 	user := ""
 	if p := a.heard.Load(); p != nil {
-		user = p.user
+		user = p.User
 	}
 	u.count++
 	a.begun = begun{user: user, size: size, at: u.count}
@@ -55,26 +57,26 @@ func (u *unfinished) note(a *arrival, size int, log *slog.Logger) error {
 		if u.of == nil {
 			u.of = map[string]*beginnings{}
 		}
-		b = &beginnings{conns: map[*arrival]bool{}}
+		b = &beginnings{conns: map[*Arrival]bool{}}
 		u.of[user] = b
 	}
 	b.bytes += size
 	b.conns[a] = true
-	if b.bytes <= max(maxUnfinished, size) {
+	if b.bytes <= max(MaxUnfinished, size) {
 		return nil
 	}
 	return u.closeLocked(b, a, log)
 }
 
 // closeLocked closes the connection that has begun most. The one that asks is told instead.
-func (u *unfinished) closeLocked(b *beginnings, a *arrival, log *slog.Logger) error {
+func (u *unfinished) closeLocked(b *beginnings, a *Arrival, log *slog.Logger) error {
 	most := a
 	for o := range b.conns {
 		if o.begun.size > most.begun.size || o.begun.size == most.begun.size && o.begun.at < most.begun.at {
 			most = o
 		}
 	}
-	if due(&u.said, time.Now()) {
+	if flow.Due(&u.said, time.Now()) {
 		log.Warn("programs begin more large messages and do not end them than there is room for; connections of theirs are closed",
 			"user", most.begun.user, "bytes", b.bytes, "connections", len(b.conns))
 	}
@@ -88,14 +90,14 @@ func (u *unfinished) closeLocked(b *beginnings, a *arrival, log *slog.Logger) er
 }
 
 // end forgets a connection.
-func (u *unfinished) end(a *arrival) {
+func (u *unfinished) end(a *Arrival) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.forgetLocked(a)
 	a.begun.over = true
 }
 
-func (u *unfinished) forgetLocked(a *arrival) {
+func (u *unfinished) forgetLocked(a *Arrival) {
 	b := u.of[a.begun.user]
 	if b == nil || !b.conns[a] {
 		return

@@ -1,44 +1,48 @@
-package local
+package door
 
 import (
 	linked "container/list"
 	"crypto/tls"
 	"errors"
-	"fleetbridge/internal/flow"
 	"log/slog"
 	"net"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
+
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// door is the listener that programs connect to. It knows whose each connection is: so many are for those that have
+// Config describes a door.
+type Config struct {
+	Limits  Limits
+	Anybody bool        // without users; who says something is in
+	Tls     *tls.Config // nil: none
+	Payload int         // the largest that the server takes, in bytes
+	// Published hears on what subjects programs publish; nil: nobody does.
+	Published func(by Place, subject []byte)
+	Costly    Costly
+	Brake     *Brake
+	Stirred   chan struct{} // signalled when a program has sent something
+	Log       *slog.Logger
+}
+
+// Door is the listener that programs connect to. It knows whose each connection is: so many are for those that have
 // not logged in, of which the oldest goes for one more, and each user has a share of the rest. Connections within the
 // process don't come through it.
-type door struct {
+type Door struct {
 	net.Listener
-	log     *slog.Logger
-	anybody bool        // without users; who says something is in
-	tls     *tls.Config // nil: none
-	payload int         // the largest that the server takes, in bytes
-	// published hears on what subjects programs publish.
-	published func(by place, subject []byte)
-	costly    costly
-	brake     *Brake
-	begun     unfinished
-	sending   chan struct{} // programs have sent more
-	stirred   chan struct{} // the server's
+	cfg     Config
+	begun   unfinished
+	Sending chan struct{} // programs have sent more
 
 	mu        sync.Mutex
 	room      room
-	limits    roomLimits
 	strangers *linked.List // of *arrival, the oldest first
-	known     map[*net.TCPAddr]*arrival
+	known     map[*net.TCPAddr]*Arrival
 	fading    int           // closed by the door, and the server doesn't know yet
 	changed   chan struct{} // a stranger left, or one that was fading
 	closed    chan struct{}
@@ -53,28 +57,18 @@ const (
 	backlogTurn = time.Second
 	leastStay   = 20 * time.Millisecond
 	backlog     = 4096 // connections that the system keeps until they are accepted
-	// fullAgain is how often the same is said.
-	fullAgain = time.Minute
 )
 
-// due reports whether something may be said again, and notes that it is.
-func due(said *time.Time, now time.Time) bool {
-	if now.Sub(*said) < fullAgain {
-		return false
-	}
-	*said = now
-	return true
+// New takes what comes to a listener, which is closed with it.
+func New(l net.Listener, cfg Config) *Door {
+	return &Door{Listener: l, cfg: cfg, room: newRoom(cfg.Limits), strangers: linked.New(), known: map[*net.TCPAddr]*Arrival{},
+		changed: make(chan struct{}, 1), closed: make(chan struct{}), full: map[string]time.Time{}, Sending: make(chan struct{}, 1)}
 }
 
-func newDoor(l net.Listener, limits roomLimits, anybody bool, brake *Brake, log *slog.Logger) *door {
-	return &door{Listener: l, log: log, anybody: anybody, brake: brake, limits: limits, room: newRoom(limits), strangers: linked.New(), known: map[*net.TCPAddr]*arrival{},
-		changed: make(chan struct{}, 1), closed: make(chan struct{}), full: map[string]time.Time{}, sending: make(chan struct{}, 1)}
-}
-
-// arrival is a connection as the server sees it, if there is no TLS. The TCP connection is embedded for its vectored writes.
-type arrival struct {
+// Arrival is a connection as the server sees it, if there is no TLS. The TCP connection is embedded for its vectored writes.
+type Arrival struct {
 	*net.TCPConn
-	door   *door
+	door   *Door
 	from   *net.TCPAddr // of this connection only, so that it is found by it
 	came   time.Time
 	stream func([]byte) (int, error) // reads what the program says
@@ -82,23 +76,23 @@ type arrival struct {
 	// Of the door's mutex.
 	waits     *linked.Element // among the strangers; nil: logged in, or left
 	judged    int             // its password is being looked at; it stays for that long
-	place     place
+	place     Place
 	in        bool
 	dismissed bool
 	left      bool
 
-	gone  chan struct{} // closed when it has left
+	Gone  chan struct{} // closed when it has left
 	spoke bool          // of the reader, as these
 	along readAlong
 	load  load
 	rest  []byte                 // read, and not given to the server yet
 	begun begun                  // of the door's unfinished
 	held  atomic.Pointer[marker] // follows what was read last
-	heard atomic.Pointer[place]  // who sends; nil: nobody yet
+	heard atomic.Pointer[Place]  // who sends; nil: nobody yet
 }
 
 // Accept implements net.Listener.
-func (d *door) Accept() (net.Conn, error) {
+func (d *Door) Accept() (net.Conn, error) {
 	for {
 		c, err := d.Listener.Accept()
 		if err != nil {
@@ -117,23 +111,23 @@ func (d *door) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		}
 		a := d.take(tcp)
-		if d.tls != nil {
-			return a.behindTLS(d.tls), nil
+		if d.cfg.Tls != nil {
+			return a.behindTLS(d.cfg.Tls), nil
 		}
 		return a, nil
 	}
 }
 
 // Close implements net.Listener.
-func (d *door) Close() error {
+func (d *Door) Close() error {
 	d.shut.Do(func() { close(d.closed) })
 	return d.Listener.Close()
 }
 
-func (d *door) take(tcp *net.TCPConn) *arrival {
+func (d *Door) take(tcp *net.TCPConn) *Arrival {
 	from := *tcp.RemoteAddr().(*net.TCPAddr)
-	a := &arrival{TCPConn: tcp, door: d, from: &from, came: time.Now(), stream: tcp.Read, gone: make(chan struct{})}
-	a.along.published, a.along.most = a.published, d.payload
+	a := &Arrival{TCPConn: tcp, door: d, from: &from, came: time.Now(), stream: tcp.Read, Gone: make(chan struct{})}
+	a.along.published, a.along.most = a.published, d.cfg.Payload
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.waits = d.strangers.PushBack(a)
@@ -142,7 +136,7 @@ func (d *door) take(tcp *net.TCPConn) *arrival {
 }
 
 // makeRoom waits until there is room for one more stranger. It reports false when the door is closed.
-func (d *door) makeRoom() bool {
+func (d *Door) makeRoom() bool {
 	for {
 		wait := d.tryRoom(time.Now())
 		if wait <= 0 {
@@ -161,24 +155,24 @@ func (d *door) makeRoom() bool {
 }
 
 // tryRoom is 0 when there is room, else how long to wait at most.
-func (d *door) tryRoom(now time.Time) time.Duration {
+func (d *Door) tryRoom(now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fading >= d.limits.fading() {
+	if d.fading >= d.cfg.Limits.fading() {
 		return time.Second
 	}
-	if d.strangers.Len() < d.limits.strangers {
+	if d.strangers.Len() < d.cfg.Limits.Strangers {
 		return 0
 	}
-	if due(&d.crowded, now) {
-		d.log.Warn("more connections without a login than there is room for: the oldest of them are closed", "room", d.limits.strangers)
+	if flow.Due(&d.crowded, now) {
+		d.cfg.Log.Warn("more connections without a login than there is room for: the oldest of them are closed", "room", d.cfg.Limits.Strangers)
 	}
 	for e := d.strangers.Front(); e != nil; e = e.Next() {
-		a := e.Value.(*arrival)
+		a := e.Value.(*Arrival)
 		if a.judged > 0 {
 			continue
 		}
-		if left := d.limits.stay() - now.Sub(a.came); left > 0 {
+		if left := d.cfg.Limits.stay() - now.Sub(a.came); left > 0 {
 			return left
 		}
 		a.dismissed = true
@@ -187,11 +181,11 @@ func (d *door) tryRoom(now time.Time) time.Duration {
 		a.cut()
 		return 0
 	}
-	return d.limits.stay()
+	return d.cfg.Limits.stay()
 }
 
 // partLocked takes a connection out of the door's lists.
-func (d *door) partLocked(a *arrival) {
+func (d *Door) partLocked(a *Arrival) {
 	if a.waits != nil {
 		d.strangers.Remove(a.waits)
 		a.waits = nil
@@ -204,19 +198,19 @@ func (d *door) partLocked(a *arrival) {
 	if !a.left {
 		a.left = true
 		delete(d.known, a.from)
-		close(a.gone)
+		close(a.Gone)
 	}
 }
 
-func (d *door) wake() {
+func (d *Door) wake() {
 	select {
 	case d.changed <- struct{}{}:
 	default:
 	}
 }
 
-// find is the connection of a client, also one that has left; nil when it is within the process.
-func (d *door) find(c server.ClientAuthentication) *arrival {
+// Find is the connection of a client, also one that has left; nil when it is within the process.
+func (d *Door) Find(c server.ClientAuthentication) *Arrival {
 	from, ok := c.RemoteAddress().(*net.TCPAddr)
 	if !ok {
 		return nil
@@ -228,11 +222,11 @@ func (d *door) find(c server.ClientAuthentication) *arrival {
 	}
 	gone := make(chan struct{})
 	close(gone)
-	return &arrival{door: d, left: true, gone: gone}
+	return &Arrival{door: d, left: true, Gone: gone}
 }
 
 // enter gives a connection its place, and reports whether there is room for it. It may have had another one.
-func (d *door) enter(a *arrival, p place) bool {
+func (d *Door) enter(a *Arrival, p Place) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a.left {
@@ -256,18 +250,21 @@ func (d *door) enter(a *arrival, p place) bool {
 	return true
 }
 
-func (d *door) sayFullLocked(p place) {
-	now := time.Now()
-	if now.Sub(d.full[p.user]) < fullAgain {
+func (d *Door) sayFullLocked(p Place) {
+	said := d.full[p.User]
+	if !flow.Due(&said, time.Now()) {
 		return
 	}
-	d.full[p.user] = now
-	d.log.Warn("a login has all the connections that there is room for, further ones are refused", "user", p.user, "operator", p.operator,
-		"connections", d.room.users.Of(p.user), "of_all_users", d.room.users.Used())
+	d.full[p.User] = said
+	d.cfg.Log.Warn("a login has all the connections that there is room for, further ones are refused", "user", p.User, "operator", p.Operator,
+		"connections", d.room.users.Of(p.User), "of_all_users", d.room.users.Used())
 }
 
-// judge keeps a stranger from being closed while its password is looked at, until done is called.
-func (a *arrival) judge() (done func()) {
+// Enter gives the connection its place, and reports whether there is room for it.
+func (a *Arrival) Enter(p Place) bool { return a.door.enter(a, p) }
+
+// Judge keeps a stranger from being closed while its password is looked at, until done is called.
+func (a *Arrival) Judge() (done func()) {
 	if a == nil {
 		return func() {}
 	}
@@ -282,17 +279,17 @@ func (a *arrival) judge() (done func()) {
 }
 
 // RemoteAddr implements net.Conn.
-func (a *arrival) RemoteAddr() net.Addr { return a.from }
+func (a *Arrival) RemoteAddr() net.Addr { return a.from }
 
 // Read implements net.Conn. The server comes back when it has passed on what it got before.
-func (a *arrival) Read(p []byte) (int, error) {
+func (a *Arrival) Read(p []byte) (int, error) {
 	a.follow()
 	if a.along.lost { // the server would have ended it
 		return 0, errLost
 	}
 	n, err := a.receive(p)
 	if n > 0 && !a.spoke {
-		if a.spoke = true; a.door.anybody && !a.door.enter(a, place{anybody: true}) {
+		if a.spoke = true; a.door.cfg.Anybody && !a.door.enter(a, Place{anybody: true}) {
 			return 0, errNoRoom
 		}
 	}
@@ -302,7 +299,7 @@ func (a *arrival) Read(p []byte) (int, error) {
 		n = looked
 	}
 	a.load.bytes = n
-	if err := a.door.begun.note(a, a.along.unfinished(), a.door.log); err != nil {
+	if err := a.door.begun.note(a, a.along.unfinished(), a.door.cfg.Log); err != nil {
 		return 0, err
 	}
 	if n > 0 {
@@ -312,7 +309,7 @@ func (a *arrival) Read(p []byte) (int, error) {
 }
 
 // receive reads what the program has sent.
-func (a *arrival) receive(p []byte) (int, error) {
+func (a *Arrival) receive(p []byte) (int, error) {
 	if len(a.rest) == 0 {
 		return a.stream(p)
 	}
@@ -324,38 +321,38 @@ func (a *arrival) receive(p []byte) (int, error) {
 }
 
 // published hears of each message that the program sends; who has not logged in sends none.
-func (a *arrival) published(subject []byte, asks bool) (enough bool) {
+func (a *Arrival) published(subject []byte, asks bool) (enough bool) {
 	p := a.heard.Load()
 	if p == nil {
 		return false
 	}
-	a.door.costly.add(&a.load, subject, asks)
-	if a.door.published != nil {
-		a.door.published(*p, subject)
+	a.door.cfg.Costly.add(&a.load, subject, asks)
+	if a.door.cfg.Published != nil {
+		a.door.cfg.Published(*p, subject)
 	}
 	return a.load.api >= apiTurn
 }
 
 // hold waits until what was read may go to the server. Without users each connection has a share of what may be under
 // way, but all have one count of what is too little for a mark.
-func (a *arrival) hold() {
+func (a *Arrival) hold() {
 	p := a.heard.Load()
-	if p == nil || p.operator { // who has not logged in is heard by nobody
+	if p == nil || p.Operator { // who has not logged in is heard by nobody
 		return
 	}
-	flow.Signal(a.door.stirred)
-	var who any = p.user
+	flow.Signal(a.door.cfg.Stirred)
+	var who any = p.User
 	if p.anybody {
 		who = a
 	}
-	if m := a.door.brake.hold(who, p.user, a.load, a.gone); m != nil {
+	if m := a.door.cfg.Brake.hold(who, p.User, a.load, a.Gone); m != nil {
 		a.held.Store(m)
-		flow.Signal(a.door.sending)
+		flow.Signal(a.door.Sending)
 	}
 }
 
 // follow sends the mark behind what was read, once.
-func (a *arrival) follow() {
+func (a *Arrival) follow() {
 	if m := a.held.Swap(nil); m != nil {
 		m.follow()
 	}
@@ -367,7 +364,7 @@ var (
 )
 
 // Close implements net.Conn.
-func (a *arrival) Close() error {
+func (a *Arrival) Close() error {
 	err := a.TCPConn.Close()
 	a.follow()
 	d := a.door
@@ -381,18 +378,4 @@ func (a *arrival) Close() error {
 		d.wake()
 	}
 	return err
-}
-
-// listenOn makes the server accept from l. The server takes a listener that it has already, and offers no way to give it
-// one; TestServerTakesOurListener fails when that changes.
-func listenOn(s *server.Server, l net.Listener) error {
-	field := reflect.ValueOf(s).Elem().FieldByName("listener")
-	if !field.IsValid() || field.Type() != reflect.TypeFor[net.Listener]() {
-		return errors.New("this version of the NATS server takes no listener of ours")
-	}
-	*(*net.Listener)(unsafe.Pointer(field.UnsafeAddr())) = l
-	ready := make(chan struct{})
-	go s.AcceptLoop(ready)
-	<-ready
-	return nil
 }

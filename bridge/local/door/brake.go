@@ -1,4 +1,4 @@
-package local
+package door
 
 import (
 	"fmt"
@@ -68,14 +68,14 @@ type waiter struct {
 const (
 	// brakeChunk is how many bytes one mark covers at least. Who sends less never waits.
 	brakeChunk = 16 << 10
-	// brakeBytes may be under way altogether. Nobody has more than is free beside it, or one read of the server's.
-	brakeBytes = 256 << 10
+	// BrakeBytes may be under way altogether. Nobody has more than is free beside it, or one read of the server's.
+	BrakeBytes = 256 << 10
 	// markPatience is how long a mark is waited for: one that is lost, as with a connection, holds nobody up for long.
 	markPatience = 2 * time.Second
 	// maxAsked is how many questions that nobody may answer there may be of the last askedFor: so long the server keeps them
 	// at most, at some 600 bytes each. Nobody has more than is free beside it.
 	maxAsked = 128 << 10
-	askedFor = 2 * quickPatience
+	askedFor = 2 * QuickPatience
 	// leastAsked are counted together.
 	leastAsked = 256
 	// apiMost questions to JetStream may be under way: it answers them one after the other, some thousand a second, and of
@@ -95,9 +95,9 @@ type marker struct {
 	timer *time.Timer
 }
 
-func newBrake(nc *nats.Conn, s mapping.Subjects) *Brake {
+func NewBrake(nc *nats.Conn, s mapping.Subjects) *Brake {
 	return &Brake{nc: nc, subject: "_" + s.Prefix() + ".mark." + nuid.Next(), answers: nc.NewInbox() + ".", fresh: map[any]load{},
-		under: flow.Quota{Limit: brakeBytes}, api: flow.Quota{Limit: apiMost}, asked: flow.Quota{Limit: maxAsked}, marks: map[string]*marker{}, lines: map[any]*waiters{}, patience: markPatience, forget: askedFor}
+		under: flow.Quota{Limit: BrakeBytes}, api: flow.Quota{Limit: apiMost}, asked: flow.Quota{Limit: maxAsked}, marks: map[string]*marker{}, lines: map[any]*waiters{}, patience: markPatience, forget: askedFor}
 }
 
 // Through makes a connection one of the ways, with all that its subscriptions' functions are called for. None of them
@@ -107,16 +107,16 @@ func (b *Brake) Through(nc *nats.Conn) error {
 		return nil
 	}
 	_, err := nc.Subscribe(b.subject, func(m *nats.Msg) {
-		if nc.Barrier(func() { b.back(m) }) != nil { // the connection is closed
-			b.back(m)
+		if nc.Barrier(func() { b.Back(m) }) != nil { // the connection is closed
+			b.Back(m)
 		}
 	})
 	return b.open(err, 1)
 }
 
-// through makes a channel one of the ways, to which subscriptions of the connection deliver, until leave is called. Who
+// ThroughChannel makes a channel one of the ways, to which subscriptions of the connection deliver, until leave is called. Who
 // reads it looks for marks.
-func (b *Brake) through(nc *nats.Conn, in chan *nats.Msg) (leave func(), err error) {
+func (b *Brake) ThroughChannel(nc *nats.Conn, in chan *nats.Msg) (leave func(), err error) {
 	if b == nil {
 		return func() {}, nil
 	}
@@ -127,8 +127,8 @@ func (b *Brake) through(nc *nats.Conn, in chan *nats.Msg) (leave func(), err err
 	}, b.open(err, 1)
 }
 
-// throughAPI hears the answers to questions to JetStream that go behind others.
-func (b *Brake) throughAPI() error {
+// ThroughAPI hears the answers to questions to JetStream that go behind others.
+func (b *Brake) ThroughAPI() error {
 	_, err := b.nc.Subscribe(b.answers+"*", func(m *nats.Msg) { b.cameBack(strings.TrimPrefix(m.Subject, b.answers)) })
 	if err == nil {
 		err = b.nc.FlushTimeout(wire.APITimeout)
@@ -147,11 +147,11 @@ func (b *Brake) open(err error, n int) error {
 	return nil
 }
 
-// is reports whether a message is a mark. Who gets it calls back when it may pass.
-func (b *Brake) is(m *nats.Msg) bool { return b != nil && m.Subject == b.subject }
+// IsMark reports whether a message is a mark. Who gets it calls back when it may pass.
+func (b *Brake) IsMark(m *nats.Msg) bool { return b != nil && m.Subject == b.subject }
 
-// markOf is the user whose bytes a mark follows, or empty.
-func markOf(m *nats.Msg) string {
+// MarkOf is the user whose bytes a mark follows, or empty.
+func MarkOf(m *nats.Msg) string {
 	_, user, _ := strings.Cut(string(m.Data), " ")
 	return user
 }
@@ -271,15 +271,15 @@ func (m *marker) follow() {
 	user, _ := m.who.(string)                          // empty without users
 	_ = b.nc.Publish(b.subject, []byte(m.id+" "+user)) // else it is given up in a moment
 	if m.load.api > 0 {
-		_ = b.nc.PublishRequest(askNames, b.answers+m.id, []byte(noNames))
+		_ = b.nc.PublishRequest(AskNames, b.answers+m.id, []byte(noNames))
 	}
 }
 
 // noNames asks for names of streams beyond the last.
 const noNames = `{"offset":1000000000}`
 
-// back hears that a mark has come through on one of the ways.
-func (b *Brake) back(msg *nats.Msg) {
+// Back hears that a mark has come through on one of the ways.
+func (b *Brake) Back(msg *nats.Msg) {
 	id, _, _ := strings.Cut(string(msg.Data), " ")
 	b.cameBack(id)
 }
@@ -314,3 +314,11 @@ func (m *marker) releaseLocked() {
 	b.api.Add(m.who, -m.load.api)
 	b.letLocked()
 }
+
+// QuickPatience is how long the server keeps who asked where the answer comes at once, or never: the library drops questions
+// about the service that come faster than it answers, JetStream says nothing to an acknowledgement of what is acknowledged,
+// and nobody answers a handler's answer.
+const QuickPatience = 2 * time.Second
+
+// AskNames is the subject of JetStream's names of streams.
+const AskNames = "$JS.API.STREAM.NAMES"

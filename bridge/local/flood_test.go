@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -40,7 +41,7 @@ func (c *rawClient) flood(n int, format string, args ...any) (ended chan struct{
 // taken is how many bytes the server has had of a user's connections.
 func (r *rig) taken(account string) (n int) {
 	r.t.Helper()
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Username: true, Limit: maxConns})
+	list, err := r.server.nats.Connz(&server.ConnzOptions{Username: true, Limit: door.MaxConns})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -69,8 +70,8 @@ func TestBrake(t *testing.T) {
 			r := withUsersAt(t, StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
 			r.journal.forgive("Readloop processing time", " nowhere") // of a busy machine; what is on its way when the test ends
 			brake, stuck := r.server.Brake(), make(chan *nats.Msg, 1000)
-			brake.patience = time.Minute
-			leave, err := brake.through(r.nc, stuck)
+			brake.Tune(time.Minute, 0, 0)
+			leave, err := brake.ThroughChannel(r.nc, stuck)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,13 +92,13 @@ func TestBrake(t *testing.T) {
 					t.Fatal(data)
 				}
 			}
-			if had := r.taken("program-alice"); had > brakeBytes {
+			if had := r.taken("program-alice"); had > door.BrakeBytes {
 				t.Errorf("%d bytes are under way", had)
 			}
-			for brake.back(first); ; {
+			for brake.Back(first); ; {
 				select {
 				case m := <-stuck:
-					brake.back(m)
+					brake.Back(m)
 					continue
 				case <-ended:
 				case <-time.After(patience):
@@ -117,84 +118,15 @@ func TestBrakeForgets(t *testing.T) {
 		c := rawLogin(t, r.server.URL(), "")
 		ended := c.flood(16<<20, "PUB fleets.up.a.events.x 2\r\n{}\r\n")
 		eventually(t, "a mark", func() bool {
-			r.server.brake.mu.Lock()
-			defer r.server.brake.mu.Unlock()
-			return r.server.brake.sent > 0
+			return r.server.brake.UnderWay().Sent > 0
 		})
 		_ = c.conn.Close()
 		<-ended
 	}
 	eventually(t, "nothing is under way", func() bool {
-		b := r.server.brake
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.under.Used() == 0 && b.api.Used() == 0 && len(b.marks) == 0
+		n := r.server.brake.UnderWay()
+		return n.Bytes == 0 && n.Questions == 0 && n.Marks == 0
 	})
-}
-
-// TestBrakeShares: who floods has one half, two a third each, and there is room for who comes next. What is never seen
-// again is given up.
-func TestBrakeShares(t *testing.T) {
-	r := newRig(t, "a")
-	b := newBrake(r.nc, r.subjects)
-	b.patience = time.Hour
-	gone := make(chan struct{})
-	close(gone)
-	for _, c := range []struct{ who, want int }{{1, brakeBytes / 2}, {2, brakeBytes / 4}, {3, brakeBytes / 8}} {
-		for b.hold(c.who, c.who, load{bytes: brakeChunk}, gone) != nil {
-		}
-		if got := b.under.Of(c.who); got != c.want {
-			t.Errorf("%d has %d, want %d", c.who, got, c.want)
-		}
-	}
-	b.patience = time.Nanosecond
-	b.hold(4, 4, load{bytes: brakeChunk}, gone)
-	eventually(t, "given up", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.under.Of(4) == 0 })
-	if b.hold(5, 5, load{bytes: brakeChunk - 1}, gone); b.fresh[5].bytes != brakeChunk-1 {
-		t.Error("little is not counted")
-	}
-	if len(b.lines) != 0 || len(b.turns) != 0 {
-		t.Error("who has gone waits")
-	}
-}
-
-// TestBrakeAsked: who asks a lot that nobody may answer waits alone, and not for ever.
-func TestBrakeAsked(t *testing.T) {
-	r := newRig(t, "a")
-	b := newBrake(r.nc, r.subjects)
-	b.forget = time.Hour
-	gone, n := make(chan struct{}), 0
-	close(gone)
-	ask := load{brakeChunk, 1024, 0}
-	for ; ; n += ask.asked {
-		m := b.hold("a", "a", ask, gone)
-		if m == nil {
-			break
-		}
-		m.release()
-	}
-	if n != maxAsked/2 {
-		t.Errorf("one asks %d at a time", n)
-	}
-	for _, other := range []struct {
-		who  string
-		load load
-	}{{"b", ask}, {"a", load{bytes: brakeChunk}}} {
-		m := b.hold(other.who, other.who, other.load, gone)
-		if m == nil {
-			t.Fatalf("%+v waits", other)
-		}
-		m.release()
-	}
-	b.hold("c", "c", load{brakeChunk, 10, 0}, gone)
-	if b.hold("c", "c", load{brakeChunk, leastAsked - 10, 0}, gone); b.asked.Of("c") != leastAsked {
-		t.Errorf("of few, %d are counted", b.asked.Of("c"))
-	}
-	b = newBrake(r.nc, r.subjects)
-	b.forget = time.Millisecond
-	for range 2 * maxAsked / ask.asked {
-		b.hold("a", "a", ask, make(chan struct{})).release()
-	}
 }
 
 // TestUnansweredOfALogin: a login with many questions that nobody answers, all with one reply subject, is held back, and
@@ -203,7 +135,7 @@ func TestUnansweredOfALogin(t *testing.T) {
 	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" nowhere", "messages dropped")
 	const most = 8 << 10
-	r.server.brake.forget, r.server.brake.asked.Limit = time.Hour, 2*most
+	r.server.brake.Tune(0, time.Hour, 2*most)
 	line, err := NewHandlers(r.nc, r.subjects, r.server).Listen("a", "token")
 	if err != nil {
 		t.Fatal(err)
@@ -212,12 +144,10 @@ func TestUnansweredOfALogin(t *testing.T) {
 	alice, bob := rawLogin(t, r.server.URL(), "alice"), rawLogin(t, r.server.URL(), "bob")
 	ended := alice.flood(16<<20, "PUB _fleets.reply.a.token _INBOX_alice.x 0\r\n\r\n")
 	asked := func() int {
-		r.server.brake.mu.Lock()
-		defer r.server.brake.mu.Unlock()
-		if len(r.server.brake.lines) == 0 {
+		if r.server.brake.UnderWay().Waiting == 0 {
 			return 0
 		}
-		return r.server.brake.asked.Of("alice")
+		return r.server.brake.AskedBy("alice")
 	}
 	eventually(t, "alice waits", func() bool { return asked() > 0 })
 	if n := asked(); n > most+1024 { // and a part of what was read last
@@ -260,50 +190,6 @@ func TestFloodOfTheAPI(t *testing.T) {
 				t.Error("questions are dropped")
 			}
 		})
-	}
-}
-
-// TestBrakeTurns: those who wait are let in one after the other, each sender in turn, and nobody before there is room.
-func TestBrakeTurns(t *testing.T) {
-	r := newRig(t, "a")
-	b := newBrake(r.nc, r.subjects)
-	b.patience = time.Hour
-	type turn struct {
-		name string
-		*marker
-	}
-	let := make(chan turn)
-	whole := load{bytes: brakeBytes}
-	now := turn{marker: b.hold("full", "full", whole, nil)}
-	for _, w := range []struct {
-		who, name string
-		at        int
-	}{{"a", "a1", 1}, {"a", "a2", 2}, {"b", "b1", 1}} {
-		go func() { let <- turn{w.name, b.hold(w.who, w.who, whole, nil)} }()
-		eventually(t, w.name+" waits", func() bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.lines[w.who] != nil && len(b.lines[w.who].waiting) == w.at
-		})
-	}
-	for _, want := range []string{"a1", "b1", "a2"} {
-		select {
-		case <-let:
-			t.Fatal("somebody goes before there is room")
-		default:
-		}
-		now.release()
-		select {
-		case now = <-let:
-		case <-time.After(patience):
-			t.Fatalf("%s waits for ever", want)
-		}
-		if now.name != want {
-			t.Errorf("%s goes, want %s", now.name, want)
-		}
-	}
-	if len(b.lines) != 0 || len(b.turns) != 0 {
-		t.Error("somebody waits still")
 	}
 }
 

@@ -1,11 +1,11 @@
 //go:build unix
 
-package local
+package door
 
 import "syscall"
 
-// openFiles is how many files the process may have open, as many as it may give itself; 0: nobody knows.
-func openFiles() uint64 {
+// OpenFiles is how many files the process may have open, as many as it may give itself; 0: nobody knows.
+func OpenFiles() uint64 {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return 0

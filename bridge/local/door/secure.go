@@ -1,4 +1,4 @@
-package local
+package door
 
 import (
 	"context"
@@ -17,16 +17,16 @@ import (
 // The door ends TLS itself, so that whatever bounds what programs send can read it. The server tells programs that it wants
 // TLS, as ever, and then finds that there is none: to it, they may do without. The door sees to it that nobody does.
 
-// secure makes a server that has not started yet take from the door what came by TLS. It tells programs what its options
+// Secure makes a server that has not started yet take from the door what came by TLS. It tells programs what its options
 // said before.
-func secure(opts *server.Options) {
+func Secure(opts *server.Options) {
 	opts.AllowNonTLS = opts.TLSConfig != nil
 }
 
 // secured is an arrival behind TLS as the server sees it. Before the handshake is the server's greeting.
 type secured struct {
 	net.Conn // by TLS
-	arrival  *arrival
+	arrival  *Arrival
 	agreed   atomic.Bool // the handshake is over
 	failed   error       // of it; of the reader
 	over     atomic.Bool
@@ -51,7 +51,7 @@ func (b below) limit(t time.Time) time.Time {
 }
 
 // behindTLS is what the server gets of an arrival.
-func (a *arrival) behindTLS(config *tls.Config) *secured {
+func (a *Arrival) behindTLS(config *tls.Config) *secured {
 	s := &secured{arrival: a}
 	s.Conn = tls.Server(below{a.TCPConn, &s.over}, config)
 	a.stream = s.receive
@@ -95,7 +95,7 @@ func (s *secured) sayFailed() {
 		errors.As(err, &timeout) && timeout.Timeout(), errors.As(err, &foreign) && foreign.Conn != nil:
 		level = slog.LevelDebug
 	}
-	s.arrival.door.log.Log(context.Background(), level, "a program's TLS handshake failed", "from", s.arrival.from.String(), "error", s.failed)
+	s.arrival.door.cfg.Log.Log(context.Background(), level, "a program's TLS handshake failed", "from", s.arrival.from.String(), "error", s.failed)
 }
 
 // Write implements net.Conn.

@@ -1,0 +1,28 @@
+package door
+
+import (
+	"net"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Cut ends connections at once: the server would wait for what it writes, and keep what it has for them.
+func (d *Door) Cut(conns []*server.ConnInfo) {
+	ports := make(map[int]string, len(conns))
+	for _, c := range conns {
+		ports[c.Port] = c.IP
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for from, a := range d.known {
+		if ip, ok := ports[from.Port]; ok && from.IP.Equal(net.ParseIP(ip)) {
+			a.cut()
+		}
+	}
+}
+
+// cut ends a connection at once: what was not sent yet is of no use, and nothing of it stays with the kernel.
+func (a *Arrival) cut() {
+	_ = a.SetLinger(0)
+	_ = a.TCPConn.Close()
+}
