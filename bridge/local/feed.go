@@ -38,7 +38,7 @@ type lent struct {
 	number  uint64 // 0: the stream does not have it any more, and its settlement changes nothing
 	at      time.Time
 	bytes   int64
-	subject string // only of commands
+	subject uint64 // its hash; only of commands
 	lost    bool
 }
 
@@ -73,7 +73,7 @@ func (f *feed) roomy() bool {
 func (f *feed) enter(number uint64, e *entry) {
 	h := lent{number: number, at: e.received, bytes: int64(len(e.subject) + len(e.payload) + recordCost)}
 	if f.lane.of.kind == mapping.Commands {
-		h.subject = e.subject
+		h.subject = f.lane.hash(e.subject)
 	}
 	f.place, f.last, f.lastAt = number, number, later(f.lastAt, e.received)
 	f.unsettled = append(f.unsettled, h)

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type house struct {
 	log      *slog.Logger
 	window   int  // how many deliveries of a lane may be unsettled
 	pending  bool // lanes of commands know what they hold, by subject
+	seed     maphash.Seed
 
 	lent atomic.Int64 // bytes that are handed out
 
@@ -53,7 +55,7 @@ type laneMessage struct {
 }
 
 func newHouse(k keeper, subjects mapping.Subjects, window int, log *slog.Logger) *house {
-	return &house{keeper: k, subjects: subjects, log: log, window: window, lanes: map[queueKey]*lane{}, takers: map[mapping.Thing]*TakenLanes{}}
+	return &house{keeper: k, subjects: subjects, log: log, window: window, seed: maphash.MakeSeed(), lanes: map[queueKey]*lane{}, takers: map[mapping.Thing]*TakenLanes{}}
 }
 
 // lane is the one of a Thing and kind.
@@ -64,7 +66,7 @@ func (h *house) lane(of queueKey) *lane {
 	if l == nil {
 		l = &lane{house: h, of: of, key: laneKey(of)}
 		if h.pending && of.kind == mapping.Commands {
-			l.pending = map[string]uint64{}
+			l.pending = map[uint64]uint64{}
 		}
 		h.lanes[of] = l
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -24,7 +25,7 @@ type lane struct {
 
 	// Only of a journal's.
 	weight  int64             // of what is not settled
-	pending map[string]uint64 // by subject, the newest number; only of commands
+	pending map[uint64]uint64 // by the hash of a subject, which may be long, the newest number; only of commands
 
 	swept uint64 // only of a stream's: up to this number it has removed what is settled
 }
@@ -89,9 +90,12 @@ func (l *lane) readOn(newest uint64) {
 // note remembers what Pending is asked about. The lock is held.
 func (l *lane) note(number uint64, subject string) {
 	if l.pending != nil {
-		l.pending[subject] = number
+		l.pending[l.hash(subject)] = number
 	}
 }
+
+// hash is of a subject. Nobody who chooses subjects knows the seed.
+func (l *lane) hash(subject string) uint64 { return maphash.String(l.house.seed, subject) }
 
 // settle says that everything up to a number is settled. The lock is held.
 func (l *lane) settle(floor uint64) {

@@ -54,7 +54,7 @@ func (s *Spool) isPending(l *lane, subject string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending != nil {
-		return l.pending[subject] > 0
+		return l.pending[l.hash(subject)] > 0
 	}
 	for _, e := range s.entries(l.key, l.floor, readBytes) { // nobody asks
 		if e.subject == subject {
