@@ -2,7 +2,6 @@ package traces
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -14,7 +13,7 @@ import (
 const (
 	// maxSpans wait for the collector, or are under way to it, at most: about 4 MiB. What is more is dropped and counted.
 	maxSpans = 4096
-	// remindAfter is the least time between two lines about a collector that goes on to fail.
+	// remindAfter is the least time between two warnings about a collector that fails.
 	remindAfter = 10 * time.Minute
 )
 
@@ -45,8 +44,10 @@ type exporter struct {
 	ended   context.Context // what is under way ends with it
 	end     context.CancelFunc
 
-	mu     sync.Mutex
-	failed time.Time // when that was last said; zero: the collector works
+	mu   sync.Mutex
+	said time.Time // when it was last said that the collector fails
+	open bool      // that is the last that was said
+	more int       // spans that failed since, or before
 }
 
 func newExporter(to trace.SpanExporter, count Counter, log *slog.Logger) *exporter {
@@ -62,7 +63,7 @@ func (x *exporter) ExportSpans(ctx context.Context, spans []trace.ReadOnlySpan) 
 	defer context.AfterFunc(x.ended, cancel)()
 	err := x.SpanExporter.ExportSpans(ctx, spans)
 	x.waiting.Add(-int64(len(spans)))
-	x.told(err)
+	x.told(err, len(spans))
 	if err != nil {
 		x.count.Failed(len(spans))
 		return nil
@@ -71,15 +72,21 @@ func (x *exporter) ExportSpans(ctx context.Context, spans []trace.ReadOnlySpan) 
 	return nil
 }
 
-func (x *exporter) told(err error) {
+// told says what became of some spans, for a collector that fails now and then no more often than for one that always does.
+func (x *exporter) told(err error, spans int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch {
-	case err == nil && !x.failed.IsZero():
-		x.failed = time.Time{}
-		x.log.Info("the collector of traces.endpoint takes spans again")
-	case err != nil && (x.failed.IsZero() || time.Since(x.failed) >= remindAfter) && !errors.Is(x.ended.Err(), context.Canceled):
-		x.failed = time.Now()
-		x.log.Warn("the collector of traces.endpoint takes no spans; they are dropped and counted, and messages go on", "error", shortError(err))
+	if err == nil {
+		if x.open {
+			x.open = false
+			x.log.Info("the collector of traces.endpoint takes spans again")
+		}
+		return
 	}
+	x.more += spans
+	if time.Since(x.said) < remindAfter || x.ended.Err() != nil {
+		return
+	}
+	x.log.Warn("the collector of traces.endpoint takes no spans; they are dropped and counted, and messages go on", "spans", x.more, "error", shortError(err))
+	x.said, x.open, x.more = time.Now(), true, 0
 }

@@ -63,7 +63,11 @@ var _ bridge.Viewer = (*Tracer)(nil)
 func New(o Options) (*Tracer, error) {
 	otel.SetLogger(logr.FromSlogHandler(libraryLog{o.Log})) // otherwise the library writes to standard error
 	ctx := context.Background()
-	client, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(o.Endpoint))
+	hc, err := newClient()
+	if err != nil {
+		return nil, err
+	}
+	client, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(o.Endpoint), otlptracehttp.WithHTTPClient(hc))
 	if err != nil {
 		return nil, err
 	}
