@@ -177,6 +177,11 @@ bench-profile: ## where the bridge spends its time, the top ten of a CPU profile
 	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
 	@bin/bench -duration $(RUNTIME) $(BENCHFLAGS) profile
 
+.PHONY: idle
+idle: ## how often the bridge wakes up while nothing goes on, beside a NATS server and a timer alone; takes two minutes
+	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench
+	@bin/bench -runs 3 -duration 30s $(BENCHFLAGS) idle
+
 .PHONY: bench-docs
 bench-docs: ## all of these, into docs/performance.md; takes half an hour and wants a quiet machine
 	@mkdir -p bin && $(GO) build -o bin/bench ./test/bench

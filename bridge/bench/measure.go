@@ -217,7 +217,7 @@ func (r *run) result(from, to look, latency *hdrhistogram.Histogram) Result {
 	c := r.meter.counts()
 	return Result{
 		Load: r.load, Elapsed: to.at.Sub(from.at), Messages: to.ended - from.ended, Latency: latency,
-		Subject: to.subject.since(from.subject), Own: to.own.since(from.own),
+		Subject: to.subject.Since(from.subject), Own: to.own.Since(from.own),
 		Lost: c.sent - c.ended, Failed: c.failed, Repeated: c.repeated, Disorder: c.disorder,
 	}
 }

@@ -15,7 +15,7 @@ func SelfUsage() (Usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return Usage{}, err
 	}
-	return Usage{CPU: time.Duration(u.Utime.Nano() + u.Stime.Nano()), Memory: resident()}, nil
+	return Usage{CPU: time.Duration(u.Utime.Nano() + u.Stime.Nano()), Memory: resident(), Switches: int64(u.Nvcsw)}, nil
 }
 
 // resident is read where Linux tells it.

@@ -46,6 +46,26 @@ func TestContenders(t *testing.T) {
 	}
 }
 
+// A bridge, a server and a timer that have nothing to do are measured side by side.
+func TestIdle(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	p := plan{runs: 1, duration: time.Millisecond, dir: t.TempDir(), self: self, out: &out}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if err := p.idle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{onlyTimer, onlyNATS, synced} {
+		if !strings.Contains(out.String(), "\n| "+name+" | ") {
+			t.Errorf("%s is missing in %s", name, &out)
+		}
+	}
+}
+
 // The floor prints topics and subjects as the bridge does, for the ones that are measured.
 func TestFloorSpellings(t *testing.T) {
 	if got := downSubject("$emqx/things/a/shadow/update/delta"); got != "fleets.down.a.shadow.update.delta" {
@@ -96,7 +116,7 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"compare", "latency", "growth", "profile"} {
+	for _, name := range []string{"compare", "latency", "growth", "profile", "idle"} {
 		if _, err := between(string(page), name, ""); err != nil {
 			t.Errorf("docs/performance.md: %v", err)
 		}

@@ -32,6 +32,7 @@ func main() {
 type plan struct {
 	runs             int
 	duration, warmup time.Duration
+	calm             time.Duration // before idle is measured
 	size             int
 	dir              string // for stores
 	inflight         int    // mosquitto's max_inflight_messages
@@ -39,11 +40,11 @@ type plan struct {
 	out              io.Writer
 }
 
-const usage = "usage: bench [flags] compare | latency | growth | profile"
+const usage = "usage: bench [flags] compare | latency | growth | profile | idle"
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var found strings.Builder
-	p := plan{warmup: time.Second, out: io.MultiWriter(out, &found)}
+	p := plan{warmup: time.Second, calm: calm, out: io.MultiWriter(out, &found)}
 	into := ""
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&p.runs, "runs", 5, "how often each is measured; the medians are printed")
@@ -70,7 +71,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer os.RemoveAll(p.dir)
 	what, ok := map[string]func(context.Context) error{
-		"compare": p.compare, "latency": p.latency, "growth": p.growth, "profile": p.profile,
+		"compare": p.compare, "latency": p.latency, "growth": p.growth, "profile": p.profile, "idle": p.idle,
 	}[flags.Arg(0)]
 	if !ok {
 		return errors.New(usage)
@@ -89,6 +90,10 @@ func startContender(ctx context.Context, s bench.Setup) (bench.Contender, error)
 	switch s.Name {
 	case stock, tuned:
 		return startFloor(ctx, s)
+	case onlyTimer:
+		return startTimer(), nil
+	case onlyNATS:
+		return startNATS(ctx, s)
 	}
 	return bench.StartGateway(ctx, s, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 }
