@@ -1,7 +1,7 @@
 package bridge
 
 import (
-	"hash/fnv"
+	"hash/maphash"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -16,11 +16,10 @@ type mark struct {
 	known   bool
 }
 
-func hash(state string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(state))
-	return h.Sum64()
-}
+// seed is of this process: no hash is stored.
+var seed = maphash.MakeSeed()
+
+func hash(state string) uint64 { return maphash.String(seed, state) }
 
 func markOf(m Message) mark {
 	out := mark{version: gjson.GetBytes(m.Payload, "version").Int(), known: true}
@@ -43,8 +42,8 @@ func (m mark) advances(version int64, state string) bool {
 // A version that was delivered already is not, unless its content is new; an older one never; nor one
 // that is caught in a loop. An empty delta is delivered, too: it says that nothing is left to do.
 func (s *Shadow) Delta(payload []byte) (deliver bool) {
-	version := gjson.GetBytes(payload, "version").Int()
-	state := gjson.GetBytes(payload, "state")
+	text := string(payload) // so that what is found in it is no copy
+	version, state := gjson.Get(text, "version").Int(), gjson.Get(text, "state")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.delta.advances(version, state.Raw) {
@@ -54,11 +53,11 @@ func (s *Shadow) Delta(payload []byte) (deliver bool) {
 		return false
 	}
 	s.stale = 0
-	if at, ok := mapping.Moment(gjson.GetBytes(payload, "timestamp")); ok {
+	if at, ok := mapping.Moment(gjson.Get(text, "timestamp")); ok {
 		s.cloud.hears(at, s.now())
 	}
 	if version >= s.push.version || !s.push.known {
-		s.wanted([]byte(state.Raw))
+		s.wanted(state)
 	}
 	s.changed(version)
 	s.delta = mark{version, hash(state.Raw), true}
@@ -67,16 +66,17 @@ func (s *Shadow) Delta(payload []byte) (deliver bool) {
 
 // wanted changes desired by a delta. What the delta names is desired. What it does not name, and is not reported either,
 // is not desired any more: otherwise the cloud would have named it.
-func (s *Shadow) wanted(state []byte) {
-	if !gjson.ParseBytes(state).IsObject() {
-		state = []byte("{}")
+func (s *Shadow) wanted(state gjson.Result) {
+	named := []byte("{}")
+	if state.IsObject() {
+		named = []byte(state.Raw)
 	}
 	pending := s.unconfirmed
 	for _, r := range s.flight {
 		pending = mapping.MergeKeepingNulls(pending, r.patch)
 	}
-	s.desired = mapping.Wanted(s.desired, s.known, state, pending)
-	s.deltaState = state
+	s.desired = mapping.Wanted(s.desired, s.known, named, pending)
+	s.deltaState = named
 }
 
 // Desired takes a desired push, {"state":{"desired":…},"version":n}, and reports whether to deliver it.
