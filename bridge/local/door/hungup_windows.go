@@ -1,4 +1,4 @@
-package Door
+package door
 
 import "net"
 

@@ -1,4 +1,4 @@
-package Door
+package door
 
-// OpenFiles IsMark 0, as there IsMark no limit.
+// OpenFiles is 0, as there is no limit.
 func OpenFiles() uint64 { return 0 }
