@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"fleetbridge/internal/flow"
+	"fleetbridge/internal/race"
 )
 
 // process is fleetbridge in a process of its own, on the same addresses after every start.
@@ -54,17 +55,21 @@ type processSetup struct {
 	lines  []string // added at the top level of the configuration
 }
 
+var builtDir string // empty: nothing was built
+
+// built is the program; with the race detector, if the tests have it, so what they are compiled of is compiled only once.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "fleetbridge-soak-")
 	if err != nil {
 		return "", err
 	}
+	builtDir = dir
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "fleetbridge").Output()
 	if err != nil {
 		return "", fmt.Errorf("go list: %w", err)
 	}
 	path := filepath.Join(dir, "fleetbridge")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/fleetbridge")
+	cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", race.Enabled), "-o", path, "./cmd/fleetbridge")
 	cmd.Dir = strings.TrimSpace(string(root))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
@@ -74,8 +79,8 @@ var built = sync.OnceValues(func() (string, error) {
 
 // removeBuilt removes the program that the scenarios have built.
 func removeBuilt() {
-	if path, err := built(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if builtDir != "" {
+		_ = os.RemoveAll(builtDir)
 	}
 }
 
