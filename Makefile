@@ -28,7 +28,7 @@ test: ## all tests
 
 .PHONY: race
 race: ## all tests with the race detector
-	$(GO) test -race ./...
+	GORACE=atexit_sleep_ms=0 $(GO) test -race ./... # or each package waits a second at its end
 
 .PHONY: compute
 compute: ## all rounds of the tests that compute much, of which make race does a part

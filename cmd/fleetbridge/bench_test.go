@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"fleetbridge/bridge/fleetstest"
 )
 
 // TestMain makes this test binary the program itself for the process that bench starts.
@@ -15,6 +17,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	fleetstest.Hurry()
+	_ = os.Setenv(asProgram, "1") // for children
 	os.Exit(m.Run())
 }
 
@@ -23,7 +27,7 @@ const asProgram = "FLEETBRIDGE_TEST_AS_PROGRAM"
 // Each kind of measurement goes through with the bridge in a process of its own, prints what it found, and
 // leaves nothing behind but its rows in the table.
 func TestBench(t *testing.T) {
-	t.Setenv(asProgram, "1")
+	t.Parallel()
 	dir := t.TempDir()
 	table := filepath.Join(dir, "results.csv")
 	for _, c := range []struct{ kind, broker string }{{"up", "sim"}, {"down", "sim"}, {"command", "sim"}, {"req", "sim"}, {"up", "free"}, {"down", "free"}} {
@@ -61,7 +65,7 @@ func TestBench(t *testing.T) {
 
 // A profile of the bridge's process is written.
 func TestBenchProfile(t *testing.T) {
-	t.Setenv(asProgram, "1")
+	t.Parallel()
 	dir := t.TempDir()
 	profile := filepath.Join(dir, "cpu.pprof")
 	if got := invoke(t, []string{"bench", "up", "-n", "10", "--sync", "1s", "--store-dir", dir, "--profile", profile}, ""); strings.Contains(got, "[1]") {

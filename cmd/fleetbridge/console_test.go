@@ -49,6 +49,7 @@ func loggedIn(t *testing.T, link string) func(path string) string {
 
 // The bridge's own user gets links for a role, as often as he asks, and ends logins; and hears why there is none.
 func TestConsole(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "gw.yaml")
 	put(t, file, "mqtt: {server: \"mqtt://127.0.0.1:1\"}\nthings: [{name: pump-07}]\nnats: {embedded: {listen: \"127.0.0.1:0\", store_dir: data}}\nhttp: {listen: \"\"}\nconsole: {listen: \"127.0.0.1:0\"}\n")
 	ask := func(more ...string) string {

@@ -36,6 +36,7 @@ func TestDeadWithoutABridge(t *testing.T) {
 
 // A bridge whose broker is away, with letters of two Things: what an operator does with them.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "own", "events"), 0o700); err != nil {
 		t.Fatal(err)

@@ -3,19 +3,8 @@ package main
 import (
 	"bytes"
 	"os"
-	"strings"
 	"testing"
 )
-
-func TestDemoOnce(t *testing.T) {
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"demo", "--once"}, streams{strings.NewReader(""), &out, &errs}); code != done {
-		t.Errorf("exit code %d", code)
-	}
-	if !strings.Contains(out.String(), "14 of 14 flows work") || errs.Len() > 0 {
-		t.Errorf("got\n%s\nerrors\n%s", &out, &errs)
-	}
-}
 
 // Only a terminal gets colours, and only when nothing asks for plain text.
 func TestColoured(t *testing.T) {

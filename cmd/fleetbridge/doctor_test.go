@@ -62,6 +62,7 @@ func TestDoctor(t *testing.T) {
 }
 
 func TestAsyncAPIOfAConfiguration(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "gw.yaml")
 	text := "mqtt: {server: mqtt://b}\nthings: [{name: \"pump 7\"}]\nnats: {prefix: site.a, url: \"tls://user:secret@nats.example.com:4223\"}\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -65,6 +65,7 @@ func TestTailJSON(t *testing.T) {
 
 // A tail goes on when the bridge is started again, and ends well with Ctrl-C.
 func TestTailGoesOn(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "fleetbridge.yaml")
 	put(t, file, "mqtt: {server: \"mqtt://127.0.0.1:1\"}\nthings: [{name: pump-07}]\nnats: {embedded: {store_dir: data}}\n")

@@ -75,6 +75,7 @@ func TestVerdict(t *testing.T) {
 
 // A message is followed while it waits, when it is dead, and when it was seen to be delivered.
 func TestTrace(t *testing.T) {
+	t.Parallel()
 	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
 	link, err := fleetstest.NewLink(sim.BrokerURL())
 	if err != nil {

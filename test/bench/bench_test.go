@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/bench"
+	"fleetbridge/bridge/fleetstest"
 )
 
 // TestMain makes this test binary the program itself for the processes that it starts.
@@ -17,6 +18,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
+	fleetstest.Hurry()
 	os.Exit(m.Run())
 }
 

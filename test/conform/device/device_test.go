@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/conform"
+	"fleetbridge/bridge/fleetstest"
 )
 
 // With -bridge FILE, a built fleetbridge, every mistake is made, by MQTT and by NATS; else only a few by MQTT.
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	flag.Parse()
+	fleetstest.Hurry()
 	_ = os.Setenv(asDevice, "yes") // for children
 	os.Exit(m.Run())
 }
