@@ -11,6 +11,7 @@ import (
 
 // TestNobodySpeaksForTheCloud: without users programs may do everything but publish where the bridge alone does.
 func TestNobodySpeaksForTheCloud(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive("Violation")
 	heard := r.subscribe("fleets.down.>")

@@ -16,6 +16,7 @@ import (
 
 // Pages, one after the other, have every message of a subject, the newest first, wherever the others and the gaps are.
 func TestBrowse(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx := testContext(t)
 	js, err := wire.JetStream(r.nc)
@@ -99,6 +100,7 @@ func TestBrowse(t *testing.T) {
 
 // What a Thing has of each sort is found, and not what another has.
 func TestBrowseThing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump", "valve")
 	ctx := testContext(t)
 	for i, thing := range []mapping.Thing{"pump", "valve", "pump"} {

@@ -22,6 +22,7 @@ func busUsers() []User {
 
 // TestUsersTalk: on the bus users publish and subscribe, ask and answer, and share queue groups, as on one NATS.
 func TestUsersTalk(t *testing.T) {
+	t.Parallel()
 	inYards(t, busUsers(), func(t *testing.T, y *yard) {
 		alice, bob := y.as("alice"), y.as("bob")
 		heard := make(chan *nats.Msg, 64)
@@ -107,6 +108,7 @@ func hear(t *testing.T, in chan *nats.Msg) *nats.Msg {
 
 // TestServiceOnTheBus: a service of one user answers another's requests, errors too.
 func TestServiceOnTheBus(t *testing.T) {
+	t.Parallel()
 	inYards(t, busUsers(), func(t *testing.T, y *yard) {
 		alice, bob := y.as("alice"), y.as("bob")
 		s, err := micro.AddService(bob, micro.Config{Name: "sums", Version: "1.0.0", Endpoint: &micro.EndpointConfig{Subject: "app.sum",
@@ -128,6 +130,7 @@ func TestServiceOnTheBus(t *testing.T) {
 
 // TestBusIsolation: the bus opens nothing else, and nobody answers in its name where it was not asked.
 func TestBusIsolation(t *testing.T) {
+	t.Parallel()
 	users := append(busUsers(), User{Name: "carol", Things: []mapping.Thing{"c"}, Allow: []string{AllowEvents}})
 	inYards(t, users, func(t *testing.T, y *yard) {
 		alice, bob, carol := y.as("alice"), y.as("bob"), y.as("carol")
@@ -191,6 +194,7 @@ func TestBusIsolation(t *testing.T) {
 
 // TestBusChanges: a bus comes and goes while the server runs.
 func TestBusChanges(t *testing.T) {
+	t.Parallel()
 	users := busUsers()
 	for i := range users {
 		users[i].Bus = nil
@@ -246,6 +250,7 @@ func TestBusChanges(t *testing.T) {
 }
 
 func TestCheckBus(t *testing.T) {
+	t.Parallel()
 	s := subjects(t)
 	for subject, want := range map[string]string{
 		"app.>": "", "app": "", "x-1.y": "", "fleetsx.>": "", "FLEETS.>": "",
@@ -263,6 +268,7 @@ func TestCheckBus(t *testing.T) {
 }
 
 func TestBusHeader(t *testing.T) {
+	t.Parallel()
 	got, err := busHeader(nats.Header{"Kind": {"a", "b"}, "Nats-Service-Error": {"x"}, "Nats-Service-Error-Code": {"400"},
 		"Nats-Request-Info": {"{}"}, "Nats-Trace-Dest": {"x"}, "nats-trace-dest": {"x"}, "Nats-Rollup": {"all"}})
 	if err != nil || len(got) != 3 || len(got["Kind"]) != 2 {
@@ -276,6 +282,7 @@ func TestBusHeader(t *testing.T) {
 // TestBusForgets: of requests on the bus the server remembers a bounded number, whether they are answered or not; the latest
 // are still answered.
 func TestBusForgets(t *testing.T) {
+	t.Parallel()
 	users := busUsers()
 	for i := range users {
 		users[i].Password = "secret"
@@ -314,6 +321,7 @@ func TestBusForgets(t *testing.T) {
 
 // TestWhoSaidIt: a program that hides from the server a header of its own beside the server's is still who it is.
 func TestWhoSaidIt(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, busUsers()...)
 	heard := make(chan *nats.Msg, 1)
 	for _, subject := range []string{busIn(r.subjects) + ">", "fleets.req.a.>"} {

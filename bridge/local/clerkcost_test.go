@@ -15,6 +15,7 @@ import (
 // TestCostlyConsumers: JetStream compares the filters of a consumer each with each other, also when nobody waits for the
 // answer any more. A megabyte of them would keep the processor busy for a minute.
 func TestCostlyConsumers(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		nc := y.as("alice")
 		for what, n := range map[string]int{"has 10": 10, "and a consumer may have": 2000, "and may have 65536": 20_000} {
@@ -40,6 +41,7 @@ func TestCostlyConsumers(t *testing.T) {
 
 // TestCommonIsBounded: few filters and many Things don't make many filters.
 func TestCommonIsBounded(t *testing.T) {
+	t.Parallel()
 	var filters, things []string
 	for i := range 300 {
 		filters = append(filters, fmt.Sprintf("fleets.down.*.events.e%d", i))
@@ -56,6 +58,7 @@ func TestCommonIsBounded(t *testing.T) {
 // TestHeartbeatsOfPulls: a pull that asks for a heartbeat each nanosecond is refused, also in an acknowledgement, which
 // does not come by the clerk.
 func TestHeartbeatsOfPulls(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		nc := y.as("alice")
@@ -109,6 +112,7 @@ func TestHeartbeatsOfPulls(t *testing.T) {
 
 // TestConsumersOfOlderVersions: a durable consumer that a version without priority groups has made gets one.
 func TestConsumersOfOlderVersions(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"})
 	ctx := testContext(t)
 	config := jetstream.ConsumerConfig{Name: "alice=SECRET=d", Durable: "alice=SECRET=d", FilterSubject: "fleets.down.a.>", AckPolicy: jetstream.AckExplicitPolicy}

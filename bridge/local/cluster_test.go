@@ -178,6 +178,7 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 
 // What was removed is not waited for.
 func TestRemovedStream(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"FLEETS_DOWN", "FLEETS_DEAD", "KV_FLEETS_MARKS", "KV_FLEETS_SHADOW"} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -209,6 +210,7 @@ func TestRemovedStream(t *testing.T) {
 
 // A full queue takes nothing, and says so while it is full.
 func TestFullQueueIsATrouble(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 100 << 10})
 	r.journal.forgive("the store does not work")
 	nc, payload := r.program(), strings.Repeat("x", 5000)

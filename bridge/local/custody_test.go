@@ -12,6 +12,7 @@ import (
 
 // A store must not start silently with less than it had.
 func TestDamagedStoreIsReported(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, block string)
 		want   string
@@ -68,6 +69,7 @@ func truncate(t *testing.T, path string, size int64) {
 
 // TestCustodyUnreadable: whatever stands in the place of the record, the store opens, and says so.
 func TestCustodyUnreadable(t *testing.T) {
+	t.Parallel()
 	for _, record := range []string{"null", "", "zz", "[1]", `{"FLEETS_DOWN":7}`} {
 		r := newRig(t, "pump")
 		r.journal.forgive("the record of what the streams held is damaged", "is missing")

@@ -32,6 +32,7 @@ var damages = map[string]func(data []byte, at int) []byte{
 // TestAnyDamageStarts: whatever is damaged in whichever file of the store, the bridge starts, with the first try, and
 // takes and keeps everything from then on.
 func TestAnyDamageStarts(t *testing.T) {
+	t.Parallel()
 	whole := t.TempDir()
 	func() {
 		r := newRigWith(t, ServerConfig{}, StoreConfig{})
@@ -137,6 +138,7 @@ func (r *rig) fill(t *testing.T, n int) {
 
 // TestDamagedRecordIsRecognized: what the server calls a write error is told apart from a disk that refuses.
 func TestDamagedRecordIsRecognized(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"JetStream stream '$G > KV_FLEETS_MARKS' critical write error: malformed or corrupt message in 1.blk: invalid checksum": "KV_FLEETS_MARKS",
 		"JetStream stream '$G > FLEETS_DOWN' critical write error: unexpected EOF":                                              "FLEETS_DOWN",
@@ -153,6 +155,7 @@ func TestDamagedRecordIsRecognized(t *testing.T) {
 
 // TestDamageWhileRunning: a bucket that is damaged under a running bridge is mended, and keeps its other keys.
 func TestDamageWhileRunning(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.fill(t, 20)
 	if err := r.store.Shadow().PutNoted(t.Context(), "other", []byte("kept"), nil); err != nil {

@@ -34,6 +34,7 @@ func upLetter(payload string) bridge.Letter {
 }
 
 func TestLetterUp(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	sub := r.subscribe("fleets.dead.>")
 	bury(t, r, upLetter(`{"state": []}`))
@@ -52,6 +53,7 @@ func TestLetterUp(t *testing.T) {
 }
 
 func TestLetterDownAndStrays(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	sub := r.subscribe("fleets.dead.>")
 	long := strings.Repeat("x.", 3000)
@@ -102,6 +104,7 @@ func wantHeaders(t *testing.T, h nats.Header, want map[string]string) {
 }
 
 func TestLargestPayloadIsBuriedWhole(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	limit := int(r.nc.MaxPayload()) - wire.Headroom
 	nc := r.program()
@@ -120,6 +123,7 @@ func TestLargestPayloadIsBuriedWhole(t *testing.T) {
 }
 
 func TestTooLargeLetterIsCut(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	whole := int(r.nc.MaxPayload()) + 10
 	bury(t, r, upLetter(strings.Repeat("x", whole)))
@@ -143,6 +147,7 @@ func selected(t *testing.T, d *DeadLetters, s Selection) (out []DeadLetter) {
 }
 
 func TestListDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	nc := r.program()
 	d, err := NewDeadLetters(nc, r.subjects)
@@ -194,6 +199,7 @@ func TestListDeadLetters(t *testing.T) {
 
 // More letters than a page has, and some of them removed.
 func TestManyDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	d := r.store.DeadLetters()
 	const n = 2*pageSize + 7
@@ -223,6 +229,7 @@ func TestManyDeadLetters(t *testing.T) {
 
 // A letter without the header was stored on its Thing's subject all the same.
 func TestThingOfALetter(t *testing.T) {
+	t.Parallel()
 	for subject, want := range map[string]string{
 		"fleets.dead.down.pump=207.a": "pump 7", "fleets.dead.up.pump.-": "pump", "fleets.dead.up.=2b.x": "", "fleets.dead.up.=cut": "", "fleets.dead.up.=2F.x": "",
 	} {
@@ -236,6 +243,7 @@ func TestThingOfALetter(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	ctx := testContext(t)
 	d := r.store.DeadLetters()
@@ -272,6 +280,7 @@ func TestReplay(t *testing.T) {
 }
 
 func TestDeadLettersWithoutABridge(t *testing.T) {
+	t.Parallel()
 	nc, err := nats.Connect(plainServer(t, true))
 	if err != nil {
 		t.Fatal(err)

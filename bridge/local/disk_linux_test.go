@@ -15,6 +15,7 @@ import (
 // TestFullDisk runs in a process of its own, because the limit on file sizes that stands for a full
 // disk is the whole process's.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("FLEETBRIDGE_FULL_DISK") == "" {
 		child := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
 		child.Env = append(os.Environ(), "FLEETBRIDGE_FULL_DISK=1")
@@ -95,6 +96,7 @@ func limitFiles(t *testing.T, n uint64) uint64 {
 }
 
 func TestSpace(t *testing.T) {
+	t.Parallel()
 	free, total, err := space(t.TempDir())
 	if err != nil || free == 0 || total < free {
 		t.Errorf("%d of %d, %v", free, total, err)

@@ -22,6 +22,7 @@ import (
 
 // TestServerTakesOurListener fails when the server has no such field any more, or does not use it.
 func TestServerTakesOurListener(t *testing.T) {
+	t.Parallel()
 	field, ok := reflect.TypeFor[server.Server]().FieldByName("listener")
 	if !ok || field.Type != reflect.TypeFor[net.Listener]() {
 		t.Fatalf("the server's listener is %v", field)
@@ -102,6 +103,7 @@ func (r *rig) logsIn(options ...nats.Option) bool {
 
 // TestStrangersKeepNobodyOut: whoever does not log in is let go for who comes next.
 func TestStrangersKeepNobodyOut(t *testing.T) {
+	t.Parallel()
 	wait := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 	many, few := 2*tight.Strangers, 2 // few: who never waits would take the processor from the server, which is in the same process
 	for _, at := range []struct {
@@ -161,6 +163,7 @@ func (r *rig) empties() {
 
 // TestHalfOpenHandshakes: the same with TLS, where strangers may begin a handshake.
 func TestHalfOpenHandshakes(t *testing.T) {
+	t.Parallel()
 	r := narrow(t, ServerConfig{TLS: serverTLS(t)})
 	stop := besiege(r, 2*tight.Strangers, func(c net.Conn) {
 		_, _ = bufio.NewReader(c).ReadString('\n')
@@ -177,6 +180,7 @@ func TestHalfOpenHandshakes(t *testing.T) {
 
 // TestShareOfConnections: a login that opens all it can leaves room for others, and is told why it gets no more.
 func TestShareOfConnections(t *testing.T) {
+	t.Parallel()
 	for _, at := range []struct {
 		name  string
 		again bool
@@ -240,6 +244,7 @@ func (r *rig) connectAs(name string) (string, net.Conn) {
 
 // TestAnotherLoginOnAConnection: who logs in twice on a connection has one place.
 func TestAnotherLoginOnAConnection(t *testing.T) {
+	t.Parallel()
 	r := narrow(t, ServerConfig{})
 	_, c := r.connectAs("a")
 	defer c.Close()
@@ -259,6 +264,7 @@ func TestAnotherLoginOnAConnection(t *testing.T) {
 
 // TestProgramsWithoutUsers: whoever says something is a program, and has room beside who is silent.
 func TestProgramsWithoutUsers(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{limits: tight}, StoreConfig{})
 	r.journal.forgive("more connections without a login")
 	r.journal.forgive("a login has all the connections")

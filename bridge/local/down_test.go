@@ -25,6 +25,7 @@ func down(t *testing.T, r *rig, m bridge.Message) {
 }
 
 func TestDownMessage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	nc := r.program()
 	sub, err := nc.SubscribeSync("fleets.down.>")
@@ -58,6 +59,7 @@ func TestDownMessage(t *testing.T) {
 }
 
 func TestTooLargeForNATS(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	done := make(chan error, 1)
 	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 1<<20)}
@@ -129,6 +131,7 @@ func inOrder(t *testing.T, js jetstream.JetStream, stream string, n int) {
 }
 
 func TestOrderThroughFailures(t *testing.T) {
+	t.Parallel()
 	for _, batches := range []bool{false, true} {
 		t.Run(fmt.Sprintf("batches %v", batches), func(t *testing.T) { orderThroughFailures(t, batches) })
 	}
@@ -163,6 +166,7 @@ func orderThroughFailures(t *testing.T, batches bool) {
 
 // A message that can never be stored must not take its group with it.
 func TestOneTooLargeInAGroup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.journal.forgive("message size exceeds")
 	config := jetstream.StreamConfig{Name: "SMALL", Subjects: []string{"small.>"}, MaxMsgSize: 1000, AllowAtomicPublish: true}
@@ -188,6 +192,7 @@ func TestOneTooLargeInAGroup(t *testing.T) {
 
 // A group that was stored although its PubAck was lost is not stored twice.
 func TestLostPubAckOfAGroup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.groups(t, "FLEETS_DOWN")
 	p := &publisher{nc: r.nc, nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
@@ -207,6 +212,7 @@ func TestLostPubAckOfAGroup(t *testing.T) {
 }
 
 func TestSendEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	p := newPublisher(r.nc, "test", false, r.journal.log())
 	defer p.close()
@@ -228,6 +234,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 }
 
 func TestOrderThroughLostConnections(t *testing.T) {
+	t.Parallel()
 	external := newBreakable(t)
 	j := newJournal(t)
 	j.forgive("cannot store", "NATS connection lost", "NATS error")
@@ -252,6 +259,7 @@ func TestOrderThroughLostConnections(t *testing.T) {
 }
 
 func TestLiveSubscribersSeeNothingEarly(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	nc := r.program()
 	seen := make(chan *nats.Msg, 100)

@@ -96,6 +96,7 @@ func (y *yard) again(nc *nats.Conn, user string) *nats.Conn {
 
 // TestUsersWithStockClients: no client needs an inbox prefix.
 func TestUsersWithStockClients(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		nc := y.as("alice", nats.CustomInboxPrefix(strings.TrimSuffix(nats.InboxPrefix, ".")))
@@ -164,6 +165,7 @@ func TestUsersWithStockClients(t *testing.T) {
 
 // TestUsersAreRefusedAtOnce: nobody waits for what can't be had, and hears why.
 func TestUsersAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "report", Things: []mapping.Thing{"a"}, Allow: []string{AllowReport}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for _, user := range []string{"alice", "report"} {
@@ -198,6 +200,7 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 // TestDurableConsumers: they are the user's own by name, go on after a restart, are bounded, read what the user may read
 // now, and end with the user.
 func TestDurableConsumers(t *testing.T) {
+	t.Parallel()
 	users := []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "c"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
@@ -296,6 +299,7 @@ func TestDurableConsumers(t *testing.T) {
 
 // TestPullOfNoConsumer: a consumer that went away by itself is missed at once.
 func TestPullOfNoConsumer(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		js := stream(t, y.as("alice"))

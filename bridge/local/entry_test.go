@@ -9,6 +9,7 @@ import (
 )
 
 func TestEntry(t *testing.T) {
+	t.Parallel()
 	for _, want := range []entry{
 		{received: time.Unix(0, 0), payload: []byte{}},
 		{subject: "fleets.up.pump.events.x", received: time.Unix(1, 2), stamp: 3, sequence: 1 << 60, id: "i", trace: bridge.Trace{Parent: "p", State: "s"}, payload: []byte("{}\x00")},

@@ -117,6 +117,7 @@ func (b *breakable) js(t *testing.T) jetstream.JetStream {
 
 // TestConfined: only the accounts that are printed for the users keep them apart.
 func TestConfined(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if Confined(testContext(t), r.nc) {
 		t.Error("a server without accounts keeps users apart")
@@ -135,6 +136,7 @@ func TestConfined(t *testing.T) {
 // TestStatusExpires: on an external server a status that is not renewed goes, and who watches hears of it; the embedded
 // one goes with its bridge.
 func TestStatusExpires(t *testing.T) {
+	t.Parallel()
 	url := plainServer(t, true)
 	j := newJournal(t)
 	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})

@@ -17,6 +17,7 @@ import (
 // TestReadBeforeItIsTold: the journal's readers see a message before its committer says that it is there. It is handed out
 // once.
 func TestReadBeforeItIsTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	q, _ := r.run("pump", mapping.Events)
 	r.publish(r.program(), "fleets.up.pump.events.x", "1")
@@ -43,6 +44,7 @@ type chaos struct {
 // TestFeedChaos: every message that was accepted is handed out until it is settled, for the first time in the order of the
 // lane, and each taker has it once.
 func TestFeedChaos(t *testing.T) {
+	t.Parallel()
 	things := []mapping.Thing{"a", "b", "c"}
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: things, Window: 16})
 	seed := uint64(time.Now().UnixNano())

@@ -43,6 +43,7 @@ func fenceServer(t *testing.T) *nats.Conn {
 // From the moment at which another bridge has put its marker, nothing is stored that the one before writes, and what the
 // new one reads is all that was stored before.
 func TestFence(t *testing.T) {
+	t.Parallel()
 	j := newJournal(t)
 	j.forgiven = append(j.forgiven, "another bridge owns the things")
 	nc := fenceServer(t)
@@ -120,6 +121,7 @@ func TestFence(t *testing.T) {
 
 // A fenced bucket promises what every State does.
 func TestFencedState(t *testing.T) {
+	t.Parallel()
 	porttest.State(t, func(t *testing.T) *porttest.StateHouse {
 		j := newJournal(t)
 		nc := fenceServer(t)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestMentions(t *testing.T) {
+	t.Parallel()
 	for payload, want := range map[string]bool{
 		`{"clientToken":"x"}`: true, "{\"clientToken\" :\n \"x\"": true, `{"execution":{"jobId":"x"}}`: true, `{"executionId":"x"}`: true,
 		`{"action":"x"}`: false, `{"x":"clientToken"}`: false, `{"clientToken":"xy"}`: false, `{"a":"x","clientToken":"x"}`: true, ``: false,
@@ -27,6 +28,7 @@ func TestMentions(t *testing.T) {
 }
 
 func TestSameTrace(t *testing.T) {
+	t.Parallel()
 	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
 	parent := "00-" + id + "-00f067aa0ba902b7-01"
 	for other, want := range map[string]bool{parent: true, id: true, "00-" + id + "-aaaaaaaaaaaaaaaa-00": true, "00f067aa0ba902b7": false, "": false, "a-b-c-d": false} {
@@ -41,6 +43,7 @@ func TestSameTrace(t *testing.T) {
 
 // A search finds what is stored under an id, whatever kind of id that is, and makes no consumer.
 func TestFind(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	ctx := testContext(t)
 	trace := bridge.Trace{Parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}

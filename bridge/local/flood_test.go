@@ -56,6 +56,7 @@ func (r *rig) taken(account string) (n int) {
 // TestBrake: while the bridge does not read, what a program floods stays in its own socket, whatever it is, and another
 // one is served. When the bridge reads, it goes on.
 func TestBrake(t *testing.T) {
+	t.Parallel()
 	lines := strings.Repeat("X: y\r\n", 28)
 	for what, line := range map[string]string{
 		"plain":      "PUB fleets.up.a.events.x 2\r\n{}\r\n",
@@ -112,6 +113,7 @@ func TestBrake(t *testing.T) {
 
 // TestBrakeForgets: when programs have gone, whatever they had sent, nothing is under way.
 func TestBrakeForgets(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" nowhere") // what is on its way when the test ends
 	for range 3 {
@@ -132,6 +134,7 @@ func TestBrakeForgets(t *testing.T) {
 // TestUnansweredOfALogin: a login with many questions that nobody answers, all with one reply subject, is held back, and
 // another one that sends a lot is not.
 func TestUnansweredOfALogin(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" nowhere", "messages dropped")
 	const most = 8 << 10
@@ -171,6 +174,7 @@ func TestUnansweredOfALogin(t *testing.T) {
 // TestFloodOfTheAPI: without users, who floods JetStream with questions of any kind keeps none of another's from an
 // answer, and none is dropped.
 func TestFloodOfTheAPI(t *testing.T) {
+	t.Parallel()
 	for _, question := range []string{"$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.FLEETS_DOWN", "$JS.API.CONSUMER.LIST.FLEETS_DOWN", "$JS.API.CONSUMER.NAMES.FLEETS_DOWN", "$JS.API.INFO", "$JS.API.STREAM.PURGE.NONE", "_fleets.names"} {
 		t.Run(question, func(t *testing.T) {
 			r := newRig(t, "a")
@@ -195,6 +199,7 @@ func TestFloodOfTheAPI(t *testing.T) {
 
 // TestTurnsDetain: whoever has much waiting gets no more room until little waits.
 func TestTurnsDetain(t *testing.T) {
+	t.Parallel()
 	var all turns
 	m := &nats.Msg{}
 	if all.detain("a", m) {
@@ -220,6 +225,7 @@ func TestTurnsDetain(t *testing.T) {
 
 // TestUnansweredIsForgotten: what JetStream or the bridge do not answer, the server does not remember for long.
 func TestUnansweredIsForgotten(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"})
 	r.journal.forgive("ACK sequence 99 past last", "messages dropped")
 	js := stream(t, r.login("alice"))

@@ -35,6 +35,7 @@ func (g *guesses) compared(o guess) (right bool, n int) {
 }
 
 func TestGuesses(t *testing.T) {
+	t.Parallel()
 	hash, other := hashOf(t, "secret", bcrypt.MinCost), hashOf(t, "other", bcrypt.MinCost+1)
 	g := countedGuesses(hash, other)
 	for _, c := range []struct {
@@ -71,6 +72,7 @@ func TestGuesses(t *testing.T) {
 
 // TestGuessesInLine: a full line costs nothing, and holds up no other.
 func TestGuessesInLine(t *testing.T) {
+	t.Parallel()
 	hash := hashOf(t, "secret", bcrypt.MinCost)
 	g := countedGuesses(hash)
 	g.slots = make(chan struct{}, 1)
@@ -102,6 +104,7 @@ func TestGuessesInLine(t *testing.T) {
 
 // TestFloodOfGuesses: wrong passwords for the same name, for others and for nobody's, in parallel, keep no right one out.
 func TestFloodOfGuesses(t *testing.T) {
+	t.Parallel()
 	users := []User{{Name: "a", Password: hashOf(t, "secret", bcrypt.MinCost+2), Things: []mapping.Thing{"a"}}, {Name: "b", Password: hashOf(t, "secret", bcrypt.MinCost+2), Things: []mapping.Thing{"a"}},
 		{Name: "c", Password: "secret", Things: []mapping.Thing{"a"}}}
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})

@@ -12,6 +12,7 @@ import (
 
 // TestWhoWatchesIsNoHandler: a command that only subscribers to more than commands would get has no handler.
 func TestWhoWatchesIsNoHandler(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	nc := r.program()
 	for _, subject := range []string{">", "fleets.>", "fleets.*.a.>", "*.*.*.*"} {

@@ -34,6 +34,7 @@ func blocksTooLarge() map[string]string {
 // TestHeaderBlocksAreBounded: what costs nats.go, or the store, a lot is refused with a word, also as a request; what
 // comes behind it on the connection is read as it is.
 func TestHeaderBlocksAreBounded(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{MaxPayload: 2 << 20, Users: []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}}, StoreConfig{})
 	handled := make(chan bridge.Request, 100)
 	s, err := Serve(r.nc, handle(func(_ context.Context, q bridge.Request) (bridge.Response, error) {

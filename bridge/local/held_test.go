@@ -17,6 +17,7 @@ import (
 
 // TestManySubjects: a program invents so many event types that a list of them costs the bridge its connection.
 func TestManySubjects(t *testing.T) {
+	t.Parallel()
 	const types, pending = 4800, 8 << 20
 	ctx, j := testContext(t), newJournal(t)
 	url := startOther(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), MaxPending: pending}).ClientURL()
@@ -116,6 +117,7 @@ func (i *infos) Info(_ context.Context, opts ...jetstream.StreamInfoOpt) (*jetst
 
 // TestManyHoles: one message waits while millions pass. What the server would list of them costs the bridge its connection.
 func TestManyHoles(t *testing.T) {
+	t.Parallel()
 	for holes, lists := range map[int]int{0: 1, maxHoles: 1, maxHoles + 1: 0} {
 		s := &infos{state: jetstream.StreamState{NumDeleted: holes}}
 		_, listed, err := detailed(testContext(t), s)

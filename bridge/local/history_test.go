@@ -10,6 +10,7 @@ import (
 
 // A cloud that invents ids makes subjects. Beyond a number the older half of the history goes, the newest stays.
 func TestHistoryHasFewSubjects(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	send := func(id string) {
 		down(t, r, bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.CommandRequest, ID: id}, Payload: []byte(`{}`)})

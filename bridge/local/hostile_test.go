@@ -58,6 +58,7 @@ const forged = "PUB fleets.up.a.events.x 2\r\n{}\r\n"
 
 // TestStrangersWithoutALogin: with users nothing is to be had without one of their logins.
 func TestStrangersWithoutALogin(t *testing.T) {
+	t.Parallel()
 	key, _ := nkeys.CreateUser()
 	public, _ := key.PublicKey()
 	seed, _ := nkeys.CreateUser()
@@ -94,6 +95,7 @@ func TestStrangersWithoutALogin(t *testing.T) {
 // connection before anything is carried out: a web page can't make a browser publish, nor does the
 // listener serve routes, leaf nodes, gateways, MQTT or WebSocket.
 func TestStrangersInOtherLanguages(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", "begin more large messages")
 	for _, text := range []string{
@@ -124,6 +126,7 @@ func TestStrangersInOtherLanguages(t *testing.T) {
 
 // TestNobodyReachesTheServersOwnAccount: also without users nobody can stop the server or read it out.
 func TestNobodyReachesTheServersOwnAccount(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	nc := r.program()
 	for _, subject := range []string{"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER." + r.server.nats.ID() + ".KICK", "$SYS.REQ.SERVER." + r.server.nats.ID() + ".LDM",
@@ -137,6 +140,7 @@ func TestNobodyReachesTheServersOwnAccount(t *testing.T) {
 
 // TestListenerLimits: the server is told how much strangers may take.
 func TestListenerLimits(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"})
 	v, err := r.server.nats.Varz(&server.VarzOptions{})
 	if err != nil {
@@ -154,6 +158,7 @@ func TestListenerLimits(t *testing.T) {
 
 // TestGreeting: what everybody is told who connects.
 func TestGreeting(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"})
 	r.journal.forgive(" - cid:")
 	c, err := net.Dial("tcp", strings.TrimPrefix(r.server.URL(), "nats://"))

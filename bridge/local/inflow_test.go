@@ -125,6 +125,7 @@ func (c *counted) all(ctx context.Context, s *Store, n int, meanwhile func(over 
 
 // Whatever the leader's word is lost, nothing is, and nothing comes out of order.
 func TestInflowIsNotTold(t *testing.T) {
+	t.Parallel()
 	o := external(t, StoreConfig{Things: []mapping.Thing{"a", "b"}, Window: 40})
 	js, err := jetstream.New(o.nc)
 	if err != nil {
@@ -230,6 +231,7 @@ func TestLeadersStepDown(t *testing.T) {
 
 // Another bridge on the same server ends the one before, which settles nothing any more, and gets what is not settled.
 func TestTakenOverByAnotherBridge(t *testing.T) {
+	t.Parallel()
 	o := external(t, StoreConfig{})
 	for i := range 5 {
 		if _, err := o.nc.Request("fleets.up.pump.events.x", fmt.Append(nil, i), patience); err != nil {
@@ -276,6 +278,7 @@ func TestTakenOverByAnotherBridge(t *testing.T) {
 // A store of an older version has work queues, with a consumer for each lane. Nothing of what waits is lost, and a bridge of
 // that version finds another one's mark.
 func TestStreamsOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
 	url, ctx := plainServer(t, true), testContext(t)
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -339,6 +342,7 @@ func TestStreamsOfAnOlderVersion(t *testing.T) {
 // There is no consumer, of which a server has at most a thousand for a stream; and with many Things the streams do not list
 // their subjects.
 func TestManyThingsOnAnExternalServer(t *testing.T) {
+	t.Parallel()
 	const n = maxListed + 100
 	var things []mapping.Thing
 	for i := range n {

@@ -16,6 +16,7 @@ import (
 // TestIntake: many publishes without waiting, each answered with its own sequence, stored and handed out in order; with
 // every message synced, and with an interval.
 func TestIntake(t *testing.T) {
+	t.Parallel()
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) { takesIn(t, newRelaxed(t, relaxed)) })
 	}
@@ -57,6 +58,7 @@ func takesIn(t *testing.T, r *rig) {
 
 // TestIntakeRefusals: one message that is refused takes no other along, and gets an answer of its own.
 func TestIntakeRefusals(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{MaxPayload: 64 << 10}, StoreConfig{})
 	nc := r.program()
 	large := strings.Repeat("x", 60<<10) // beyond the stream's limit, not the server's
@@ -80,6 +82,7 @@ func TestIntakeRefusals(t *testing.T) {
 
 // TestDuplicatesAcrossARestart: a message id is known after a restart too, with the PubAck's number.
 func TestDuplicatesAcrossARestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	publish := func() *jetstream.PubAck {
 		t.Helper()
@@ -107,6 +110,7 @@ func TestDuplicatesAcrossARestart(t *testing.T) {
 
 // TestThingsComeAndGo without a restart.
 func TestThingsComeAndGo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	ctx := testContext(t)
 	if err := r.spool.SetThings(ctx, []mapping.Thing{"valve"}); err != nil {
@@ -129,6 +133,7 @@ func TestThingsComeAndGo(t *testing.T) {
 
 // TestLongSubjects: no subject costs the bridge its connection.
 func TestLongSubjects(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	r.journal.forgive("refused what a program published")
 	nc := r.program()
@@ -152,6 +157,7 @@ func TestLongSubjects(t *testing.T) {
 
 // TestWithoutJetStream: what programs publish is taken all the same.
 func TestWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	r.journal.forgive("NATS connection lost")
 	nc := r.program()

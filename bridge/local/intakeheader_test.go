@@ -24,6 +24,7 @@ func inBothModes(t *testing.T, f func(t *testing.T, r *rig)) {
 
 // TestMessageIDsAreTheSubjectsOwn: an id that somebody used for his Thing is no duplicate for another.
 func TestMessageIDsAreTheSubjectsOwn(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, func(t *testing.T, r *rig) {
 		alice, bob := stream(t, r.login("alice")), stream(t, r.login("bob"))
 		for i, c := range []struct {
@@ -44,6 +45,7 @@ func TestMessageIDsAreTheSubjectsOwn(t *testing.T) {
 
 // TestEmptyMessageIDs: an empty id is none, so no message is taken for a duplicate of another.
 func TestEmptyMessageIDs(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, func(t *testing.T, r *rig) {
 		alice := rawLogin(t, r.server.URL(), "alice")
 		for _, id := range []string{"", "", " ", "\t", "  "} {
@@ -56,6 +58,7 @@ func TestEmptyMessageIDs(t *testing.T) {
 
 // TestProgramsOpenNoBatches: a batch that never ends takes nothing from others.
 func TestProgramsOpenNoBatches(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, func(t *testing.T, r *rig) {
 		alice := stream(t, r.login("alice"))
 		for range 100 {
@@ -87,6 +90,7 @@ func TestProgramsOpenNoBatches(t *testing.T) {
 
 // TestStampedEvents: an event without a timestamp has the same one each time that it is read, and no other's.
 func TestStampedEvents(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump", "lamp")
 	nc := r.program()
 	publish := func(subject, payload string, forged string) {

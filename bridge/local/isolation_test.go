@@ -23,6 +23,7 @@ import (
 // a, tries what there is on Bob's Thing b; the bridge and Bob see nothing of it.
 
 func TestIsolationPublish(t *testing.T) {
+	t.Parallel()
 	inYards(t, suspects(), func(t *testing.T, y *yard) {
 		y.attack(t, func(t *testing.T, _ string, nc *nats.Conn) {
 			for _, subject := range foreign() {
@@ -46,6 +47,7 @@ func TestIsolationPublish(t *testing.T) {
 // TestIsolationForgedReplies: what answers (JetStream, services, the bridge) answers the one who asked,
 // wherever he wants the answer sent.
 func TestIsolationForgedReplies(t *testing.T) {
+	t.Parallel()
 	inYards(t, suspects(), func(t *testing.T, y *yard) {
 		y.attack(t, func(t *testing.T, name string, nc *nats.Conn) {
 			asked := questions(name)
@@ -77,6 +79,7 @@ func TestIsolationForgedReplies(t *testing.T) {
 // TestIsolationSniffing: whatever an attacker subscribes to, alone or in a queue group, he hears nothing
 // of Bob, and takes nothing away from him.
 func TestIsolationSniffing(t *testing.T) {
+	t.Parallel()
 	inYards(t, suspects(), func(t *testing.T, y *yard) {
 		heard := make(chan *nats.Msg, 10_000)
 		var conns []*nats.Conn
@@ -139,10 +142,11 @@ func TestIsolationSniffing(t *testing.T) {
 
 // TestIsolationReading: what the bodies of requests ask for is looked at.
 func TestIsolationReading(t *testing.T) {
+	t.Parallel()
 	inYards(t, suspects(), func(t *testing.T, y *yard) {
 		y.furnish()
 		js := stream(t, y.as("bob"))
-		theirs, err := js.CreateConsumer(testContext(t), "FLEETS_DOWN", jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy})
+		theirs, err := js.CreateConsumer(testContext(t), "FLEETS_DOWN", jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,6 +204,7 @@ func TestIsolationReading(t *testing.T) {
 // TestIsolationConsumers: a user's consumers are bounded, and what is made too much takes the user's
 // oldest away and nobody else's.
 func TestIsolationConsumers(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
 	bob := stream(t, r.login("bob"))
 	theirs, err := bob.CreateConsumer(testContext(t), "FLEETS_DOWN", jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Hour})
@@ -247,6 +252,7 @@ func realNames(t *testing.T, s jetstream.Stream) (out []string) {
 }
 
 func TestIntersect(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ a, b, want string }{
 		{"a.b", "a.b", "a.b"}, {"a.b", "a.c", ""}, {"a.>", "a.b.>", "a.b.>"}, {"a.b.c", "a.>", "a.b.c"}, {"a", "a.>", ""}, {"a.>", "a", ""},
 		{"*.x", "a.>", "a.x"}, {"a.*.c", "a.b.>", "a.b.c"}, {">", "a.>", "a.>"}, {"a.*", "*.b", "a.b"}, {"a.*.>", "a.b", ""}, {"a..b", "a.>", ""}, {"", "a.>", ""},

@@ -15,7 +15,9 @@ func TestPendingIsSmall(t *testing.T) {
 	h := newHouse(nil, subjects(t), 1, newJournal(t).log())
 	h.pending = true
 	l := h.lane(keyOf("pump", mapping.Commands))
-	subject := func(i int) string { return fmt.Sprint("fleets.up.pump.commands.", i, strings.Repeat("=C3=A9", 128), ".response") }
+	subject := func(i int) string {
+		return fmt.Sprint("fleets.up.pump.commands.", i, strings.Repeat("=C3=A9", 128), ".response")
+	}
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()

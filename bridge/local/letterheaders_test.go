@@ -46,6 +46,7 @@ func buryGroups(t *testing.T, r *rig, n int) {
 // TestReplayedLettersAreNoBatch: letters that were stored in a group carry its headers, which the server keeps. They are
 // replayed all the same.
 func TestReplayedLettersAreNoBatch(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	buryGroups(t, r, 30)
 	const first = 10
@@ -64,6 +65,7 @@ func TestReplayedLettersAreNoBatch(t *testing.T) {
 
 // TestLettersSentOnByPrograms: a program that publishes letters as it finds them, headers and all, begins no batch.
 func TestLettersSentOnByPrograms(t *testing.T) {
+	t.Parallel()
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
 			r := newRelaxed(t, relaxed)

@@ -14,6 +14,7 @@ import (
 // TestStreamIsFoundBySubject: clients that name no stream find FLEETS_DOWN and FLEETS_DEAD, and streams of others as
 // without us.
 func TestStreamIsFoundBySubject(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	nc := r.program()
 	js, err := jetstream.New(nc)
@@ -67,6 +68,7 @@ func TestStreamIsFoundBySubject(t *testing.T) {
 
 // TestManyStreamNames: pages of names go on where the one before ended.
 func TestManyStreamNames(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	js, err := jetstream.New(r.program())
 	if err != nil {

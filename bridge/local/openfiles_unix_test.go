@@ -22,6 +22,7 @@ const fewOpenFiles = "FLEETBRIDGE_TEST_FEW_OPEN_FILES"
 
 // TestFewOpenFiles: with 1024 open files a stranger's thousands of connections keep nothing from being stored.
 func TestFewOpenFiles(t *testing.T) {
+	t.Parallel()
 	if os.Getenv(fewOpenFiles) != "" {
 		serveWithFewFiles(t)
 		return

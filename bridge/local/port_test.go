@@ -114,6 +114,7 @@ func (o *opened) views() *porttest.ViewHouse {
 }
 
 func TestLanes(t *testing.T) {
+	t.Parallel()
 	test := func(t *testing.T, open opener) {
 		porttest.Lanes(t, func(t *testing.T, o porttest.LaneOptions) *porttest.LaneHouse {
 			return open(t, StoreConfig{Things: o.Things, Up: o.MaxBytes, Window: o.Window}).lanes()
@@ -124,6 +125,7 @@ func TestLanes(t *testing.T) {
 }
 
 func TestViews(t *testing.T) {
+	t.Parallel()
 	inModes(t, func(t *testing.T, open opener) {
 		porttest.Views(t, func(t *testing.T) *porttest.ViewHouse { return open(t, StoreConfig{}).views() })
 	})
@@ -131,6 +133,7 @@ func TestViews(t *testing.T) {
 
 // TestState: the status, which is in memory, is asked for the same but for what a kill leaves.
 func TestState(t *testing.T) {
+	t.Parallel()
 	inModes(t, func(t *testing.T, open opener) {
 		for _, name := range []string{wire.BucketExecutions, wire.BucketLeases, wire.BucketStatus} {
 			t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestSubjectKey(t *testing.T) {
+	t.Parallel()
 	for subject, want := range map[string]queueKey{
 		"fleets.up.pump.shadow.update":           {"pump", mapping.Shadow},
 		"fleets.up.com=2Eacme.events.a":          {"com=2Eacme", mapping.Events},
@@ -26,6 +27,7 @@ func TestSubjectKey(t *testing.T) {
 // TestKindThatStandsStill: nobody settles the events, and the reports behind tens of thousands of them come, before a
 // restart and after it.
 func TestKindThatStandsStill(t *testing.T) {
+	t.Parallel()
 	const n = 3 * feedMessages
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	nc := r.program()

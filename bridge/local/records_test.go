@@ -15,6 +15,7 @@ import (
 
 // TestRecordsExpire: after their life records are gone, for those who ask at once, and then from the journal.
 func TestRecordsExpire(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{ExecutionTTL: time.Hour})
 	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
 	put := func(key string, age time.Duration) {
@@ -48,6 +49,7 @@ func TestRecordsExpire(t *testing.T) {
 
 // TestDamagedRecords: a record that can't be read is as good as none. That is said once, and the key can be used again.
 func TestDamagedRecords(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx := testContext(t)
 	for _, key := range []string{"pump.a", "pump.b"} {
@@ -80,6 +82,7 @@ func TestDamagedRecords(t *testing.T) {
 
 // TestRecordsAreListed: however many keys have come since the last List, the next one has all.
 func TestRecordsAreListed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx, b := testContext(t), r.spool.records[wire.BucketLeases]
 	count := func() (n int) {

@@ -14,6 +14,7 @@ import (
 // The revisions of the bucket in memory grow across restarts and losses, also when the clock was set back meanwhile:
 // whoever watched an earlier life of it hears of the next one.
 func TestRevisionsGrow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx := testContext(t)
 	put := func() uint64 {
@@ -67,6 +68,7 @@ func TestRevisionsGrow(t *testing.T) {
 
 // A note goes with its value, unseen by who reads the bucket, and goes with it.
 func TestNotedValues(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx := testContext(t)
 	b := r.store.Shadow()
@@ -109,6 +111,7 @@ func TestNotedValues(t *testing.T) {
 
 // What a bucket will never take is said so, whoever finds out.
 func TestValuesTooLarge(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{MaxPayload: 64 << 10}, StoreConfig{})
 	ctx := testContext(t)
 	large := make([]byte, 65<<10)

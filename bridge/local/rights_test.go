@@ -20,6 +20,7 @@ import (
 // What users are allowed works with stock clients.
 
 func TestUsersPublishAndAsk(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		alice := y.as("alice")
 		js := stream(t, alice)
@@ -88,6 +89,7 @@ func TestUsersPublishAndAsk(t *testing.T) {
 }
 
 func TestUsersServeCommands(t *testing.T) {
+	t.Parallel()
 	users := []User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "carl", Things: []mapping.Thing{"a"}, Allow: []string{AllowCommands}}}
 	inYards(t, users, func(t *testing.T, y *yard) {
 		if _, err := y.call("a", "purge"); !errors.Is(err, bridge.ErrNoHandler) {
@@ -149,6 +151,7 @@ func TestUsersServeCommands(t *testing.T) {
 }
 
 func TestUsersReadAndReplay(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a", "c"}, Allow: []string{AllowRead}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for i := range 40 {
@@ -246,6 +249,7 @@ func pushed(t *testing.T, nc *nats.Conn, n int, option nats.SubOpt) (got []strin
 }
 
 func TestUsersReadBuckets(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a", "c"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for _, thing := range []string{"a", "b"} {
@@ -298,6 +302,7 @@ func TestUsersReadBuckets(t *testing.T) {
 
 // TestUsersReplayALot: flow control and one pull after the other pass between the accounts.
 func TestUsersReplayALot(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}, Allow: []string{AllowRead}}}, func(t *testing.T, y *yard) {
 		const n = 1000
 		sink, stored := y.store.Down(), make(chan error, n)

@@ -12,6 +12,7 @@ import (
 // TestSalvageIsKilled: wherever the process is killed while it makes a bucket whole, the next one has every key, with
 // its note, and what was written since counts.
 func TestSalvageIsKilled(t *testing.T) {
+	t.Parallel()
 	const name = "KV_FLEETS_SHADOW"
 	for what, killed := range map[string]func(t *testing.T, r *rig, saved salvaged, kept []*jetstream.RawStreamMsg) error{
 		"while it saves": func(t *testing.T, r *rig, saved salvaged, kept []*jetstream.RawStreamMsg) error {

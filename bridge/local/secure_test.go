@@ -25,6 +25,7 @@ func behindTLS(t *testing.T, config ServerConfig) *rig {
 
 // TestFencesBehindTLS: what programs send by TLS is bounded, counted and answered as it is without.
 func TestFencesBehindTLS(t *testing.T) {
+	t.Parallel()
 	var strays atomic.Int64
 	r := behindTLS(t, ServerConfig{Stray: func(Stray) { strays.Add(1) }})
 	r.journal.forgive(" nowhere")
@@ -42,6 +43,7 @@ func TestFencesBehindTLS(t *testing.T) {
 
 // TestTLSIsWanted: who speaks no TLS, or TLS within TLS, is heard by nobody.
 func TestTLSIsWanted(t *testing.T) {
+	t.Parallel()
 	r := behindTLS(t, ServerConfig{})
 	const hello = `CONNECT {"verbose":false,"user":"a","pass":"secret"}` + "\r\nPUB fleets.up.a.events.x 2\r\n{}\r\nPING\r\n"
 	plain, _ := rawGreeted(t, r.server.URL())

@@ -39,6 +39,7 @@ func recordsOf(t *testing.T, path, stream string) (out []*record) {
 
 // TestDamagedSequence: whichever record's sequence a flipped bit has put out of line, the bridge starts, and works.
 func TestDamagedSequence(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.fill(t, 20)
 	r.stop()
@@ -90,6 +91,7 @@ func TestDamagedSequence(t *testing.T) {
 
 // TestAlignBlock: the sequence of the record that is damaged is put in line, and no other byte changes.
 func TestAlignBlock(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	for i := range 8 {
 		if err := r.store.Shadow().PutNoted(t.Context(), fmt.Sprint("k", i), []byte("value"), nil); err != nil {
@@ -128,6 +130,7 @@ func TestAlignBlock(t *testing.T) {
 
 // A stream that the server was removing when it was killed has another name: nothing of it is judged.
 func TestStreamBeingRemoved(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.fill(t, 20)
 	down, err := r.store.js.Stream(testContext(t), "FLEETS_DOWN")

@@ -16,6 +16,7 @@ import (
 )
 
 func TestProgramsConnectAfterListenOnly(t *testing.T) {
+	t.Parallel()
 	j := newJournal(t)
 	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Log: j.log(), Subjects: subjects(t)})
 	if err != nil {
@@ -44,6 +45,7 @@ func TestProgramsConnectAfterListenOnly(t *testing.T) {
 }
 
 func TestStoreDirBelongsToOneServer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log()})
 	if err == nil || !strings.Contains(err.Error(), "another fleetbridge is using it") || !strings.Contains(err.Error(), r.dir) {
@@ -54,6 +56,7 @@ func TestStoreDirBelongsToOneServer(t *testing.T) {
 }
 
 func TestListenOnTakenPort(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +75,7 @@ func TestListenOnTakenPort(t *testing.T) {
 }
 
 func TestListenAddress(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ listen, want string }{
 		{"4222", "no host:port"},
 		{"127.0.0.1", "no host:port"},
@@ -87,6 +91,7 @@ func TestListenAddress(t *testing.T) {
 }
 
 func TestStoreDirThatCannotBe(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -97,6 +102,7 @@ func TestStoreDirThatCannotBe(t *testing.T) {
 }
 
 func TestDial(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: r.server.URL(), Log: r.journal.log()})
 	if err != nil {
@@ -115,6 +121,7 @@ func TestDial(t *testing.T) {
 }
 
 func TestDialWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	url := plainServer(t, false)
 	j := newJournal(t)
 	_, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
@@ -124,6 +131,7 @@ func TestDialWithoutJetStream(t *testing.T) {
 }
 
 func TestRestartKeepsWhatIsStored(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{})
 	r.publish(r.program(), "fleets.up.pump.events.started", `{}`)
 	r.stop()

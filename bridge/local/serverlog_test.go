@@ -6,6 +6,7 @@ import (
 
 // TestServersAlarmingWords: what the server says of its index after a kill is one line of ours, and the rest stays.
 func TestServersAlarmingWords(t *testing.T) {
+	t.Parallel()
 	j := newJournal(t)
 	j.forgive("checkMsgs", "Critical write error: I/O")
 	var r reread

@@ -58,6 +58,7 @@ func ask(t *testing.T, nc *nats.Conn, subject, payload string, headers ...string
 }
 
 func TestRequestsReachTheHandler(t *testing.T) {
+	t.Parallel()
 	got := make(chan bridge.Request, 1)
 	_, nc := served(t, 8, func(_ context.Context, r bridge.Request) (bridge.Response, error) {
 		got <- r
@@ -95,6 +96,7 @@ func TestRequestsReachTheHandler(t *testing.T) {
 }
 
 func TestRequestErrors(t *testing.T) {
+	t.Parallel()
 	type result struct {
 		response bridge.Response
 		err      error
@@ -143,6 +145,7 @@ func TestRequestErrors(t *testing.T) {
 }
 
 func TestSlowRequestsBlockNobody(t *testing.T) {
+	t.Parallel()
 	started, release := make(chan struct{}, 4), make(chan struct{})
 	_, nc := served(t, 4, func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
 		if string(r.Payload) == "slow" {
@@ -182,6 +185,7 @@ func TestSlowRequestsBlockNobody(t *testing.T) {
 }
 
 func TestCloseEndsRequests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	started := make(chan struct{})
 	s, err := Serve(r.nc, handle(func(ctx context.Context, _ bridge.Request) (bridge.Response, error) {
@@ -216,6 +220,7 @@ func TestCloseEndsRequests(t *testing.T) {
 
 // A subject that is misspelt is answered, and once.
 func TestMisspeltRequests(t *testing.T) {
+	t.Parallel()
 	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) { return bridge.Response{}, nil })
 	for _, subject := range []string{"fleets.req.pump.evnts.x", "fleets.req.pump.shadow.updat", "fleets.req.pump", "fleets.req.pump.jobs", "fleets.req.pump.jobs.a.b.c.d",
 		"fleets.req.pump.commands.x.request", "fleets.req.pump.shadow.update.delta", "fleets.req.pu=mp.jobs.get", "fleets.req.pump.events.=zz"} {
@@ -240,6 +245,7 @@ func TestMisspeltRequests(t *testing.T) {
 }
 
 func TestServiceDiscovery(t *testing.T) {
+	t.Parallel()
 	_, nc := served(t, 8, func(context.Context, bridge.Request) (bridge.Response, error) { return bridge.Response{}, nil })
 	ask(t, nc, "fleets.req.pump.jobs.get", "")
 	m, err := nc.Request("$SRV.INFO.fleetbridge", nil, patience)
@@ -285,6 +291,7 @@ func TestServiceDiscovery(t *testing.T) {
 }
 
 func TestSemver(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{"1.2.3": "1.2.3", "v1.2.3-rc.1+x": "1.2.3-rc.1+x", "dev": "0.0.0", "": "0.0.0", "1.2": "0.0.0"} {
 		if got := semver(in); got != want {
 			t.Errorf("%q: %s", in, got)
@@ -293,6 +300,7 @@ func TestSemver(t *testing.T) {
 }
 
 func TestHandlers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "com.acme")
 	nc := r.program()
 	deadline := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -343,6 +351,7 @@ func TestHandlers(t *testing.T) {
 
 // What a handler replies to the call of a bridge that is gone, the next one hears, between accounts too.
 func TestReplyToAnEarlierCall(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		calls := make(chan *nats.Msg, 1)
 		alice := y.as("alice")
@@ -385,6 +394,7 @@ func TestReplyToAnEarlierCall(t *testing.T) {
 // TestIllegibleRequests: a request whose headers can't be read is refused, whoever sends it, and not carried out as if it
 // had none.
 func TestIllegibleRequests(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"alice", ""} {
 		config := ServerConfig{}
 		if name != "" {

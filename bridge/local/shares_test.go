@@ -36,6 +36,7 @@ func flood(t *testing.T, r *rig, thing mapping.Thing, n, bytes int) {
 
 // One Thing's letters leave the others' alone, whatever their size, also after a restart.
 func TestDeadLettersHaveShares(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ n, bytes int }{
 		"many small": {2_000, 500}, "few large": {40, 50_000}, "middling": {500, 4_000},
 	} {
@@ -67,6 +68,7 @@ func TestDeadLettersHaveShares(t *testing.T) {
 
 // Small letters don't become more than there is memory for, also across a restart.
 func TestDeadLettersAreFew(t *testing.T) {
+	t.Parallel()
 	cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
 	r := newRigWith(t, ServerConfig{}, cfg)
 	few := func() {
@@ -94,6 +96,7 @@ func TestDeadLettersAreFew(t *testing.T) {
 
 // As long as there is room for all, nobody has to share.
 func TestDeadLettersWithRoom(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
 	flood(t, r, "bad", 150, 4_000) // more than a third, less than three quarters
 	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 150 {
@@ -102,6 +105,7 @@ func TestDeadLettersWithRoom(t *testing.T) {
 }
 
 func TestThingOfTail(t *testing.T) {
+	t.Parallel()
 	for tail, want := range map[string]string{"up.pump.events.e": "pump", "down.pump=207.-": "pump=207", "up.": "", "": "", "up.=cut": "=cut"} {
 		if got := thingOfTail(tail); got != want {
 			t.Errorf("%q: %q, want %q", tail, got, want)
@@ -111,6 +115,7 @@ func TestThingOfTail(t *testing.T) {
 
 // A start goes on when the letters can't be counted, and says so.
 func TestDeadLettersCannotBeCounted(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad"}, Up: 1 << 20})
 	flood(t, r, "bad", 10, 100)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,6 +15,7 @@ import (
 // TestUnreadableMessages: on an external server, flipped bits under a whole index cost what they hit, are said, and nobody
 // waits for them.
 func TestUnreadableMessages(t *testing.T) {
+	t.Parallel()
 	ctx, dir, j := testContext(t), t.TempDir(), newJournal(t)
 	s := startPlain(t, server.RANDOM_PORT, dir, true)
 	c := StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Window: 1}

@@ -88,6 +88,7 @@ func blocksOf(target string) (out []string) {
 // TestSmuggledHeaders: whatever a program puts into its headers, nothing is published but on its own subjects, and it
 // hears why not.
 func TestSmuggledHeaders(t *testing.T) {
+	t.Parallel()
 	inYards(t, suspects(), func(t *testing.T, y *yard) {
 		targets := []string{"fleets.cmd.b.purge", "fleets.down.b.jobs.notify", "_fleets.down.b.jobs.notify", "_fleets.dead.up.b.events.x", "fleets.up.b.events.x",
 			"$KV.FLEETS_SHADOW.b", "$JS.API.STREAM.PURGE.FLEETS_UP_CONTROL", "_INBOX_bob.x"}
@@ -115,6 +116,7 @@ func TestSmuggledHeaders(t *testing.T) {
 
 // TestRefusedHeaders: the sender is answered with the reason, and costs nobody else anything.
 func TestRefusedHeaders(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, func(t *testing.T, r *rig) {
 		r.journal.forgive("refused what a program published", " - cid:", "could not decode headers")
 		alice, bob := rawLogin(t, r.server.URL(), "alice"), stream(t, r.login("bob"))
@@ -147,6 +149,7 @@ var mended = map[string]bool{"no end": true, "forged sender": true}
 
 // TestAnswersGoNowhereElse: without accounts, too, nobody has the bridge's answers sent to where only the bridge is heard.
 func TestAnswersGoNowhereElse(t *testing.T) {
+	t.Parallel()
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
 			r := newRelaxed(t, relaxed)

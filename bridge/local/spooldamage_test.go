@@ -85,6 +85,7 @@ func (j *logbook) missed(thing string) (n int) {
 // TestDamagedMessages: flipped bits cost the messages that they hit. Everything else comes, also what is stored meanwhile,
 // the others are counted once, and nobody waits for them any more, also after a restart.
 func TestDamagedMessages(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string][]int{
 		"none": {}, "the first": {1}, "between": {2, 5, 6}, "the last": {9, 10}, "ends": {1, 2, 10}, "all": {1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
 	} {
@@ -120,6 +121,7 @@ func TestDamagedMessages(t *testing.T) {
 
 // TestDamageOfOthers: a Thing's damaged messages are its own loss.
 func TestDamageOfOthers(t *testing.T) {
+	t.Parallel()
 	r := damagedRig(t, []mapping.Thing{"pump", "lamp"}, 10, 3, 6)
 	take := func(thing mapping.Thing, want ...int) {
 		t.Helper()
@@ -142,6 +144,7 @@ func TestDamageOfOthers(t *testing.T) {
 
 // TestMissingJournal: a store must not start silently with less than it had.
 func TestMissingJournal(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, r *rig)
 		want   string

@@ -16,6 +16,7 @@ import (
 )
 
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{
 		Things: []mapping.Thing{"pump", "com.acme 7"},
 		Up:     1 << 30, Down: Limits{MaxBytes: 1 << 20, MaxAge: time.Minute},
@@ -61,6 +62,7 @@ func TestStreams(t *testing.T) {
 }
 
 func TestUnknownThingIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	nc := r.program()
 	for _, subject := range []string{"fleets.up.valve.events.x", "fleets.up.pump.nothing.x"} {
@@ -71,6 +73,7 @@ func TestUnknownThingIsRefusedAtOnce(t *testing.T) {
 }
 
 func TestDuplicateMessageID(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	js, err := jetstream.New(r.program())
 	if err != nil {
@@ -85,6 +88,7 @@ func TestDuplicateMessageID(t *testing.T) {
 }
 
 func TestFullStreamTellsThePublisher(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 4096})
 	nc := r.program()
 	payload := strings.Repeat("x", 1000)
@@ -102,6 +106,7 @@ func TestFullStreamTellsThePublisher(t *testing.T) {
 }
 
 func TestStreamThatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		there jetstream.StreamConfig
@@ -147,6 +152,7 @@ func TestStreamThatDoesNotFit(t *testing.T) {
 }
 
 func TestLimitsAndThingsChange(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "com.acme"}, Up: 1 << 20})
 	nc := r.program()
 	r.publish(nc, "fleets.up.com=2Eacme.events.x", `1`)
@@ -169,6 +175,7 @@ func TestLimitsAndThingsChange(t *testing.T) {
 }
 
 func TestQueued(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump", "valve", "com.acme")
 	nc := r.program()
 	for _, s := range []string{"pump.events.a", "pump.events.b", "pump.events.b", "pump.jobs.get", "com=2Eacme.shadow.update"} {
@@ -181,6 +188,7 @@ func TestQueued(t *testing.T) {
 }
 
 func TestOutbox(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	a := mapping.Address{Thing: "pump", Channel: mapping.CommandResponse, ID: "e.1"}
 	receipt, err := r.up().Enqueue(testContext(t), a, []byte(`{"status":"REJECTED"}`), bridge.Trace{})
@@ -194,6 +202,7 @@ func TestOutbox(t *testing.T) {
 }
 
 func TestDeletedKeysOfLastingBucketsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx := testContext(t)
 	b := r.store.bucket(wire.BucketMarks)
@@ -217,6 +226,7 @@ func TestDeletedKeysOfLastingBucketsLeaveNothing(t *testing.T) {
 }
 
 func TestArchive(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	a := mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}
 	if _, err := r.store.Last(testContext(t), a); !errors.Is(err, bridge.ErrNotFound) {

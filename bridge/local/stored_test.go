@@ -35,6 +35,7 @@ func forgedBlocks(subject string) map[string]string {
 // With an external server a program's headers, of whatever bytes, move no message to another Thing, number or time, and
 // stop no lane.
 func TestForgedStoredHeaders(t *testing.T) {
+	t.Parallel()
 	j, url := newJournal(t), startPlain(t, server.RANDOM_PORT, t.TempDir(), true).ClientURL()
 	j.forgive("NATS error") // of blocks that nats.go can't read
 	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: url, Log: j.log()})
@@ -97,6 +98,7 @@ func TestForgedStoredHeaders(t *testing.T) {
 
 // What programs with manners send is not held for hidden.
 func TestObscured(t *testing.T) {
+	t.Parallel()
 	s := startPlain(t, server.RANDOM_PORT, t.TempDir(), false)
 	nc, err := nats.Connect(s.ClientURL())
 	if err != nil {

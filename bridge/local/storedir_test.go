@@ -18,6 +18,7 @@ import (
 // TestStoreDirOfOthers: a directory that others may write into, or a thing in the place of a file, is refused with the
 // mend, and at once.
 func TestStoreDirOfOthers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
 		want  string // in the error; empty: it starts
@@ -77,6 +78,7 @@ func plantedSays(want string) string {
 
 // TestPlantedOperatorKey: a key that others may know is not the operator's.
 func TestPlantedOperatorKey(t *testing.T) {
+	t.Parallel()
 	planted, _ := nkeys.CreateUser()
 	seed, _ := planted.Seed()
 	public, _ := planted.PublicKey()

@@ -17,6 +17,7 @@ import (
 // TestStrays: what programs publish for a Thing or on a channel that there is not is said and counted, with an answer asked
 // for or without, and its sender hears at once that nobody is there.
 func TestStrays(t *testing.T) {
+	t.Parallel()
 	for name, users := range map[string][]User{"without users": nil, "with users": {{Name: "u"}}} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -65,6 +66,7 @@ func TestStrays(t *testing.T) {
 
 // TestStraysOfStrangers: who has no login is not said to have published anything.
 func TestStraysOfStrangers(t *testing.T) {
+	t.Parallel()
 	var counted atomic.Int64
 	r := newRigWith(t, ServerConfig{Users: []User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(Stray) { counted.Add(1) }},
 		StoreConfig{Things: []mapping.Thing{"a"}})
@@ -82,6 +84,7 @@ func TestStraysOfStrangers(t *testing.T) {
 // TestReadAlongTheServer: what the server reads otherwise than the door ends the connection, and what follows is not carried
 // out: a size of which it drops the last digit, a verb of routes, behind which it takes no payload.
 func TestReadAlongTheServer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", " nowhere")
 	for _, before := range []string{"PUB \rraw.x 22\nhi\r\n", "HMSG raw.x 20\r\n\r\n"} {

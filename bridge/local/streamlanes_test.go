@@ -16,6 +16,7 @@ import (
 )
 
 func TestDelivery(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "com.acme 7")
 	m := nats.NewMsg("fleets.up.com=2Eacme=207.events.door=2Eopen")
 	m.Data = []byte(`{"n": 1.0}`)
@@ -35,6 +36,7 @@ func TestDelivery(t *testing.T) {
 }
 
 func TestSubjectThatIsNoAddress(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump")
 	nc := r.program()
 	for subject, stray := range map[string]string{
@@ -66,6 +68,7 @@ func queuedOf(t *testing.T, r *rig, thing mapping.Thing) uint64 {
 
 // TestWindow: with a full window the lane waits, and goes on when something is settled.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	r := newRigWith(t, ServerConfig{}, StoreConfig{Window: 3})
 	nc := r.program()
 	for i := range 10 {
@@ -90,6 +93,7 @@ func TestWindow(t *testing.T) {
 
 // TestLongNames: the names of Things are as long as they like.
 func TestLongNames(t *testing.T) {
+	t.Parallel()
 	long := mapping.Thing(strings.Repeat("ü", 100))
 	o := external(t, StoreConfig{Things: []mapping.Thing{long}})
 	if _, err := o.nc.Request("fleets.up."+mapping.Token(string(long))+".jobs.get", []byte("1"), patience); err != nil {
@@ -133,6 +137,7 @@ func lossyQueue(t *testing.T, n int) (*breakable, *taking, *Store) {
 }
 
 func TestEachOnceThroughLostConnections(t *testing.T) {
+	t.Parallel()
 	const n = 3000
 	b, q, store := lossyQueue(t, n)
 	var held []bridge.Delivery
@@ -164,6 +169,7 @@ func TestEachOnceThroughLostConnections(t *testing.T) {
 }
 
 func TestExternalServerRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	j := newJournal(t)
 	external := startPlain(t, -1, dir, true)

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -72,15 +73,23 @@ func (s *Server) overSubscribed() (out []*server.ConnInfo) {
 		if err != nil || account.TotalSubs() <= n {
 			continue
 		}
-		list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Account: name, Limit: door.MaxConns})
-		if err != nil {
-			continue
-		}
-		if most := mostOf(list.Conns, n); most != nil {
+		if most := mostOf(s.connsOf(name), n); most != nil {
 			out = append(out, most)
 		}
 	}
 	return out
+}
+
+// connsOf are the connections of an account. All are asked for: with an account in the question the server looks at those, too,
+// that it is just setting up, without their lock.
+func (s *Server) connsOf(account string) []*server.ConnInfo {
+	list, err := s.nats.Connz(&server.ConnzOptions{Username: true, Limit: 2 * door.MaxConns})
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(list.Conns, func(c *server.ConnInfo) bool {
+		return cmp.Or(c.Account, server.DEFAULT_GLOBAL_ACCOUNT) != account
+	})
 }
 
 // mostOf is the connection with most subscriptions, if all have more than n. Connections within the process don't count.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -35,11 +34,7 @@ func (c *rawClient) subscribeMany(from, n int, queue string) (said string, open 
 
 // held are the subscriptions of the programs' connections.
 func (r *rig) held(account string) (n int) {
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: door.MaxConns})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, c := range list.Conns {
+	for _, c := range r.server.connsOf(account) {
 		if c.Port != 0 {
 			n += int(c.NumSubs)
 		}
@@ -48,6 +43,7 @@ func (r *rig) held(account string) (n int) {
 }
 
 func TestSubscriptionsOfAConnection(t *testing.T) {
+	t.Parallel()
 	for _, queue := range []string{"", "workers"} {
 		r := withUsers(t, User{Name: "a"})
 		r.journal.forgive(" - cid:")
@@ -67,6 +63,7 @@ func TestSubscriptionsOfAConnection(t *testing.T) {
 
 // TestSubscriptionsOfALogin: several connections of one login have one share. Another login's stay.
 func TestSubscriptionsOfALogin(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "a"}, User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
 	other := r.login("b")
@@ -93,6 +90,7 @@ func TestSubscriptionsOfALogin(t *testing.T) {
 
 // TestSubscriptionsWithoutUsers: the programs have a share, and the bridge's own connections none of it.
 func TestSubscriptionsWithoutUsers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
 	for _, n := range []int{anybodySubs / 2, anybodySubs / 2, 1000} {
@@ -106,6 +104,7 @@ func TestSubscriptionsWithoutUsers(t *testing.T) {
 }
 
 func TestMostOf(t *testing.T) {
+	t.Parallel()
 	conns := func(n ...uint32) (out []*server.ConnInfo) {
 		for i, subs := range n {
 			out = append(out, &server.ConnInfo{Cid: uint64(i), Port: i, NumSubs: subs}) // port 0: within the process

@@ -66,6 +66,7 @@ func unpack(t *testing.T, name, dir string) {
 
 // TestStoreOfAnOlderVersion: what its streams hold is moved into the journal, and they are gone.
 func TestStoreOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
 	unpack(t, "streams-store.tgz", r.dir)
 	things := StoreConfig{Things: []mapping.Thing{"pump", "com.acme fan"}}
@@ -156,6 +157,7 @@ func (f failingFile) Sync() error {
 // TestTakeoverIsKilled: at whichever write the move ends, the next start goes on from there, and every message comes once
 // and in order. Ids that are young enough are known.
 func TestTakeoverIsKilled(t *testing.T) {
+	t.Parallel()
 	const n, size = 500, 1600 // several groups of the move
 	whole := t.TempDir()
 	func() {

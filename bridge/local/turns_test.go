@@ -11,6 +11,7 @@ import (
 
 // TestTurns: what is stored together, in which order.
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	message := func(what string) *nats.Msg { // "a1" is small, "a1+" more than a turn
 		m := &nats.Msg{Subject: what, Data: make([]byte, 10)}
 		if strings.HasSuffix(what, "+") {
@@ -46,6 +47,7 @@ func TestTurns(t *testing.T) {
 
 // TestTurnsGroups: a group is bounded, and everybody is in it.
 func TestTurnsGroups(t *testing.T) {
+	t.Parallel()
 	var all turns
 	for n := range 10 * turnsMax {
 		all.put("flood", &nats.Msg{Subject: fmt.Sprint(n), Data: make([]byte, 100)}, nil)
@@ -69,6 +71,7 @@ func TestTurnsGroups(t *testing.T) {
 
 // TestTurnsOfMany: who comes beside many who flood is in the next group, with messages of any size that they have.
 func TestTurnsOfMany(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{10, 2000, 5000} {
 		var all turns
 		for n := range 200 * 100 {
@@ -84,6 +87,7 @@ func TestTurnsOfMany(t *testing.T) {
 // TestTurnsFull: what is more than a share is refused at once, and there is room for who comes next. Headers count as
 // payloads do.
 func TestTurnsFull(t *testing.T) {
+	t.Parallel()
 	var all turns
 	large := &nats.Msg{Header: nats.Header{"X": {strings.Repeat("x", 1<<20)}}}
 	for _, c := range []struct {

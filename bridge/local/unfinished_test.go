@@ -13,6 +13,7 @@ import (
 // TestUnfinishedMessages: who begins more and more large messages and ends none is disconnected, another user is not, and
 // the same one may begin again.
 func TestUnfinishedMessages(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "a", Things: []mapping.Thing{"a"}}, User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:")
 	other := r.login("b")
@@ -41,6 +42,7 @@ func (r *rig) beginsMany(login func() *rawClient) {
 // TestUnfinishedOfOthers: without users, too, a program that begins few messages, of any size, and ends them, is not
 // disconnected for somebody else's.
 func TestUnfinishedOfOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", "begin more large messages", " nowhere")
 	size := int(r.nc.MaxPayload())
@@ -62,6 +64,7 @@ func TestUnfinishedOfOthers(t *testing.T) {
 // TestUnfinishedClaims: a message that is larger than the server takes is not counted as begun, by whoever: with such
 // claims a stranger would have the connections of others closed.
 func TestUnfinishedClaims(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.journal.forgive(" - cid:", " nowhere")
 	size := int(r.nc.MaxPayload())

@@ -91,6 +91,7 @@ func (c *slowCloud) check(t *testing.T, s *Service, program *nats.Conn) {
 
 // An answer whose asker is gone is found to be so, and one that is heard is not.
 func TestUnheardAnswers(t *testing.T) {
+	t.Parallel()
 	c, r := newSlowCloud(), newRig(t, "a")
 	s, err := Serve(r.nc, c, ServiceConfig{Subjects: r.subjects, Version: "1.0.0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -102,6 +103,7 @@ func TestUnheardAnswers(t *testing.T) {
 
 // The same between accounts.
 func TestUnheardAnswersOfUsers(t *testing.T) {
+	t.Parallel()
 	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		c := newSlowCloud()
 		y.other.Store(c) // not a second service: the first one's subscriptions would end some time later

@@ -8,13 +8,13 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
 // TestUnreadOfALogin: what a login's connections don't read is bounded in bytes for all of them together, and another
 // login's stay. The attack: many connections that subscribe and never read, and one message for all of them.
 func TestUnreadOfALogin(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "a"}, User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:", "leave more unread than there is room for")
 	other := r.login("b")
@@ -45,17 +45,14 @@ func TestUnreadOfALogin(t *testing.T) {
 
 // waiting is how many bytes wait for a login's connections.
 func (r *rig) waiting(account string) (n int) {
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Account: account, Limit: door.MaxConns})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, c := range list.Conns {
+	for _, c := range r.server.connsOf(account) {
 		n += c.Pending
 	}
 	return n
 }
 
 func TestUnreadBeyond(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		unread []int
 		closed int

@@ -97,6 +97,7 @@ func named(name string, things ...mapping.Thing) User {
 // While others come, change and go, a busy user loses nothing: not its connection, not a publish, an answer, a message
 // of a subscription or of a consumer, nor a change in a bucket.
 func TestUsersComeAndGoBesideABusyOne(t *testing.T) {
+	t.Parallel()
 	busy := named("busy", "a")
 	r := openRoster(t, busy, named("other", "b"))
 	nc := r.watched("busy")
@@ -192,6 +193,7 @@ func waitUntil(t *testing.T, done func() bool) {
 
 // A user that is removed is out at once and stays out, and comes back as new.
 func TestUserRemoved(t *testing.T) {
+	t.Parallel()
 	r := openRoster(t, named("stays", "a"), named("goes", "a"))
 	goes, stays := r.watched("goes"), r.watched("stays")
 	if _, err := stream(t, goes.Conn).CreateConsumer(t.Context(), "FLEETS_DOWN", jetstream.ConsumerConfig{InactiveThreshold: time.Hour}); err != nil {
@@ -236,6 +238,7 @@ func (r *roster) consumers(user string) int {
 
 // Another password, a key in the place of a password, another key: who has the old one is out.
 func TestUserWithAnotherLogin(t *testing.T) {
+	t.Parallel()
 	pairs := make([]nkeys.KeyPair, 2)
 	keys := make([]string, 2)
 	for i := range pairs {
@@ -295,6 +298,7 @@ func TestUserWithAnotherLogin(t *testing.T) {
 // Rights that are taken away are gone on the connections that there are, also in a roundabout way; rights on more
 // Things are there without a new connection.
 func TestUserWithOtherRights(t *testing.T) {
+	t.Parallel()
 	r := openRoster(t, named("alice", "a"), named("victim", "b"))
 	nc := r.watched("alice")
 	r.set(named("alice", "a", "b"), named("victim", "b"))
@@ -380,6 +384,7 @@ func (r *roster) forges(nc watchedConn) {
 
 // What can't be is refused whole.
 func TestUsersThatCannotBe(t *testing.T) {
+	t.Parallel()
 	r := openRoster(t, named("alice", "a"))
 	nc := r.watched("alice")
 	for _, users := range [][]User{nil, {named("alice", "a"), named("alice", "b")}, {named("bob")}, {named("bob", "a"), {Name: "x.y", Password: "p", Things: []mapping.Thing{"a"}}}} {
@@ -401,6 +406,7 @@ func TestUsersThatCannotBe(t *testing.T) {
 
 // A thousand users come, change and go, with one that stays.
 func TestThousandUsersChange(t *testing.T) {
+	t.Parallel()
 	r := openRoster(t, named("stays", "a"))
 	nc := r.watched("stays")
 	all := func(password string) []User {

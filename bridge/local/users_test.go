@@ -21,6 +21,7 @@ import (
 )
 
 func TestUserCheck(t *testing.T) {
+	t.Parallel()
 	good := User{Name: "hvac", Password: "p", Things: []mapping.Thing{"a"}}
 	if err := good.Check(); err != nil {
 		t.Error(err)
@@ -116,6 +117,7 @@ func may(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 }
 
 func TestPermissions(t *testing.T) {
+	t.Parallel()
 	var users []User
 	for _, a := range Allowances {
 		users = append(users, User{Name: a, Allow: []string{a}})
@@ -200,6 +202,7 @@ func TestPermissions(t *testing.T) {
 }
 
 func TestWhatUsersDo(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "all"})
 	nc := r.login("all")
 	ctx := testContext(t)
@@ -244,6 +247,7 @@ func TestWhatUsersDo(t *testing.T) {
 }
 
 func TestLogins(t *testing.T) {
+	t.Parallel()
 	key, _ := nkeys.CreateUser()
 	public, _ := key.PublicKey()
 	r := withUsers(t, User{Name: "word"}, User{Name: "key", NKey: public})
@@ -274,6 +278,7 @@ func TestLogins(t *testing.T) {
 }
 
 func TestOperator(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "a"})
 	path := filepath.Join(r.dir, operatorFile)
 	info, err := os.Stat(path)
@@ -321,6 +326,7 @@ func TestOperator(t *testing.T) {
 // TestFirstUser: a store that was filled without users is the same store with them, and the other way
 // round.
 func TestFirstUser(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "a")
 	r.publish(r.program(), "fleets.up.a.events.x", "before")
 	for _, users := range [][]User{{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil} {
@@ -336,6 +342,7 @@ func TestFirstUser(t *testing.T) {
 
 // TestUsersOutliveAFullDisk: JetStream is stopped and started in place, and users have what they had.
 func TestUsersOutliveAFullDisk(t *testing.T) {
+	t.Parallel()
 	r := withUsers(t, User{Name: "alice"})
 	r.journal.forgive("NATS connection lost")
 	nc := r.login("alice")
@@ -390,6 +397,7 @@ func TestManyUsers(t *testing.T) {
 
 // TestHashedPassword: the configuration may hold a bcrypt hash instead of the password.
 func TestHashedPassword(t *testing.T) {
+	t.Parallel()
 	hash, err := User{Password: "secret"}.hash(bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)

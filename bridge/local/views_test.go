@@ -66,6 +66,7 @@ func blocks(t *testing.T, dir, stream string) []string {
 // TestViewsAfterACrash: whatever a crash has left of a stream, all that was stored is there after the next start, once and in
 // order.
 func TestViewsAfterACrash(t *testing.T) {
+	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
 	r.start(ServerConfig{}, StoreConfig{})
 	var want []string
@@ -171,6 +172,7 @@ func newJournalIn(t *testing.T, dir string) {
 
 // TestNewJournalBesideOldStreams: a journal whose numbers begin anew does not take what its predecessor wrote for its own.
 func TestNewJournalBesideOldStreams(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: []byte("old")}
 	for range 30 {
@@ -197,6 +199,7 @@ func TestNewJournalBesideOldStreams(t *testing.T) {
 
 // TestCommandIsKeptAtOnce: a command and its execution are there after a crash, or neither is.
 func TestCommandIsKeptAtOnce(t *testing.T) {
+	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
 	r.start(ServerConfig{}, StoreConfig{})
 	sink := r.store.Down().(bridge.Keeper)
@@ -235,6 +238,7 @@ func TestCommandIsKeptAtOnce(t *testing.T) {
 
 // TestCreateSoon: the key is there for everybody at once, and for one alone.
 func TestCreateSoon(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
 	if err := b.Put(ctx, "open.pump.e1", []byte("open")); err != nil {
@@ -274,6 +278,7 @@ func TestCreateSoon(t *testing.T) {
 // TestShadowsAfterACrash: the bucket has the newest documents after a start, whatever a crash has left of it; and what an
 // older version wrote there last is not lost.
 func TestShadowsAfterACrash(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx, b := testContext(t), r.store.Shadow()
 	for _, key := range []string{"same", "lost", "gone"} {
@@ -319,6 +324,7 @@ func TestShadowsAfterACrash(t *testing.T) {
 
 // TestStoredWithoutJetStream: what is stored while the streams take nothing is kept, whatever is synced meanwhile.
 func TestStoredWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
 	r.start(ServerConfig{}, StoreConfig{})
 	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: []byte("0")}

@@ -11,6 +11,7 @@ import (
 
 // TestWaiting: what waits is counted and shown by Thing and kind, and dropped for good of a Thing that nobody sends.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	inModes(t, func(t *testing.T, open opener) {
 		ctx := testContext(t)
 		o := open(t, StoreConfig{Things: []mapping.Thing{"pump", "hall 7"}})
@@ -95,6 +96,7 @@ func TestWaiting(t *testing.T) {
 
 // TestWaitingInParts: what does not go into one answer comes in several.
 func TestWaitingInParts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "pump", "valve")
 	ctx := testContext(t)
 	large := strings.Repeat("x", 100<<10)
