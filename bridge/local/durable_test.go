@@ -197,6 +197,50 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 	})
 }
 
+// TestPublishIsRefusedAtOnce: who waits for a PubAck that a login forbids hears so, in whatever inbox.
+func TestPublishIsRefusedAtOnce(t *testing.T) {
+	users := []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "report", Password: "secret", Things: []mapping.Thing{"a"}, Allow: []string{AllowReport}}}
+	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
+	ctx := testContext(t)
+	for user, subjects := range map[string][]string{
+		"alice":  {"fleets.up.b.events.x", "fleets.up.nobody.events.x"},
+		"report": {"fleets.up.a.events.x", "fleets.up.a.nothing", "fleets.up.b.shadow.update", "fleets.up.a"},
+	} {
+		for _, inbox := range []string{"_INBOX", "_INBOX_" + user} {
+			js := stream(t, y.as(user, nats.CustomInboxPrefix(inbox)))
+			for _, subject := range subjects {
+				_, err := js.Publish(ctx, subject, nil)
+				var api *jetstream.APIError
+				if !errors.As(err, &api) || api.Code != 403 || !strings.Contains(api.Description, "local.users") {
+					t.Errorf("%s, %s: %v", user, subject, err)
+				}
+			}
+			if _, err := js.Publish(ctx, "fleets.up.a.shadow.update", []byte("{}")); err != nil {
+				t.Errorf("%s: %v", user, err)
+			}
+		}
+	}
+	// A forged reply subject reaches nobody else's inbox.
+	other := y.as("report")
+	heard, err := other.SubscribeSync("_INBOX_report.x")
+	if err != nil || other.Flush() != nil {
+		t.Fatal(err)
+	}
+	nc := y.as("alice")
+	for _, reply := range []string{"_INBOX_report.x", "_fleets.deliver.report._INBOX_report.x", "fleets.down.b.jobs.notify"} {
+		if err := nc.PublishRequest("fleets.up.b.events.x", reply, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stream(t, nc).Publish(ctx, "fleets.up.b.events.x", nil); err == nil || other.Flush() != nil { // all of them are answered
+		t.Fatal(err)
+	}
+	if n, _, err := heard.Pending(); n != 0 || err != nil {
+		t.Errorf("%d answers reach another user, %v", n, err)
+	}
+}
+
 // TestDurableConsumers: they are the user's own by name, go on after a restart, are bounded, read what the user may read
 // now, and end with the user.
 func TestDurableConsumers(t *testing.T) {

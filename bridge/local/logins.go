@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"fleetbridge/bridge/local/door"
-	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -37,6 +36,8 @@ type login struct {
 	membership
 	digest []byte // of a password in clear; nil with a key or a hash
 	as     *server.User
+	things map[string]bool // by token
+	whole  bool            // it may send everything up
 }
 
 // newLogins makes a doorkeeper that knows the bridge itself, whose key is new at each start, and the operator,
@@ -56,7 +57,11 @@ func newLogins(s mapping.Subjects, own ...nkeys.KeyPair) (*logins, error) {
 
 // make prepares the login of a user in its account.
 func (l *logins) make(u User, account *server.Account) *login {
-	out := &login{membership: membership{u, u.Things}, as: &server.User{Username: u.Name, Account: account, Permissions: u.grants(l.subjects).permissions()}}
+	g := u.grants(l.subjects)
+	out := &login{membership: membership{u, u.Things}, as: &server.User{Username: u.Name, Account: account, Permissions: g.permissions()}, things: map[string]bool{}, whole: g.whole()}
+	for _, t := range u.Things {
+		out.things[mapping.Token(string(t))] = true
+	}
 	if u.NKey == "" && !isHash(u.Password) {
 		out.digest = l.digest(u.Password)
 	}
@@ -103,14 +108,18 @@ func (l *logins) all() map[string]*login {
 	return l.known
 }
 
-// publishes reports whether a user may publish there.
-func (l *logins) publishes(user, subject string) bool {
+// sends reports whether a user may publish on `up` for a Thing, given by its token, and a kind. It is asked for each message.
+func (l *logins) sends(user, thing, kind string) bool {
 	one := l.all()[user]
-	return one != nil && slices.ContainsFunc(one.as.Permissions.Publish.Allow, func(allowed string) bool {
-		_, may := wire.Intersect(subject, allowed)
-		return may
-	})
+	if one == nil || !one.things[thing] {
+		return false
+	}
+	k, known := mapping.ParseKind(kind)
+	return one.whole || known && one.user.may(allowanceOf[k])
 }
+
+// allowanceOf is what a user needs to send a kind.
+var allowanceOf = [...]string{mapping.Commands: AllowCommands, mapping.Jobs: AllowJobs, mapping.Shadow: AllowReport, mapping.Events: AllowEvents}
 
 func (l *logins) find(o *server.ClientOpts) *login {
 	if o.Nkey != "" {

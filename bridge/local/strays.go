@@ -2,6 +2,8 @@ package local
 
 import (
 	"bytes"
+	"encoding/json"
+	"strings"
 
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
@@ -32,16 +34,25 @@ func (s *Server) SetThings(things []mapping.Thing) {
 	s.tokens.Store(&tokens)
 }
 
-// upward says of what programs publish on `up` what nothing takes. What a user may not publish is refused, and its program
-// told.
-func (s *Server) upward(by door.Place, subject []byte) {
+// upward says of what programs publish on `up` what nothing takes. What a user may not publish the server refuses with a
+// word to the connection; who waits for a PubAck does not hear that, so the answer says it, too.
+func (s *Server) upward(by door.Place, subject, reply []byte) {
 	rest, up := bytes.CutPrefix(subject, s.up)
-	tokens := s.tokens.Load()
-	if !up || tokens == nil {
+	if !up {
 		return
 	}
 	thing, rest, _ := bytes.Cut(rest, []byte("."))
 	kind, _, _ := bytes.Cut(rest, []byte("."))
+	if s.logins != nil && !by.Operator && !s.logins.sends(by.User, string(thing), string(kind)) {
+		if len(reply) > 0 {
+			s.refuse(by.User, string(subject), string(reply))
+		}
+		return
+	}
+	tokens := s.tokens.Load()
+	if tokens == nil {
+		return
+	}
 	reason, said := StrayThing, "a program published for a Thing that is not configured: it goes nowhere"
 	if (*tokens)[string(thing)] {
 		if _, known := mapping.ParseKind(string(kind)); known {
@@ -49,11 +60,21 @@ func (s *Server) upward(by door.Place, subject []byte) {
 		}
 		reason, said = StrayChannel, "a program published on a channel that a Thing does not have: it goes nowhere"
 	}
-	if s.logins != nil && !by.Operator && !s.logins.publishes(by.User, string(subject)) {
-		return
-	}
 	if s.stray != nil {
 		s.stray(reason)
 	}
 	s.log.Warn(said, "subject", wire.ProgramText(string(subject)))
+}
+
+// refuse answers a publish that a user may not make, where its program waits for a PubAck.
+func (s *Server) refuse(user, subject, reply string) {
+	if strings.ContainsAny(reply, "*>") {
+		return // no answer gets there
+	}
+	body, err := json.Marshal(map[string]error{"error": refuse("user %s may not publish on %s; see local.users", user, wire.ProgramText(subject))})
+	if err != nil {
+		s.log.Error("an answer to a publish can't be spelled", "user", user, "error", err)
+		return
+	}
+	_ = s.marks.Publish(deliverSpace(s.subjects, user)+reply, body) // only its own inboxes are imported
 }

@@ -22,8 +22,8 @@ type Config struct {
 	Anybody bool        // without users; who says something is in
 	Tls     *tls.Config // nil: none
 	Payload int         // the largest that the server takes, in bytes
-	// Published hears on what subjects programs publish; nil: nobody does.
-	Published func(by Place, subject []byte)
+	// Published hears on what subjects programs publish, and where they want an answer; nil: nobody does.
+	Published func(by Place, subject, reply []byte)
 	Costly    Costly
 	Brake     *Brake
 	Stirred   chan struct{} // signalled when a program has sent something
@@ -321,14 +321,14 @@ func (a *Arrival) receive(p []byte) (int, error) {
 }
 
 // published hears of each message that the program sends; who has not logged in sends none.
-func (a *Arrival) published(subject []byte, asks bool) (enough bool) {
+func (a *Arrival) published(subject, reply []byte) (enough bool) {
 	p := a.heard.Load()
 	if p == nil {
 		return false
 	}
-	a.door.cfg.Costly.add(&a.load, subject, asks)
+	a.door.cfg.Costly.add(&a.load, subject, len(reply) > 0)
 	if a.door.cfg.Published != nil {
-		a.door.cfg.Published(*p, subject)
+		a.door.cfg.Published(*p, subject, reply)
 	}
 	return a.load.api >= apiTurn
 }

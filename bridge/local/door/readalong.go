@@ -13,9 +13,9 @@ type readAlong struct {
 	size int    // bytes that this payload has in all
 	most int    // bytes that the server takes of a payload; 0: any
 	lost bool   // it is not the protocol, or a line or a payload is longer than the server takes
-	// published is called for each subject that is published on, and whether an answer is asked for. It reports whether
-	// what comes behind is for later.
-	published func(subject []byte, asks bool) (enough bool)
+	// published is called for each subject that is published on, and where an answer is asked for, if one is. It reports
+	// whether what comes behind is for later.
+	published func(subject, reply []byte) (enough bool)
 }
 
 // longestLine is more than the server takes.
@@ -78,7 +78,12 @@ func (r *readAlong) command(line []byte) (enough bool) {
 	if line[0]|0x20 == 'h' {
 		sizes = 2
 	}
-	return r.published(subject[:end], words(subject[end:]) > sizes)
+	var reply []byte
+	if words(subject[end:]) > sizes {
+		reply = bytes.TrimLeft(subject[end:], " \t")
+		reply = reply[:bytes.IndexAny(reply, " \t")] // the sizes are behind it
+	}
+	return r.published(subject[:end], reply)
 }
 
 var pubVerb, hpubVerb = []byte("PUB"), []byte("HPUB")

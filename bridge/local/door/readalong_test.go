@@ -9,12 +9,12 @@ import (
 // TestReadAlong: subjects are found however the bytes arrive, and payloads are not taken for commands.
 func TestReadAlong(t *testing.T) {
 	text := "CONNECT {\"verbose\":false}\r\nPING\r\nPUB a.b 5\r\nhello\r\npub  c  _INBOX.x   0 \r\n\r\nHPUB d.e 12 31\r\nNATS/1.0\r\n\r\nPUB nothing 1\r\nx\r\n\r\nSUB > 1\r\nPONG\r\nPUB\tf\t1\r\ny\r\nUNSUB 1\r\nHPUB g r 12 12\r\nNATS/1.0\r\n\r\n\r\n"
-	want := []string{"a.b", "c", "?", "d.e", "f", "g", "?"}
+	want := []string{"a.b", "c", "? _INBOX.x", "d.e", "f", "g", "? r"}
 	for size := 1; size <= len(text); size++ {
 		var got []string
-		r := readAlong{published: func(s []byte, asks bool) bool {
-			if got = append(got, string(s)); asks {
-				got = append(got, "?")
+		r := readAlong{published: func(s, reply []byte) bool {
+			if got = append(got, string(s)); len(reply) > 0 {
+				got = append(got, "? "+string(reply))
 			}
 			return false
 		}}
@@ -26,7 +26,7 @@ func TestReadAlong(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"PUB a x\r\n", "PUB \ra 55\n", "PUB a 5\r \r\n", "PUB a\r 5\r\n", "HMSG a 1 5\r\n", "hmsg a 5\r\n", "HPUBX a 1 5\r\n", "PUX a 5\r\n", "PUB a -1\r\n", "PUB a 1001\r\n", "PUB a 9223372036854775807\r\n", "HPUB a 0 99999999999\r\n", "PUB\r\n", "P\x00\r\n", strings.Repeat("x", longestLine+1)} {
-		r := readAlong{most: 1000, published: func([]byte, bool) bool { t.Errorf("%q publishes", bad); return false }}
+		r := readAlong{most: 1000, published: func(_, _ []byte) bool { t.Errorf("%q publishes", bad); return false }}
 		r.look([]byte(bad))
 		if !r.lost && bad != "P\x00\r\n" {
 			t.Errorf("%.20q is followed", bad)
@@ -38,7 +38,7 @@ func TestReadAlong(t *testing.T) {
 func FuzzReadAlong(f *testing.F) {
 	f.Add([]byte("PUB a 1\r\nx\r\n"), 3)
 	f.Fuzz(func(t *testing.T, data []byte, size int) {
-		r := readAlong{published: func([]byte, bool) bool { return false }}
+		r := readAlong{published: func(_, _ []byte) bool { return false }}
 		for size = max(1, min(size, 64)); len(data) > 0; data = data[min(size, len(data)):] {
 			r.look(data[:min(size, len(data))])
 			if len(r.line) > longestLine+64 || r.skip < 0 {
@@ -49,7 +49,7 @@ func FuzzReadAlong(f *testing.F) {
 }
 
 func TestUnfinished(t *testing.T) {
-	r := readAlong{published: func([]byte, bool) bool { return false }}
+	r := readAlong{published: func(_, _ []byte) bool { return false }}
 	for _, c := range []struct {
 		text string
 		want int
