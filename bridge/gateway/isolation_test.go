@@ -15,7 +15,7 @@ import (
 
 	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -191,7 +191,7 @@ func TestUsersOnAnExternalServer(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "server.conf")
 			f, err := os.Create(path)
 			if err == nil {
-				err = local.ACL{URL: url, Users: c.LocalUsers(), Subjects: subjects, Cost: bcrypt.MinCost}.Print(f)
+				err = access.ACL{URL: url, Users: c.LocalUsers(), Subjects: subjects, Cost: bcrypt.MinCost}.Print(f)
 			}
 			if err != nil || f.Close() != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -44,7 +45,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 		if g.nc, err = g.dial(ctx, dial); err != nil {
 			return err
 		}
-		if len(g.cfg.Local.Users) > 0 && !local.Confined(ctx, g.nc) && ctx.Err() == nil {
+		if len(g.cfg.Local.Users) > 0 && !access.Confined(ctx, g.nc) && ctx.Err() == nil {
 			g.log.Warn("local.users binds nobody: the NATS server of nats.url has other accounts, and whoever it lets in may do all; give it those that fleetbridge acl prints")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -137,7 +138,7 @@ func (c *Config) names() []mapping.Thing {
 // difference is what a new configuration changes.
 type difference struct {
 	keys                                   []string // that differ, but for things and local.users
-	users                                  []local.User
+	users                                  []access.User
 	usersAdded, usersRemoved, usersChanged int
 	added                                  []plan
 	removed                                []*thing
@@ -189,10 +190,10 @@ func (g *Gateway) compareUsers(cfg *Config, d *difference) error {
 	if g.server != nil && (len(g.cfg.Local.Users) == 0) != (len(d.users) == 0) {
 		return local.ErrUsersNeedRestart
 	}
-	if err := local.CheckUsers(d.users); err != nil {
+	if err := access.CheckUsers(d.users); err != nil {
 		return err
 	}
-	before := map[string]local.User{}
+	before := map[string]access.User{}
 	for _, u := range g.cfg.LocalUsers() {
 		before[u.Name] = u
 	}

@@ -1,15 +1,15 @@
 package gateway
 
 import (
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
 // LocalUsers are the users of the configuration as the NATS side knows them. Who names no Things gets all.
-func (c *Config) LocalUsers() []local.User {
-	out := make([]local.User, 0, len(c.Local.Users))
+func (c *Config) LocalUsers() []access.User {
+	out := make([]access.User, 0, len(c.Local.Users))
 	for _, u := range c.Local.Users {
-		user := local.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow, Bus: c.Local.Bus}
+		user := access.User{Name: u.Name, Password: string(u.Password), NKey: u.NKey, Allow: u.Allow, Bus: c.Local.Bus}
 		for _, t := range u.Things {
 			user.Things = append(user.Things, mapping.Thing(t))
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -47,9 +48,9 @@ const busRequests = 8 << 10
 
 // ServeBus carries until it is closed. It needs a connection of its own, on which floods wait for themselves.
 func ServeBus(nc *nats.Conn, s mapping.Subjects, log *slog.Logger) (*Bus, error) {
-	b := &Bus{nc: nc, s: s, log: log, asks: map[string]*busAsks{}, key: make([]byte, sha256.Size), back: busBack(s) + nuid.Next() + "."}
-	_, _ = rand.Read(b.key)                                     // never fails
-	said, err := nc.QueueSubscribe(busIn(s)+">", "bus", b.said) // of all bridges on a server one
+	b := &Bus{nc: nc, s: s, log: log, asks: map[string]*busAsks{}, key: make([]byte, sha256.Size), back: access.BusBack(s) + nuid.Next() + "."}
+	_, _ = rand.Read(b.key)                                            // never fails
+	said, err := nc.QueueSubscribe(access.BusIn(s)+">", "bus", b.said) // of all bridges on a server one
 	answered, problem := nc.Subscribe(b.back+">", b.answered)
 	if err = errors.Join(err, problem); err == nil {
 		b.subs = []*nats.Subscription{said, answered}
@@ -74,15 +75,10 @@ func (b *Bus) Close() {
 	}
 }
 
-// Internal subjects of the bridge's account: what users say, what they hear, and where they answer.
-func busIn(s mapping.Subjects) string   { return "_" + s.Prefix() + ".bus.in." }
-func busOut(s mapping.Subjects) string  { return "_" + s.Prefix() + ".bus.out." }
-func busBack(s mapping.Subjects) string { return "_" + s.Prefix() + ".bus.back." }
-
 // said hands on what a user published.
 func (b *Bus) said(m *nats.Msg) {
-	tail := strings.TrimPrefix(m.Subject, busIn(b.s))
-	out := &nats.Msg{Subject: busOut(b.s) + tail, Data: m.Data}
+	tail := strings.TrimPrefix(m.Subject, access.BusIn(b.s))
+	out := &nats.Msg{Subject: access.BusOut(b.s) + tail, Data: m.Data}
 	if strings.HasPrefix(m.Reply, wire.Crossing) { // the server's name for the asker
 		out.Reply = b.back + b.proof(m.Reply) + "." + m.Reply
 		b.ask(wire.AccountOf(m.Header), m.Reply)

@@ -11,13 +11,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
-func busUsers() []User {
+func busUsers() []access.User {
 	bus := []string{"app.>", "hello"}
-	return []User{{Name: "alice", Things: []mapping.Thing{"a"}, Bus: bus}, {Name: "bob", Things: []mapping.Thing{"b"}, Allow: []string{AllowRead}, Bus: bus}}
+	return []access.User{{Name: "alice", Things: []mapping.Thing{"a"}, Bus: bus}, {Name: "bob", Things: []mapping.Thing{"b"}, Allow: []string{access.AllowRead}, Bus: bus}}
 }
 
 // TestUsersTalk: on the bus users publish and subscribe, ask and answer, and share queue groups, as on one NATS.
@@ -131,21 +132,21 @@ func TestServiceOnTheBus(t *testing.T) {
 // TestBusIsolation: the bus opens nothing else, and nobody answers in its name where it was not asked.
 func TestBusIsolation(t *testing.T) {
 	t.Parallel()
-	users := append(busUsers(), User{Name: "carol", Things: []mapping.Thing{"c"}, Allow: []string{AllowEvents}})
+	users := append(busUsers(), access.User{Name: "carol", Things: []mapping.Thing{"c"}, Allow: []string{access.AllowEvents}})
 	inYards(t, users, func(t *testing.T, y *yard) {
 		alice, bob, carol := y.as("alice"), y.as("bob"), y.as("carol")
 		y.journal.forgive("refused an answer on the bus")
-		for _, subject := range []string{"app.x", "hello", busIn(y.subjects) + "app.x", busBack(y.subjects) + "x"} {
+		for _, subject := range []string{"app.x", "hello", access.BusIn(y.subjects) + "app.x", access.BusBack(y.subjects) + "x"} {
 			if may(t, carol, "pub", subject) || may(t, carol, "sub", subject) {
 				t.Errorf("who has no bus may use %s", subject)
 			}
 		}
-		for _, subject := range []string{"apps.x", "hello.x", "app", busOut(y.subjects) + "app.x", busIn(y.subjects) + "other", "_R_.x"} {
+		for _, subject := range []string{"apps.x", "hello.x", "app", access.BusOut(y.subjects) + "app.x", access.BusIn(y.subjects) + "other", "_R_.x"} {
 			if may(t, bob, "pub", subject) {
 				t.Errorf("bob may publish on %s", subject)
 			}
 		}
-		for _, subject := range []string{">", "app", busIn(y.subjects) + ">", busOut(y.subjects) + ">", busBack(y.subjects) + ">"} {
+		for _, subject := range []string{">", "app", access.BusIn(y.subjects) + ">", access.BusOut(y.subjects) + ">", access.BusBack(y.subjects) + ">"} {
 			if may(t, bob, "sub", subject) {
 				t.Errorf("bob may subscribe to %s", subject)
 			}
@@ -324,7 +325,7 @@ func TestWhoSaidIt(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, busUsers()...)
 	heard := make(chan *nats.Msg, 1)
-	for _, subject := range []string{busIn(r.subjects) + ">", "fleets.req.a.>"} {
+	for _, subject := range []string{access.BusIn(r.subjects) + ">", "fleets.req.a.>"} {
 		if _, err := r.nc.ChanSubscribe(subject, heard); err != nil {
 			t.Fatal(err)
 		}

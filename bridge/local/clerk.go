@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -43,7 +44,7 @@ const (
 
 // ServeUsers answers the users until it is closed. It takes up the consumers that they had, and removes those of users
 // that are gone.
-func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []User, log *slog.Logger) (*Clerk, error) {
+func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []access.User, log *slog.Logger) (*Clerk, error) {
 	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, log: log, readers: map[string]*reader{}}
 	var err error
 	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
@@ -61,12 +62,15 @@ func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []User, log *slo
 // SetUsers answers other users from now on, as Server.SetUsers lets them in; things are those that are configured now.
 // leave ends those of users that are gone or have other rights; it is called when they can't log in as they were
 // any more. With an error nothing has changed. It and Close are called by one goroutine at a time.
-func (c *Clerk) SetUsers(users []User, things []mapping.Thing) (leave func(), err error) {
-	if err := CheckUsers(users); err != nil {
+func (c *Clerk) SetUsers(users []access.User, things []mapping.Thing) (leave func(), err error) {
+	if err := access.CheckUsers(users); err != nil {
 		return nil, err
 	}
-	var added, changed, wider []User
-	stays, there := map[string]bool{}, setOf(things)
+	var added, changed, wider []access.User
+	stays, there := map[string]bool{}, make(map[mapping.Thing]bool, len(things))
+	for _, t := range things {
+		there[t] = true
+	}
 	for _, u := range users {
 		r := c.readers[u.Name]
 		switch {
@@ -90,13 +94,13 @@ func (c *Clerk) SetUsers(users []User, things []mapping.Thing) (leave func(), er
 	}
 	for _, u := range wider {
 		was := c.readers[u.Name].now.Load()
-		c.readers[u.Name].now.Store(c.rights(membership{u, slices.Concat(was.given, was.lacks(u))}))
+		c.readers[u.Name].now.Store(c.rights(access.Membership{User: u, Given: slices.Concat(was.Given, was.Lacks(u))}))
 	}
 	return func() {
 		for _, r := range gone {
 			c.put(r.name, nil)
 			r.close()
-			r.forget(slices.ContainsFunc(changed, func(u User) bool { return u.Name == r.name }))
+			r.forget(slices.ContainsFunc(changed, func(u access.User) bool { return u.Name == r.name }))
 		}
 		if err := c.open(changed); err != nil {
 			c.log.Error("users whose rights have changed are not answered until the next change or start", "error", err)
@@ -124,7 +128,7 @@ func (c *Clerk) readerOf(user string) *reader {
 }
 
 // open makes readers, all or none.
-func (c *Clerk) open(users []User) error {
+func (c *Clerk) open(users []access.User) error {
 	for i, u := range users {
 		r, err := c.reader(u)
 		if err == nil {
@@ -178,54 +182,54 @@ type reader struct {
 
 // rights are what the user may read and ask.
 type rights struct {
-	membership
+	access.Membership
 	streams map[string][]string // by stream: the subjects in it that are the user's
 	asks    map[string][]string // by the Thing's token: what may be asked about it
 }
 
-func (r *reader) user() User                 { return r.now.Load().user }
+func (r *reader) user() access.User          { return r.now.Load().User }
 func (r *reader) own(stream string) []string { return r.now.Load().streams[stream] }
 
 // reads reports whether a reader may go on as it is, but for other Things: the user may read as it could before, or now.
-func (s *rights) reads(u User, things map[mapping.Thing]bool) bool {
-	if s.user.may(AllowRead) && !u.may(AllowRead) {
+func (s *rights) reads(u access.User, things map[mapping.Thing]bool) bool {
+	if s.User.May(access.AllowRead) && !u.May(access.AllowRead) {
 		return false
 	}
-	u.Password, u.NKey, u.Allow, u.Bus = s.user.Password, s.user.NKey, s.user.Allow, s.user.Bus
-	return s.fits(u, things)
+	u.Password, u.NKey, u.Allow, u.Bus = s.User.Password, s.User.NKey, s.User.Allow, s.User.Bus
+	return s.Fits(u, things)
 }
 
-func (c *Clerk) rights(m membership) *rights {
-	u := m.user
-	out := &rights{membership: m, streams: map[string][]string{}, asks: map[string][]string{}}
-	for _, l := range u.grants(c.subjects).services {
-		if tail, ok := strings.CutPrefix(l.here, c.subjects.Prefix()+".req."); ok {
+func (c *Clerk) rights(m access.Membership) *rights {
+	u := m.User
+	out := &rights{Membership: m, streams: map[string][]string{}, asks: map[string][]string{}}
+	for _, subject := range u.Services(c.subjects) {
+		if tail, ok := strings.CutPrefix(subject, c.subjects.Prefix()+".req."); ok {
 			token, _, _ := strings.Cut(tail, ".")
-			out.asks[token] = append(out.asks[token], l.here)
+			out.asks[token] = append(out.asks[token], subject)
 		}
 	}
-	if !u.may(AllowRead) {
+	if !u.May(access.AllowRead) {
 		return out
 	}
-	for _, readable := range readables(c.subjects) {
+	for _, readable := range access.Readables(c.subjects) {
 		for _, t := range u.Things {
-			out.streams[readable.stream] = append(out.streams[readable.stream], readable.of(mapping.Token(string(t))))
+			out.streams[readable.Stream] = append(out.streams[readable.Stream], readable.Of(mapping.Token(string(t))))
 		}
 	}
 	return out
 }
 
-func newReader(c *Clerk, u User) *reader {
-	r := &reader{Clerk: c, name: u.Name, space: apiSpace(c.subjects, u.Name)}
+func newReader(c *Clerk, u access.User) *reader {
+	r := &reader{Clerk: c, name: u.Name, space: access.APISpace(c.subjects, u.Name)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.now.Store(c.rights(membership{u, u.Things}))
+	r.now.Store(c.rights(access.Membership{User: u, Given: u.Things}))
 	return r
 }
 
 // reader begins to take a user's requests.
-func (c *Clerk) reader(u User) (*reader, error) {
+func (c *Clerk) reader(u access.User) (*reader, error) {
 	r, in := newReader(c, u), make(chan *nats.Msg, clerkPending)
-	asks, err := c.nc.Subscribe(askedSpace(c.subjects, u.Name)+">", r.asked)
+	asks, err := c.nc.Subscribe(access.AskedSpace(c.subjects, u.Name)+">", r.asked)
 	if err != nil {
 		return nil, err
 	}
@@ -287,9 +291,9 @@ func (r *reader) way(reply string) (string, bool) {
 	if strings.HasPrefix(reply, wire.Crossing) { // the server knows whose it is
 		return reply, true
 	}
-	for _, inbox := range r.user().inboxes() {
+	for _, inbox := range r.user().Inboxes() {
 		if strings.HasPrefix(reply, inbox) && len(reply) > len(inbox) && !strings.ContainsAny(reply, "*> \t\r\n") {
-			return deliverSpace(r.subjects, r.name) + reply, true
+			return access.DeliverSpace(r.subjects, r.name) + reply, true
 		}
 	}
 	return "", false

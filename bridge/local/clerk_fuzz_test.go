@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -19,7 +20,7 @@ func FuzzConsumerRequest(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	r := newReader(&Clerk{subjects: subjects(f)}, User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
+	r := newReader(&Clerk{subjects: subjects(f)}, access.User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
 	own := r.own("FLEETS_DOWN")
 	f.Fuzz(func(t *testing.T, body string) {
 		var q consumerRequest

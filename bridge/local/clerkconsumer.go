@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -150,7 +151,7 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 	case !slices.Contains([]string{"", "create", "update"}, q.Action):
 		return nil, badAPIRequest(fmt.Errorf("action %.80q", q.Action))
 	case c.DeliverTo != "" && !delivers:
-		return nil, refuse("deliver_subject %.80q must be an inbox: %s", c.DeliverTo, strings.Join(r.user().inboxes(), "…, ")+"…")
+		return nil, refuse("deliver_subject %.80q must be an inbox: %s", c.DeliverTo, strings.Join(r.user().Inboxes(), "…, ")+"…")
 	}
 	out := c.consumerConfig
 	secret := rand.Text()
@@ -248,7 +249,7 @@ func (r *reader) undisguise(info map[string]any) map[string]any {
 	show(config, "name")
 	show(config, "durable_name")
 	if subject, ok := config["deliver_subject"].(string); ok {
-		config["deliver_subject"] = strings.TrimPrefix(subject, deliverSpace(r.subjects, r.name))
+		config["deliver_subject"] = strings.TrimPrefix(subject, access.DeliverSpace(r.subjects, r.name))
 	}
 	if meta, ok := config["metadata"].(map[string]any); ok {
 		delete(meta, metaFilters)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -16,7 +17,7 @@ import (
 // answer any more. A megabyte of them would keep the processor busy for a minute.
 func TestCostlyConsumers(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		nc := y.as("alice")
 		for what, n := range map[string]int{"has 10": 10, "and a consumer may have": 2000, "and may have 65536": 20_000} {
 			var filters []string
@@ -59,7 +60,7 @@ func TestCommonIsBounded(t *testing.T) {
 // does not come by the clerk.
 func TestHeartbeatsOfPulls(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		nc := y.as("alice")
 		y.hint("a", "first")
@@ -113,13 +114,13 @@ func TestHeartbeatsOfPulls(t *testing.T) {
 // TestConsumersOfOlderVersions: a durable consumer that a version without priority groups has made gets one.
 func TestConsumersOfOlderVersions(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"})
+	r := withUsers(t, access.User{Name: "alice"})
 	ctx := testContext(t)
 	config := jetstream.ConsumerConfig{Name: "alice=SECRET=d", Durable: "alice=SECRET=d", FilterSubject: "fleets.down.a.>", AckPolicy: jetstream.AckExplicitPolicy}
 	if _, err := r.store.js.CreateConsumer(ctx, "FLEETS_DOWN", config); err != nil {
 		t.Fatal(err)
 	}
-	clerk, err := ServeUsers(r.nc, r.subjects, []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, r.journal.log())
+	clerk, err := ServeUsers(r.nc, r.subjects, []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -52,9 +53,9 @@ func (r *reader) matching(body []byte) ([]string, error) {
 		}
 	}
 	names := []string{}
-	for _, readable := range readables(r.subjects) {
-		if own := r.own(readable.stream); q.Offset == 0 && len(own) > 0 && (q.Subject == "" || len(common([]string{q.Subject}, own)) > 0) {
-			names = append(names, readable.stream)
+	for _, readable := range access.Readables(r.subjects) {
+		if own := r.own(readable.Stream); q.Offset == 0 && len(own) > 0 && (q.Subject == "" || len(common([]string{q.Subject}, own)) > 0) {
+			names = append(names, readable.Stream)
 		}
 	}
 	return names, nil
@@ -173,9 +174,9 @@ func (r *reader) ownSequence(stream string, seq uint64) bool {
 
 // nowhere is a subject of the stream's on which nothing is ever stored: no token is spelled so.
 func (r *reader) nowhere(stream string) string {
-	for _, readable := range readables(r.subjects) {
-		if readable.stream == stream {
-			return readable.before + "="
+	for _, readable := range access.Readables(r.subjects) {
+		if readable.Stream == stream {
+			return readable.Before + "="
 		}
 	}
 	return "="
@@ -194,7 +195,7 @@ func (r *reader) asked(m *nats.Msg) {
 	if !ok {
 		return
 	}
-	tail := strings.TrimPrefix(m.Subject, askedSpace(r.subjects, r.name))
+	tail := strings.TrimPrefix(m.Subject, access.AskedSpace(r.subjects, r.name))
 	subject := r.subjects.Prefix() + ".req." + tail
 	token, _, _ := strings.Cut(tail, ".")
 	may := r.now.Load().asks[token]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 
 	"github.com/nats-io/nats.go"
@@ -154,10 +155,10 @@ func (c *Clerk) takeStock() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
 	defer cancel()
-	for _, readable := range readables(c.subjects) {
-		stream, err := js.Stream(ctx, readable.stream)
+	for _, readable := range access.Readables(c.subjects) {
+		stream, err := js.Stream(ctx, readable.Stream)
 		if err != nil {
-			c.log.Error("the consumers of users can't be listed", "stream", readable.stream, "error", err)
+			c.log.Error("the consumers of users can't be listed", "stream", readable.Stream, "error", err)
 			continue
 		}
 		list := stream.ListConsumers(ctx)
@@ -167,7 +168,7 @@ func (c *Clerk) takeStock() {
 			}
 		}
 		if err := list.Err(); err != nil {
-			c.log.Error("the consumers of users can't be listed", "stream", readable.stream, "error", err)
+			c.log.Error("the consumers of users can't be listed", "stream", readable.Stream, "error", err)
 		}
 	}
 }

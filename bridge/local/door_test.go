@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
@@ -40,7 +41,7 @@ var tight = door.Limits{Strangers: 32, Users: 12, Operators: 2}
 func narrow(t *testing.T, config ServerConfig) *rig {
 	t.Helper()
 	for _, name := range []string{"a", "b"} {
-		config.Users = append(config.Users, User{Name: name, Password: "secret", Things: []mapping.Thing{"a"}})
+		config.Users = append(config.Users, access.User{Name: name, Password: "secret", Things: []mapping.Thing{"a"}})
 	}
 	config.limits = tight
 	r := newRigWith(t, config, StoreConfig{Things: []mapping.Thing{"a"}})

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -97,7 +98,7 @@ func (y *yard) again(nc *nats.Conn, user string) *nats.Conn {
 // TestUsersWithStockClients: no client needs an inbox prefix.
 func TestUsersWithStockClients(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		nc := y.as("alice", nats.CustomInboxPrefix(strings.TrimSuffix(nats.InboxPrefix, ".")))
 		js := stream(t, nc)
@@ -166,7 +167,7 @@ func TestUsersWithStockClients(t *testing.T) {
 // TestUsersAreRefusedAtOnce: nobody waits for what can't be had, and hears why.
 func TestUsersAreRefusedAtOnce(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "report", Things: []mapping.Thing{"a"}, Allow: []string{AllowReport}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "report", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowReport}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for _, user := range []string{"alice", "report"} {
 			nc := y.as(user)
@@ -199,7 +200,7 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 
 // TestPublishIsRefusedAtOnce: who waits for a PubAck that a login forbids hears so, in whatever inbox.
 func TestPublishIsRefusedAtOnce(t *testing.T) {
-	users := []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "report", Password: "secret", Things: []mapping.Thing{"a"}, Allow: []string{AllowReport}}}
+	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "report", Password: "secret", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowReport}}}
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
 	ctx := testContext(t)
@@ -245,7 +246,7 @@ func TestPublishIsRefusedAtOnce(t *testing.T) {
 // now, and end with the user.
 func TestDurableConsumers(t *testing.T) {
 	t.Parallel()
-	users := []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "c"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
+	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "c"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
 	ctx := testContext(t)
@@ -286,7 +287,7 @@ func TestDurableConsumers(t *testing.T) {
 	if got := take("bob", 1); !slices.Equal(got, []string{"first for b"}) {
 		t.Error(got)
 	}
-	restart := func(now []User) {
+	restart := func(now []access.User) {
 		t.Helper()
 		y.closeClerk()
 		r.stop()
@@ -303,7 +304,7 @@ func TestDurableConsumers(t *testing.T) {
 		t.Error(got)
 	}
 	// Alice has another Thing, Bob is gone.
-	restart([]User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "b"}}})
+	restart([]access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "b"}}})
 	for _, thing := range []mapping.Thing{"a", "b", "c"} {
 		y.hint(thing, "third for "+string(thing))
 	}
@@ -344,7 +345,7 @@ func TestDurableConsumers(t *testing.T) {
 // TestPullOfNoConsumer: a consumer that went away by itself is missed at once.
 func TestPullOfNoConsumer(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		js := stream(t, y.as("alice"))
 		c, err := js.CreateConsumer(ctx, "FLEETS_DOWN", jetstream.ConsumerConfig{})

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/crypto/bcrypt"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -119,16 +120,16 @@ func (b *breakable) js(t *testing.T) jetstream.JetStream {
 func TestConfined(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if Confined(testContext(t), r.nc) {
+	if access.Confined(testContext(t), r.nc) {
 		t.Error("a server without accounts keeps users apart")
 	}
-	s := externalServer(t, ACL{URL: "nats://bridge:pass@ignored:4222", Users: []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}, Subjects: r.subjects, Cost: bcrypt.MinCost})
+	s := externalServer(t, access.ACL{URL: "nats://bridge:pass@ignored:4222", Users: []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}, Subjects: r.subjects, Cost: bcrypt.MinCost})
 	nc, err := wire.Dial(testContext(t), wire.DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if !Confined(testContext(t), nc) {
+	if !access.Confined(testContext(t), nc) {
 		t.Error("the printed accounts are not recognised")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
@@ -68,7 +69,7 @@ func TestBrake(t *testing.T) {
 		"large ones": "PUB fleets.up.a.events.x 60000\r\n" + strings.Repeat("x", 60000) + "\r\n",
 	} {
 		t.Run(what, func(t *testing.T) {
-			r := withUsersAt(t, StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
+			r := withUsersAt(t, StoreConfig{}, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}})
 			r.journal.forgive("Readloop processing time", " nowhere") // of a busy machine; what is on its way when the test ends
 			brake, stuck := r.server.Brake(), make(chan *nats.Msg, 1000)
 			brake.Tune(time.Minute, 0, 0)
@@ -135,7 +136,7 @@ func TestBrakeForgets(t *testing.T) {
 // another one that sends a lot is not.
 func TestUnansweredOfALogin(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
+	r := withUsers(t, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" nowhere", "messages dropped")
 	const most = 8 << 10
 	r.server.brake.Tune(0, time.Hour, 2*most)
@@ -226,7 +227,7 @@ func TestTurnsDetain(t *testing.T) {
 // TestUnansweredIsForgotten: what JetStream or the bridge do not answer, the server does not remember for long.
 func TestUnansweredIsForgotten(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"})
+	r := withUsers(t, access.User{Name: "alice"})
 	r.journal.forgive("ACK sequence 99 past last", "messages dropped")
 	js := stream(t, r.login("alice"))
 	consumer, err := js.CreateConsumer(testContext(t), "FLEETS_DOWN", jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, InactiveThreshold: time.Minute})

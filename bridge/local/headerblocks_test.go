@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -35,7 +36,7 @@ func blocksTooLarge() map[string]string {
 // comes behind it on the connection is read as it is.
 func TestHeaderBlocksAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{MaxPayload: 2 << 20, Users: []User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}}, StoreConfig{})
+	r := newRigWith(t, ServerConfig{MaxPayload: 2 << 20, Users: []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}}, StoreConfig{})
 	handled := make(chan bridge.Request, 100)
 	s, err := Serve(r.nc, handle(func(_ context.Context, q bridge.Request) (bridge.Response, error) {
 		handled <- q

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -63,7 +64,7 @@ func TestStrangersWithoutALogin(t *testing.T) {
 	public, _ := key.PublicKey()
 	seed, _ := nkeys.CreateUser()
 	other, _ := seed.PublicKey()
-	r := withUsers(t, User{Name: "alice"}, User{Name: "key", NKey: public})
+	r := withUsers(t, access.User{Name: "alice"}, access.User{Name: "key", NKey: public})
 	r.journal.forgive(" - cid:")
 	for _, text := range []string{
 		forged, "CONNECT {}\r\n" + forged, `CONNECT {"verbose":false,"user":"alice","pass":""}` + "\r\n" + forged, `CONNECT {"user":"alice","pass":"wrong"}` + "\r\n" + forged,
@@ -141,7 +142,7 @@ func TestNobodyReachesTheServersOwnAccount(t *testing.T) {
 // TestListenerLimits: the server is told how much strangers may take.
 func TestListenerLimits(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"})
+	r := withUsers(t, access.User{Name: "alice"})
 	v, err := r.server.nats.Varz(&server.VarzOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +160,7 @@ func TestListenerLimits(t *testing.T) {
 // TestGreeting: what everybody is told who connects.
 func TestGreeting(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"})
+	r := withUsers(t, access.User{Name: "alice"})
 	r.journal.forgive(" - cid:")
 	c, err := net.Dial("tcp", strings.TrimPrefix(r.server.URL(), "nats://"))
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
@@ -138,7 +139,7 @@ func (i *intake) receive() {
 // connections, and lanes are the Things'.
 func (i *intake) follow(m *nats.Msg) {
 	i.mu.Lock()
-	detained := i.accounts && i.waiting.detain(User{Name: door.MarkOf(m)}.account(), m)
+	detained := i.accounts && i.waiting.detain(access.User{Name: door.MarkOf(m)}.Account(), m)
 	i.mu.Unlock()
 	if !detained {
 		i.brake.Back(m)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -17,7 +18,7 @@ import (
 func inBothModes(t *testing.T, f func(t *testing.T, r *rig)) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
-			f(t, withUsersAs(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{}, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}}))
+			f(t, withUsersAs(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{}, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}}))
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
@@ -205,7 +206,7 @@ func TestIsolationReading(t *testing.T) {
 // oldest away and nobody else's.
 func TestIsolationConsumers(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"}, User{Name: "bob", Things: []mapping.Thing{"b"}})
+	r := withUsers(t, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}})
 	bob := stream(t, r.login("bob"))
 	theirs, err := bob.CreateConsumer(testContext(t), "FLEETS_DOWN", jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Hour})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 
 	"github.com/nats-io/nats.go"
@@ -91,7 +92,7 @@ func crowd(address string, done <-chan struct{}) {
 
 // serveWithFewFiles is the other process. What the server logs of files that it can't open fails it.
 func serveWithFewFiles(t *testing.T) {
-	r := withUsers(t, User{Name: "a"})
+	r := withUsers(t, access.User{Name: "a"})
 	r.journal.forgive(" - cid:", "more connections without a login")
 	r.journal.expect(t, "the limit of open files is small", "open_files=1024")
 	fmt.Println(r.server.URL())

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -21,7 +22,7 @@ import (
 
 func TestUsersPublishAndAsk(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		alice := y.as("alice")
 		js := stream(t, alice)
 		last := uint64(0)
@@ -90,7 +91,7 @@ func TestUsersPublishAndAsk(t *testing.T) {
 
 func TestUsersServeCommands(t *testing.T) {
 	t.Parallel()
-	users := []User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "carl", Things: []mapping.Thing{"a"}, Allow: []string{AllowCommands}}}
+	users := []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "carl", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowCommands}}}
 	inYards(t, users, func(t *testing.T, y *yard) {
 		if _, err := y.call("a", "purge"); !errors.Is(err, bridge.ErrNoHandler) {
 			t.Fatalf("nobody serves, but %v", err)
@@ -152,7 +153,7 @@ func TestUsersServeCommands(t *testing.T) {
 
 func TestUsersReadAndReplay(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a", "c"}, Allow: []string{AllowRead}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a", "c"}, Allow: []string{access.AllowRead}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for i := range 40 {
 			y.hint(mapping.Thing([]string{"a", "b", "c", "b"}[i%4]), fmt.Sprint(i))
@@ -250,7 +251,7 @@ func pushed(t *testing.T, nc *nats.Conn, n int, option nats.SubOpt) (got []strin
 
 func TestUsersReadBuckets(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a", "c"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a", "c"}}}, func(t *testing.T, y *yard) {
 		ctx := testContext(t)
 		for _, thing := range []string{"a", "b"} {
 			if err := y.store.Shadow().PutNoted(ctx, thing, []byte("shadow of "+thing), nil); err != nil {
@@ -303,7 +304,7 @@ func TestUsersReadBuckets(t *testing.T) {
 // TestUsersReplayALot: flow control and one pull after the other pass between the accounts.
 func TestUsersReplayALot(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}, Allow: []string{AllowRead}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowRead}}}, func(t *testing.T, y *yard) {
 		const n = 1000
 		sink, stored := y.store.Down(), make(chan error, n)
 		payload := []byte(strings.Repeat("x", 1000))

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -15,7 +16,7 @@ func behindTLS(t *testing.T, config ServerConfig) *rig {
 	t.Helper()
 	config.TLS = serverTLS(t)
 	for _, name := range []string{"a", "b"} {
-		config.Users = append(config.Users, User{Name: name, Password: "secret", Things: []mapping.Thing{mapping.Thing(name)}})
+		config.Users = append(config.Users, access.User{Name: name, Password: "secret", Things: []mapping.Thing{mapping.Thing(name)}})
 	}
 	r := newRigWith(t, config, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	r.server.SetThings([]mapping.Thing{"a", "b"})

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -26,11 +27,11 @@ import (
 
 // ServerConfig describes the embedded NATS server.
 type ServerConfig struct {
-	Listen     string      // host:port; port 0 takes a free one
-	StoreDir   string      // made if it isn't there; belongs to one server at a time
-	TLS        *tls.Config // of the listener; nil: none
-	MaxPayload int         // largest message in bytes; 0: the server's 1 MiB
-	Users      []User      // none: whoever connects may do everything
+	Listen     string        // host:port; port 0 takes a free one
+	StoreDir   string        // made if it isn't there; belongs to one server at a time
+	TLS        *tls.Config   // of the listener; nil: none
+	MaxPayload int           // largest message in bytes; 0: the server's 1 MiB
+	Users      []access.User // none: whoever connects may do everything
 	Subjects   mapping.Subjects
 	Log        *slog.Logger
 	Stray      func(Stray) // hears of each publish on `up` that nothing takes; may be nil
@@ -43,21 +44,20 @@ type Server struct {
 	nats *server.Server
 	own  nkeys.KeyPair // nil without users
 	// logins is nil without users, anybody with them.
-	logins   *logins
-	anybody  *anybody
-	door     *door.Door // nil before Listen
-	brake    *door.Brake
-	marks    *nats.Conn // the brake's
-	limits   door.Limits
-	changing sync.Mutex // of the users' accounts
-	names    *nats.Conn // answers which stream has a subject; nil before Listen
-	lock     *os.File
-	host     string
-	port     int
-	tls      *tls.Config // nil: none
-	dir      string
-	log      *slog.Logger
-	stop     sync.Once
+	logins  *access.Logins
+	anybody *access.Anybody
+	door    *door.Door // nil before Listen
+	brake   *door.Brake
+	marks   *nats.Conn // the brake's
+	limits  door.Limits
+	names   *nats.Conn // answers which stream has a subject; nil before Listen
+	lock    *os.File
+	host    string
+	port    int
+	tls     *tls.Config // nil: none
+	dir     string
+	log     *slog.Logger
+	stop    sync.Once
 
 	mu    sync.Mutex
 	conns []*nats.Conn // made by Connect
@@ -179,11 +179,11 @@ func (s *Server) start(cfg ServerConfig) error {
 // login sets the users up, or removes the operator's key when there are none.
 func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 	if len(cfg.Users) == 0 {
-		s.anybody = newAnybody(cfg.Subjects)
-		s.anybody.open(opts)
+		s.anybody = access.NewAnybody(cfg.Subjects)
+		s.anybody.Open(opts)
 		return os.RemoveAll(filepath.Join(cfg.StoreDir, operatorFile))
 	}
-	if err := CheckUsers(cfg.Users); err != nil {
+	if err := access.CheckUsers(cfg.Users); err != nil {
 		return err
 	}
 	operator, err := operatorKey(cfg.StoreDir, cfg.Log)
@@ -193,7 +193,7 @@ func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 	if s.own, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	if s.logins, err = newLogins(cfg.Subjects, s.own, operator); err != nil {
+	if s.logins, err = access.NewLogins(cfg.Subjects, cfg.Log, s.own, operator); err != nil {
 		return err
 	}
 	opts.CustomClientAuthentication, opts.AlwaysEnableNonce = s.logins, true
@@ -201,19 +201,12 @@ func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 }
 
 // welcome links the users' accounts and lets them log in.
-func (s *Server) welcome(users []User) error {
+func (s *Server) welcome(users []access.User) error {
 	if s.logins == nil {
-		s.anybody.account = s.nats.GlobalAccount()
+		s.anybody.Begin(s.nats.GlobalAccount())
 		return nil
 	}
-	s.logins.global = s.nats.GlobalAccount()
-	if err := s.closeAccount(); err != nil {
-		return err
-	}
-	if err := exportAll(s.logins.global, s.subjects); err != nil {
-		return err
-	}
-	return s.SetUsers(users, nil)
+	return s.logins.Begin(s.nats, users)
 }
 
 // Connect opens a connection within the process, with the bridge's own rights.
@@ -264,7 +257,7 @@ func (s *Server) Listen() error {
 	s.door = door.New(listener, door.Config{Limits: s.limits, Anybody: s.logins == nil, Tls: s.tls, Payload: int(s.marks.MaxPayload()),
 		Published: s.upward, Costly: s.costly(), Brake: s.brake, Stirred: s.stirred, Log: s.log})
 	if s.logins != nil {
-		s.logins.open(s.door)
+		s.logins.Open(s.door)
 	}
 	if err := s.serveNames(); err != nil {
 		_ = s.door.Close()
@@ -288,11 +281,7 @@ func (s *Server) costly() (c door.Costly) {
 		c.Names = []byte(namesSubject(s.subjects))
 		return c
 	}
-	for _, e := range serviceExports(s.subjects) {
-		if e.wait == door.QuickPatience {
-			c.Unanswered = append(c.Unanswered, []byte(strings.TrimRight(e.subject, ">*")))
-		}
-	}
+	c.Unanswered = access.Unanswered(s.subjects)
 	return c
 }
 
@@ -313,6 +302,9 @@ func (s *Server) Shutdown() {
 		close(s.stopping)
 		s.end()
 		s.running.Wait()
+		if s.logins != nil {
+			s.logins.Close()
+		}
 		if s.names != nil {
 			s.names.Close()
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -352,7 +353,7 @@ func TestHandlers(t *testing.T) {
 // What a handler replies to the call of a bridge that is gone, the next one hears, between accounts too.
 func TestReplyToAnEarlierCall(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		calls := make(chan *nats.Msg, 1)
 		alice := y.as("alice")
 		if _, err := alice.ChanSubscribe("fleets.cmd.a.purge", calls); err != nil {
@@ -398,7 +399,7 @@ func TestIllegibleRequests(t *testing.T) {
 	for _, name := range []string{"alice", ""} {
 		config := ServerConfig{}
 		if name != "" {
-			config.Users = []User{{Name: name, Password: "secret", Things: []mapping.Thing{"pump"}}}
+			config.Users = []access.User{{Name: name, Password: "secret", Things: []mapping.Thing{"pump"}}}
 		}
 		r := newRigWith(t, config, StoreConfig{})
 		r.journal.forgive("could not decode headers")

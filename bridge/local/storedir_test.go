@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -47,7 +48,7 @@ func TestStoreDirOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, Subjects: subjects(t), Log: slog.New(slog.DiscardHandler),
-				Users: []User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}})
+				Users: []access.User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}})
 			if err == nil {
 				s.Shutdown()
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -43,7 +44,7 @@ func (s *Server) upward(by door.Place, subject, reply []byte) {
 	}
 	thing, rest, _ := bytes.Cut(rest, []byte("."))
 	kind, _, _ := bytes.Cut(rest, []byte("."))
-	if s.logins != nil && !by.Operator && !s.logins.sends(by.User, string(thing), string(kind)) {
+	if s.logins != nil && !by.Operator && !s.logins.Sends(by.User, string(thing), string(kind)) {
 		if len(reply) > 0 {
 			s.refuse(by.User, string(subject), string(reply))
 		}
@@ -76,5 +77,5 @@ func (s *Server) refuse(user, subject, reply string) {
 		s.log.Error("an answer to a publish can't be spelled", "user", user, "error", err)
 		return
 	}
-	_ = s.marks.Publish(deliverSpace(s.subjects, user)+reply, body) // only its own inboxes are imported
+	_ = s.marks.Publish(access.DeliverSpace(s.subjects, user)+reply, body) // only its own inboxes are imported
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -18,7 +19,7 @@ import (
 // for or without, and its sender hears at once that nobody is there.
 func TestStrays(t *testing.T) {
 	t.Parallel()
-	for name, users := range map[string][]User{"without users": nil, "with users": {{Name: "u"}}} {
+	for name, users := range map[string][]access.User{"without users": nil, "with users": {{Name: "u"}}} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
 			counted := map[Stray]int{}
@@ -68,7 +69,7 @@ func TestStrays(t *testing.T) {
 func TestStraysOfStrangers(t *testing.T) {
 	t.Parallel()
 	var counted atomic.Int64
-	r := newRigWith(t, ServerConfig{Users: []User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(Stray) { counted.Add(1) }},
+	r := newRigWith(t, ServerConfig{Users: []access.User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(Stray) { counted.Add(1) }},
 		StoreConfig{Things: []mapping.Thing{"a"}})
 	r.server.SetThings([]mapping.Thing{"a"})
 	r.journal.forgive(" - cid:", "it goes nowhere")

@@ -10,7 +10,6 @@ import (
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 
-	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -18,33 +17,12 @@ const (
 	// maxSubs is how many subscriptions a connection may have, also one of the bridge's own, which has some for each
 	// Thing and each user. One costs some 700 bytes, in a queue group 2200.
 	maxSubs = 64 << 10
-	// maxUserSubs is how many a user's connection may have; the server says "maximum subscriptions exceeded" to more.
-	maxUserSubs = 4 << 10
 	// accountSubs is how many all connections of a user may have, which is 12 MiB, or 36 MiB in queue groups. Beyond it
 	// the one that has most is closed.
 	accountSubs = 16 << 10
 	// anybodySubs is the same for all programs together when there are no users.
 	anybodySubs = 64 << 10
 )
-
-// bounded are the claims of a user's account without imports.
-func bounded(account *server.Account) *jwt.AccountClaims {
-	claims := jwt.NewAccountClaims(account.Name)
-	claims.Name = account.Name
-	claims.Limits.Subs = maxUserSubs
-	return claims
-}
-
-// closeAccount makes an account that takes no connection: the server says "maximum account active connections exceeded".
-func (s *Server) closeAccount() (err error) {
-	if s.logins.nobodys, err = s.nats.RegisterAccount(reservedUser + "-full"); err != nil {
-		return err
-	}
-	claims := bounded(s.logins.nobodys)
-	claims.Limits.Conn = 0
-	s.nats.UpdateAccountClaims(s.logins.nobodys, claims)
-	return nil
-}
 
 // cutSubscribed closes connections of those who have more subscriptions than their share. A connection makes some ten
 // thousand of them from one call to the next.
@@ -64,8 +42,8 @@ func (s *Server) overSubscribed() (out []*server.ConnInfo) {
 	if s.logins == nil {
 		share[server.DEFAULT_GLOBAL_ACCOUNT] = anybodySubs
 	} else {
-		for _, l := range s.logins.all() {
-			share[l.as.Account.Name] = accountSubs
+		for _, name := range s.logins.Accounts() {
+			share[name] = accountSubs
 		}
 	}
 	for name, n := range share {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -45,13 +46,13 @@ func (r *rig) held(account string) (n int) {
 func TestSubscriptionsOfAConnection(t *testing.T) {
 	t.Parallel()
 	for _, queue := range []string{"", "workers"} {
-		r := withUsers(t, User{Name: "a"})
+		r := withUsers(t, access.User{Name: "a"})
 		r.journal.forgive(" - cid:")
 		c := rawLogin(t, r.server.URL(), "a")
-		if said, open := c.subscribeMany(10, maxUserSubs+1000, queue); !strings.Contains(said, "maximum subscriptions exceeded") || !open {
+		if said, open := c.subscribeMany(10, access.MaxUserSubs+1000, queue); !strings.Contains(said, "maximum subscriptions exceeded") || !open {
 			t.Errorf("queue %q: %q, open: %v", queue, said, open)
 		}
-		if n := r.held("program-a"); n != maxUserSubs {
+		if n := r.held("program-a"); n != access.MaxUserSubs {
 			t.Errorf("queue %q: %d subscriptions", queue, n)
 		}
 		c.write("UNSUB 20\r\n")
@@ -64,7 +65,7 @@ func TestSubscriptionsOfAConnection(t *testing.T) {
 // TestSubscriptionsOfALogin: several connections of one login have one share. Another login's stay.
 func TestSubscriptionsOfALogin(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "a"}, User{Name: "b", Things: []mapping.Thing{"b"}})
+	r := withUsers(t, access.User{Name: "a"}, access.User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
 	other := r.login("b")
 	sub, err := other.SubscribeSync("fleets.down.b.>")
@@ -73,10 +74,10 @@ func TestSubscriptionsOfALogin(t *testing.T) {
 	}
 	flush(t, other)
 	closed := 0
-	conns := make([]*rawClient, 2+accountSubs/maxUserSubs)
+	conns := make([]*rawClient, 2+accountSubs/access.MaxUserSubs)
 	for i := range conns {
 		conns[i] = rawLogin(t, r.server.URL(), "a")
-		if _, open := conns[i].subscribeMany(10, maxUserSubs-10, ""); !open {
+		if _, open := conns[i].subscribeMany(10, access.MaxUserSubs-10, ""); !open {
 			closed++
 		}
 	}

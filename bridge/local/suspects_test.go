@@ -9,21 +9,22 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
 // What the tests of isolation are made of: who attacks, what there is to attack, and who watches.
 
-func suspects() []User {
-	users := []User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "bob", Things: []mapping.Thing{"b"}}}
-	for _, a := range Allowances {
-		users = append(users, User{Name: a, Things: []mapping.Thing{"a"}, Allow: []string{a}})
+func suspects() []access.User {
+	users := []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}, {Name: "bob", Things: []mapping.Thing{"b"}}}
+	for _, a := range access.Allowances {
+		users = append(users, access.User{Name: a, Things: []mapping.Thing{"a"}, Allow: []string{a}})
 	}
 	return users
 }
 
-func attackers() []string { return append([]string{"alice"}, Allowances[:]...) }
+func attackers() []string { return append([]string{"alice"}, access.Allowances[:]...) }
 
 // foreign are subjects that no attacker may reach: Bob's, the bridge's own, and the server's.
 func foreign() []string {
@@ -48,11 +49,11 @@ func foreign() []string {
 // questions are what an attacker may ask and is answered, so that the answer could go astray.
 func questions(user string) map[string][]byte {
 	all := map[string]map[string][]byte{
-		AllowReport:   {"fleets.up.a.shadow.update": nil, "fleets.req.a.shadow.get": nil},
-		AllowEvents:   {"fleets.up.a.events.x": nil, "fleets.req.a.events.x": nil},
-		AllowCommands: {"fleets.up.a.commands.e.response": nil, "fleets.req.a.commands.e.response": nil, "_fleets.reply.a.x": nil},
-		AllowJobs:     {"fleets.up.a.jobs.get": nil, "fleets.req.a.jobs.get": nil, "$SRV.PING": nil, "$SRV.INFO.fleetbridge": nil},
-		AllowRead: {
+		access.AllowReport:   {"fleets.up.a.shadow.update": nil, "fleets.req.a.shadow.get": nil},
+		access.AllowEvents:   {"fleets.up.a.events.x": nil, "fleets.req.a.events.x": nil},
+		access.AllowCommands: {"fleets.up.a.commands.e.response": nil, "fleets.req.a.commands.e.response": nil, "_fleets.reply.a.x": nil},
+		access.AllowJobs:     {"fleets.up.a.jobs.get": nil, "fleets.req.a.jobs.get": nil, "$SRV.PING": nil, "$SRV.INFO.fleetbridge": nil},
+		access.AllowRead: {
 			"$JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.a.jobs.notify": nil, "$JS.API.DIRECT.GET.KV_FLEETS_SHADOW.$KV.FLEETS_SHADOW.a": nil,
 			"$JS.API.DIRECT.GET.FLEETS_DOWN": []byte(`{"last_by_subj":"fleets.down.a.jobs.notify"}`),
 			"$JS.API.INFO":                   nil, "$JS.API.STREAM.INFO.FLEETS_DOWN": nil, "$JS.API.STREAM.NAMES": nil,

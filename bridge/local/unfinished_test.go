@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
@@ -14,7 +15,7 @@ import (
 // the same one may begin again.
 func TestUnfinishedMessages(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "a", Things: []mapping.Thing{"a"}}, User{Name: "b", Things: []mapping.Thing{"b"}})
+	r := withUsers(t, access.User{Name: "a", Things: []mapping.Thing{"a"}}, access.User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:")
 	other := r.login("b")
 	r.beginsMany(func() *rawClient { return rawLogin(t, r.server.URL(), "a") })

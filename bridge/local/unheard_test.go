@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -104,7 +105,7 @@ func TestUnheardAnswers(t *testing.T) {
 // The same between accounts.
 func TestUnheardAnswersOfUsers(t *testing.T) {
 	t.Parallel()
-	inYards(t, []User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
+	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		c := newSlowCloud()
 		y.other.Store(c) // not a second service: the first one's subscriptions would end some time later
 		c.check(t, y.service, y.as("alice"))

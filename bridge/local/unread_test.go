@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -15,7 +16,7 @@ import (
 // login's stay. The attack: many connections that subscribe and never read, and one message for all of them.
 func TestUnreadOfALogin(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "a"}, User{Name: "b", Things: []mapping.Thing{"b"}})
+	r := withUsers(t, access.User{Name: "a"}, access.User{Name: "b", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" - cid:", "leave more unread than there is room for")
 	other := r.login("b")
 	const deaf, size = 60, 60_000

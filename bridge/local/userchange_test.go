@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -26,7 +27,7 @@ type roster struct {
 	things []mapping.Thing // that are configured
 }
 
-func openRoster(t *testing.T, users ...User) *roster {
+func openRoster(t *testing.T, users ...access.User) *roster {
 	t.Helper()
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	y := &roster{yard: &yard{rig: r, url: r.server.URL()}, things: []mapping.Thing{"a", "b"}}
@@ -40,7 +41,7 @@ func openRoster(t *testing.T, users ...User) *roster {
 }
 
 // set changes the users, as the bridge does.
-func (r *roster) set(users ...User) {
+func (r *roster) set(users ...access.User) {
 	r.t.Helper()
 	leave, err := r.clerk.SetUsers(users, r.things)
 	if err != nil {
@@ -90,8 +91,8 @@ func (r *roster) refused(name, password string) bool {
 	return true
 }
 
-func named(name string, things ...mapping.Thing) User {
-	return User{Name: name, Password: "secret", Things: things}
+func named(name string, things ...mapping.Thing) access.User {
+	return access.User{Name: name, Password: "secret", Things: things}
 }
 
 // While others come, change and go, a busy user loses nothing: not its connection, not a publish, an answer, a message
@@ -136,14 +137,14 @@ func TestUsersComeAndGoBesideABusyOne(t *testing.T) {
 	})
 	const rounds = 12
 	for i := range rounds {
-		next := []User{busy}
+		next := []access.User{busy}
 		switch i % 4 {
 		case 0:
 			next = append(next, named("other", "b"), named(fmt.Sprintf("new-%d", i), "a", "b"))
 		case 1:
-			next = append(next, User{Name: "other", Password: fmt.Sprint(i), Things: []mapping.Thing{"b"}})
+			next = append(next, access.User{Name: "other", Password: fmt.Sprint(i), Things: []mapping.Thing{"b"}})
 		case 2:
-			next = append(next, User{Name: "other", Password: "secret", Things: []mapping.Thing{"b"}, Allow: []string{AllowRead}})
+			next = append(next, access.User{Name: "other", Password: "secret", Things: []mapping.Thing{"b"}, Allow: []string{access.AllowRead}})
 		case 3:
 			next = append(next, named("other", "a"))
 		}
@@ -248,21 +249,21 @@ func TestUserWithAnotherLogin(t *testing.T) {
 		}
 		keys[i], _ = pairs[i].PublicKey()
 	}
-	hash, err := User{Password: "hashed"}.hash(4)
+	hash, err := access.User{Password: "hashed"}.Hash(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ways := []struct {
-		user  User
+		user  access.User
 		login nats.Option
 	}{
-		{User{Password: "secret"}, nats.UserInfo("alice", "secret")},
-		{User{Password: "other"}, nats.UserInfo("alice", "other")},
-		{User{NKey: keys[0]}, nats.Nkey(keys[0], pairs[0].Sign)},
-		{User{NKey: keys[1]}, nats.Nkey(keys[1], pairs[1].Sign)},
-		{User{Password: hash}, nats.UserInfo("alice", "hashed")},
+		{access.User{Password: "secret"}, nats.UserInfo("alice", "secret")},
+		{access.User{Password: "other"}, nats.UserInfo("alice", "other")},
+		{access.User{NKey: keys[0]}, nats.Nkey(keys[0], pairs[0].Sign)},
+		{access.User{NKey: keys[1]}, nats.Nkey(keys[1], pairs[1].Sign)},
+		{access.User{Password: hash}, nats.UserInfo("alice", "hashed")},
 	}
-	complete := func(u User) User {
+	complete := func(u access.User) access.User {
 		u.Name, u.Things = "alice", []mapping.Thing{"a"}
 		return u
 	}
@@ -387,7 +388,7 @@ func TestUsersThatCannotBe(t *testing.T) {
 	t.Parallel()
 	r := openRoster(t, named("alice", "a"))
 	nc := r.watched("alice")
-	for _, users := range [][]User{nil, {named("alice", "a"), named("alice", "b")}, {named("bob")}, {named("bob", "a"), {Name: "x.y", Password: "p", Things: []mapping.Thing{"a"}}}} {
+	for _, users := range [][]access.User{nil, {named("alice", "a"), named("alice", "b")}, {named("bob")}, {named("bob", "a"), {Name: "x.y", Password: "p", Things: []mapping.Thing{"a"}}}} {
 		if err := r.server.SetUsers(users, r.things); err == nil {
 			t.Errorf("%v is taken", users)
 		}
@@ -399,7 +400,7 @@ func TestUsersThatCannotBe(t *testing.T) {
 		t.Error(err)
 	}
 	open := newRig(t, "a")
-	if err := open.server.SetUsers([]User{named("alice", "a")}, nil); !errors.Is(err, ErrUsersNeedRestart) {
+	if err := open.server.SetUsers([]access.User{named("alice", "a")}, nil); !errors.Is(err, ErrUsersNeedRestart) {
 		t.Errorf("the first user: %v", err)
 	}
 }
@@ -409,17 +410,17 @@ func TestThousandUsersChange(t *testing.T) {
 	t.Parallel()
 	r := openRoster(t, named("stays", "a"))
 	nc := r.watched("stays")
-	all := func(password string) []User {
-		users := []User{named("stays", "a")}
+	all := func(password string) []access.User {
+		users := []access.User{named("stays", "a")}
 		for i := range race.Part(1000) {
-			users = append(users, User{Name: fmt.Sprintf("user-%d", i), Password: password, Things: []mapping.Thing{"b"}})
+			users = append(users, access.User{Name: fmt.Sprintf("user-%d", i), Password: password, Things: []mapping.Thing{"b"}})
 		}
 		return users
 	}
 	for _, step := range []struct {
 		name  string
-		users []User
-	}{{"come", all("one")}, {"the same", all("one")}, {"other passwords", all("two")}, {"one more", slices.Concat(all("two"), []User{named("late", "b")})}, {"go", all("")[:1]}} {
+		users []access.User
+	}{{"come", all("one")}, {"the same", all("one")}, {"other passwords", all("two")}, {"one more", slices.Concat(all("two"), []access.User{named("late", "b")})}, {"go", all("")[:1]}} {
 		began := time.Now()
 		r.set(step.users...)
 		t.Logf("%s: %s", step.name, time.Since(began).Round(time.Millisecond))

@@ -16,30 +16,31 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
 func TestUserCheck(t *testing.T) {
 	t.Parallel()
-	good := User{Name: "hvac", Password: "p", Things: []mapping.Thing{"a"}}
+	good := access.User{Name: "hvac", Password: "p", Things: []mapping.Thing{"a"}}
 	if err := good.Check(); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {
 		want   string
-		change func(*User)
+		change func(*access.User)
 	}{
-		{`name ""`, func(u *User) { u.Name = "" }},
-		{`name "a.b": use A-Z`, func(u *User) { u.Name = "a.b" }},
-		{"the bridge's own", func(u *User) { u.Name = "_fleetbridge" }},
-		{"neither password nor nkey", func(u *User) { u.Password = "" }},
-		{"both password and nkey", func(u *User) { u.NKey = "U" }},
-		{"looks like a bcrypt hash", func(u *User) { u.Password = "$2a$10$short" }},
-		{"password has 73 bytes", func(u *User) { u.Password = strings.Repeat("p", 73) }},
-		{`nkey "SU" is no public user key`, func(u *User) { u.Password, u.NKey = "", "SU" }},
-		{"things is empty", func(u *User) { u.Things = nil }},
-		{`allow has "write", choose from report, events`, func(u *User) { u.Allow = []string{"report", "write"} }},
+		{`name ""`, func(u *access.User) { u.Name = "" }},
+		{`name "a.b": use A-Z`, func(u *access.User) { u.Name = "a.b" }},
+		{"the bridge's own", func(u *access.User) { u.Name = "_fleetbridge" }},
+		{"neither password nor nkey", func(u *access.User) { u.Password = "" }},
+		{"both password and nkey", func(u *access.User) { u.NKey = "U" }},
+		{"looks like a bcrypt hash", func(u *access.User) { u.Password = "$2a$10$short" }},
+		{"password has 73 bytes", func(u *access.User) { u.Password = strings.Repeat("p", 73) }},
+		{`nkey "SU" is no public user key`, func(u *access.User) { u.Password, u.NKey = "", "SU" }},
+		{"things is empty", func(u *access.User) { u.Things = nil }},
+		{`allow has "write", choose from report, events`, func(u *access.User) { u.Allow = []string{"report", "write"} }},
 	} {
 		u := good
 		c.change(&u)
@@ -48,23 +49,23 @@ func TestUserCheck(t *testing.T) {
 		}
 	}
 	j := newJournal(t)
-	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: []User{good, good, {Name: "x"}}, Subjects: subjects(t), Log: j.log()})
+	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: []access.User{good, good, {Name: "x"}}, Subjects: subjects(t), Log: j.log()})
 	if err == nil || !containsAll(err.Error(), []string{"hvac: stands twice", "user x: has neither"}) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func withUsers(t *testing.T, users ...User) *rig {
+func withUsers(t *testing.T, users ...access.User) *rig {
 	t.Helper()
 	return withUsersAt(t, StoreConfig{}, users...)
 }
 
-func withUsersAt(t *testing.T, store StoreConfig, users ...User) *rig {
+func withUsersAt(t *testing.T, store StoreConfig, users ...access.User) *rig {
 	t.Helper()
 	return withUsersAs(t, 0, ServerConfig{}, store, users...)
 }
 
-func withUsersAs(t *testing.T, interval time.Duration, server ServerConfig, store StoreConfig, users ...User) *rig {
+func withUsersAs(t *testing.T, interval time.Duration, server ServerConfig, store StoreConfig, users ...access.User) *rig {
 	t.Helper()
 	for i := range users {
 		if users[i].Password == "" && users[i].NKey == "" {
@@ -118,11 +119,11 @@ func may(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	var users []User
-	for _, a := range Allowances {
-		users = append(users, User{Name: a, Allow: []string{a}})
+	var users []access.User
+	for _, a := range access.Allowances {
+		users = append(users, access.User{Name: a, Allow: []string{a}})
 	}
-	r := withUsers(t, append(users, User{Name: "all"}, User{Name: "other", Things: []mapping.Thing{"b"}})...)
+	r := withUsers(t, append(users, access.User{Name: "all"}, access.User{Name: "other", Things: []mapping.Thing{"b"}})...)
 	r.journal.forgive("Violation")
 	if _, err := r.nc.Subscribe("fleets.req.>", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func TestPermissions(t *testing.T) {
 		"pub $JS.ACK.FLEETS_UP_CONTROL.a.1.1.1.1.1":          "-",
 		"pub fleets.dead.up.a.events.x":                      "-",
 	}
-	for _, user := range append(Allowances[:], "all") {
+	for _, user := range append(access.Allowances[:], "all") {
 		nc := r.login(user)
 		for what, owner := range owners {
 			verb, subject, _ := strings.Cut(what, " ")
@@ -203,7 +204,7 @@ func TestPermissions(t *testing.T) {
 
 func TestWhatUsersDo(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "all"})
+	r := withUsers(t, access.User{Name: "all"})
 	nc := r.login("all")
 	ctx := testContext(t)
 	js, err := jetstream.New(nc)
@@ -250,7 +251,7 @@ func TestLogins(t *testing.T) {
 	t.Parallel()
 	key, _ := nkeys.CreateUser()
 	public, _ := key.PublicKey()
-	r := withUsers(t, User{Name: "word"}, User{Name: "key", NKey: public})
+	r := withUsers(t, access.User{Name: "word"}, access.User{Name: "key", NKey: public})
 	r.journal.forgive("authentication error")
 	for _, c := range []struct {
 		name string
@@ -279,7 +280,7 @@ func TestLogins(t *testing.T) {
 
 func TestOperator(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "a"})
+	r := withUsers(t, access.User{Name: "a"})
 	path := filepath.Join(r.dir, operatorFile)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -287,7 +288,7 @@ func TestOperator(t *testing.T) {
 	}
 	before, _ := os.ReadFile(path)
 	r.stop()
-	r.start(ServerConfig{Users: []User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}}, StoreConfig{})
+	r.start(ServerConfig{Users: []access.User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}}, StoreConfig{})
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
 		t.Error("the operator's key changed")
 	}
@@ -329,7 +330,7 @@ func TestFirstUser(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "a")
 	r.publish(r.program(), "fleets.up.a.events.x", "before")
-	for _, users := range [][]User{{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil} {
+	for _, users := range [][]access.User{{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil} {
 		r.stop()
 		r.start(ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
 		q, stop := r.run("a", mapping.Events)
@@ -343,7 +344,7 @@ func TestFirstUser(t *testing.T) {
 // TestUsersOutliveAFullDisk: JetStream is stopped and started in place, and users have what they had.
 func TestUsersOutliveAFullDisk(t *testing.T) {
 	t.Parallel()
-	r := withUsers(t, User{Name: "alice"})
+	r := withUsers(t, access.User{Name: "alice"})
 	r.journal.forgive("NATS connection lost")
 	nc := r.login("alice")
 	js, err := jetstream.New(nc)
@@ -378,9 +379,9 @@ func TestManyUsers(t *testing.T) {
 	for i := range 100 {
 		things = append(things, mapping.Thing(fmt.Sprintf("thing %d", i)))
 	}
-	var users []User
+	var users []access.User
 	for i := range 50 {
-		users = append(users, User{Name: fmt.Sprintf("user-%d", i), Password: "secret", Things: things})
+		users = append(users, access.User{Name: fmt.Sprintf("user-%d", i), Password: "secret", Things: things})
 	}
 	j, start := newJournal(t), time.Now()
 	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: users, Subjects: subjects(t), Log: j.log()})
@@ -398,11 +399,11 @@ func TestManyUsers(t *testing.T) {
 // TestHashedPassword: the configuration may hold a bcrypt hash instead of the password.
 func TestHashedPassword(t *testing.T) {
 	t.Parallel()
-	hash, err := User{Password: "secret"}.hash(bcrypt.MinCost)
+	hash, err := access.User{Password: "secret"}.Hash(bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := withUsers(t, User{Name: "alice", Password: hash})
+	r := withUsers(t, access.User{Name: "alice", Password: hash})
 	r.journal.forgive("authentication error")
 	r.login("alice")
 	if nc, err := nats.Connect(r.server.URL(), nats.UserInfo("alice", hash)); err == nil {

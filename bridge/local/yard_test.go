@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -30,8 +31,8 @@ type yard struct {
 }
 
 // inYards runs a test in both.
-func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
-	hash, err := User{Password: "secret"}.hash(bcrypt.MinCost) // also for speed: the server's own hashes are slow to check
+func inYards(t *testing.T, users []access.User, f func(*testing.T, *yard)) {
+	hash, err := access.User{Password: "secret"}.Hash(bcrypt.MinCost) // also for speed: the server's own hashes are slow to check
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
 	})
 	t.Run("external", func(t *testing.T) {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
-		s := externalServer(t, ACL{URL: "nats://bridge:pass@ignored:4222", Users: users, Subjects: r.subjects, Cost: bcrypt.MinCost})
+		s := externalServer(t, access.ACL{URL: "nats://bridge:pass@ignored:4222", Users: users, Subjects: r.subjects, Cost: bcrypt.MinCost})
 		var err error
 		r.nc, err = wire.Dial(testContext(t), wire.DialConfig{URL: strings.Replace(s.ClientURL(), "//", "//bridge:pass@", 1), Log: r.journal.log()})
 		if err != nil {
@@ -58,7 +59,7 @@ func inYards(t *testing.T, users []User, f func(*testing.T, *yard)) {
 }
 
 // externalServer starts a server with the configuration that is printed.
-func externalServer(t *testing.T, acl ACL) *server.Server {
+func externalServer(t *testing.T, acl access.ACL) *server.Server {
 	t.Helper()
 	var text strings.Builder
 	if err := acl.Print(&text); err != nil {
@@ -87,7 +88,7 @@ func externalServer(t *testing.T, acl ACL) *server.Server {
 }
 
 // serve answers requests with the subject that they came on.
-func (y *yard) serve(users []User) *yard {
+func (y *yard) serve(users []access.User) *yard {
 	y.t.Helper()
 	y.journal.forgive(" - cid:", "refused what a program published", "could not decode headers") // refusals that tests ask for
 	clerk, err := ServeUsers(y.nc, y.subjects, users, y.journal.log())

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 )
 
@@ -32,7 +32,7 @@ func newACL(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return local.ACL{URL: string(cfg.NATS.URL), Users: cfg.LocalUsers(), Subjects: subjects}.Print(s.out)
+			return access.ACL{URL: string(cfg.NATS.URL), Users: cfg.LocalUsers(), Subjects: subjects}.Print(s.out)
 		},
 	}
 	configFlag(c, &config)

@@ -1,4 +1,4 @@
-package local
+package access
 
 import (
 	"crypto/hmac"

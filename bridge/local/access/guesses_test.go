@@ -1,16 +1,14 @@
-package local
+package access
 
 import (
-	"fmt"
-	"net"
+	"context"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
-	"github.com/nats-io/nats.go"
+	"fleetbridge/internal/flow"
+
 	"golang.org/x/crypto/bcrypt"
-
-	"fleetbridge/mapping"
 )
 
 func hashOf(t *testing.T, password string, cost int) string {
@@ -82,7 +80,7 @@ func TestGuessesInLine(t *testing.T) {
 	for range lineLength {
 		waiting.Go(func() { g.compared(guess{line: "a", hash: hash, password: "x", gone: gone}) })
 	}
-	eventually(t, "the line is full", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.lines["a"] == lineLength })
+	until(t, "the line is full", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.lines["a"] == lineLength })
 	for range 1000 {
 		if _, n := g.compared(guess{line: "a", hash: hash, password: "y"}); n != 0 {
 			t.Fatal("more are in work than a line holds")
@@ -90,7 +88,7 @@ func TestGuessesInLine(t *testing.T) {
 	}
 	other := make(chan bool)
 	go func() { right, _ := g.compared(guess{line: "b", hash: hash, password: "secret"}); other <- right }()
-	eventually(t, "another line moves", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.lines["b"] == 1 })
+	until(t, "another line moves", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.lines["b"] == 1 })
 	close(gone) // those in line hang up
 	waiting.Wait()
 	<-g.slots
@@ -102,27 +100,14 @@ func TestGuessesInLine(t *testing.T) {
 	}
 }
 
-// TestFloodOfGuesses: wrong passwords for the same name, for others and for nobody's, in parallel, keep no right one out.
-func TestFloodOfGuesses(t *testing.T) {
-	t.Parallel()
-	users := []User{{Name: "a", Password: hashOf(t, "secret", bcrypt.MinCost+2), Things: []mapping.Thing{"a"}}, {Name: "b", Password: hashOf(t, "secret", bcrypt.MinCost+2), Things: []mapping.Thing{"a"}},
-		{Name: "c", Password: "secret", Things: []mapping.Thing{"a"}}}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
-	r.journal.forgive(" - cid:", "more connections without a login")
-	if !r.logsIn(nats.UserInfo("a", "secret")) {
-		t.Fatal("no login")
-	}
-	var n atomic.Int32
-	stop := besiege(r, 30, func(c net.Conn) {
-		name := []string{"a", "nobody", "c", ""}[n.Add(1)%4]
-		_, _ = fmt.Fprintf(c, `CONNECT {"user":%q,"pass":"x"}`+"\r\nPING\r\n", name)
-		_, _ = c.Read(make([]byte, 2048))
-		_, _ = c.Read(make([]byte, 2048))
-	})
-	defer stop()
-	for _, name := range []string{"a", "b", "c"} { // known, first time, no hash
-		if !r.logsIn(nats.UserInfo(name, "secret")) {
-			t.Errorf("%s is kept out", name)
+// until waits until f is true.
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for !f() {
+		if flow.Sleep(ctx, time.Millisecond) != nil {
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }

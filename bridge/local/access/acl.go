@@ -1,4 +1,4 @@
-package local
+package access
 
 import (
 	"bufio"
@@ -27,7 +27,7 @@ type ACL struct {
 	Cost     int // of the bcrypt hashes; 0: bcrypt's default
 }
 
-func (a ACL) hash(u User) (string, error) { return u.hash(cmp.Or(a.Cost, bcrypt.DefaultCost)) }
+func (a ACL) hash(u User) (string, error) { return u.Hash(cmp.Or(a.Cost, bcrypt.DefaultCost)) }
 
 // Of the bridge on an external server.
 const (
@@ -111,7 +111,7 @@ func (a ACL) bridge(p *aclPrinter) error {
 	if len(a.Users) > 0 {
 		names := make([]string, len(a.Users))
 		for i, u := range a.Users {
-			names[i] = u.account()
+			names[i] = u.Account()
 		}
 		accounts := list(names)
 		p.line("    exports: [")
@@ -132,7 +132,7 @@ func (a ACL) bridge(p *aclPrinter) error {
 		p.line("    imports: [")
 		for _, u := range a.Users {
 			for _, l := range u.grants(a.Subjects).shown {
-				p.line("      {stream: {account: %q, subject: %s}, to: %s}", u.account(), quoted(l.here), quoted(l.there))
+				p.line("      {stream: {account: %q, subject: %s}, to: %s}", u.Account(), quoted(l.here), quoted(l.there))
 			}
 		}
 		p.line("    ]")
@@ -156,7 +156,7 @@ func (a ACL) program(p *aclPrinter, u User) error {
 	if len(g.pub) == 0 {
 		publish = `deny: [">"]`
 	}
-	p.line("  %q: {", u.account())
+	p.line("  %q: {", u.Account())
 	p.line("    users: [{%s, permissions: {", login)
 	p.line("      publish: {%s}", publish)
 	p.line("      subscribe: {allow: %s}", list(g.sub))

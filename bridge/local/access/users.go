@@ -1,4 +1,4 @@
-package local
+package access
 
 import (
 	"errors"
@@ -39,9 +39,9 @@ type User struct {
 // InboxPrefix is where clients may have the user's replies go, beside their default.
 func (u User) InboxPrefix() string { return "_INBOX_" + u.Name }
 
-// inboxes are what the user's reply subjects may begin with: the clients' default, which is private to the user's
+// Inboxes are what the user's reply subjects may begin with: the clients' default, which is private to the user's
 // account, and the user's own.
-func (u User) inboxes() []string { return []string{nats.InboxPrefix, u.InboxPrefix() + "."} }
+func (u User) Inboxes() []string { return []string{nats.InboxPrefix, u.InboxPrefix() + "."} }
 
 // Check tells what is wrong with the user, as far as one user shows it.
 func (u User) Check() error {
@@ -81,18 +81,18 @@ func (u User) allowed() []string {
 	return u.Allow
 }
 
-func (u User) may(what string) bool { return slices.Contains(u.allowed(), what) }
+func (u User) May(what string) bool { return slices.Contains(u.allowed(), what) }
 
-// account is the name of the user's account on the server.
-func (u User) account() string { return "program-" + u.Name }
+// Account is the name of the user's account on the server.
+func (u User) Account() string { return "program-" + u.Name }
 
 var hashPattern = regexp.MustCompile(`^\$2[abxy]\$\d{2}\$`)
 
 // isHash tells a bcrypt hash from a password, as the server does.
 func isHash(password string) bool { return hashPattern.MatchString(password) }
 
-// hash is the password as the server keeps it.
-func (u User) hash(cost int) (string, error) {
+// Hash is the password as the server keeps it.
+func (u User) Hash(cost int) (string, error) {
 	if isHash(u.Password) {
 		return u.Password, nil
 	}

@@ -1,6 +1,7 @@
-package local
+package access
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -39,23 +40,23 @@ type grants struct {
 // grants spells what the user may do. What is not listed is refused.
 func (u User) grants(s mapping.Subjects) *grants {
 	g := &grants{subjects: s, user: u}
-	for _, inbox := range u.inboxes() {
+	for _, inbox := range u.Inboxes() {
 		g.subscribe(inbox + ">")
-		g.streams = append(g.streams, link{inbox + ">", deliverSpace(s, u.Name) + inbox + ">"})
+		g.streams = append(g.streams, link{inbox + ">", DeliverSpace(s, u.Name) + inbox + ">"})
 	}
 	g.ask()
-	if u.may(AllowReport) || u.may(AllowEvents) || u.may(AllowCommands) || u.may(AllowJobs) {
+	if u.May(AllowReport) || u.May(AllowEvents) || u.May(AllowCommands) || u.May(AllowJobs) {
 		g.call(alike(discovery...)...)
 	}
 	g.talk()
-	if u.may(AllowCommands) || len(u.Bus) > 0 { // a handler may be a NATS service, which its own user can discover
+	if u.May(AllowCommands) || len(u.Bus) > 0 { // a handler may be a NATS service, which its own user can discover
 		g.subscribe("$SRV.>")
 		g.publish("$SRV.>")
-		for _, inbox := range u.inboxes() {
+		for _, inbox := range u.Inboxes() {
 			g.publish(inbox + ">")
 		}
 	}
-	if u.may(AllowRead) {
+	if u.May(AllowRead) {
 		g.read()
 	}
 	for _, t := range u.Things {
@@ -74,7 +75,7 @@ func (u User) grants(s mapping.Subjects) *grants {
 // what the start takes its time for.
 func (g *grants) whole() bool {
 	u := g.user
-	return u.may(AllowReport) && u.may(AllowEvents) && u.may(AllowCommands) && u.may(AllowJobs)
+	return u.May(AllowReport) && u.May(AllowEvents) && u.May(AllowCommands) && u.May(AllowJobs)
 }
 
 // upward grants one part of what goes up.
@@ -116,7 +117,7 @@ func alike(subjects ...string) []link {
 func (g *grants) allow(what, t string) {
 	prefix := g.subjects.Prefix()
 	down := prefix + ".down." + t
-	reads := g.user.may(AllowRead) // which has all of down; an import beside it would deliver twice
+	reads := g.user.May(AllowRead) // which has all of down; an import beside it would deliver twice
 	switch what {
 	case AllowReport:
 		g.upward(t, "shadow")
@@ -139,19 +140,20 @@ func (g *grants) allow(what, t string) {
 	}
 }
 
-// readable is a stream of which readers get their own Things' part.
-type readable struct{ stream, before, after string }
+// Readable is a stream of which readers get their own Things' part.
+type Readable struct{ Stream, Before, after string }
 
-// of is the part of one Thing.
-func (r readable) of(t string) string { return r.before + t + r.after }
+// Of is the part of one Thing.
+func (r Readable) Of(t string) string { return r.Before + t + r.after }
 
-func (g *grants) readable() []readable { return readables(g.subjects) }
+func (g *grants) readable() []Readable { return Readables(g.subjects) }
 
-func readables(s mapping.Subjects) []readable {
-	out := []readable{{s.Name(wire.StreamDown), s.Prefix() + "." + string(mapping.SpaceDown) + ".", ".>"}}
+// Readables are the streams of which readers get a part.
+func Readables(s mapping.Subjects) []Readable {
+	out := []Readable{{s.Name(wire.StreamDown), s.Prefix() + "." + string(mapping.SpaceDown) + ".", ".>"}}
 	for _, bucket := range []string{wire.BucketShadow, wire.BucketStatus} {
 		name := s.Name(bucket)
-		out = append(out, readable{"KV_" + name, "$KV." + name + ".", ""})
+		out = append(out, Readable{"KV_" + name, "$KV." + name + ".", ""})
 	}
 	return out
 }
@@ -161,9 +163,9 @@ func readables(s mapping.Subjects) []readable {
 func (g *grants) ask() {
 	prefix, user := g.subjects.Prefix(), g.user.Name
 	g.publish("$JS.API.>", prefix+".req.>")
-	g.shown = append(g.shown, link{"$JS.API.*.>", apiSpace(g.subjects, user) + "*.>"}, link{prefix + ".req.>", askedSpace(g.subjects, user) + ">"})
+	g.shown = append(g.shown, link{"$JS.API.*.>", APISpace(g.subjects, user) + "*.>"}, link{prefix + ".req.>", AskedSpace(g.subjects, user) + ">"})
 	// Without this import the server would answer for an account that has no JetStream.
-	g.services = append(g.services, link{"$JS.API.INFO", apiSpace(g.subjects, user) + "INFO"})
+	g.services = append(g.services, link{"$JS.API.INFO", APISpace(g.subjects, user) + "INFO"})
 }
 
 // talk lets users speak to each other. A subject of the bus becomes another one when it is published, so that the user's
@@ -173,28 +175,32 @@ func (g *grants) talk() {
 		return
 	}
 	for _, subject := range g.user.Bus {
-		g.mapped = append(g.mapped, link{subject, busIn(g.subjects) + subject})
-		g.call(same(busIn(g.subjects) + subject))
+		g.mapped = append(g.mapped, link{subject, BusIn(g.subjects) + subject})
+		g.call(same(BusIn(g.subjects) + subject))
 		g.subscribe(subject)
-		g.streams = append(g.streams, link{subject, busOut(g.subjects) + subject})
+		g.streams = append(g.streams, link{subject, BusOut(g.subjects) + subject})
 	}
-	g.call(same(busBack(g.subjects) + ">"))
+	g.call(same(BusBack(g.subjects) + ">"))
 }
 
 // read grants what does not depend on the Thing. What names a consumer needs nobody to look at it: the Clerk gives
 // consumers names that nobody else can know.
 func (g *grants) read() {
 	for _, r := range g.readable() {
-		g.call(same("$JS.ACK."+r.stream+".>"), same("$JS.FC."+r.stream+".>"))
+		g.call(same("$JS.ACK."+r.Stream+".>"), same("$JS.FC."+r.Stream+".>"))
 	}
 }
 
-// Internal subjects of the bridge's account.
-func apiSpace(s mapping.Subjects, user string) string { return "_" + s.Prefix() + ".api." + user + "." }
-func deliverSpace(s mapping.Subjects, user string) string {
+// APISpace begins the subjects of copies of what a user asks JetStream.
+func APISpace(s mapping.Subjects, user string) string { return "_" + s.Prefix() + ".api." + user + "." }
+
+// DeliverSpace begins the subjects on which only a user hears.
+func DeliverSpace(s mapping.Subjects, user string) string {
 	return "_" + s.Prefix() + ".deliver." + user + "."
 }
-func askedSpace(s mapping.Subjects, user string) string {
+
+// AskedSpace begins the subjects of copies of what a user asks the cloud.
+func AskedSpace(s mapping.Subjects, user string) string {
 	return "_" + s.Prefix() + ".asked." + user + "."
 }
 
@@ -231,11 +237,11 @@ func serviceExports(s mapping.Subjects) []export {
 	prefix := s.Prefix()
 	out := []export{
 		{subject: prefix + ".up.>"}, {subject: prefix + ".req.>", wait: requestPatience},
-		{subject: wire.ReplySpace(s) + ">", wait: door.QuickPatience}, {subject: apiSpace(s, "*") + "INFO"},
-		{subject: busIn(s) + ">", many: true}, {subject: busBack(s) + ">", wait: door.QuickPatience},
+		{subject: wire.ReplySpace(s) + ">", wait: door.QuickPatience}, {subject: APISpace(s, "*") + "INFO"},
+		{subject: BusIn(s) + ">", many: true}, {subject: BusBack(s) + ">", wait: door.QuickPatience},
 	}
-	for _, r := range readables(s) {
-		out = append(out, export{subject: "$JS.ACK." + r.stream + ".>", wait: door.QuickPatience}, export{subject: "$JS.FC." + r.stream + ".>", wait: door.QuickPatience})
+	for _, r := range Readables(s) {
+		out = append(out, export{subject: "$JS.ACK." + r.Stream + ".>", wait: door.QuickPatience}, export{subject: "$JS.FC." + r.Stream + ".>", wait: door.QuickPatience})
 	}
 	for _, subject := range discovery { // of one service, so that the server forgets who asked with its answer
 		out = append(out, export{subject: subject, wait: door.QuickPatience})
@@ -253,5 +259,28 @@ func shownSubjects(s mapping.Subjects) (out []string) {
 
 // streamExports are the widest subjects of what users' accounts may import as streams.
 func streamExports(s mapping.Subjects) []string {
-	return []string{s.Prefix() + ".down.>", s.Prefix() + ".cmd.>", "_" + s.Prefix() + ".deliver.>", busOut(s) + ">"}
+	return []string{s.Prefix() + ".down.>", s.Prefix() + ".cmd.>", "_" + s.Prefix() + ".deliver.>", BusOut(s) + ">"}
+}
+
+// Internal subjects of the bridge's account for the bus: what users say, what they hear, and where they answer.
+func BusIn(s mapping.Subjects) string   { return "_" + s.Prefix() + ".bus.in." }
+func BusOut(s mapping.Subjects) string  { return "_" + s.Prefix() + ".bus.out." }
+func BusBack(s mapping.Subjects) string { return "_" + s.Prefix() + ".bus.back." }
+
+// Unanswered begin the subjects of the questions that nobody may answer, which the server remembers for a while.
+func Unanswered(s mapping.Subjects) (out [][]byte) {
+	for _, e := range serviceExports(s) {
+		if e.wait == door.QuickPatience {
+			out = append(out, []byte(strings.TrimRight(e.subject, ">*")))
+		}
+	}
+	return out
+}
+
+// Services are the subjects on which the user's requests and publishes reach the bridge's account.
+func (u User) Services(s mapping.Subjects) (out []string) {
+	for _, l := range u.grants(s).services {
+		out = append(out, l.here)
+	}
+	return out
 }
