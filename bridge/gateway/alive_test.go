@@ -13,6 +13,7 @@ import (
 
 // What is stuck inside shows; what is away, or ends as it should, does not.
 func TestAlive(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	subjects, err := mapping.NewSubjects("fleets")

@@ -38,6 +38,7 @@ func writeCertificates(t *testing.T, path string, expire ...time.Time) {
 // A certificate is warned of from 30 days before it expires on, once a day, and once more when it has;
 // a renewal ends that. The metric follows the file.
 func TestExpiry(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca, pair := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "pair.pem")
 	const day = 24 * time.Hour

@@ -14,6 +14,7 @@ import (
 
 // The last lines of level INFO and up are kept whatever is written, within bounds, and what is written stays as it was.
 func TestChronicle(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	c := newChronicle()
 	log := c.beside(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))
@@ -79,6 +80,7 @@ func TestTally(t *testing.T) {
 
 // An hour of samples is kept.
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	var h history
 	for n := range 2 * historySamples {
 		at := testTime.Add(HistoryStep * time.Duration(n))

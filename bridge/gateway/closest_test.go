@@ -3,6 +3,7 @@ package gateway
 import "testing"
 
 func TestClosest(t *testing.T) {
+	t.Parallel()
 	known := []string{"keep_alive", "server", "tls", "receive_maximum", "url", "name", "warn"}
 	for word, want := range map[string]string{
 		"keepalive": "keep_alive", "keep-alive": "keep_alive", "KeepAlive": "keep_alive", "sever": "server", "servers": "server",

@@ -137,7 +137,7 @@ func (p *bridges) arrived(n int) {
 // command runs twice, and the first one does not come back to the broker, nor store anything, when it has NATS again. A
 // stop hands over at once.
 func TestClusterTakesOver(t *testing.T) {
-	t.Parallel()
+	// alone: a bridge whose beats do not come in time gives way
 	p := newBridges(t)
 	link, err := fleetstest.NewLink(p.url)
 	if err != nil {
@@ -222,7 +222,7 @@ func TestClusterTakesOver(t *testing.T) {
 
 // Two bridges with one id: the second one ends.
 func TestClusterWithOneID(t *testing.T) {
-	t.Parallel()
+	// alone: a bridge whose beats do not come in time gives way
 	p := newBridges(t)
 	a, _, _ := p.run("same", p.url, "cloud does not answer")
 	p.stands(a, "active")

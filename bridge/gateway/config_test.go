@@ -283,6 +283,7 @@ func TestNothingPrintsSecrets(t *testing.T) {
 }
 
 func TestMissingFile(t *testing.T) {
+	t.Parallel()
 	_, err := Load("no/such.yaml", environment)
 	if err == nil || err.Error() != "no/such.yaml: can't be read: no such file or directory" {
 		t.Errorf("got %v", err)
@@ -291,6 +292,7 @@ func TestMissingFile(t *testing.T) {
 
 // Nobody's messages are mistaken for inboxes, the server's or the bridge's own.
 func TestPrefixThatIsTaken(t *testing.T) {
+	t.Parallel()
 	for prefix, ok := range map[string]bool{"_INBOX": false, "_INBOX.x": false, "_INBOX_hvac": false, "_fleets": false, "$SYS": false, "$JS.API": false, "fleets": true, "site_1.fleets": true} {
 		_, err := parse("f", []byte("mqtt: {server: 'mqtt://h:1'}\nthings: [{name: a}]\nnats: {prefix: '"+prefix+"'}\n"), environment)
 		if (err == nil) != ok || err != nil && !strings.HasPrefix(err.Error(), "f:3:") {
@@ -301,6 +303,7 @@ func TestPrefixThatIsTaken(t *testing.T) {
 
 // What is odd about a file as a whole is said of the whole file.
 func TestOddBytes(t *testing.T) {
+	t.Parallel()
 	const fine = "mqtt: {server: 'mqtt://h:1'}\nthings: [{name: a}]\n"
 	for _, c := range []struct{ name, in, want string }{
 		{"byte order mark", "\xef\xbb\xbf" + fine, ""},

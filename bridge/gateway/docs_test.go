@@ -152,6 +152,7 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
 // Every key says what it is for, so that the reference has no gaps.
 func TestEveryKeyIsDocumented(t *testing.T) {
+	t.Parallel()
 	var walk func(reflect.Type, string)
 	walk = func(typ reflect.Type, path string) {
 		for _, k := range keys(typ) {

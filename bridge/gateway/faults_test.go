@@ -70,6 +70,7 @@ func TestBacklogAcrossARestartArrivesInOrder(t *testing.T) {
 }
 
 func TestLinkThatBreaksAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	s := open(t, expect("connection lost", "cannot connect"))
 	for n := range 300 {
 		if n%60 == 30 {
@@ -81,6 +82,7 @@ func TestLinkThatBreaksAgainAndAgain(t *testing.T) {
 }
 
 func TestPoisonInTheBacklog(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect"))
 	for n := range 50 {
 		s.publish("fleets.up.pump-07.events.n", event(n))
@@ -259,6 +261,7 @@ func TestControlOvertakesTelemetry(t *testing.T) {
 }
 
 func TestRefusedByTheBroker(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	s := open(t, expect("messages wait")) // until the other one shows that the broker takes what is not secret
 	s.sim.Broker().DenyPublish("$emqx/things/+/events/secret", 0x87)
@@ -272,6 +275,7 @@ func TestRefusedByTheBroker(t *testing.T) {
 
 // Fixture: SUBACK 0x87 on one filter: start degraded, named in the status.
 func TestRefusedSubscription(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	s := open(t, startCut(), expect("cannot connect", "refused"))
 	s.sim.Broker().DenySubscribe("$emqx/things/pump-07/jobs/notify", 0x87)
@@ -287,6 +291,7 @@ func TestRefusedSubscription(t *testing.T) {
 }
 
 func TestReadiness(t *testing.T) {
+	t.Parallel()
 	s := open(t, expect("connection lost", "cannot connect"))
 	s.shows("/readyz", 200, `"ready":true`)
 	s.link.Cut()
@@ -301,6 +306,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestCompactSubscriptions(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.MQTT.Subscriptions = gateway.SubscriptionsCompact }))
 	all := s.subscribe("fleets.down.pump-07.>")
 	s.down("$emqx/things/pump-07/jobs/odd/accepted", `{}`, fleetstest.PublishOptions{}) // matches a wide filter, is no channel
@@ -324,6 +330,7 @@ func TestCompactSubscriptions(t *testing.T) {
 
 // Traps T1, T3, T20, T26 and the guard, at the broker.
 func TestWhatMustNotComeDown(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	all := s.subscribe("fleets.down.pump-07.>")
 	update := "$emqx/things/pump-07/shadow/update"
@@ -353,6 +360,7 @@ func TestWhatMustNotComeDown(t *testing.T) {
 
 // The broker's memory of a Thing (T20): a retained request must not run at each subscribe.
 func TestT20RetainedRequest(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect"))
 	if _, err := s.nc.Subscribe("fleets.cmd.pump-07.purge", func(m *nats.Msg) { t.Error("it ran"); _ = m.Respond(nil) }); err != nil {
 		t.Fatal(err)
@@ -373,6 +381,7 @@ func TestT20RetainedRequest(t *testing.T) {
 
 // Trap T18: one Thing's traffic is never another's.
 func TestT18ManyThings(t *testing.T) {
+	t.Parallel()
 	names := make([]string, 40)
 	for i := range names {
 		names[i] = fmt.Sprintf("thing %d.ü", i)
@@ -388,6 +397,7 @@ func TestT18ManyThings(t *testing.T) {
 }
 
 func TestTLSAndWebSocket(t *testing.T) {
+	t.Parallel()
 	certificate, err := fleetstest.NewCertificate()
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 )
 
 func TestReportsAreMergedAndSurviveARestart(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"temp":21.50}}}`)
 	s.arrives("$emqx/things/pump-07/shadow/update", `{"state":{"reported":{"temp":21.50}}}`)
@@ -34,6 +35,7 @@ func TestReportsAreMergedAndSurviveARestart(t *testing.T) {
 }
 
 func TestReportsAsSent(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Shadow.Report = gateway.ReportAsSent }))
 	for _, report := range []string{`{"state":{"reported":{"a":1}}}`, `{"state":{"reported":{"b":null}}}`} {
 		s.publish("fleets.up.pump-07.shadow.update", report)
@@ -43,6 +45,7 @@ func TestReportsAsSent(t *testing.T) {
 
 // A desired change comes down as push and as delta; the device reports; the delta is gone.
 func TestShadowRoundTrip(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	push, delta := s.subscribe("fleets.down.pump-07.shadow.update"), s.subscribe("fleets.down.pump-07.shadow.update.delta")
 	if _, err := s.sim.PatchDesired("pump-07", []byte(`{"rpm":15000000000000000001}`)); err != nil {
@@ -75,6 +78,7 @@ func TestShadowRoundTrip(t *testing.T) {
 // Desired state that was set while the gateway was away: GET, delta, then jobs/get, whose answer is
 // for everybody.
 func TestStartProcedure(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect"))
 	if _, err := s.sim.PatchDesired("pump-07", []byte(`{"rpm":1500}`)); err != nil {
 		t.Fatal(err)
@@ -106,6 +110,7 @@ func TestStartProcedure(t *testing.T) {
 }
 
 func TestWithoutTheHTTPAPI(t *testing.T) {
+	t.Parallel()
 	s := open(t, withoutAPI())
 	status := s.status("pump-07", func(v string) bool { return strings.Contains(v, `"connected":true`) })
 	if gjson.Get(status, "shadow").String() != "unknown" {
@@ -123,6 +128,7 @@ func TestWithoutTheHTTPAPI(t *testing.T) {
 
 // A whole job, by requests: list, start under a lease, conflict, progress, end.
 func TestJobByRequests(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	notify := s.subscribe("fleets.down.pump-07.jobs.notify")
 	job, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{"action":"flash","n":12345678901234567890}`)})
@@ -165,6 +171,7 @@ func TestJobByRequests(t *testing.T) {
 
 // Concurrent callers with one token, against a cloud that is late and forgets tokens.
 func TestManyCallersEachGetTheirAnswer(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) {
 		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 1, LateAnswers: 2 * time.Millisecond, DropToken: 0.5}
 	}))
@@ -186,6 +193,7 @@ func TestManyCallersEachGetTheirAnswer(t *testing.T) {
 }
 
 func TestRequestsWhileOffline(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect", stray))
 	if answer, code := s.request("fleets.req.pump-07.jobs.get", ""); code != "503" {
 		t.Errorf("%s %s", code, answer.Data)
@@ -222,6 +230,7 @@ func TestRequestsWhileOffline(t *testing.T) {
 }
 
 func TestCommandServedByAProgram(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	var got *nats.Msg
 	sub, err := s.nc.QueueSubscribe("fleets.cmd.pump-07.purge", "workers", func(m *nats.Msg) {
@@ -261,6 +270,7 @@ func TestCommandServedByAProgram(t *testing.T) {
 }
 
 func TestCommandServedByANATSService(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	srv, err := micro.AddService(s.nc, micro.Config{Name: "valve", Version: "1.0.0"})
 	if err != nil {
@@ -284,6 +294,7 @@ func TestCommandServedByANATSService(t *testing.T) {
 }
 
 func TestCommandNobodyServes(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Commands.HandlerWait = 50 * time.Millisecond }))
 	raw := s.subscribe("fleets.down.pump-07.commands.*.request")
 	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
@@ -299,6 +310,7 @@ func TestCommandNobodyServes(t *testing.T) {
 }
 
 func TestCommandAnsweredRaw(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Commands.NoHandler = gateway.NoHandlerWait }))
 	raw := s.subscribe("fleets.down.pump-07.commands.*.request")
 	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
@@ -345,6 +357,7 @@ func TestCommandAcrossARestart(t *testing.T) {
 }
 
 func TestServicesAreDiscoverable(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	m, err := s.nc.RequestWithContext(s.context(), "$SRV.INFO.fleetbridge", nil)
 	if err != nil {
@@ -369,6 +382,7 @@ func TestServicesAreDiscoverable(t *testing.T) {
 }
 
 func TestTraceContextPassesBothWays(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	const parent, state = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=1"
 	m := nats.NewMsg("fleets.up.pump-07.events.boot")

@@ -22,6 +22,7 @@ type hung struct{ readyFunc }
 func (hung) Alive(context.Context) error { return errors.New("did not answer") }
 
 func TestHealthOfAHungGateway(t *testing.T) {
+	t.Parallel()
 	h := NewHandler(hung{func(context.Context) []NotReady { return nil }}, testMetrics())
 	if code, body := get(t, h, "/healthz"); code != 503 || body != "did not answer\n" {
 		t.Errorf("got %d %q", code, body)
@@ -34,6 +35,7 @@ type storeless struct{ readyFunc }
 func (storeless) Stored() error { return errors.New("the disk has refused a write") }
 
 func TestHealthWithoutAStore(t *testing.T) {
+	t.Parallel()
 	h := NewHandler(storeless{func(context.Context) []NotReady { return nil }}, testMetrics())
 	if code, body := get(t, h, "/healthz"); code != 503 || body != "the disk has refused a write\n" {
 		t.Errorf("got %d %q", code, body)
@@ -41,6 +43,7 @@ func TestHealthWithoutAStore(t *testing.T) {
 }
 
 func TestHealthPages(t *testing.T) {
+	t.Parallel()
 	var problems []NotReady
 	h := NewHandler(readyFunc(func(context.Context) []NotReady { return problems }), testMetrics())
 	check := func(path string, status int, body string) {
@@ -73,6 +76,7 @@ func TestHealthPages(t *testing.T) {
 
 // A gateway that can't say whether it is ready is not; the probe gets its answer all the same.
 func TestReadyDoesNotHang(t *testing.T) {
+	t.Parallel()
 	released := make(chan struct{})
 	defer close(released)
 	h := NewHandler(readyFunc(func(context.Context) []NotReady { <-released; return nil }), testMetrics())

@@ -13,6 +13,7 @@ import (
 
 // TestHostsOfOthers: under a name that somebody else's DNS may lead here, nothing is told.
 func TestHostsOfOthers(t *testing.T) {
+	t.Parallel()
 	own, _ := os.Hostname()
 	srv := newHTTPServer(onlyKnownHosts("gateway-7:9321", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,6 +37,7 @@ func TestHostsOfOthers(t *testing.T) {
 
 // TestNamesOfContainers: on an address that is not loopback, as a container has, it is asked for by whatever name.
 func TestNamesOfContainers(t *testing.T) {
+	t.Parallel()
 	h := onlyKnownHosts("0.0.0.0:9321", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for at, want := range map[string]int{"172.18.0.3": 200, "127.0.0.1": 421, "::1": 421} {
 		r := httptest.NewRequest("GET", "http://fleetbridge.monitoring.svc:9321/metrics", nil)

@@ -46,6 +46,7 @@ func say(t *testing.T, address, text string) net.Conn {
 
 // TestSlowHTTPClients: who doesn't finish a request, or asks nothing more, is let go.
 func TestSlowHTTPClients(t *testing.T) {
+	t.Parallel()
 	srv := newHTTPServer(nil)
 	if srv.ReadHeaderTimeout <= 0 || srv.ReadTimeout <= 0 || srv.WriteTimeout <= 0 || srv.IdleTimeout <= 0 {
 		t.Errorf("no limit on time: %+v", srv)
@@ -61,6 +62,7 @@ func TestSlowHTTPClients(t *testing.T) {
 }
 
 func TestLargeHTTPRequests(t *testing.T) {
+	t.Parallel()
 	address := served(t, nil)
 	for text, want := range map[string]string{
 		"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 32<<10) + "\r\n\r\n":            "431",
@@ -77,6 +79,7 @@ func TestLargeHTTPRequests(t *testing.T) {
 // TestManyHTTPConnections: whatever others hold open, who asks is answered, and the number of open connections is
 // bounded. The one that has waited longest is closed, not the newest, and none that is being answered.
 func TestManyHTTPConnections(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{
 		"silent": "", "idle after a request": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"half a request": "GET / HTTP/1.1\r\nHost: x\r\nX: ", "no body": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
@@ -113,6 +116,7 @@ func TestManyHTTPConnections(t *testing.T) {
 }
 
 func TestWhichHTTPConnectionGoes(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, c := range []struct {
@@ -136,6 +140,7 @@ func TestWhichHTTPConnectionGoes(t *testing.T) {
 
 // A listener on all addresses is asked on this machine; another stays.
 func TestHTTPURL(t *testing.T) {
+	t.Parallel()
 	for listen, want := range map[string]string{
 		"0.0.0.0:9321": "localhost:9321", ":9321": "localhost:9321", "[::]:9321": "localhost:9321",
 		"127.0.0.1:9321": "127.0.0.1:9321", "192.0.2.7:9321": "192.0.2.7:9321", "gateway:9321": "gateway:9321",

@@ -50,6 +50,7 @@ func (s *site) login(name, password string) *nats.Conn {
 
 // TestUsersHaveTheWholeProtocol: with local.users every flow works for the user's own Thing.
 func TestUsersHaveTheWholeProtocol(t *testing.T) {
+	t.Parallel()
 	s := open(t, withUsers)
 	alice := s.login("alice", "secret-a")
 	js, err := jetstream.New(alice)
@@ -110,6 +111,7 @@ func TestUsersHaveTheWholeProtocol(t *testing.T) {
 // TestUsersReachTheCloudForTheirOwnThingsOnly: whatever Alice tries, the cloud hears nothing of the fan
 // that Bob did not say.
 func TestUsersReachTheCloudForTheirOwnThingsOnly(t *testing.T) {
+	t.Parallel()
 	s := open(t, withUsers)
 	s.arrives("$emqx/things/fan-1/jobs/get", "") // the bridge's own, at the start
 	before := len(s.about("fan-1"))
@@ -179,6 +181,7 @@ func (s *site) about(thing string) (out []fleetstest.Publish) {
 
 // TestUsersOnAnExternalServer: the accounts that `fleetbridge acl` prints, with a bridge and its users on them.
 func TestUsersOnAnExternalServer(t *testing.T) {
+	t.Parallel()
 	subjects, err := mapping.NewSubjects("site-1.fleets")
 	if err != nil {
 		t.Fatal(err)

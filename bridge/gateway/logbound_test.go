@@ -33,6 +33,7 @@ func (p *paper) take() string {
 
 // TestLogIsBounded: of one message so many lines are written a minute, then how many were left out.
 func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		write func(log *slog.Logger, i int)
 		want  int // lines in the first minute
@@ -78,6 +79,7 @@ func TestLogIsBounded(t *testing.T) {
 
 // TestLogAtDebug: who reads at level debug has it all.
 func TestLogAtDebug(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	log := boundLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for range 3 * logLines {
@@ -90,6 +92,7 @@ func TestLogAtDebug(t *testing.T) {
 
 // TestLogOfManyThings: however much is logged of Things, what is logged of something else, or at another level, is written.
 func TestLogOfManyThings(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out paper
 		log := boundLog(slog.New(slog.NewTextHandler(&out, nil)))

@@ -8,6 +8,7 @@ import (
 )
 
 func TestShareMemory(t *testing.T) {
+	t.Parallel()
 	const mi, gi = 1 << 20, 1 << 30
 	for _, c := range []struct {
 		name               string
@@ -35,6 +36,7 @@ func TestShareMemory(t *testing.T) {
 }
 
 func TestContainerMemory(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  int64

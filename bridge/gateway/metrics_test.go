@@ -65,6 +65,7 @@ func testMetrics() *Metrics {
 }
 
 func TestOutcomesAreCounted(t *testing.T) {
+	t.Parallel()
 	m := testMetrics()
 	now := time.Now()
 	for _, f := range []bridge.Fate{
@@ -118,6 +119,7 @@ func TestCountingCostsNoAllocation(t *testing.T) {
 }
 
 func TestConnectedAndQueued(t *testing.T) {
+	t.Parallel()
 	m := testMetrics()
 	q := &queues{n: map[mapping.Thing]uint64{"pump-07": 17}}
 	m.Collect(q)
@@ -143,6 +145,7 @@ func TestConnectedAndQueued(t *testing.T) {
 
 // What /readyz says in words the metrics say in numbers.
 func TestReadyInNumbers(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		problems []NotReady
 		want     map[string]string
@@ -168,6 +171,7 @@ func TestReadyInNumbers(t *testing.T) {
 }
 
 func TestOldestMessage(t *testing.T) {
+	t.Parallel()
 	m := testMetrics()
 	m.Collect(&queues{oldest: map[mapping.Thing]time.Time{"pump-07": time.Now().Add(-time.Hour)}})
 	age, err := strconv.ParseFloat(sample(t, m, `fleetbridge_oldest_message_age_seconds{thing="pump-07"}`), 64)
@@ -181,6 +185,7 @@ func TestOldestMessage(t *testing.T) {
 
 // Every metric has a name in base units and a help text, and its labels are those that are promised.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	m := testMetrics()
 	m.Collect(&queues{})
 	families, err := m.registry.Gather()

@@ -10,6 +10,7 @@ import (
 
 // The system tells of every way in which a file can change: written in place, replaced, removed, and behind a link.
 func TestNotices(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name, text string) func() error {

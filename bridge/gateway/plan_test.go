@@ -10,6 +10,7 @@ import (
 
 // TestSharedSchemas: Things that bring the same files have them compiled once.
 func TestSharedSchemas(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "type.json")
 	if err := os.WriteFile(path, []byte(`{"properties":{"a":{"type":"int"}}}`), 0o600); err != nil {

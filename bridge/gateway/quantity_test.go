@@ -6,6 +6,7 @@ import (
 )
 
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]Size{"0": 0, "17": 17, "17B": 17, "1KiB": 1024, "256MiB": 256 << 20, "1GiB": 1 << 30,
 		"2TiB": 2 << 40, "1 GiB": 1 << 30, "-1": -1, "9223372036854775807": 1<<63 - 1} {
 		var got Size
@@ -44,6 +45,7 @@ func FuzzSize(f *testing.F) {
 }
 
 func TestSync(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]Sync{"always": {Always: true}, "1s": {Interval: time.Second}, "2m30s": {Interval: 150 * time.Second}} {
 		var got Sync
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want || got.String() != text {
@@ -63,6 +65,7 @@ func TestSync(t *testing.T) {
 }
 
 func TestShortDuration(t *testing.T) {
+	t.Parallel()
 	for d, want := range map[time.Duration]string{0: "0s", time.Second: "1s", time.Minute: "1m", 90 * time.Second: "1m30s",
 		time.Hour: "1h", 168 * time.Hour: "168h", time.Hour + 10*time.Minute: "1h10m", time.Hour + 10*time.Second: "1h0m10s",
 		10 * time.Minute: "10m", 1500 * time.Millisecond: "1.5s"} {

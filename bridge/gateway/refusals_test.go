@@ -37,6 +37,7 @@ func (s *site) whole(want map[string]string) {
 // merged with it meanwhile: whether it stands alone, at the head, in the middle or behind, in a code that says so and in one
 // that does not.
 func TestRefusedReportLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	for _, code := range []byte{0x83, 0x80, 0x99} {
 		for _, at := range []int{0, 5, 19} {
@@ -72,6 +73,7 @@ func TestRefusedReportLeavesNoTrace(t *testing.T) {
 // A rule of the broker that forbids a kind holds it back: nothing dies, the other kinds pass, the Thing is not ready and says why,
 // also over a restart of the bridge, and everything goes in order when it is allowed again.
 func TestKindForbiddenForAWhile(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	for name, filter := range map[string]string{"events": "$emqx/things/pump-07/events/#", "reports": reportTopic, "responses": "$emqx/commands/things/pump-07/executions/+/response"} {
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,7 @@ func thingNamed(name string) gateway.Thing { return gateway.Thing{Name: name, Cl
 
 // A Thing that is added works as from the start, and nobody else's session is touched.
 func TestThingAdded(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
 	before := s.status("pump-07", func(string) bool { return true })
@@ -143,6 +144,7 @@ func (s *site) countEvents(thing string) int {
 
 // Only the Thing that changed gets a new connection.
 func TestThingChanged(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	schemas, typed := t.TempDir(), filepath.Join(t.TempDir(), "valve.json")
 	writeFile(t, typed, []byte(`{"properties":{"rpm":{"type":"string"}}}`))
@@ -184,6 +186,7 @@ func TestThingChanged(t *testing.T) {
 
 // What a running bridge can't change is refused, all of it named, and nothing happens.
 func TestReloadRefused(t *testing.T) {
+	t.Parallel()
 	s := open(t, withoutAPI(), expect(stray))
 	err := s.gw.Reload(s.context(), s.with(func(c *gateway.Config) {
 		c.Things = append(c.Things, thingNamed("valve-3"))
@@ -213,6 +216,7 @@ func TestReloadRefused(t *testing.T) {
 
 // A Thing that can't be made is not added, and nobody else notices.
 func TestThingThatCannotBeAdded(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	s, f := yard(t, []string{"pump-07", "valve-3"})
 	down, err := s.js.Stream(s.context(), "FLEETS_DOWN")
@@ -267,6 +271,7 @@ func TestLiveSettings(t *testing.T) {
 
 // Under load of one Thing another one comes and goes; nothing of the first is lost, and it never notices.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	s, _ := yard(t, []string{"pump-07", "valve-3"})
 	const rounds, most = 4, 400

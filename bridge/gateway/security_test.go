@@ -11,6 +11,7 @@ import (
 
 // TestSecurityClaims: every test that the security page names is there.
 func TestSecurityClaims(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(docsDir, "security.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 // Trap T14: what was reported without a connection is missing from the GET that begins the next one, and from
 // none of the reports that follow.
 func TestT14ReportedWhileCut(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect"))
 	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Body: []byte(`{"reported":{},"desired":{},"delta":{},"version":1}`)})
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"a":1}}}`)
@@ -25,6 +26,7 @@ func TestT14ReportedWhileCut(t *testing.T) {
 
 // One Thing's stored document that can't be read is said and fetched anew; every Thing goes on.
 func TestUnreadableShadowInTheStore(t *testing.T) {
+	t.Parallel()
 	s := open(t, things("pump-07", "valve-1"), expect("the stored shadow document can't be read"))
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"a":1}}}`)
 	s.arrives("$emqx/things/pump-07/shadow/update", `{"state":{"reported":{"a":1}}}`)
@@ -46,6 +48,7 @@ func TestUnreadableShadowInTheStore(t *testing.T) {
 // Answers to reports, which the protocol may have one day, match a wide filter: nobody sees them, and they
 // don't fill the dead letters.
 func TestAnswersToReportsAreDropped(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.MQTT.Subscriptions = gateway.SubscriptionsCompact }))
 	all := s.subscribe("fleets.down.pump-07.>")
 	update := "$emqx/things/pump-07/shadow/update"

@@ -29,6 +29,7 @@ func simOnly(t *testing.T) {
 // Each Thing shows its own certificate, or that of mqtt.tls. Renewed files are used from the next
 // connection on, and neither the session nor what is queued notices.
 func TestMutualTLS(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	a := newAuthority(t)
 	broker, shared, own := a.issue("broker", nextYear()), a.issue("shared", nextYear()), a.issue("own", nextYear())
@@ -64,6 +65,7 @@ func TestMutualTLS(t *testing.T) {
 
 // A half-written renewal leaves what was there in force; the rest of it is used.
 func TestBrokenRenewal(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	a := newAuthority(t)
 	broker, own := a.issue("broker", nextYear()), a.issue("own", nextYear())
@@ -85,6 +87,7 @@ func TestBrokenRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, own.key, key) // the new certificate beside the old key
+	s.waitQuestions(1)         // else it was not sent
 	f.cut()
 	if c := f.wait(2)[1]; !c.Equal(before) {
 		t.Error("another certificate than the last good one")
@@ -99,6 +102,7 @@ func TestBrokenRenewal(t *testing.T) {
 
 // What is wrong with a certificate is said in the status, with the mend.
 func TestTLSRefused(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	a, other := newAuthority(t), newAuthority(t)
 	good := a.issue("good", nextYear())
@@ -138,6 +142,7 @@ func TestTLSRefused(t *testing.T) {
 
 // server_name stands in for the host.
 func TestServerName(t *testing.T) {
+	t.Parallel()
 	simOnly(t)
 	a := newAuthority(t)
 	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
@@ -151,6 +156,7 @@ func TestServerName(t *testing.T) {
 // Programs speak TLS with the embedded server and, with ca_file, show a certificate of that authority. The
 // person on the gateway gets in with the server's own files.
 func TestListenerTLS(t *testing.T) {
+	t.Parallel()
 	a, other := newAuthority(t), newAuthority(t)
 	listener, program := a.issue("listener", nextYear()), a.issue("program", nextYear())
 	s := open(t, withoutAPI(), expect("TLS handshake failed"), edit(func(c *gateway.Config) {
@@ -208,6 +214,7 @@ func TestListenerTLS(t *testing.T) {
 
 // The Fleets API is verified, too, and a renewed authority is used with the next request.
 func TestFleetsTLS(t *testing.T) {
+	t.Parallel()
 	certificate, err := fleetstest.NewCertificate()
 	if err != nil {
 		t.Fatal(err)
@@ -236,6 +243,7 @@ func TestFleetsTLS(t *testing.T) {
 
 // nats.tls reads its files anew at each connection.
 func TestExternalNATSWithTLS(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	own, bridge := a.issue("nats", nextYear()), a.issue("bridge", nextYear())
 	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,

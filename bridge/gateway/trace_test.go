@@ -63,6 +63,7 @@ func (s span) on(t *testing.T, where string, p fleetstest.Publish) {
 }
 
 func TestTraceOfEveryStoredMessage(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	for i, m := range []struct{ subject, payload, topic string }{
 		{"up.pump-07.shadow.update", `{"state":{"reported":{"a":1}}}`, "$emqx/things/pump-07/shadow/update"}, // merged: the bridge writes it anew
@@ -115,6 +116,7 @@ func TestTraceOfACommand(t *testing.T) {
 
 // A question's trace goes out with it, and the answer's comes back to the caller, an error's too.
 func TestTraceOfAQuestion(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour.DropAnswers = 1 }))
 	for name, answer := range map[string]string{"accepted": `{"queuedJobs":[]`, "rejected": `{"code":"InvalidRequest"`} {
 		asked, answered := spanOf("1"), spanOf("2")
@@ -145,6 +147,7 @@ func TestTraceOfAQuestion(t *testing.T) {
 
 // A dead letter keeps its trace, and so does what is sent of it again, both ways.
 func TestTraceOfADeadLetter(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Shadow.Report = gateway.ReportAsSent }))
 	letters, err := local.NewDeadLetters(s.nc, mustSubjects(t))
 	if err != nil {

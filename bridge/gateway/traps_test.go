@@ -20,6 +20,7 @@ import (
 
 // T2: No Local hides the Thing's own reports, never the cloud's push on the same topic.
 func TestT02NoLocalHidesOnlyOurOwn(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	update := s.subscribe("fleets.down.pump-07.shadow.update")
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"rpm":1}}}`)
@@ -34,6 +35,7 @@ func TestT02NoLocalHidesOnlyOurOwn(t *testing.T) {
 
 // T11: updates of one job go one at a time, so versions can't interleave on the wire.
 func TestT11UpdatesOfOneJobGoOneAtATime(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) {
 		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 2, LateAnswers: 5 * time.Millisecond, DropToken: 1}
 	}))
@@ -58,6 +60,7 @@ func TestT11UpdatesOfOneJobGoOneAtATime(t *testing.T) {
 
 // T15 and T27: what the broker queues while the gateway is away arrives, in order, in a burst.
 func TestT15T27BurstAfterReconnect(t *testing.T) {
+	t.Parallel()
 	const n = 900 // brokers keep 1000 by default
 	s := open(t, expect("connection lost", "cannot connect"))
 	s.link.Cut()
@@ -84,6 +87,7 @@ func TestT15T27BurstAfterReconnect(t *testing.T) {
 
 // T17: a PUBACK is no answer.
 func TestT17NoAnswer(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, DropAnswers: 1} }),
 		edit(func(c *gateway.Config) { c.Requests.Timeout = 2 * patience })) // the caller's shorter one counts
 	if answer, code := s.request("fleets.req.pump-07.jobs.get", "", "Fleets-Timeout", "300ms"); code != "504" || !strings.Contains(string(answer.Data), "300ms") {
@@ -96,6 +100,7 @@ func TestT17NoAnswer(t *testing.T) {
 
 // T21 and T22: names and ids with everything that topics, subjects and URLs find special.
 func TestT21T22OddNames(t *testing.T) {
+	t.Parallel()
 	const name, id = `.. %?&*>=ü"\ {t}`, `.. *>.%2F ü`
 	s := open(t, things(name))
 	token, idToken := "=2E=2E=20=25=3F=26=2A=3E=3D=C3=BC=22=5C=20=7Bt=7D", "=2E=2E=20=2A=3E=2E=252F=20=C3=BC"
@@ -124,6 +129,7 @@ func TestT21T22OddNames(t *testing.T) {
 // T30: two owners of a client id must not kick each other out in a loop. mosquitto 2.0.11 does not say
 // that it was a takeover; there the pauses grow with each connection that lived short.
 func TestT30SessionTakenOver(t *testing.T) {
+	t.Parallel()
 	const quick = 4                                     // connections before the pauses grow
 	says := !strings.Contains(*brokerFlag, "mosquitto") // why it hangs up
 	s := open(t, expect("session taken over", "connection lost"))
@@ -143,6 +149,7 @@ func TestT30SessionTakenOver(t *testing.T) {
 
 // T34: a storm of notifications is delivered and starts nothing by itself.
 func TestT34NotifyStorm(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	s.arrives("$emqx/things/pump-07/jobs/get", "")
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
@@ -165,6 +172,7 @@ func TestT34NotifyStorm(t *testing.T) {
 
 // Fixture: GET answers 404: a clear message, and MQTT stays up.
 func TestThingThatFleetsDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect", "shadow not fetched"))
 	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Status: 404})
 	s.link.Restore()
@@ -177,6 +185,7 @@ func TestThingThatFleetsDoesNotKnow(t *testing.T) {
 
 // The cloud answers too late: the answer is for everybody, with the caller's token.
 func TestLateAnswerComesDown(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) {
 		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second}
 	}))
@@ -202,6 +211,7 @@ func TestLateAnswerComesDown(t *testing.T) {
 // The asker has died when the cloud answers in time: the answer is for everybody, with the caller's token,
 // and a lease that nobody knows of is not kept.
 func TestAnswerToAProgramThatIsGone(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
@@ -224,6 +234,7 @@ func TestAnswerToAProgramThatIsGone(t *testing.T) {
 
 // A worker that ends its job over the stored subject gives its lease back.
 func TestRawFinalUpdateEndsTheLease(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
@@ -249,6 +260,7 @@ func TestRawFinalUpdateEndsTheLease(t *testing.T) {
 
 // Leases survive a restart.
 func TestLeaseAcrossARestart(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
@@ -268,6 +280,7 @@ func TestLeaseAcrossARestart(t *testing.T) {
 
 // A stop under load leaves nothing behind: what was accepted is in the store, and goes on.
 func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
 	const n = 400
 	s := open(t)
 	futures := make([]jetstream.PubAckFuture, n)
@@ -290,6 +303,7 @@ func TestStopUnderLoad(t *testing.T) {
 
 // A stop finishes what programs and the cloud wait for.
 func TestStopFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
 	s := open(t, cloud(func(o *fleetstest.Options) {
 		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: 600 * time.Millisecond}
 	}))
@@ -336,6 +350,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 
 // A handler that is at it while the bridge is started again is not called once more, and its reply counts.
 func TestHandlerOutlivesTheBridge(t *testing.T) {
+	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) {
 		c.Commands.HandlerWait = 20 * time.Second
 		c.NATS.Embedded.Listen = fleetstest.Address(t) // where the program comes back to

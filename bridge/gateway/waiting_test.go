@@ -96,6 +96,7 @@ func page(t *testing.T, ctx context.Context, url string) (int, string) {
 // A bridge that waits for its NATS server is alive and says what it waits for; when the server comes, the
 // same pages go on.
 func TestPagesWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	gw, address, _, ended := waits(t, ctx)
@@ -151,6 +152,7 @@ func TestPagesWhileNATSIsAway(t *testing.T) {
 
 // To be told to stop while it waits is no failure.
 func TestStopWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	_, _, log, ended := waits(t, ctx)
@@ -187,6 +189,7 @@ func listens(t *testing.T, f func(net.Conn)) (url string) {
 
 // A server that is not there yet behind a proxy that is, such as a published port: it hangs up, resets, or is silent.
 func TestNATSAwayBehindAProxy(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]func(net.Conn){
 		"hangs up": func(c net.Conn) { _ = c.Close() },
 		"resets":   func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); _ = c.Close() },
@@ -210,6 +213,7 @@ func TestNATSAwayBehindAProxy(t *testing.T) {
 
 // A stop does not wait for all the servers of a list to be silent, which takes seconds each.
 func TestStopAtSilentServers(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	run, stop := context.WithCancel(t.Context())
@@ -245,6 +249,7 @@ func number(t *testing.T, text string) int {
 
 // TestHealthyIsListening: when the bridge is alive, as /healthz says, programs can connect.
 func TestHealthyIsListening(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	address := fleetstest.Address(t)

@@ -68,6 +68,7 @@ func (s *site) awaitAll(lines <-chan string, want ...string) {
 
 // Each flow is seen with what became of it.
 func TestTail(t *testing.T) {
+	t.Parallel()
 	s := open(t, expect("disconnected", "connection lost"), edit(func(c *gateway.Config) { c.Commands.HandlerWait = 50 * time.Millisecond }))
 	lines, _ := tailed(s, sightings.Filter{})
 	_, err := s.nc.Subscribe("fleets.cmd.pump-07.turn", func(m *nats.Msg) { _ = m.Respond([]byte(`{"status":"SUCCEEDED"}`)) })
@@ -107,6 +108,7 @@ func (s *site) command(action string) (id string) {
 
 // A tail ends when the bridge stops, which does not wait for it; the next run of the bridge is found in the same place.
 func TestTailEnds(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	lines, ended := tailed(s, sightings.Filter{Thing: "pump-*", Outcome: "delivered"})
 	s.restart()
@@ -134,6 +136,7 @@ func externalNATS(t *testing.T) *server.Server {
 // Nobody but the bridge's own user can open the socket, with any NATS server, and NATS knows nothing of who looks: no
 // connection, subscription or consumer more.
 func TestTailIsNoSubscriber(t *testing.T) {
+	t.Parallel()
 	ns := externalNATS(t)
 	s := open(t, edit(func(c *gateway.Config) { c.NATS.URL = gateway.NATSURL(ns.ClientURL()) }))
 	counts := func() string {
@@ -171,6 +174,7 @@ func TestTailIsNoSubscriber(t *testing.T) {
 
 // Where there can be no socket the bridge says so, and works.
 func TestNoPlaceForTheSocket(t *testing.T) {
+	t.Parallel()
 	ns := externalNATS(t)
 	dir := t.TempDir()
 	writeFile(t, sightings.Dir(dir), nil) // a file in the place of its directory
