@@ -64,9 +64,10 @@ type Server struct {
 
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
-	broken    chan struct{}   // the disk has refused a write
-	stirred   chan struct{}   // somebody has sent something, the bridge too
-	damaged   map[string]bool // streams that take nothing more, as a record of theirs can't be read
+	broken    chan struct{}        // the disk has refused a write
+	stirred   chan struct{}        // somebody has sent something, the bridge too
+	counted   map[string]lastCount // subscriptions when they were last looked at, by account; of who calls cutSubscribed
+	damaged   map[string]bool      // streams that take nothing more, as a record of theirs can't be read
 	stopping  chan struct{}
 	ending    context.Context // ends when stopping is closed
 	end       context.CancelFunc

@@ -2,8 +2,10 @@ package local
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"fleetbridge/bridge/local/door"
@@ -11,6 +13,7 @@ import (
 	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -22,40 +25,142 @@ const (
 	accountSubs = 16 << 10
 	// anybodySubs is the same for all programs together when there are no users.
 	anybodySubs = 64 << 10
+	// inboxHearers and otherHearers are how many subscriptions in a group one message may reach: see hearers. What the bridge
+	// answers is delivered to one after the other, at a microsecond each and more, and everybody waits for that.
+	inboxHearers = 128
+	otherHearers = 256
+	// hearersRest is between two looks at an account that has as many subscriptions as before.
+	hearersRest = time.Second
 )
 
 // cutSubscribed closes connections of those who have more subscriptions than their share. A connection makes some ten
 // thousand of them from one call to the next.
 func (s *Server) cutSubscribed(said *time.Time) {
-	for _, over := range s.overSubscribed() {
+	closed := s.overSubscribed()
+	s.door.Cut(closed)
+	for _, over := range closed {
 		_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
 		if flow.Due(said, time.Now()) {
-			s.log.Warn("a program has more subscriptions than there is room for, its connection is closed", "user", over.AuthorizedUser,
-				"name", over.Name, "subscriptions", over.NumSubs)
+			s.log.Warn("a program has more subscriptions than there is room for, or more that one message reaches; its connection is closed", "user", over.AuthorizedUser,
+				"name", fmt.Sprintf("%.200q", over.Name), "subscriptions", over.NumSubs, "connections", len(closed))
 		}
 	}
 }
 
-// overSubscribed lists a connection of each account that has more than its share: the one that has most.
+// overSubscribed lists what is to be closed of each account that has more than its share: the connection that has most
+// subscriptions, and those by which one message has too many hearers.
 func (s *Server) overSubscribed() (out []*server.ConnInfo) {
-	share := map[string]int{}
-	if s.logins == nil {
-		share[server.DEFAULT_GLOBAL_ACCOUNT] = anybodySubs
-	} else {
-		for _, name := range s.logins.Accounts() {
-			share[name] = accountSubs
-		}
+	most, accounts := anybodySubs, []string{server.DEFAULT_GLOBAL_ACCOUNT}
+	if s.logins != nil {
+		most, accounts = accountSubs, s.logins.Accounts()
 	}
-	for name, n := range share {
+	for _, name := range accounts {
 		account, err := s.nats.LookupAccount(name)
-		if err != nil || account.TotalSubs() <= n {
+		if err != nil || account.TotalSubs() <= inboxHearers {
+			delete(s.counted, name)
 			continue
 		}
-		if most := mostOf(s.connsOf(name), n); most != nil {
-			out = append(out, most)
+		before, now := s.counted[name], time.Now()
+		if n := account.TotalSubs(); n == before.subs && now.Sub(before.at) < hearersRest {
+			continue
+		}
+		if s.counted == nil {
+			s.counted = map[string]lastCount{}
+		}
+		s.counted[name] = lastCount{account.TotalSubs(), now}
+		conns := slices.DeleteFunc(s.connsOf(name), func(c *server.ConnInfo) bool { return c.Port == 0 }) // the bridge's own
+		if c := mostOf(conns, most); c != nil {
+			out = append(out, c)
+		}
+		if mostOf(conns, inboxHearers) != nil {
+			out = append(out, tooManyHear(s.detailed(conns))...)
 		}
 	}
 	return out
+}
+
+// lastCount is what was seen of an account.
+type lastCount struct {
+	subs int
+	at   time.Time
+}
+
+// detailed asks for what the connections are subscribed to. It leaves out who has gone.
+func (s *Server) detailed(conns []*server.ConnInfo) (out []*server.ConnInfo) {
+	for _, c := range conns {
+		one, err := s.nats.Connz(&server.ConnzOptions{Username: true, CID: c.Cid, Subscriptions: true, SubscriptionsDetail: true})
+		if err == nil {
+			out = append(out, one.Conns...)
+		}
+	}
+	return out
+}
+
+// tooManyHear are the connections that have most of the subscriptions that one message reaches, without which these are
+// few enough.
+func tooManyHear(conns []*server.ConnInfo) (out []*server.ConnInfo) {
+	all, of, bound := map[string]int{}, make([]map[string]int, len(conns)), map[string]int{}
+	queues := map[string]bool{} // of a queue group one gets a message
+	for i, c := range conns {
+		of[i] = map[string]int{}
+		for _, sub := range c.SubsDetail {
+			if queue := sub.Queue + " " + sub.Subject; sub.Queue != "" {
+				if queues[queue] {
+					continue
+				}
+				queues[queue] = true
+			}
+			group, most := hearers(sub.Subject)
+			bound[group] = most
+			all[group]++
+			of[i][group]++
+		}
+	}
+	closed := make([]bool, len(conns))
+	for group, n := range all {
+		most := bound[group]
+		if n <= most {
+			continue
+		}
+		var have []int
+		for i := range conns {
+			if of[i][group] > 0 {
+				have = append(have, i)
+			}
+		}
+		slices.SortFunc(have, func(a, b int) int { return of[b][group] - of[a][group] })
+		for _, i := range have {
+			if n <= most {
+				break
+			}
+			n -= of[i][group]
+			if !closed[i] {
+				closed[i] = true
+				out = append(out, conns[i])
+			}
+		}
+	}
+	return out
+}
+
+// hearers names the group of a subscription, and how many may be in it. One message reaches those of one group, and those with
+// a wildcard in the place by which groups are told apart: in an inbox the second token, which is its program's own, in another
+// subject the third, mostly the Thing.
+func hearers(subject string) (group string, most int) {
+	tokens, rest, most, group := 3, "*", otherHearers, ""
+	if strings.HasPrefix(subject, strings.TrimSuffix(nats.InboxPrefix, ".")) {
+		tokens, rest, most = 2, "inboxes", inboxHearers
+	}
+	for n, token := range strings.Split(subject, ".") {
+		switch {
+		case n == tokens:
+			return group + ".", most
+		case token == "*" || token == ">":
+			return rest, most
+		}
+		group += "." + token
+	}
+	return group, most
 }
 
 // connsOf are the connections of an account. All are asked for: with an account in the question the server looks at those, too,

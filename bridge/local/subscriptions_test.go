@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -123,6 +124,67 @@ func TestMostOf(t *testing.T) {
 		}
 		if most != c.most {
 			t.Errorf("%d, want %d", most, c.most)
+		}
+	}
+}
+
+// TestHearersOfALogin: what the bridge answers is delivered to each subscription to it, one after the other, and everybody
+// waits for that. So the subscriptions that one message reaches are bounded. The attack: a login's connections that all
+// subscribe to the same, and small requests.
+func TestHearersOfALogin(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, access.User{Name: "a", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowCommands}}, access.User{Name: "b", Things: []mapping.Thing{"b"}})
+	r.journal.forgive(" - cid:", "more that one message reaches")
+	other := r.login("b")
+	flush(t, other)
+	for name, subject := range map[string]string{
+		"the same": "_INBOX_a.>", "one program's": "_INBOX_a.x.>", "wildcards": "_INBOX_a.*.x%d", "commands": "fleets.cmd.a.>", "queues": "_INBOX_a.> q%d",
+	} {
+		var conns []*rawClient
+		for range 3 {
+			c := rawLogin(t, r.server.URL(), "a")
+			conns = append(conns, c)
+			var out bytes.Buffer
+			for i := range 1000 {
+				line := subject
+				if strings.Contains(subject, "%d") {
+					line = fmt.Sprintf(subject, i)
+				}
+				fmt.Fprintf(&out, "SUB %s %d\r\n", line, i+2)
+			}
+			go func() { _, _ = c.conn.Write(out.Bytes()) }()
+		}
+		for _, c := range conns { // all of them are closed
+			for {
+				if _, err := c.in.ReadString('\n'); err != nil {
+					break
+				}
+			}
+		}
+		eventually(t, name+": the server has let them go", func() bool { return r.held("program-a") == 0 })
+	}
+	r.journal.expect(t, "more that one message reaches", "user=a")
+	c := rawLogin(t, r.server.URL(), "a")
+	var out bytes.Buffer
+	for i := range 1500 {
+		fmt.Fprintf(&out, "SUB _INBOX_a.own%d.> %d\r\nSUB fleets.cmd.a.x workers %d\r\n", i, 2*i+2, 2*i+3)
+	}
+	c.write("%s", out.String())
+	c.flush()
+	r.server.cutSubscribed(&time.Time{})
+	c.flush()
+	if flush(t, other); other.Stats().Reconnects > 0 {
+		t.Error("another login was disconnected")
+	}
+}
+
+func TestHearers(t *testing.T) {
+	for subject, want := range map[string]string{
+		"_INBOX.x": "._INBOX.x", "_INBOX.x.1": "._INBOX.x.", "_INBOX_a.x.*": "._INBOX_a.x.", "_INBOX_a.*.x": "inboxes", "_INBOX_a.>": "inboxes", ">": "*",
+		"fleets.down.a.>": ".fleets.down.a.", "fleets.down.a.events.x": ".fleets.down.a.", "fleets.down.*.events.x": "*", "fleets.down.>": "*", "fleets.down": ".fleets.down", "*.down.a": "*",
+	} {
+		if got, _ := hearers(subject); got != want {
+			t.Errorf("%s: %q, want %q", subject, got, want)
 		}
 	}
 }
