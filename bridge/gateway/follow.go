@@ -40,7 +40,7 @@ const (
 // take it over, until ctx ends. A file counts as changed when it looks alike twice, and other than when it
 // was read: who writes several, or one in pieces, is waited for.
 func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
-	n := newNotices()
+	n := newNotices(g.log)
 	defer n.close()
 	complete, looking := n.watch(f.seen), true // what changed before the first notice could come is seen by a look
 	var before *watchlist

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"fmt"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
@@ -9,22 +11,34 @@ import (
 // notices come from the system when something changes in a directory.
 type notices struct {
 	watcher *fsnotify.Watcher // nil: the system gives none
+	failure error             // then
 	changes <-chan fsnotify.Event
 	errors  <-chan error
+	log     *slog.Logger
+	said    bool // that there are none
 }
 
-func newNotices() *notices {
+func newNotices(log *slog.Logger) *notices {
 	w, err := fsnotify.NewWatcher()
-	if err != nil { // too many programs have one; then files are looked at all the time
-		return &notices{}
+	if err != nil { // too many programs have one
+		return &notices{failure: err, log: log}
 	}
-	return &notices{w, w.Events, w.Errors}
+	return &notices{watcher: w, changes: w.Events, errors: w.Errors, log: log}
 }
 
-// watch asks for notices of these files, and of no others. It reports whether all of them can be watched.
+// watch asks for notices of these files, and of no others. It reports whether there will be notices of all of them.
 func (n *notices) watch(files watchlist) (complete bool) {
+	err := n.ask(files)
+	if err != nil && !n.said {
+		n.log.Info("the system gives no notices of changed files; they are looked at every second", "error", err)
+	}
+	n.said = err != nil
+	return err == nil
+}
+
+func (n *notices) ask(files watchlist) (err error) {
 	if n.watcher == nil {
-		return false
+		return n.failure
 	}
 	dirs := files.directories()
 	for _, dir := range n.watcher.WatchList() {
@@ -32,11 +46,12 @@ func (n *notices) watch(files watchlist) (complete bool) {
 			_ = n.watcher.Remove(dir) // or it is gone
 		}
 	}
-	complete = true
 	for dir := range dirs {
-		complete = n.watcher.Add(dir) == nil && complete
+		if failure := n.watcher.Add(dir); failure != nil {
+			err = fmt.Errorf("%s: %w", dir, failure)
+		}
 	}
-	return complete
+	return err
 }
 
 func (n *notices) close() {

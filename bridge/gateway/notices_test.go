@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,7 +33,7 @@ func TestNotices(t *testing.T) {
 	files.add(root{path: path("gw.yaml")})
 	files.add(root{path: path("links/secret")})
 	files.add(root{path: path("parts"), depth: 1})
-	n := newNotices()
+	n := newNotices(slog.New(slog.DiscardHandler))
 	defer n.close()
 	if !n.watch(files) {
 		t.Fatal("not everything can be watched")
@@ -65,6 +66,11 @@ func TestNotices(t *testing.T) {
 		} else {
 			files = now
 		}
+	}
+	var missing watchlist
+	missing.add(root{path: path("nowhere/file")})
+	if n.watch(missing) {
+		t.Error("there can be no notices of a directory that is not there")
 	}
 	if !n.watch(watchlist{}) || len(n.watcher.WatchList()) > 0 {
 		t.Error("files of an older configuration are still watched")
