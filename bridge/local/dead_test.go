@@ -270,6 +270,9 @@ func TestReplay(t *testing.T) {
 	if err != nil || m.Subject != "fleets.down.pump.commands.e.request" || string(m.Data) != "x" {
 		t.Fatal(m, err)
 	}
+	if m.Header.Get(headerNumber) == "" {
+		t.Error("what goes down again is no record of the journal")
+	}
 	wantHeaders(t, m.Header, map[string]string{"Fleets-Topic": "$emqx/commands/things/pump/executions/e/request", "Fleets-Channel": "command.request",
 		"Fleets-Thing": "pump", "traceparent": "p", "Fleets-Error": "", "Fleets-Error-Code": ""})
 	for id, there := range map[uint64]bool{1: false, 2: false, 3: true, 4: true} {

@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -271,6 +270,11 @@ func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id ui
 	if err != nil {
 		return fmt.Errorf("%d: %w", id, err)
 	}
+	if letter.Direction == mapping.Down {
+		if err := d.replayDown(ctx, id, edited); !errors.Is(err, errNoBridge) {
+			return err
+		}
+	}
 	// The same id for the same letter: one that was sent but not removed is not stored twice.
 	m.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("replay-%d-%d%s", id, letter.Stored.UnixNano(), mark))
 	if _, err := d.js.PublishMsg(ctx, m); err != nil {
@@ -279,10 +283,7 @@ func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id ui
 		}
 		return fmt.Errorf("%d: not sent, and kept: %w", id, err)
 	}
-	if err := stream.DeleteMsg(ctx, id); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("%d: sent, but not removed: %w", id, err)
-	}
-	return nil
+	return d.replayed(ctx, stream, id)
 }
 
 // resend makes the message that a letter was before.
@@ -293,11 +294,9 @@ func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
 		wire.SetTrace(m.Header, l.Trace)
 		return m, nil
 	}
-	_, address, err := d.subjects.Parse(l.Subject)
+	m, err := d.downAgain(l)
 	if err != nil {
-		return nil, fmt.Errorf("it came on topic %q, which belongs to no channel, so it has nowhere to go", l.Topic)
+		return nil, err
 	}
-	return downMessage(d.subjects, bridge.Message{
-		Address: address, Payload: l.Payload, Trace: l.Trace, Received: l.Received, Source: l.Source,
-	}), nil
+	return downMessage(d.subjects, m), nil
 }

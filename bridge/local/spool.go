@@ -142,6 +142,7 @@ func (s *Spool) open(ctx context.Context) error {
 		s.serve(fillsSubject(s.subjects), func([]byte) any { return s.Fills() }),
 		s.serve(findSubject(s.subjects), func(id []byte) any { return s.find(string(id)) }),
 		s.serve(waitingSubject(s.subjects), s.waiting),
+		s.serveReplays(),
 	)
 }
 
