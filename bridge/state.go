@@ -23,8 +23,8 @@ type State interface {
 // Prompt is a State that can also change without a wait for the disk. Use this only where the same change is made again
 // after a crash.
 type Prompt interface {
-	// CreateSoon is a Create that returns before the change is durable. The change is visible at once. The same change deletes
-	// the key gone, unless that is empty. If CreateSoon returns nil, it calls durable once, which must not block: with nil
+	// CreateSoon is a Create that returns before the change is durable. The key is visible at once. The same change deletes
+	// the key gone, unless that is empty; that may be visible only when it is durable. If CreateSoon returns nil, it calls durable once, which must not block: with nil
 	// when both changes are durable; with an error if they may never be. Then the caller has to Put and Delete them.
 	CreateSoon(ctx context.Context, r Record, gone string, durable func(error)) error
 }

@@ -131,6 +131,27 @@ func TestViews(t *testing.T) {
 	})
 }
 
+// TestPromptAndKeeper: only the journal changes several things at once.
+func TestPromptAndKeeper(t *testing.T) {
+	t.Parallel()
+	porttest.Prompt(t, func(t *testing.T) *porttest.PromptHouse {
+		var house func(o *opened) *porttest.PromptHouse
+		house = func(o *opened) *porttest.PromptHouse {
+			r := o.store.spool.records[wire.BucketExecutions]
+			return &porttest.PromptHouse{State: r, Prompt: r, Kill: func() *porttest.PromptHouse { return house(o.kill()) }}
+		}
+		return house(embedded(0)(t, StoreConfig{}))
+	})
+	porttest.Keeper(t, func(t *testing.T) *porttest.KeeperHouse {
+		var house func(o *opened) *porttest.KeeperHouse
+		house = func(o *opened) *porttest.KeeperHouse {
+			return &porttest.KeeperHouse{Keeper: o.store.Down().(bridge.Keeper), Executions: o.store.Executions(), Archive: o.store,
+				Kill: func() *porttest.KeeperHouse { return house(o.kill()) }}
+		}
+		return house(embedded(0)(t, StoreConfig{}))
+	})
+}
+
 // TestState: the status, which is in memory, is asked for the same but for what a kill leaves.
 func TestState(t *testing.T) {
 	t.Parallel()

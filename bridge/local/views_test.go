@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -233,45 +232,6 @@ func TestCommandIsKeptAtOnce(t *testing.T) {
 	}
 	if n := c.spool.journal.Size().States; n != 2 { // and the id
 		t.Errorf("%d states", n)
-	}
-}
-
-// TestCreateSoon: the key is there for everybody at once, and for one alone.
-func TestCreateSoon(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
-	if err := b.Put(ctx, "open.pump.e1", []byte("open")); err != nil {
-		t.Fatal(err)
-	}
-	ends := make(chan error, 20)
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	made := 0
-	for i := range 20 {
-		all.Go(func() {
-			err := b.CreateSoon(ctx, bridge.Record{Key: "done.pump.e1", Value: fmt.Append(nil, i)}, "open.pump.e1", func(err error) { ends <- err })
-			value, getErr := b.Get(ctx, "done.pump.e1")
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case getErr != nil:
-				t.Error(getErr)
-			case err == nil && string(value) == fmt.Sprint(i):
-				made++
-			case !errors.Is(err, bridge.ErrExists):
-				t.Errorf("%d: %q, %v", i, value, err)
-			}
-		})
-	}
-	all.Wait()
-	if err := <-ends; err != nil || made != 1 || len(ends) > 0 {
-		t.Errorf("%d made it, %v", made, err)
-	}
-	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
-	if keys := r.spool.journal.Keys("EXECUTIONS."); !slices.Equal(keys, []string{"EXECUTIONS.done.pump.e1"}) {
-		t.Errorf("%q", keys)
 	}
 }
 
