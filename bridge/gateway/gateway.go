@@ -19,6 +19,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -45,7 +46,7 @@ type Gateway struct {
 	pages   *http.Server // nil: none
 	console consoleListener
 	server  *local.Server // nil with an external NATS
-	clerk   *local.Clerk
+	clerk   *clerk.Clerk
 	nc      *nats.Conn
 	store   *local.Store // views and state
 	stored  bool         // store is open; only for Run's goroutine
@@ -190,7 +191,7 @@ func (g *Gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer services.Close()
-	if g.clerk, err = local.ServeUsers(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log); err != nil {
+	if g.clerk, err = clerk.Serve(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log); err != nil {
 		return err
 	}
 	defer g.clerk.Close()

@@ -80,7 +80,7 @@ func (a *audience) noticed(m *nats.Msg, reply string) bool {
 	for !failed {
 		select {
 		case n := <-a.notices:
-			if _, looked := a.unheard[n.Subject]; looked && nobodyThere(n) {
+			if _, looked := a.unheard[n.Subject]; looked && wire.NobodyThere(n) {
 				a.unheard[n.Subject] = true
 			}
 			continue
@@ -90,9 +90,6 @@ func (a *audience) noticed(m *nats.Msg, reply string) bool {
 	}
 	return true
 }
-
-// nobodyThere tells the server's word that a message found no subscriber.
-func nobodyThere(m *nats.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Status") == "503" }
 
 // goesOn sends an answer to another account and waits for its trace.
 func (a *audience) goesOn(ctx context.Context, m *nats.Msg, to string) bool {

@@ -111,8 +111,8 @@ func (b *Bus) answered(m *nats.Msg) {
 		b.log.Warn("refused an answer on the bus: its subject is none that the bridge gave", "from", wire.ProgramText(wire.AccountOf(m.Header)))
 		return
 	}
-	if nobodyThere(m) {
-		out := statusMessage(reply, "503", "no responders")
+	if wire.NobodyThere(m) {
+		out := wire.StatusMessage(reply, "503", "no responders")
 		out.Header.Set(micro.ErrorCodeHeader, "503")
 		out.Header.Set(micro.ErrorHeader, "nobody serves this subject")
 		_ = b.nc.PublishMsg(out) // is lost with the connection

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/mapping"
 )
 
@@ -38,22 +39,6 @@ func TestCostlyConsumers(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestCommonIsBounded: few filters and many Things don't make many filters.
-func TestCommonIsBounded(t *testing.T) {
-	t.Parallel()
-	var filters, things []string
-	for i := range 300 {
-		filters = append(filters, fmt.Sprintf("fleets.down.*.events.e%d", i))
-		things = append(things, fmt.Sprintf("fleets.down.t%d.>", i))
-	}
-	if got := common(filters, things); len(got) != 301 || !tooMany(got, things) {
-		t.Errorf("%d filters", len(got))
-	}
-	if got := common([]string{"fleets.down.>"}, things); len(got) != 300 || tooMany(got, things) {
-		t.Errorf("%d filters", len(got))
-	}
 }
 
 // TestHeartbeatsOfPulls: a pull that asks for a heartbeat each nanosecond is refused, also in an acknowledgement, which
@@ -120,7 +105,7 @@ func TestConsumersOfOlderVersions(t *testing.T) {
 	if _, err := r.store.js.CreateConsumer(ctx, "FLEETS_DOWN", config); err != nil {
 		t.Fatal(err)
 	}
-	clerk, err := ServeUsers(r.nc, r.subjects, []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, r.journal.log())
+	clerk, err := clerk.Serve(r.nc, r.subjects, []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,8 +114,8 @@ func TestConsumersOfOlderVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, _ := clerk.readers["alice"].shelf.find(consumerID{"FLEETS_DOWN", "d"})
-	if got := made.CachedInfo().Config; got.PriorityPolicy != jetstream.PriorityPolicyOverflow || len(got.PriorityGroups) != 1 || got.PriorityGroups[0] != known.group {
-		t.Errorf("%+v, known as %+v", got, known)
+	group := clerk.Known("alice", "FLEETS_DOWN")["d"]
+	if got := made.CachedInfo().Config; got.PriorityPolicy != jetstream.PriorityPolicyOverflow || len(got.PriorityGroups) != 1 || got.PriorityGroups[0] != group {
+		t.Errorf("%+v, the group is %q", got, group)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/mapping"
 )
 
@@ -72,7 +73,7 @@ func (y *yard) attackDurable(t *testing.T) {
 		}
 		all := realNames(t, y.store.down)
 		for _, name := range realNames(t, s) { // the user's own from before
-			if !slices.ContainsFunc(all, func(real string) bool { return consumerOwner(real) == user && shownName(real) == name }) {
+			if !slices.ContainsFunc(all, func(real string) bool { return clerk.ConsumerOwner(real) == user && clerk.ShownName(real) == name }) {
 				t.Errorf("%s sees %s", user, name)
 			}
 		}
@@ -81,7 +82,7 @@ func (y *yard) attackDurable(t *testing.T) {
 	if err != nil || after.NumPending != before.NumPending || after.Delivered.Consumer != before.Delivered.Consumer || after.NumWaiting != 0 {
 		t.Errorf("bob's consumer: %+v, %v; before %+v", after, err, before)
 	}
-	if after.Name != "worker" || after.Config.Durable != "worker" || len(after.Config.Metadata[metaFilters]) > 0 {
+	if after.Name != "worker" || after.Config.Durable != "worker" || len(after.Config.Metadata[clerk.MetaFilters]) > 0 {
 		t.Errorf("bob sees %+v", after.Config)
 	}
 }
@@ -181,7 +182,7 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 					t.Errorf("%s: %v", user, err)
 				}
 			}
-			if info, err := js.AccountInfo(ctx); err != nil || info.Limits.MaxConsumers != maxConsumers+maxDurables {
+			if info, err := js.AccountInfo(ctx); err != nil || info.Limits.MaxConsumers != clerk.MaxConsumers+clerk.MaxDurables {
 				t.Errorf("%s: %+v, %v", user, info, err)
 			}
 			for _, subject := range []string{"fleets.req.b.jobs.get", "fleets.req.other.shadow.get", "fleets.req.b"} {
@@ -311,13 +312,13 @@ func TestDurableConsumers(t *testing.T) {
 	if got := take("alice", 2); !slices.Equal(got, []string{"third for a", "third for b"}) {
 		t.Error(got)
 	}
-	if names := realNames(t, r.store.down); len(names) != 1 || consumerOwner(names[0]) != "alice" {
+	if names := realNames(t, r.store.down); len(names) != 1 || clerk.ConsumerOwner(names[0]) != "alice" {
 		t.Error(names)
 	}
 	js := stream(t, y.as("alice"))
-	for i := range maxDurables {
+	for i := range clerk.MaxDurables {
 		_, err := js.CreateConsumer(ctx, "KV_FLEETS_SHADOW", jetstream.ConsumerConfig{Durable: fmt.Sprint("d", i)})
-		if want := i < maxDurables-1; (err == nil) != want {
+		if want := i < clerk.MaxDurables-1; (err == nil) != want {
 			t.Errorf("%d: %v", i, err)
 		}
 		if err != nil && !strings.Contains(err.Error(), "delete one") {
@@ -355,7 +356,7 @@ func TestPullOfNoConsumer(t *testing.T) {
 		if err := y.store.down.DeleteConsumer(ctx, realNames(t, y.store.down)[0]); err != nil { // as the server does
 			t.Fatal(err)
 		}
-		eventually(t, "the clerk knows", func() bool { return len(y.clerk.readerOf("alice").shelf.names("FLEETS_DOWN")) == 0 })
+		eventually(t, "the clerk knows", func() bool { return len(y.clerk.Known("alice", "FLEETS_DOWN")) == 0 })
 		within, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		batch, err := c.Fetch(1, jetstream.FetchContext(within))

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
@@ -240,7 +241,7 @@ func TestUnansweredIsForgotten(t *testing.T) {
 	}
 	real := ""
 	for name := range down.ConsumerNames(testContext(t)).Name() {
-		if shownName(name) == consumer.CachedInfo().Name {
+		if clerk.ShownName(name) == consumer.CachedInfo().Name {
 			real = name
 		}
 	}

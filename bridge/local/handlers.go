@@ -101,7 +101,7 @@ func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
 	case <-ctx.Done():
 		return bridge.Reply{}, ctx.Err()
 	}
-	if nobodyThere(answer) {
+	if wire.NobodyThere(answer) {
 		return bridge.Reply{}, bridge.ErrNoHandler
 	}
 	reply := bridge.Reply{Payload: answer.Data, ErrorCode: wire.Value(answer.Header, micro.ErrorCodeHeader), Error: wire.Value(answer.Header, micro.ErrorHeader), Trace: wire.TraceOf(answer.Header)}

@@ -72,7 +72,7 @@ func (s *Server) refuse(user, subject, reply string) {
 	if strings.ContainsAny(reply, "*>") {
 		return // no answer gets there
 	}
-	body, err := json.Marshal(map[string]error{"error": refuse("user %s may not publish on %s; see local.users", user, wire.ProgramText(subject))})
+	body, err := json.Marshal(map[string]error{"error": wire.Refuse("user %s may not publish on %s; see local.users", user, wire.ProgramText(subject))})
 	if err != nil {
 		s.log.Error("an answer to a publish can't be spelled", "user", user, "error", err)
 		return

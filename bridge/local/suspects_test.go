@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -150,7 +151,7 @@ func (y *yard) holdings() map[string]uint64 {
 		}
 		names := s.ConsumerNames(testContext(y.t))
 		for name := range names.Name() {
-			if !strings.Contains(name, consumerMark) || strings.HasPrefix(name, "bob") {
+			if !strings.Contains(name, clerk.ConsumerMark) || strings.HasPrefix(name, "bob") {
 				out["consumer "+name] = 1
 			}
 		}

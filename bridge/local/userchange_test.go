@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -23,7 +24,7 @@ import (
 // roster is a yard whose users change while it is open.
 type roster struct {
 	*yard
-	clerk  *Clerk
+	clerk  *clerk.Clerk
 	things []mapping.Thing // that are configured
 }
 
@@ -33,7 +34,7 @@ func openRoster(t *testing.T, users ...access.User) *roster {
 	y := &roster{yard: &yard{rig: r, url: r.server.URL()}, things: []mapping.Thing{"a", "b"}}
 	r.journal.forgive(" - cid:", "more about clients", "a client's error")
 	var err error
-	if y.clerk, err = ServeUsers(r.nc, r.subjects, users, r.journal.log()); err != nil {
+	if y.clerk, err = clerk.Serve(r.nc, r.subjects, users, r.journal.log()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { y.clerk.Close() })
@@ -230,7 +231,7 @@ func (r *roster) consumers(user string) int {
 	}
 	names := s.ConsumerNames(r.t.Context())
 	for name := range names.Name() {
-		if strings.HasPrefix(name, user+consumerMark) {
+		if strings.HasPrefix(name, user+clerk.ConsumerMark) {
 			n++
 		}
 	}

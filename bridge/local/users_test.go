@@ -17,6 +17,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -78,7 +79,7 @@ func withUsersAs(t *testing.T, interval time.Duration, server ServerConfig, stor
 	store.Things = []mapping.Thing{"a", "b"}
 	server.Users = users
 	r := newRigOn(t, interval, server, store)
-	clerk, err := ServeUsers(r.nc, r.subjects, users, r.journal.log())
+	clerk, err := clerk.Serve(r.nc, r.subjects, users, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -26,7 +27,7 @@ type yard struct {
 	*rig
 	url     string
 	service *Service
-	clerk   *Clerk
+	clerk   *clerk.Clerk
 	other   atomic.Pointer[slowCloud] // answers instead of the yard, if there is one
 }
 
@@ -91,7 +92,7 @@ func externalServer(t *testing.T, acl access.ACL) *server.Server {
 func (y *yard) serve(users []access.User) *yard {
 	y.t.Helper()
 	y.journal.forgive(" - cid:", "refused what a program published", "could not decode headers") // refusals that tests ask for
-	clerk, err := ServeUsers(y.nc, y.subjects, users, y.journal.log())
+	clerk, err := clerk.Serve(y.nc, y.subjects, users, y.journal.log())
 	if err != nil {
 		y.t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"bytes"
@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	// maxConsumers is how many a user may have on all streams. The oldest goes when there is one more:
+	// MaxConsumers is how many a user may have on all streams. The oldest goes when there is one more:
 	// most that were ever made are gone, and clients make a new one when theirs is.
-	maxConsumers = 256
-	// maxDurables is how many of them may have a name that outlives restarts. One more is refused: nothing but the
+	MaxConsumers = 256
+	// MaxDurables is how many of them may have a name that outlives restarts. One more is refused: nothing but the
 	// program knows which of them it still needs.
-	maxDurables = 16
-	// maxInactive is how long a consumer may be without anybody who takes from it.
-	maxInactive = 5 * time.Minute
+	MaxDurables = 16
+	// MaxInactive is how long a consumer may be without anybody who takes from it.
+	MaxInactive = 5 * time.Minute
 	maxPending  = 1000 // unacknowledged messages of a consumer
 	maxWaiting  = 512  // questions to a consumer
-	// consumerMark is in no user's name, so that a consumer's name tells whose it is.
-	consumerMark    = "="
+	// ConsumerMark is in no user's name, so that a consumer's name tells whose it is.
+	ConsumerMark    = "="
 	maxConsumerName = 64
 )
 
@@ -96,14 +96,14 @@ func (r *reader) createConsumer(stream string, body []byte) (map[string]any, err
 	if err != nil {
 		return nil, err
 	}
-	id := consumerID{stream, shownName(config.Name)}
+	id := consumerID{stream, ShownName(config.Name)}
 	known, there := r.shelf.find(id)
 	if there {
 		if config.Name = known.real; known.group != "" && config.Groups != nil {
 			config.Groups = groups{known.group}
 		}
-	} else if config.Durable != "" && r.shelf.durables() >= maxDurables {
-		return nil, refuse("user %s has %d durable consumers, which is all that it may have; delete one, or use an ordered consumer", r.name, maxDurables)
+	} else if config.Durable != "" && r.shelf.durables() >= MaxDurables {
+		return nil, wire.Refuse("user %s has %d durable consumers, which is all that it may have; delete one, or use an ordered consumer", r.name, MaxDurables)
 	}
 	if config.Durable != "" {
 		config.Durable = config.Name
@@ -132,38 +132,38 @@ func (r *reader) permitted(stream string, q *consumerRequest) (*consumerConfig, 
 		asked = []string{">"}
 	}
 	if len(asked) > maxFilters {
-		return nil, refuse("there are %d filters, and a consumer may have %d; use wildcards", len(asked), maxFilters)
+		return nil, wire.Refuse("there are %d filters, and a consumer may have %d; use wildcards", len(asked), maxFilters)
 	}
 	filters := common(asked, r.own(stream))
 	name := cmp.Or(c.Name, c.Durable)
 	to, delivers := r.way(c.DeliverTo)
 	switch {
 	case len(filters) == 0:
-		return nil, refuse("nothing of %.200q is the user's", strings.Join(asked, ", "))
+		return nil, wire.Refuse("nothing of %.200q is the user's", strings.Join(asked, ", "))
 	case tooMany(filters, r.own(stream)):
-		return nil, refuse("the filters and the user's %d Things make more filters than a consumer may have; use wildcards", len(r.own(stream)))
+		return nil, wire.Refuse("the filters and the user's %d Things make more filters than a consumer may have; use wildcards", len(r.own(stream)))
 	case c.Name != "" && c.Durable != "" && c.Name != c.Durable:
 		return nil, badAPIRequest(fmt.Errorf("name is %.80q and durable_name %.80q, give one", c.Name, c.Durable))
 	case !nameable(name):
-		return nil, refuse("consumer name %.80q: use at most %d of A-Z a-z 0-9 _ -", name, maxConsumerName)
+		return nil, wire.Refuse("consumer name %.80q: use at most %d of A-Z a-z 0-9 _ -", name, maxConsumerName)
 	case c.Group != "" && !nameable(c.Group):
-		return nil, refuse("deliver_group %.80q: use at most %d of A-Z a-z 0-9 _ -", c.Group, maxConsumerName)
+		return nil, wire.Refuse("deliver_group %.80q: use at most %d of A-Z a-z 0-9 _ -", c.Group, maxConsumerName)
 	case !slices.Contains([]string{"", "create", "update"}, q.Action):
 		return nil, badAPIRequest(fmt.Errorf("action %.80q", q.Action))
 	case c.DeliverTo != "" && !delivers:
-		return nil, refuse("deliver_subject %.80q must be an inbox: %s", c.DeliverTo, strings.Join(r.user().Inboxes(), "…, ")+"…")
+		return nil, wire.Refuse("deliver_subject %.80q must be an inbox: %s", c.DeliverTo, strings.Join(r.user().Inboxes(), "…, ")+"…")
 	}
 	out := c.consumerConfig
 	secret := rand.Text()
-	out.Name = r.name + consumerMark + secret + consumerMark + cmp.Or(name, secret)
+	out.Name = r.name + ConsumerMark + secret + ConsumerMark + cmp.Or(name, secret)
 	out.Filters, out.Replicas, out.Memory, out.Metadata = filters, 1, true, nil
 	out.DeliverPolicy, out.AckPolicy, out.ReplayPolicy = cmp.Or(c.DeliverPolicy, "all"), cmp.Or(c.AckPolicy, "none"), cmp.Or(c.ReplayPolicy, "instant")
-	if out.Inactive = min(c.Inactive, maxInactive); c.Inactive <= 0 {
+	if out.Inactive = min(c.Inactive, MaxInactive); c.Inactive <= 0 {
 		out.Inactive = 5 * time.Second // the server's own default
 	}
 	if c.Durable != "" { // as long and as safe as the stream, with what was asked for, for the day the user has other Things
 		whole, _ := json.Marshal(asked) // of texts
-		out.Inactive, out.Replicas, out.Memory, out.Metadata = max(c.Inactive, 0), 0, false, metadata{metaFilters: string(whole)}
+		out.Inactive, out.Replicas, out.Memory, out.Metadata = max(c.Inactive, 0), 0, false, metadata{MetaFilters: string(whole)}
 	}
 	if out.MaxPending = 0; out.AckPolicy != "none" {
 		out.MaxPending = clamp(c.MaxPending, maxPending)
@@ -190,8 +190,8 @@ func nameable(name string) bool {
 	return len(name) <= maxConsumerName && mapping.Token(name) == name
 }
 
-// metaFilters is what a durable consumer was asked to read, as a list in JSON.
-const metaFilters = "fleetbridge-filters"
+// MetaFilters is what a durable consumer was asked to read, as a list in JSON.
+const MetaFilters = "fleetbridge-filters"
 
 // ownConsumer asks about one consumer of the user's, or deletes it.
 func (r *reader) ownConsumer(verb string, id consumerID) (map[string]any, error) {
@@ -238,7 +238,7 @@ func (r *reader) consumerList(stream string) (map[string]any, error) {
 func (r *reader) undisguise(info map[string]any) map[string]any {
 	show := func(in map[string]any, key string) {
 		if text, ok := in[key].(string); ok {
-			in[key] = shownName(text)
+			in[key] = ShownName(text)
 		}
 	}
 	show(info, "name")
@@ -252,7 +252,7 @@ func (r *reader) undisguise(info map[string]any) map[string]any {
 		config["deliver_subject"] = strings.TrimPrefix(subject, access.DeliverSpace(r.subjects, r.name))
 	}
 	if meta, ok := config["metadata"].(map[string]any); ok {
-		delete(meta, metaFilters)
+		delete(meta, MetaFilters)
 	}
 	delete(info, "priority_groups")
 	delete(config, "priority_groups")
@@ -260,17 +260,9 @@ func (r *reader) undisguise(info map[string]any) map[string]any {
 	return info
 }
 
-// refuse is the answer to what a user may not do.
-func refuse(format string, args ...any) error {
-	return &jetstream.APIError{Code: 403, ErrorCode: codeForbidden, Description: fmt.Sprintf(format, args...)}
-}
-
 func badAPIRequest(err error) error {
 	return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeBadRequest, Description: "bad request: " + wire.OneLine(err.Error(), wire.MaxErrorText)}
 }
-
-// codeForbidden is of no meaning to clients, but some insist on one.
-const codeForbidden = 10101
 
 // asAPIError is how JetStream would say it.
 func asAPIError(err error) *jetstream.APIError {

@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"encoding/json"
@@ -20,7 +20,11 @@ func FuzzConsumerRequest(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	r := newReader(&Clerk{subjects: subjects(f)}, access.User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
+	s, err := mapping.NewSubjects("fleets")
+	if err != nil {
+		f.Fatal(err)
+	}
+	r := newReader(&Clerk{subjects: s}, access.User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
 	own := r.own("FLEETS_DOWN")
 	f.Fuzz(func(t *testing.T, body string) {
 		var q consumerRequest
@@ -40,7 +44,7 @@ func FuzzConsumerRequest(f *testing.F) {
 		if c.DeliverTo != "" && (!private || strings.ContainsAny(c.DeliverTo, "*> ")) {
 			t.Errorf("%s: delivers to %s", body, c.DeliverTo)
 		}
-		if len(c.Filters) == 0 || !strings.HasPrefix(c.Name, "alice=") || strings.ContainsAny(c.Name, ".*> ") || len(c.Name) > 200 || c.Inactive > maxInactive {
+		if len(c.Filters) == 0 || !strings.HasPrefix(c.Name, "alice=") || strings.ContainsAny(c.Name, ".*> ") || len(c.Name) > 200 || c.Inactive > MaxInactive {
 			t.Errorf("%s: %+v", body, c)
 		}
 	})

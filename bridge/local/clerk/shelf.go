@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func (s *shelf) add(id consumerID, c keptConsumer) (out []shelved) {
 	if !c.durable {
 		s.order = append(s.order, id)
 	}
-	for len(s.order) > maxConsumers {
+	for len(s.order) > MaxConsumers {
 		oldest := s.order[0]
 		out = append(out, shelved{oldest, s.known[oldest]})
 		s.order = slices.Delete(s.order, 0, 1)
@@ -89,6 +89,21 @@ func (s *shelf) names(stream string) []string {
 	return out
 }
 
+// Known are a user's consumers of a stream, by the names that the user gave them: the groups that pulls of theirs name. Nil:
+// nobody is answered by that name.
+func (c *Clerk) Known(user, stream string) map[string]string {
+	r := c.readerOf(user)
+	if r == nil {
+		return nil
+	}
+	out := map[string]string{}
+	for _, name := range r.shelf.names(stream) {
+		kept, _ := r.shelf.find(consumerID{stream, name})
+		out[name] = kept.group
+	}
+	return out
+}
+
 // shelved is a consumer with both its names.
 type shelved struct {
 	consumerID
@@ -104,12 +119,12 @@ func (s *shelf) all() (out []shelved) {
 	return out
 }
 
-// shownName is the name that a user gave a consumer.
-func shownName(real string) string { return real[strings.LastIndex(real, consumerMark)+1:] }
+// ShownName is the name that a user gave a consumer.
+func ShownName(real string) string { return real[strings.LastIndex(real, ConsumerMark)+1:] }
 
-// consumerOwner is the user whose consumer it is, or empty.
-func consumerOwner(real string) string {
-	if owner, rest, ok := strings.Cut(real, consumerMark); ok && strings.Count(rest, consumerMark) == 1 {
+// ConsumerOwner is the user whose consumer it is, or empty.
+func ConsumerOwner(real string) string {
+	if owner, rest, ok := strings.Cut(real, ConsumerMark); ok && strings.Count(rest, ConsumerMark) == 1 {
 		return owner
 	}
 	return ""
@@ -122,8 +137,8 @@ func (c *Clerk) deleted(m *nats.Msg) {
 		return
 	}
 	stream, real := tokens[5], tokens[6]
-	if r := c.readerOf(consumerOwner(real)); r != nil {
-		r.shelf.drop(consumerID{stream, shownName(real)}, real)
+	if r := c.readerOf(ConsumerOwner(real)); r != nil {
+		r.shelf.drop(consumerID{stream, ShownName(real)}, real)
 	}
 }
 
@@ -163,7 +178,7 @@ func (c *Clerk) takeStock() {
 		}
 		list := stream.ListConsumers(ctx)
 		for info := range list.Info() {
-			if owner := consumerOwner(info.Name); owner != "" {
+			if owner := ConsumerOwner(info.Name); owner != "" {
 				c.take(ctx, stream, info)
 			}
 		}
@@ -175,14 +190,14 @@ func (c *Clerk) takeStock() {
 
 // take looks at one consumer of a user's.
 func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) {
-	r, config, name := c.readerOf(consumerOwner(info.Name)), info.Config, stream.CachedInfo().Config.Name
+	r, config, name := c.readerOf(ConsumerOwner(info.Name)), info.Config, stream.CachedInfo().Config.Name
 	have, filters := config.FilterSubjects, []string(nil)
 	if config.FilterSubject != "" {
 		have = []string{config.FilterSubject}
 	}
 	if r != nil {
 		asked := slices.Clone(have)
-		if whole := config.Metadata[metaFilters]; whole != "" {
+		if whole := config.Metadata[MetaFilters]; whole != "" {
 			_ = json.Unmarshal([]byte(whole), &asked) // else what it reads
 		}
 		if filters = common(asked, r.own(name)); tooMany(filters, r.own(name)) {
@@ -207,7 +222,7 @@ func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstre
 		c.log.Info("a consumer was removed with its user's right to it", "stream", name, "consumer", info.Name)
 		return
 	}
-	id := consumerID{name, shownName(info.Name)}
+	id := consumerID{name, ShownName(info.Name)}
 	if _, there := r.shelf.find(id); !there {
 		kept := keptConsumer{real: info.Name, durable: config.Durable != ""}
 		if len(config.PriorityGroups) > 0 {

@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func page[T any](key string, items []T) map[string]any {
 // notReadable is the answer about a stream that is not the user's.
 func (r *reader) notReadable(stream string) error {
 	r.refusals.note(r.log, r.name, "stream "+stream)
-	return refuse("user %s may not read stream %.80s: with read, users of local.users have %s and the buckets of their Things, and no streams or buckets of their own",
+	return wire.Refuse("user %s may not read stream %.80s: with read, users of local.users have %s and the buckets of their Things, and no streams or buckets of their own",
 		r.name, stream, r.subjects.Name(wire.StreamDown))
 }
 
@@ -145,7 +145,7 @@ func (r *reader) directGet(rest string, m *nats.Msg) {
 	}
 	stream, subject, bySubject := strings.Cut(rest, ".")
 	if r.own(stream) == nil {
-		_ = r.answers.Send(statusMessage(reply, "403", "user "+r.name+" may not read this stream"))
+		_ = r.answers.Send(wire.StatusMessage(reply, "403", "user "+r.name+" may not read this stream"))
 		return
 	}
 	q, own, err := getRequest{Last: subject}, wire.Covered(subject, r.own(stream)), error(nil)
@@ -154,7 +154,7 @@ func (r *reader) directGet(rest string, m *nats.Msg) {
 	}
 	switch {
 	case err != nil:
-		_ = r.answers.Send(statusMessage(reply, "408", "Bad Request: "+wire.OneLine(err.Error(), wire.MaxLine)))
+		_ = r.answers.Send(wire.StatusMessage(reply, "408", "Bad Request: "+wire.OneLine(err.Error(), wire.MaxLine)))
 		return
 	case !own || q.Last == "" && q.Next == "" && !r.ownSequence(stream, q.Seq):
 		q = getRequest{Last: r.nowhere(stream)}
@@ -180,13 +180,6 @@ func (r *reader) nowhere(stream string) string {
 		}
 	}
 	return "="
-}
-
-func statusMessage(subject, code, text string) *nats.Msg {
-	m := nats.NewMsg(subject)
-	m.Header.Set("Status", code)
-	m.Header.Set("Description", text)
-	return m
 }
 
 // asked answers a request to the cloud that is not the user's to make. What is goes another way, and is seen here only.

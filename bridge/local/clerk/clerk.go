@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"context"
@@ -42,9 +42,9 @@ const (
 	maxAPIRequest = 64 << 10
 )
 
-// ServeUsers answers the users until it is closed. It takes up the consumers that they had, and removes those of users
+// Serve answers the users until it is closed. It takes up the consumers that they had, and removes those of users
 // that are gone.
-func ServeUsers(nc *nats.Conn, subjects mapping.Subjects, users []access.User, log *slog.Logger) (*Clerk, error) {
+func Serve(nc *nats.Conn, subjects mapping.Subjects, users []access.User, log *slog.Logger) (*Clerk, error) {
 	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, log: log, readers: map[string]*reader{}}
 	var err error
 	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
@@ -236,7 +236,7 @@ func (c *Clerk) reader(u access.User) (*reader, error) {
 	r.asks = asks
 	r.requests, err = c.nc.Subscribe(r.space+">", func(m *nats.Msg) {
 		if m.Size() > maxAPIRequest {
-			r.respond(m, "error", nil, refuse("the request has %d bytes, and may have %d", m.Size(), maxAPIRequest))
+			r.respond(m, "error", nil, wire.Refuse("the request has %d bytes, and may have %d", m.Size(), maxAPIRequest))
 			return
 		}
 		if r.pull(m) {
@@ -329,7 +329,7 @@ func (r *reader) respond(m *nats.Msg, kind string, body map[string]any, err erro
 	}
 	if len(data) > r.answers.Room() {
 		data = fmt.Appendf(nil, `{"type":"io.nats.jetstream.api.v1.%s_response","error":{"code":500,"err_code":%d,"description":"the answer has %d bytes, NATS takes %d"}}`,
-			kind, codeForbidden, len(data), r.answers.Room())
+			kind, wire.CodeForbidden, len(data), r.answers.Room())
 	}
 	_ = r.answers.Send(&nats.Msg{Subject: reply, Data: data})
 }
@@ -378,7 +378,7 @@ func (r *reader) carryOut(verb string, body []byte) (kind string, answer map[str
 // refuse says that a kind of request is not for users.
 func (r *reader) refuse(verb string) error {
 	r.refusals.note(r.log, r.name, "$JS.API."+verb)
-	return refuse("user %s may not ask for %s: users of local.users read %s and the buckets of their Things, and have no streams or buckets of their own",
+	return wire.Refuse("user %s may not ask for %s: users of local.users read %s and the buckets of their Things, and have no streams or buckets of their own",
 		r.name, verb, r.subjects.Name(wire.StreamDown))
 }
 
@@ -413,7 +413,7 @@ func (r *reader) ask(verb string, body any) (map[string]any, error) {
 func accountInfo() map[string]any {
 	return map[string]any{
 		"memory": 0, "storage": 0, "streams": 0, "consumers": 0,
-		"limits": map[string]any{"max_memory": -1, "max_storage": -1, "max_streams": 0, "max_consumers": maxConsumers + maxDurables,
+		"limits": map[string]any{"max_memory": -1, "max_storage": -1, "max_streams": 0, "max_consumers": MaxConsumers + MaxDurables,
 			"max_ack_pending": maxPending, "memory_max_stream_bytes": -1, "storage_max_stream_bytes": -1, "max_bytes_required": false},
 		"api": map[string]any{"total": 0, "errors": 0},
 	}

@@ -1,4 +1,4 @@
-package local
+package clerk
 
 import (
 	"bytes"
@@ -75,7 +75,7 @@ func (r *reader) pull(m *nats.Msg) bool {
 	stream, name, _ := strings.Cut(rest, ".")
 	known, there := r.shelf.find(consumerID{stream, name})
 	if !there { // as the server says it
-		_ = r.answers.Send(statusMessage(reply, "503", "No Responders: there is no such consumer"))
+		_ = r.answers.Send(wire.StatusMessage(reply, "503", "No Responders: there is no such consumer"))
 		return true
 	}
 	body, wrong := m.Data, ""
@@ -83,7 +83,7 @@ func (r *reader) pull(m *nats.Msg) bool {
 		body, wrong = known.permittedPull(body)
 	}
 	if wrong != "" {
-		_ = r.answers.Send(statusMessage(reply, "400", "Bad Request - "+wrong))
+		_ = r.answers.Send(wire.StatusMessage(reply, "400", "Bad Request - "+wrong))
 		return true
 	}
 	_ = r.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+stream+"."+known.real, reply, body)
