@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/tidwall/gjson"
@@ -20,7 +21,20 @@ type Leases struct {
 	taken uint64     // how many leases were taken
 	// fresh has, by job, the numbers of the leases that were taken in this run and whose workers have not asked again.
 	fresh map[string]uint64
+	// live has the leases of this run, by job, each with its number, and order all of them, the oldest first.
+	live  map[string]uint64
+	order []taken
 }
+
+// taken is a lease that this run made, and may have ended since.
+type taken struct {
+	job    string
+	number uint64
+}
+
+// maxLeases is how many leases of a run a Thing has at most. A cloud that invents jobs would fill the memory; workers have a
+// few at a time.
+const maxLeases = 1024
 
 // Hold is what Take found out.
 type Hold struct {
@@ -37,7 +51,7 @@ type Lease struct {
 
 // NewLeases reads and writes leases in the State.
 func NewLeases(t mapping.Thing, b State) *Leases {
-	return &Leases{thing: t, state: b, fresh: map[string]uint64{}}
+	return &Leases{thing: t, state: b, fresh: map[string]uint64{}, live: map[string]uint64{}}
 }
 
 func (l *Leases) key(job string) string {
@@ -89,8 +103,25 @@ func (l *Leases) Take(ctx context.Context, job string, want Lease) (Hold, error)
 		return Hold{}, err
 	}
 	l.taken++
-	l.fresh[job] = l.taken
+	l.fresh[job], l.live[job] = l.taken, l.taken
+	l.order = append(l.order, taken{job, l.taken})
+	l.trim(ctx)
 	return Hold{Worker: want.Worker, taken: l.taken}, nil
+}
+
+// trim ends the oldest leases of this run when there are too many. What fails is tried again with the next lease. The
+// caller holds the lock.
+func (l *Leases) trim(ctx context.Context) {
+	for len(l.live) > maxLeases {
+		oldest := l.order[0]
+		if l.live[oldest.job] == oldest.number && l.drop(ctx, oldest.job) != nil {
+			return
+		}
+		l.order = l.order[1:]
+	}
+	if len(l.order) > 2*maxLeases { // most have ended
+		l.order = slices.DeleteFunc(l.order, func(t taken) bool { return l.live[t.job] != t.number })
+	}
 }
 
 // GiveBack ends the lease that a Take made and nobody heard of, unless its worker has asked again since.
@@ -120,6 +151,7 @@ func (l *Leases) drop(ctx context.Context, job string) error {
 		return err
 	}
 	delete(l.fresh, job)
+	delete(l.live, job)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -146,5 +147,41 @@ func TestLeaseEnds(t *testing.T) {
 				desk.holder(t, holder)
 			})
 		})
+	}
+}
+
+// A cloud that hands out ever new jobs to who asks leaves few leases, and those of workers that end theirs cost none.
+func TestLeasesAreBounded(t *testing.T) {
+	state := newMemory()
+	l := NewLeases(pump07, state)
+	take := func(job string) {
+		t.Helper()
+		if _, err := l.Take(t.Context(), job, Lease{Worker: "w", Execution: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take("kept")
+	for i := range 5 * maxLeases { // these end
+		job := fmt.Sprint("short ", i)
+		take(job)
+		if err := l.Release(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, held, err := l.Holder(t.Context(), "kept"); !held || err != nil {
+		t.Errorf("the only lease is gone, %v", err)
+	}
+	for i := range 3 * maxLeases {
+		take(fmt.Sprint("invented ", i))
+	}
+	n := 0
+	if err := state.List(t.Context(), "", func(string, []byte) error { n++; return nil }); err != nil || n != maxLeases {
+		t.Errorf("%d leases, want %d; %v", n, maxLeases, err)
+	}
+	if len(l.order) > 2*maxLeases+1 || len(l.fresh) > maxLeases {
+		t.Errorf("%d and %d are remembered", len(l.order), len(l.fresh))
+	}
+	if _, held, err := l.Holder(t.Context(), fmt.Sprint("invented ", 3*maxLeases-1)); !held || err != nil {
+		t.Errorf("the newest lease is gone, %v", err)
 	}
 }
