@@ -34,7 +34,7 @@ race: ## all tests with the race detector
 compute: ## all rounds of the tests that compute much, of which make race does a part
 	$(GO) test -count=1 ./schemas ./bridge/journal
 	$(GO) test -count=1 ./bridge/cluster -args -seeds 2000
-	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|DamagedSequence|TakeoverIsKilled|IsolationForgedReplies|Unreadable|ThousandUsersChange|CostlyFiles)'
+	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|DamagedSequence|TakeoverIsKilled|IsolationForgedReplies|SmuggledHeaders|DeadLettersHaveShares|Unreadable|ThousandUsersChange|CostlyFiles)'
 
 .PHONY: fmt
 fmt: ## fails when a file is not formatted

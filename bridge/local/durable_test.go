@@ -201,6 +201,7 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 
 // TestPublishIsRefusedAtOnce: who waits for a PubAck that a login forbids hears so, in whatever inbox.
 func TestPublishIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "report", Password: "secret", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowReport}}}
 	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)

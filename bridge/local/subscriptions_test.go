@@ -179,6 +179,7 @@ func TestHearersOfALogin(t *testing.T) {
 }
 
 func TestHearers(t *testing.T) {
+	t.Parallel()
 	for subject, want := range map[string]string{
 		"_INBOX.x": "._INBOX.x", "_INBOX.x.1": "._INBOX.x.", "_INBOX_a.x.*": "._INBOX_a.x.", "_INBOX_a.*.x": "inboxes", "_INBOX_a.>": "inboxes", ">": "*",
 		"fleets.down.a.>": ".fleets.down.a.", "fleets.down.a.events.x": ".fleets.down.a.", "fleets.down.*.events.x": "*", "fleets.down.>": "*", "fleets.down": ".fleets.down", "*.down.a": "*",
