@@ -36,6 +36,9 @@ func (c *Commands) attempt(ctx context.Context, e *Execution, wait time.Duration
 	}
 	reply, err := e.line.Call(ctx, Call{Thing: c.Thing, Execution: e.ID, Action: e.Action, Payload: e.Payload, Deadline: e.Deadline, Trace: e.Trace})
 	e.unanswered = err != nil && ctx.Err() != nil && !errors.Is(err, ErrNoHandler)
+	if silent := (*Unanswered)(nil); errors.As(err, &silent) {
+		e.heard = silent.Heard
+	}
 	if c.Policy.Once && errors.Is(err, ErrNoHandler) {
 		if err := c.Executions.Note(ctx, e, false); err != nil {
 			c.Log.Debug("cannot note that nobody was called", "execution", e.ID, "error", err)

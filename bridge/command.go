@@ -244,6 +244,9 @@ func (c *Commands) run(parent context.Context, e *Execution, reply *Reply) {
 		reason := "no answer by the deadline"
 		if e.unanswered {
 			reason += ": a program subscribes to " + e.Action + ", and none replied; one that only watches counts, too"
+			if e.heard != "" {
+				reason += ". It went to " + e.heard
+			}
 		}
 		payload = c.decided(e, statusTimedOut, reason)
 	}

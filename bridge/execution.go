@@ -49,6 +49,7 @@ type Execution struct {
 	left       bool          // a handler that an earlier run called may still be working on it
 	line       Line
 	unanswered bool      // the last call found a subscriber and no reply
+	heard      string    // who that was, in words, if it is known
 	called     time.Time // for the first time in this run
 }
 

@@ -52,8 +52,8 @@ type Handlers interface {
 
 // Line is where the calls of one execution are answered. Whatever is answered first counts.
 type Line interface {
-	// Call runs the command on one handler and waits for a reply until ctx ends. ErrNoHandler: nobody is
-	// subscribed now.
+	// Call runs the command on one handler and waits for a reply until ctx ends; then the error may be an *Unanswered.
+	// ErrNoHandler: nobody is subscribed now.
 	Call(ctx context.Context, c Call) (Reply, error)
 	// Wait waits for a reply to an earlier call until ctx ends.
 	Wait(ctx context.Context) (Reply, error)
@@ -100,3 +100,12 @@ const (
 	Duplicate Outcome = "duplicate"
 	Dead      Outcome = "dead"
 )
+
+// Unanswered is the error of a call to which nobody replied in time.
+type Unanswered struct {
+	Heard string // who subscribes, in words; empty: not known
+	Err   error
+}
+
+func (u *Unanswered) Error() string { return u.Err.Error() }
+func (u *Unanswered) Unwrap() error { return u.Err }

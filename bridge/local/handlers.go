@@ -86,7 +86,11 @@ func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
 	if err := l.nc.PublishMsg(m); err != nil {
 		return bridge.Reply{}, err
 	}
-	return l.Wait(ctx)
+	reply, err := l.Wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && l.server == nil {
+		err = &bridge.Unanswered{Heard: l.heard(c.Thing, c.Action), Err: err}
+	}
+	return reply, err
 }
 
 // Wait is bridge.Line.

@@ -3,7 +3,9 @@ package local
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -40,5 +42,37 @@ func TestWhoWatchesIsNoHandler(t *testing.T) {
 		}
 		cancel()
 		_ = sub.Unsubscribe()
+	}
+}
+
+// TestWhoWatchesIsNamed: an external server delivers a command to whoever only watches, too. Then it is said who that is.
+func TestWhoWatchesIsNamed(t *testing.T) {
+	t.Parallel()
+	o := external(t, StoreConfig{})
+	nc, err := nats.Connect(o.nc.ConnectedUrl(), nats.Name("who looks on"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	got, err := nc.SubscribeSync("fleets.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush(t, nc)
+	line, err := o.store.Handlers(nil).Listen("pump", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(line.Close)
+	ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
+	defer cancel()
+	_, err = line.Call(ctx, bridge.Call{Thing: "pump", Action: "purge", Execution: "e"})
+	var silent *bridge.Unanswered
+	if !errors.As(err, &silent) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(silent.Heard, "who looks on") || !strings.Contains(silent.Heard, "fleets.>") {
+		t.Errorf("%+v", err)
+	}
+	flush(t, nc)
+	if n, _, err := got.Pending(); n != 1 || err != nil {
+		t.Errorf("%d messages, %v", n, err)
 	}
 }
