@@ -6,6 +6,7 @@ import (
 
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/bus"
 	"fleetbridge/mapping"
 )
 
@@ -108,7 +109,7 @@ func (g *Gateway) openSpool(ctx context.Context) (err error) {
 // serveBus carries the messages of local.bus between users, until hush is called.
 func (g *Gateway) serveBus() (hush func(), err error) {
 	if g.server == nil {
-		bus, err := local.ServeBus(g.nc, g.subjects(), g.log)
+		bus, err := bus.Serve(g.nc, g.subjects(), g.log)
 		return bus.Close, err
 	}
 	if len(g.cfg.Local.Users) == 0 { // then programs share an account
@@ -121,7 +122,7 @@ func (g *Gateway) serveBus() (hush func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = local.ServeBus(nc, g.subjects(), g.log)
+	_, err = bus.Serve(nc, g.subjects(), g.log)
 	return nc.Close, err
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/bus"
 	"fleetbridge/mapping"
 )
 
@@ -155,7 +155,7 @@ func (v *validator) bus() {
 	}
 	for i := range v.Local.Bus {
 		if at := v.item("local.bus", i); !v.broken(at) {
-			v.each(at, local.CheckBus(subjects, v.Local.Bus, i))
+			v.each(at, bus.Check(subjects, v.Local.Bus, i))
 		}
 	}
 }

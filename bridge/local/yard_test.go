@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/bus"
 	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -98,7 +99,7 @@ func (y *yard) serve(users []access.User) *yard {
 	}
 	y.clerk = clerk
 	y.t.Cleanup(clerk.Close)
-	bus, err := ServeBus(y.nc, y.subjects, y.journal.log())
+	bus, err := bus.Serve(y.nc, y.subjects, y.journal.log())
 	if err != nil {
 		y.t.Fatal(err)
 	}

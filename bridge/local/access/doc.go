@@ -1,6 +1,6 @@
 // Package access is who the users of local.users are, what each may do, and how a NATS server is made to see to it: as accounts
 // and permissions of the embedded server, or as the configuration that `fleetbridge acl` prints for an external one. The server,
-// the bus (bridge/local) and the Clerk (bridge/local/clerk) use it.
+// the packages bus and clerk use it.
 //
 //   - User is a login of the configuration; grants spells what it may do, in the server's terms. What is not there is refused.
 //   - Logins is the embedded server's authentication, and the users' accounts on it. Anybody takes its place without users.

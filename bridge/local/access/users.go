@@ -33,7 +33,7 @@ type User struct {
 	NKey     string // or the public key of an NKey user, U…
 	Things   []mapping.Thing
 	Allow    []string // of Allowances; empty: all
-	Bus      []string // subjects that users have among themselves, the same for all; see CheckBus
+	Bus      []string // subjects that users have among themselves, the same for all; see bus.Check
 }
 
 // InboxPrefix is where clients may have the user's replies go, beside their default.

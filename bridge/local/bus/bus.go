@@ -1,4 +1,4 @@
-package local
+package bus
 
 import (
 	"crypto/hmac"
@@ -39,15 +39,15 @@ type Bus struct {
 // busAsks are an account's latest requests, by their reply subjects. The server remembers each for two minutes after the
 // last answer, at some 600 bytes, and it can't tell which is the last. So of those that are older the bridge says that it was.
 type busAsks struct {
-	replies [busRequests]string
+	replies [MaxRequests]string
 	next    int
 }
 
-// busRequests is how many requests of a user's may wait for answers.
-const busRequests = 8 << 10
+// MaxRequests is how many requests of a user's may wait for answers.
+const MaxRequests = 8 << 10
 
-// ServeBus carries until it is closed. It needs a connection of its own, on which floods wait for themselves.
-func ServeBus(nc *nats.Conn, s mapping.Subjects, log *slog.Logger) (*Bus, error) {
+// Serve carries until it is closed. It needs a connection of its own, on which floods wait for themselves.
+func Serve(nc *nats.Conn, s mapping.Subjects, log *slog.Logger) (*Bus, error) {
 	b := &Bus{nc: nc, s: s, log: log, asks: map[string]*busAsks{}, key: make([]byte, sha256.Size), back: access.BusBack(s) + nuid.Next() + "."}
 	_, _ = rand.Read(b.key)                                            // never fails
 	said, err := nc.QueueSubscribe(access.BusIn(s)+">", "bus", b.said) // of all bridges on a server one
@@ -98,7 +98,7 @@ func (b *Bus) ask(account, reply string) {
 		_ = b.nc.Publish(oldest, nil) // is lost with the connection
 	}
 	asks.replies[asks.next] = reply
-	asks.next = (asks.next + 1) % busRequests
+	asks.next = (asks.next + 1) % MaxRequests
 }
 
 // answered hands on what somebody answered, or the server's word that nobody is there.
@@ -173,8 +173,8 @@ func busHeader(h nats.Header) (nats.Header, error) {
 	return out, nil
 }
 
-// CheckBus says what is wrong with the n-th of the subjects of a bus.
-func CheckBus(s mapping.Subjects, bus []string, n int) error {
+// Check says what is wrong with the n-th of the subjects of a bus.
+func Check(s mapping.Subjects, bus []string, n int) error {
 	subject := bus[n]
 	tokens := strings.Split(subject, ".")
 	for i, token := range tokens {

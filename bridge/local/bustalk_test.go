@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/bus"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -250,36 +251,6 @@ func TestBusChanges(t *testing.T) {
 	})
 }
 
-func TestCheckBus(t *testing.T) {
-	t.Parallel()
-	s := subjects(t)
-	for subject, want := range map[string]string{
-		"app.>": "", "app": "", "x-1.y": "", "fleetsx.>": "", "FLEETS.>": "",
-		"fleets.>": "overlaps fleets.>", "fleets.up.x": "overlaps fleets.>", "fleets": "overlaps fleets.>",
-		"_INBOX.>": "begin with _", "_fleets.bus.>": "begin with _", "_R_.>": "begin with _", "$JS.API.>": "begin with $", "$SYS.>": "begin with $",
-		">": "wildcard before its end", "*.x": "wildcard before its end", "app.*": "wildcard before its end", "app.>.x": "wildcard before its end",
-		"": "no subject", "app..x": "no subject", "app x": "no subject", ".app": "no subject",
-		"taken.a": `overlaps "taken.>"`,
-	} {
-		err := CheckBus(s, []string{"taken.>", subject}, 1)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%q: %v, want %q", subject, err, want)
-		}
-	}
-}
-
-func TestBusHeader(t *testing.T) {
-	t.Parallel()
-	got, err := busHeader(nats.Header{"Kind": {"a", "b"}, "Nats-Service-Error": {"x"}, "Nats-Service-Error-Code": {"400"},
-		"Nats-Request-Info": {"{}"}, "Nats-Trace-Dest": {"x"}, "nats-trace-dest": {"x"}, "Nats-Rollup": {"all"}})
-	if err != nil || len(got) != 3 || len(got["Kind"]) != 2 {
-		t.Errorf("%v, %v", got, err)
-	}
-	if _, err := busHeader(nats.Header{wire.KeyTooMany: {""}}); err == nil {
-		t.Error("too many headers pass")
-	}
-}
-
 // TestBusForgets: of requests on the bus the server remembers a bounded number, whether they are answered or not; the latest
 // are still answered.
 func TestBusForgets(t *testing.T) {
@@ -298,7 +269,7 @@ func TestBusForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	if _, err := ServeBus(nc, r.subjects, r.journal.log()); err != nil {
+	if _, err := bus.Serve(nc, r.subjects, r.journal.log()); err != nil {
 		t.Fatal(err)
 	}
 	bob := r.login("bob")
@@ -310,14 +281,14 @@ func TestBusForgets(t *testing.T) {
 	}
 	flush(t, bob)
 	alice := rawLogin(t, r.server.URL(), "alice")
-	for i := range busRequests/2 + 100 {
+	for i := range bus.MaxRequests/2 + 100 {
 		alice.publish("app.silent", fmt.Sprintf("_INBOX_alice.q%d", i), "", "")
 		alice.publish("app.nobody", "_INBOX_alice.x", "", "")
 	}
 	if _, data := alice.request("alice", "app.echo", "", "still there"); data != "still there" {
 		t.Errorf("%q", data)
 	}
-	eventually(t, "the server forgets", func() bool { return r.server.nats.GlobalAccount().NumPendingAllResponses() <= busRequests+1 })
+	eventually(t, "the server forgets", func() bool { return r.server.nats.GlobalAccount().NumPendingAllResponses() <= bus.MaxRequests+1 })
 }
 
 // TestWhoSaidIt: a program that hides from the server a header of its own beside the server's is still who it is.
