@@ -29,7 +29,7 @@ type Lanes interface {
 	// on changes nothing. Deliveries begin when Run does. Beside an error it returns the lanes that it has taken over
 	// already, so that the caller can Remove them.
 	TakeOver(ctx context.Context, t mapping.Thing) (ThingLanes, error)
-	// SetThings changes the Things that can be published for; at least one is needed. A publish for another Thing is
+	// SetThings changes the Things that can be published for; the embedded server needs at least one. A publish for another Thing is
 	// refused. What the lanes of others hold stays there until they come back. After an error, some may have changed:
 	// the same call, or one with the Things of before, puts that right.
 	SetThings(ctx context.Context, things []mapping.Thing) error

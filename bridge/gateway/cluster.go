@@ -54,7 +54,7 @@ func (g *Gateway) takeTurns(ctx context.Context) error {
 		select {
 		case <-run.Done():
 		case c := <-g.changes:
-			c.done <- g.reloadIdle(c.cfg)
+			c.done <- g.take(c.cfg, g.reloadIdle)
 		case t := <-g.ownership.Claimed():
 			if err := g.turn(run, t); err != nil {
 				fail(err)

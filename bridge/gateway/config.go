@@ -8,26 +8,30 @@ import "time"
 // running gateway can't change, a whole section or a key. Load returns it complete: defaults filled in, ${NAME} and _file
 // keys resolved, paths joined to the directory of the file.
 type Config struct {
-	MQTT      MQTT     `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
-	Fleets    Fleets   `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
-	Things    []Thing  `yaml:"things" else:"required" doc:"the Things whose sessions this gateway holds"`
-	ThingsDir string   `yaml:"things_dir" unit:"path" doc:"directory of more Things: its files *.yaml, each with its own things: and local.users:, are read as if they were part of this file"`
-	NATS      NATS     `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
-	Cluster   Cluster  `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), of which one has them at a time"`
-	Local     Local    `yaml:"local" doc:"the programs on the gateway"`
-	Shadow    Shadow   `yaml:"shadow" doc:"device shadows"`
-	Requests  Requests `yaml:"requests" doc:"questions to the cloud"`
-	Commands  Commands `yaml:"commands" doc:"commands from the cloud"`
-	Limits    Limits   `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
-	HTTP      HTTP     `yaml:"http" fixed:"yes" doc:"health and metrics"`
-	Console   Console  `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
-	Traces    Traces   `yaml:"traces" fixed:"yes" doc:"traces of messages, for OpenTelemetry"`
-	Log       Log      `yaml:"log" doc:"the log on standard error"`
+	MQTT          MQTT          `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
+	Fleets        Fleets        `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
+	Things        []Thing       `yaml:"things" else:"required without nats.url" doc:"the Things whose sessions this gateway holds"`
+	ThingsDir     string        `yaml:"things_dir" unit:"path" doc:"directory of more Things: its files *.yaml, each with its own things: and local.users:, are read as if they were part of this file; fleetbridge things adds and removes files"`
+	ThingDefaults ThingDefaults `yaml:"thing_defaults" doc:"what holds for each Thing that does not say otherwise. In all of them {token} stands for its name as in subjects"`
+	NATS          NATS          `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
+	Cluster       Cluster       `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), of which one has them at a time"`
+	Local         Local         `yaml:"local" doc:"the programs on the gateway"`
+	Shadow        Shadow        `yaml:"shadow" doc:"device shadows"`
+	Requests      Requests      `yaml:"requests" doc:"questions to the cloud"`
+	Commands      Commands      `yaml:"commands" doc:"commands from the cloud"`
+	Limits        Limits        `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
+	HTTP          HTTP          `yaml:"http" fixed:"yes" doc:"health and metrics"`
+	Console       Console       `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
+	Traces        Traces        `yaml:"traces" fixed:"yes" doc:"traces of messages, for OpenTelemetry"`
+	Log           Log           `yaml:"log" doc:"the log on standard error"`
 
 	// Warnings are findings that do not keep the gateway from starting; Run logs them once.
 	Warnings []Problem `yaml:"-"`
 	// Exposed are secrets that other users of this machine can read.
 	Exposed []Exposure `yaml:"-"`
+
+	dir     string            `yaml:"-"` // of the file
+	origins map[string]string `yaml:"-"` // of Things, by name
 }
 
 // MQTT is how every Thing's session is held.
@@ -96,6 +100,15 @@ type Thing struct {
 	TLS          KeyPair `yaml:"tls" doc:"client certificate of this Thing"`
 	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
 	ThingType    string  `yaml:"thing_type" unit:"path" doc:"file with its Fleets Thing Type, as JSON: what its reports, events, command params and results must look like. With schema_dir both hold"`
+}
+
+// ThingDefaults are keys of Things, with placeholders. The paths are complete.
+type ThingDefaults struct {
+	Username     string  `yaml:"username" doc:"broker login; {name} and {client_id} stand for those of the Thing, too"`
+	PasswordFile string  `yaml:"password_file" unit:"path" doc:"file that holds the broker password"`
+	TLS          KeyPair `yaml:"tls" doc:"client certificate"`
+	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas"`
+	ThingType    string  `yaml:"thing_type" unit:"path" doc:"file with a Fleets Thing Type"`
 }
 
 // NATS is the server that programs connect to.

@@ -141,6 +141,7 @@ func TestDefaults(t *testing.T) {
 		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Traces: Traces{Sample: 1}, Log: Log{"info", "text"},
 	}
 	for _, file := range []string{"good/minimal.yaml", "good/nulls.yaml"} {
+		want.dir, want.origins = "good", map[string]string{"pump-07": load(t, file).Origin("pump-07")}
 		if got := load(t, file); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got\n%s\nwant\n%s", file, dump(got), dump(want))
 		}
@@ -175,6 +176,7 @@ func TestFull(t *testing.T) {
 		Traces:   Traces{"https://otlp.example.com/otlp", 0.25},
 		Warnings: c.Warnings,
 		Exposed:  c.Exposed, // as the checkout has the files' modes
+		dir:      "good", origins: map[string]string{"thermostat-001": "good/full.yaml:17", "pump 7": "good/full.yaml:22"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%s\nwant\n%s", dump(c), dump(want))

@@ -55,7 +55,7 @@ func configurationDoc() string {
 	var b strings.Builder
 	b.WriteString("# Configuration\n\n" + generated +
 		"A YAML file, named by `--config`. Unknown keys are refused, and `fleetbridge check` reports every problem at once\n" +
-		"with its line. Everything has a default but `mqtt.server` and `things`.\n\n" +
+		"with its line. Everything has a default but `mqtt.server` and `things`, which may be in NATS.\n\n" +
 		"- A value may be `${NAME}`: the whole value comes from the environment, and it is an error if NAME is unset there.\n" +
 		"- A key that ends in `_file` names a file. Where it stands for a secret, the file holds it; its last newline is not\n" +
 		"  part of the secret.\n" +

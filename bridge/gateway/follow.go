@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,7 +24,7 @@ func NewFile(path string, env func(string) (string, bool)) *File { return &File{
 // Load is the function Load, and remembers what the files looked like. It is not called while Follow runs.
 // It returns when ctx ends.
 func (f *File) Load(ctx context.Context) (*Config, error) {
-	c, seen, err := loadUntil(ctx, f.path, f.env)
+	c, seen, err := loadUntil(ctx, f.path, f.env, Edit{})
 	f.seen = seen
 	return c, err
 }
@@ -123,6 +124,15 @@ func (w *watchlist) add(r root) {
 	}
 	w.roots = append(w.roots, r)
 	walk(r, func(path string, info os.FileInfo) { w.states[path] = info })
+}
+
+// take adds the files of another list, as they looked then.
+func (w *watchlist) take(o watchlist) {
+	if w.states == nil {
+		w.states = map[string]os.FileInfo{}
+	}
+	w.roots = append(w.roots, o.roots...)
+	maps.Copy(w.states, o.states)
 }
 
 // again looks at the same files.

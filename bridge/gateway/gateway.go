@@ -57,6 +57,7 @@ type Gateway struct {
 
 	// Only for Run's goroutine.
 	cfg        *Config
+	base       *Config                      // cfg without the Things of the registry
 	own        map[mapping.Thing]ownSchemas // of the first configuration
 	api        *cloud.API                   // nil: none is configured
 	files      map[TLS]*tlsFiles
@@ -68,6 +69,8 @@ type Gateway struct {
 
 	things   atomic.Pointer[[]*thing]
 	shown    atomic.Pointer[inForce]
+	registry atomic.Pointer[registered] // as it was last read; nil: there is none with the embedded server
+	taken    atomic.Pointer[taken]      // nil: nothing of it was
 	reloaded atomic.Pointer[Reloaded]
 	// In a cluster, and only for Run's goroutine: who owns the Things, and this bridge's term while it does.
 	ownership *local.Ownership
@@ -97,7 +100,7 @@ func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, build: build, log: log, catalog: catalog, retries: &bridge.Retries{Log: log},
+	g := &Gateway{cfg: cfg, base: cfg, build: build, log: log, catalog: catalog, retries: &bridge.Retries{Log: log},
 		clocks: &bridge.ClockWatch{Log: log, Allowed: cfg.Commands.ClockSkew}, files: map[TLS]*tlsFiles{},
 		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory),
 		started: time.Now().UTC(), id: instance(), chronicle: past}
@@ -157,6 +160,16 @@ func (g *Gateway) open(ctx context.Context) error {
 		return err
 	}
 	defer g.closeNATS()
+	deaf, err := local.ServeStandings(g.nc, g.subjects(), g.standings)
+	if err != nil {
+		return err
+	}
+	defer deaf()
+	leave, err := g.openRegistry(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if g.cfg.Cluster.On() {
 		return g.takeTurns(ctx)
 	}
@@ -236,7 +249,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 		select {
 		case <-run.Done():
 		case c := <-g.changes:
-			c.done <- g.reload(run, c.cfg)
+			c.done <- g.take(c.cfg, func(cfg *Config) error { return g.reload(run, cfg) })
 		}
 	}
 	if g.term == nil {

@@ -28,6 +28,11 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 
 // loadWatched is Load. It returns also which files it has read, or would have read, even if it fails.
 func loadWatched(path string, env func(string) (string, bool)) (*Config, watchlist, error) {
+	return loadEdited(path, env, Edit{})
+}
+
+// loadEdited is loadWatched as if the files had been changed.
+func loadEdited(path string, env func(string) (string, bool), e Edit) (*Config, watchlist, error) {
 	r := newReport(path)
 	r.files.add(root{path: path})
 	file, err := plainfile.Read(path, "configuration", maxFileBytes)
@@ -35,13 +40,13 @@ func loadWatched(path string, env func(string) (string, bool)) (*Config, watchli
 		return nil, r.files, Problems{{File: path, Message: reason(err)}}
 	}
 	r.infos[path] = file.Info
-	c, err := r.parse(file.Data, env)
+	c, err := r.parse(file.Data, env, e)
 	return c, r.files, err
 }
 
 // loadUntil is loadWatched, but returns when ctx ends, even if a file system does not answer. The goroutine that it then
 // leaves behind ends with the process.
-func loadUntil(ctx context.Context, path string, env func(string) (string, bool)) (*Config, watchlist, error) {
+func loadUntil(ctx context.Context, path string, env func(string) (string, bool), e Edit) (*Config, watchlist, error) {
 	type loaded struct {
 		cfg  *Config
 		seen watchlist
@@ -49,7 +54,7 @@ func loadUntil(ctx context.Context, path string, env func(string) (string, bool)
 	}
 	done := make(chan loaded, 1)
 	go func() {
-		c, seen, err := loadWatched(path, env)
+		c, seen, err := loadEdited(path, env, e)
 		done <- loaded{c, seen, err}
 	}()
 	select {
@@ -74,13 +79,13 @@ func reason(err error) string {
 
 // parse is Load for what was read already. Names of files in it are relative to path's directory.
 func parse(path string, data []byte, env func(string) (string, bool)) (*Config, error) {
-	return newReport(path).parse(data, env)
+	return newReport(path).parse(data, env, Edit{})
 }
 
-func (r *report) parse(data []byte, env func(string) (string, bool)) (*Config, error) {
-	c := &Config{}
+func (r *report) parse(data []byte, env func(string) (string, bool), e Edit) (*Config, error) {
+	c := &Config{dir: filepath.Dir(r.file), origins: map[string]string{}}
 	preset(reflect.ValueOf(c).Elem())
-	v := &validator{report: r, Config: c, dir: filepath.Dir(r.file)}
+	v := &validator{report: r, Config: c, edit: e}
 	if r.decode(data, env, reflect.ValueOf(c).Elem(), "") {
 		v.thingsDir(env)
 		v.all()

@@ -29,6 +29,7 @@ type Metrics struct {
 	strays    map[local.Stray]prometheus.Counter
 	expiry    *prometheus.GaugeVec
 	watched   prometheus.Gauge
+	refused   prometheus.Gauge
 	unshown   prometheus.Counter
 	cluster   *clusterCollector
 	spans     spanCounts
@@ -109,12 +110,14 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Help: "1 when the last configuration that was read is in force, 0 when it was refused."})
 	m.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_success_timestamp_seconds",
 		Help: "When the configuration in force was read, Unix time."})
+	m.refused = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_things_refused",
+		Help: "Entries of the registry of Things (fleetbridge things, with nats.url) that this bridge does not take; the log and fleetbridge things ls say why."})
 	m.watched = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_console_viewers",
 		Help: "How many look at passing messages in the console now."})
 	m.unshown = prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetbridge_console_skipped_total",
 		Help: "Messages that somebody who looks in the console was not shown, because there were too many. They were passed on all the same."})
 	m.cluster = &clusterCollector{}
-	m.registry.MustRegister(m.cluster, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.registry.MustRegister(m.cluster, m.refused, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())

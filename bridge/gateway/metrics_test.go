@@ -221,6 +221,7 @@ func TestNames(t *testing.T) {
 		"fleetbridge_queued_messages":                              "thing",
 		"fleetbridge_oldest_message_age_seconds":                   "thing",
 		"fleetbridge_ready":                                        "thing",
+		"fleetbridge_things_refused":                               "",
 		"fleetbridge_subscribed":                                   "thing",
 		"fleetbridge_stalled":                                      "kind,thing",
 		"fleetbridge_store_writable":                               "",

@@ -21,7 +21,7 @@ func loadInTime(t *testing.T, path string) (*Config, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, _, err := loadUntil(ctx, path, environment)
+	c, _, err := loadUntil(ctx, path, environment, Edit{})
 	if errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%s: still not loaded", path)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"fleetbridge/internal/plainfile"
@@ -33,6 +34,9 @@ func (v *validator) thingsDir(env func(string) (string, bool)) {
 	for i := range v.Local.Users {
 		v.userAt = append(v.userAt, v.item("local.users", i))
 	}
+	if v.edit.Add != "" { // behind the others, so that what is there already has its name
+		defer v.addPart(v.edit.Add, v.edit.Text, env)
+	}
 	if v.ThingsDir == "" || v.broken("things_dir") {
 		return
 	}
@@ -47,7 +51,7 @@ func (v *validator) thingsDir(env func(string) (string, bool)) {
 	for _, e := range entries {
 		path := filepath.Join(v.ThingsDir, e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), "."):
+		case strings.HasPrefix(e.Name(), "."), slices.Contains(v.edit.Without, path):
 		case strings.HasSuffix(e.Name(), ".yml"):
 			v.warn("things_dir", "%s is not read: its name must end in .yaml", path)
 		case strings.HasSuffix(e.Name(), ".yaml"):
@@ -62,16 +66,27 @@ func (v *validator) thingsDir(env func(string) (string, bool)) {
 
 // part reads one file and returns its size.
 func (v *validator) part(path string, env func(string) (string, bool)) int {
-	prefix := fmt.Sprintf("parts[%d]", len(v.report.parts))
-	v.report.parts[prefix] = path
 	file, err := plainfile.Read(path, "configuration", maxFileBytes)
 	if err != nil {
-		v.problem(prefix, "%s", reason(err))
+		v.problem(v.newPart(path), "%s", reason(err))
 		return 0
 	}
 	v.infos[path] = file.Info
-	p := part{}
-	v.decode(file.Data, env, reflect.ValueOf(&p).Elem(), prefix)
+	v.addPart(path, file.Data, env)
+	return len(file.Data)
+}
+
+// newPart makes a prefix for what stands in another file.
+func (v *validator) newPart(path string) string {
+	prefix := fmt.Sprintf("parts[%d]", len(v.report.parts))
+	v.report.parts[prefix] = path
+	return prefix
+}
+
+// addPart adds what a file holds.
+func (v *validator) addPart(path string, text []byte, env func(string) (string, bool)) {
+	p, prefix := part{}, v.newPart(path)
+	v.decode(text, env, reflect.ValueOf(&p).Elem(), prefix)
 	for i := range p.Things {
 		v.thingAt = append(v.thingAt, v.item(prefix+".things", i))
 	}
@@ -80,5 +95,4 @@ func (v *validator) part(path string, env func(string) (string, bool)) int {
 	}
 	v.Things = append(v.Things, p.Things...)
 	v.Local.Users = append(v.Local.Users, p.Local.Users...)
-	return len(file.Data)
 }

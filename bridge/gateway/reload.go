@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// change is a new configuration for Run's goroutine.
+// change is a new configuration for Run's goroutine. cfg nil: only the registry has changed.
 type change struct {
 	cfg  *Config
 	done chan error

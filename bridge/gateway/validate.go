@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -18,7 +19,7 @@ import (
 type validator struct {
 	*report
 	*Config
-	dir             string
+	edit            Edit
 	thingAt, userAt []string // the paths of Things and of users
 	names           []string // of the Things
 	known           map[string]bool
@@ -31,6 +32,7 @@ func (v *validator) all() {
 	v.limits()
 	v.mqtt()
 	v.fleets()
+	v.thingDefaults()
 	v.things()
 	v.nats()
 	v.cluster()
@@ -111,7 +113,7 @@ func (v *validator) fleets() {
 var commonName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
 func (v *validator) things() {
-	if len(v.Things) == 0 && !v.broken("things") {
+	if len(v.Things) == 0 && !v.broken("things") && v.NATS.URL == "" && !v.broken("nats") {
 		v.problem("things", "is missing, list at least one Thing here or in a file of things_dir")
 	}
 	byName, byClient := map[string]string{}, map[string]string{}
@@ -127,6 +129,8 @@ func (v *validator) things() {
 		if t.ClientID == "" && !v.set(at+".client_id") {
 			t.ClientID = t.Name
 		}
+		v.origins[t.Name] = fmt.Sprintf("%s:%d", v.fileOf(at), v.nearest(at).line)
+		v.fill(t, at)
 		v.mqttText(at+".client_id", t.ClientID)
 		if t.ClientID == "" && t.Name != "" {
 			v.problem(at+".client_id", "is empty, write the Thing's MQTT client ID or remove the key")

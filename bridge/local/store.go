@@ -21,7 +21,7 @@ import (
 // StoreConfig says what the streams hold and how much.
 type StoreConfig struct {
 	Subjects mapping.Subjects
-	Things   []mapping.Thing // only they can be published for; at least one
+	Things   []mapping.Thing // only they can be published for; at least one with the embedded server
 	Replicas int             // 0: 1
 	Up       int64           // bytes that each up stream may hold, and that of dead letters; 0: no limit
 	Down     Limits
@@ -94,7 +94,7 @@ const openTries = 5
 // is there that doesn't fit. What an earlier configuration left in the queues stays there. Of a damaged bucket what can
 // be read is kept; JetStream that had to start again is waited for.
 func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
-	if len(cfg.Things) == 0 {
+	if len(cfg.Things) == 0 && cfg.Embedded {
 		return nil, errors.New("things is empty, name at least one")
 	}
 	for try := 1; ; try++ {

@@ -125,7 +125,7 @@ func TestStreamThatDoesNotFit(t *testing.T) {
 			[]string{"stream KV_FLEETS_MARKS", "captured by stream OTHER"}},
 		{"replicas", jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"a"}}, StoreConfig{Replicas: 3},
 			[]string{"stream FLEETS_UP_CONTROL", "replicas is 3", "nats.replicas"}},
-		{"no things", jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"a"}}, StoreConfig{Things: []mapping.Thing{}},
+		{"no things", jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"a"}}, StoreConfig{Things: []mapping.Thing{}, Embedded: true},
 			[]string{"things is empty"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

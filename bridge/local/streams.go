@@ -71,8 +71,11 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 
 // upSubjects is what the up stream of a class takes.
 func upSubjects(s mapping.Subjects, things []mapping.Thing, class mapping.Class) []string {
-	if len(things) > maxListed {
+	switch {
+	case len(things) > maxListed:
 		return s.EveryClass(class)
+	case len(things) == 0: // a stream has a subject
+		return []string{wire.Internal(s.Prefix()) + ".nothing." + class.String()}
 	}
 	return classSubjects(s, things, class)
 }

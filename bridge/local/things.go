@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -11,13 +10,10 @@ import (
 	"fleetbridge/mapping"
 )
 
-// SetThings changes the Things that can be published for; at least one is needed. What the streams hold
+// SetThings changes the Things that can be published for. What the streams hold
 // of others stays there. After an error some streams may have changed: the same call, or one with the
 // Things of before, puts that right.
 func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
-	if len(things) == 0 {
-		return errors.New("things is empty, name at least one")
-	}
 	for _, class := range mapping.Classes {
 		public := upSubjects(s.cfg.Subjects, things, class)
 		if err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public }); err != nil {

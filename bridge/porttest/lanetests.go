@@ -195,9 +195,6 @@ func laneThings(t *testing.T, h *LaneHouse) {
 	if left[fan] != 2 || h.queued(t, pump) != 1 {
 		t.Errorf("left %v", left)
 	}
-	if h.SetThings(deadline(t), nil) == nil {
-		t.Error("no Things at all are taken")
-	}
 	must(t, h.SetThings(deadline(t), []mapping.Thing{fan, pump}))
 	h.publish(t, event(fan), "3")
 	x := h.take(t, fan)

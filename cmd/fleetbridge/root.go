@@ -37,7 +37,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%s: %s, see %s --help", c.Name(), err, c.CommandPath())
 	})
-	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newQueue(s), newCluster(s), newStatus(s), newBundle(s), newTail(s), newTrace(s), newConsole(s), newInit(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newThingType(s), newVersion(s))
+	root.AddCommand(newRun(s), newDemo(s), newCheck(s), newExplain(s), newValidate(s), newDead(s), newQueue(s), newCluster(s), newThings(s), newStatus(s), newBundle(s), newTail(s), newTrace(s), newConsole(s), newInit(s), newACL(s), newHealthcheck(s), newBench(s), newDoctor(s), newAsyncAPI(s), newThingType(s), newVersion(s))
 	root.AddCommand(extraCommands(s)...)
 	addCobras(root)
 	return root
