@@ -1,7 +1,14 @@
-// Package local is the NATS edge. It embeds the server, keeps the streams and buckets, hands out what
-// programs publish (Queue), stores what the cloud sent (DownSink) and what can go nowhere (Bury), serves
-// requests and calls the programs that serve commands. Subjects exist on this side only.
+// Package local is the NATS edge: it puts together what the packages in it have. Subjects exist on this side only.
 //
-// Everything works the same on the embedded server and on an external one; a lost connection costs no
-// message and no order.
+// In packages of their own are wire (how things are spelled on NATS), door (where programs connect), access (users and what they
+// may do), clerk (their JetStream requests) and bus (what they say to each other). None of them imports this one. Here are:
+//
+//   - Server, the embedded NATS server, with the care of its disk (recovery, sequences, salvage);
+//   - Store: streams and buckets, and on them lanes (streamLanes) with an external server, DownSink, dead letters and records;
+//   - Spool: lanes, views and records on the journal, with the embedded server;
+//   - Service, which serves requests, and Handlers, which calls the programs that serve commands;
+//   - Ownership and fences, with several bridges;
+//   - Finder, DeadLetters and others that read, for the command line and the console.
+//
+// Everything works the same on the embedded server and on an external one; a lost connection costs no message and no order.
 package local
