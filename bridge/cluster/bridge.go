@@ -315,10 +315,10 @@ func (b *Bridge) Joined() bool { return b.joined }
 // Released reports whether nothing is this bridge's any more, and the log has its word that it leaves.
 func (b *Bridge) Released() bool { return b.own.Left }
 
-// Owner returns the owner of a shard, and whether the log says that it lives.
-func (b *Bridge) Owner(p int, now Time) (id string, lives bool) {
+// Owner returns who owns a shard, and whether the log says that it lives.
+func (b *Bridge) Owner(p int, now Time) (owner Shard, lives bool) {
 	s := &b.shards[p]
-	return s.Owner, s.Owner != "" && !b.gone(s, now)
+	return s.Shard, s.Owner != "" && !b.gone(s, now)
 }
 
 // Standing is what a bridge knows of another.

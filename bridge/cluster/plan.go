@@ -7,6 +7,13 @@ import (
 	"strconv"
 )
 
+// Of is the shard of a Thing, given by its token.
+func Of(token string, shards int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(token))
+	return int(h.Sum32() % uint32(shards))
+}
+
 // plan says for each shard which member should own it. owners are those that there are, empty: none. Each member gets as
 // many as every other, give or take one; and of what a member has it keeps as many as it may. So a shard moves only
 // when members come or go. The rest goes where score is highest.

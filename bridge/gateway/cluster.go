@@ -4,12 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
-	"fleetbridge/bridge"
 	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
 )
 
 // PartCluster is a part that may not be ready: this bridge's place among others.
@@ -17,12 +18,12 @@ const PartCluster = "cluster"
 
 // role is what a bridge of a cluster does now.
 type role struct {
-	active bool
+	shards int // whose Things it has; 0: it stands by
+	first  bool
 }
 
-// takeTurns works while the Things are this bridge's, and stands by in between. A reload while it stands by takes effect at
-// the next turn.
-func (g *Gateway) takeTurns(ctx context.Context) error {
+// join works as one of several bridges, until ctx ends.
+func (g *Gateway) join(ctx context.Context) error {
 	g.metrics.SetThings(nil)
 	err := g.await(ctx, func() (err error) {
 		g.ownership, err = local.OpenOwnership(ctx, g.nc, g.ownershipConfig())
@@ -33,41 +34,34 @@ func (g *Gateway) takeTurns(ctx context.Context) error {
 	}
 	g.metrics.cluster.of(g.ownership)
 	g.role.Store(&role{})
-	// The log is followed until the others know that this bridge is gone.
-	follow, over := context.WithCancel(context.WithoutCancel(ctx))
-	defer over()
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	followed := make(chan struct{})
-	go func() {
-		defer close(followed)
-		if err := g.ownership.Run(follow); err != nil {
-			fail(err)
-		}
-	}()
-	defer func() { over(); <-followed }()
-	defer context.AfterFunc(ctx, g.ownership.Leave)()
-	g.natsURL = string(g.cfg.NATS.URL)
-	g.log.Info("standing by", "bridge", g.cfg.Cluster.ID, "http", g.httpAddr)
-	g.listens.Do(func() { close(g.listening) }) // programs connect to NATS, whoever is active
-	for run.Err() == nil {
-		select {
-		case <-run.Done():
-		case c := <-g.changes:
-			c.done <- g.take(c.cfg, g.reloadIdle)
-		case t := <-g.ownership.Claimed():
-			if err := g.turn(run, t); err != nil {
+	// The log is followed from when Things can be made until the others know that this bridge is gone.
+	follow, over := context.WithCancel(context.WithoutCancel(ctx))
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer over()
+	shards := g.cfg.Cluster.Shards
+	t := &g.tenures
+	t.of, t.claimed, t.over, t.left = map[int]*tenure{}, g.ownership.Claimed(), make(chan *tenure, shards), make(chan *tenure, shards)
+	t.begin = func() {
+		g.log.Info("joining the cluster", "bridge", g.cfg.Cluster.ID, "shards", shards)
+		following.Go(func() {
+			if err := g.ownership.Run(follow); err != nil {
 				fail(err)
 			}
-		}
+		})
 	}
-	g.ends()
+	defer context.AfterFunc(ctx, g.ownership.Leave)()
+	err = g.serve(run)
 	g.leave()
-	if cause := context.Cause(run); ctx.Err() == nil {
+	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
 	}
-	g.log.Info("stopped")
-	return nil
+	if err == nil {
+		g.log.Info("stopped")
+	}
+	return err
 }
 
 func (g *Gateway) ownershipConfig() local.OwnershipConfig {
@@ -90,69 +84,21 @@ func (g *Gateway) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	g.ownership.Leave()
+	for waits := true; waits; { // what was claimed and never begun
+		select {
+		case t := <-g.ownership.Claimed():
+			t.Stopped()
+		default:
+			waits = false
+		}
+	}
 	if err := g.ownership.Left(ctx); err != nil {
 		g.log.Warn("the other bridges could not be told that this one stops; they notice it after five beats")
 	}
 }
 
-// turn works until the term ends, because the Things are another bridge's, or until run ends.
-func (g *Gateway) turn(run context.Context, t *local.Term) error {
-	defer t.Stopped()
-	ctx, end := context.WithCancelCause(run)
-	defer end(nil)
-	defer context.AfterFunc(t, func() { end(context.Cause(t)) })()
-	g.log.Info("the things are this bridge's", "bridge", t.ID, "epoch", t.Epoch, "things", len(g.cfg.Things))
-	g.term = t
-	g.metrics.SetThings(g.cfg.names())
-	g.role.Store(&role{active: true})
-	g.metrics.cluster.claimed(time.Now())
-	err := g.serve(ctx)
-	g.role.Store(&role{})
-	g.services.Store(nil)
-	g.things.Store(nil)
-	g.desks.open(nil, &bridge.Requests{Watch: &g.watch.Watch, Log: g.log})
-	g.metrics.SetThings(nil)
-	g.term = nil
-	if cause := context.Cause(t); cause != nil && run.Err() == nil {
-		g.log.Info("standing by", "bridge", t.ID, "epoch", t.Epoch, "reason", cause)
-		return nil
-	}
-	if run.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		return nil
-	}
-	return err
-}
-
-// outsider ends the run if the bridge that has taken the lanes over does not belong to the cluster.
-func (g *Gateway) outsider(run context.Context, fail func(error), taken error) {
-	ctx, cancel := context.WithTimeout(run, patience)
-	defer cancel()
-	if g.term.Verified(ctx) == nil && g.term.Err() == nil {
-		fail(fmt.Errorf("%w, which is not in this cluster: give it the same cluster.shards and nats.prefix, or stop it", taken))
-	}
-}
-
-// reloadIdle takes a configuration over while no Thing runs.
-func (g *Gateway) reloadIdle(cfg *Config) error {
-	own, err := g.loadSchemas(cfg)
-	if err != nil {
-		return err
-	}
-	if _, err := g.compare(cfg, own); err != nil {
-		return err
-	}
-	if g.Level != nil {
-		_ = g.Level.UnmarshalText([]byte(cfg.Log.Level))
-	}
-	g.cfg, g.own = cfg, own
-	g.shown.Store(&inForce{cfg, own})
-	g.certificates.use(cfg.certificates())
-	g.log.Info("configuration read again while standing by")
-	return nil
-}
-
-// standby is what /readyz says of a bridge that has no Things: it is ready when another has them and this one could take
-// over.
+// standby is what /readyz says of a bridge that has no Things: it is ready when others have them all and this one could
+// take over.
 func (g *Gateway) standby() []NotReady {
 	v := g.ownership.View()
 	var reason string
@@ -161,60 +107,54 @@ func (g *Gateway) standby() []NotReady {
 		reason = "not in the cluster yet"
 	case v.Suspect:
 		reason = fmt.Sprintf("the ownership log has not taken this bridge's beats for %s", v.Proof.Round(time.Second))
-	case v.Mine:
-		reason = "takes the things over"
-	case v.Owner == "":
+	case v.Owned > 0:
+		reason = "takes things over"
+	case len(v.Owners) == 0:
 		reason = "no bridge has the things"
-	case !v.Lives:
-		reason = withCause("the bridge that has the things does not beat", v.Owner)
+	case len(v.Free) > 0:
+		reason = withCause("bridges that have things do not beat", fmt.Sprintf("of %d shards these are without an owner: %v", v.Shards, v.Free))
 	default:
 		return nil
 	}
 	return []NotReady{{Part: PartCluster, Reason: reason}}
 }
 
-// suspect is what /readyz says, in addition, of the active bridge.
-func (g *Gateway) suspect() []NotReady {
+// unsettled is what an active bridge adds: that it may lose its Things, and that it has not made all that are its own.
+func (g *Gateway) unsettled() (out []NotReady) {
 	if g.ownership == nil {
 		return nil
 	}
-	if v := g.ownership.View(); v.Suspect {
-		return []NotReady{{Part: PartCluster, Reason: fmt.Sprintf("the ownership log has not taken this bridge's beats for %s; another may take over", v.Proof.Round(time.Second))}}
+	v := g.ownership.View()
+	if v.Suspect {
+		out = append(out, NotReady{Part: PartCluster, Reason: fmt.Sprintf("the ownership log has not taken this bridge's beats for %s; another may take over", v.Proof.Round(time.Second))})
 	}
-	return nil
+	if r := g.role.Load(); v.Owned > r.shards {
+		out = append(out, NotReady{Part: PartCluster, Reason: fmt.Sprintf("takes the things of %d shards over", v.Owned-r.shards)})
+		made := map[mapping.Thing]bool{}
+		for _, t := range g.all() {
+			made[t.bridge.Name] = true
+		}
+		for _, t := range g.metrics.Things() {
+			if !made[t] {
+				out = append(out, NotReady{Thing: string(t), Part: PartConnection, Reason: "not started"})
+			}
+		}
+	}
+	return out
 }
 
-// Standing says what this bridge does in its cluster, and which bridge is active; false: it is in none.
-func (g *Gateway) Standing() (state, active string, in bool) {
+// Standing says what this bridge does in its cluster, how many shards it has the Things of, and which bridges have some;
+// false: it is in none.
+func (g *Gateway) Standing() (s Standing, in bool) {
 	r := g.role.Load()
 	if r == nil {
-		return "", "", false
+		return s, false
 	}
-	state = "standby"
-	if r.active {
-		state = "active"
+	s = Standing{State: "standby", Active: strings.Join(g.ownership.View().Owners, ", "), Shards: r.shards}
+	if r.shards > 0 {
+		s.State = "active"
 	}
-	return state, g.ownership.View().Owner, true
-}
-
-// ownStatus writes no status while the Things may be another bridge's.
-type ownStatus struct {
-	bridge.StatusView
-	term *local.Term
-}
-
-func (s ownStatus) Put(ctx context.Context, key string, value []byte) error {
-	if !s.term.Holds() {
-		return nil
-	}
-	return s.StatusView.Put(ctx, key, value)
-}
-
-func (s ownStatus) Delete(ctx context.Context, key string) error {
-	if !s.term.Holds() {
-		return nil
-	}
-	return s.StatusView.Delete(ctx, key)
+	return s, true
 }
 
 // digest is a digest of the settings that decide how Things are treated, without secrets.

@@ -14,25 +14,24 @@ type clusterCollector struct {
 	mu        sync.Mutex
 	ownership *local.Ownership
 	takeovers uint64
-	began     time.Time
-	took      time.Duration
+	last      time.Duration
 }
 
 var (
 	clusterMembers = prometheus.NewDesc("fleetbridge_cluster_members",
-		"Bridges of the cluster, as this one sees them: active has the Things, standby could take them over, draining gives them away, silent does not beat. All 0 for a bridge alone.", []string{"state"}, nil)
+		"Bridges of the cluster, as this one sees them: active has Things, standby has none and could take some over, draining gives them away, silent does not beat. All 0 for a bridge alone.", []string{"state"}, nil)
 	clusterOwned = prometheus.NewDesc("fleetbridge_cluster_shards_owned",
-		"1 while this bridge has the Things, else 0; 0 for a bridge alone.", nil, nil)
+		"Shards whose Things this bridge has; 0 for a bridge alone.", nil, nil)
 	clusterSuspect = prometheus.NewDesc("fleetbridge_cluster_suspect",
 		"1 while the ownership log does not take this bridge's beats, so that another may take over; else 0.", nil, nil)
 	clusterBeat = prometheus.NewDesc("fleetbridge_cluster_beat_age_seconds",
 		"How long ago this bridge sent the newest beat that the ownership log has taken; 0 for a bridge alone.", nil, nil)
 	clusterTakeovers = prometheus.NewDesc("fleetbridge_cluster_takeovers_total",
-		"How often this bridge has taken the Things over since its start.", nil, nil)
+		"Shards that this bridge has taken over since its start.", nil, nil)
 	clusterTook = prometheus.NewDesc("fleetbridge_cluster_takeover_seconds",
-		"How long the last takeover took, from the claim until everything is made; the sessions connect after that.", nil, nil)
+		"How long the last takeover took, of one shard or several at a time, from the claim until everything is made; the sessions connect meanwhile.", nil, nil)
 	clusterFenced = prometheus.NewDesc("fleetbridge_cluster_fenced_writes_total",
-		"Terms of this bridge that ended with a write that a stream refused, because another bridge has the Things.", nil, nil)
+		"Shards that this bridge learned to be another's from a write that a stream refused.", nil, nil)
 )
 
 func (c *clusterCollector) Describe(out chan<- *prometheus.Desc) {
@@ -47,19 +46,11 @@ func (c *clusterCollector) of(o *local.Ownership) {
 	c.ownership = o
 }
 
-// claimed and serves must be called when a takeover begins and ends.
-func (c *clusterCollector) claimed(now time.Time) {
+// took is told of a takeover.
+func (c *clusterCollector) took(shards int, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.takeovers, c.began = c.takeovers+1, now
-}
-
-func (c *clusterCollector) serves(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.began.IsZero() {
-		c.took, c.began = now.Sub(c.began), time.Time{}
-	}
+	c.takeovers, c.last = c.takeovers+uint64(shards), d
 }
 
 func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
@@ -89,10 +80,10 @@ func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range states {
 		out <- prometheus.MustNewConstMetric(clusterMembers, prometheus.GaugeValue, float64(n), state)
 	}
-	out <- prometheus.MustNewConstMetric(clusterOwned, prometheus.GaugeValue, number(v.Mine))
+	out <- prometheus.MustNewConstMetric(clusterOwned, prometheus.GaugeValue, float64(v.Owned))
 	out <- prometheus.MustNewConstMetric(clusterSuspect, prometheus.GaugeValue, number(v.Joined && v.Suspect))
 	out <- prometheus.MustNewConstMetric(clusterBeat, prometheus.GaugeValue, v.Proof.Seconds())
 	out <- prometheus.MustNewConstMetric(clusterTakeovers, prometheus.CounterValue, float64(c.takeovers))
-	out <- prometheus.MustNewConstMetric(clusterTook, prometheus.GaugeValue, c.took.Seconds())
+	out <- prometheus.MustNewConstMetric(clusterTook, prometheus.GaugeValue, c.last.Seconds())
 	out <- prometheus.MustNewConstMetric(clusterFenced, prometheus.CounterValue, float64(fenced))
 }

@@ -14,7 +14,7 @@ type Config struct {
 	ThingsDir     string        `yaml:"things_dir" unit:"path" doc:"directory of more Things: its files *.yaml, each with its own things: and local.users:, are read as if they were part of this file; fleetbridge things adds and removes files"`
 	ThingDefaults ThingDefaults `yaml:"thing_defaults" doc:"what holds for each Thing that does not say otherwise. In all of them {token} stands for its name as in subjects"`
 	NATS          NATS          `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
-	Cluster       Cluster       `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), of which one has them at a time"`
+	Cluster       Cluster       `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), each Thing at one of them at a time"`
 	Local         Local         `yaml:"local" doc:"the programs on the gateway"`
 	Shadow        Shadow        `yaml:"shadow" doc:"device shadows"`
 	Requests      Requests      `yaml:"requests" doc:"questions to the cloud"`
@@ -145,7 +145,7 @@ type Down struct {
 
 // Cluster is this bridge's place among others.
 type Cluster struct {
-	Shards int           `yaml:"shards" default:"0" doc:"0: no other bridge has these Things. 1: one bridge of any number is active, and the others stand by; it can't change in a cluster's life. Needs nats.url"`
+	Shards int           `yaml:"shards" default:"0" doc:"into how many parts the Things are divided, which the bridges share; it can't change in a cluster's life. 0: no other bridge has these Things. 1: one bridge of any number is active, and the others stand by. 2 to 64: all are active; four or more for each bridge. Needs nats.url"`
 	ID     string        `yaml:"id" else:"the host's name" doc:"name of this bridge, which stays over restarts and is no other bridge's"`
 	Beat   time.Duration `yaml:"beat" default:"1s" doc:"how often a bridge says that it is there, 100ms to 2s: one that misses five beats is taken over; the same for all"`
 }

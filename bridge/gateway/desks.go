@@ -14,6 +14,7 @@ type desks struct {
 	mu       sync.Mutex
 	requests *bridge.Requests
 	work     map[mapping.Thing]*desk
+	moving   map[mapping.Thing]bool // of a cluster's: they come or go if they are not here
 }
 
 // desk counts the requests in work at one Thing.
@@ -24,6 +25,15 @@ type desk struct {
 
 // openDesks makes the requests of these Things answered, and no others.
 func (g *Gateway) openDesks(ts []*thing) {
+	if g.ownership != nil {
+		moving := map[mapping.Thing]bool{}
+		for _, t := range g.cfg.names() {
+			moving[t] = true
+		}
+		g.desks.mu.Lock()
+		g.desks.moving = moving
+		g.desks.mu.Unlock()
+	}
 	g.desks.open(ts, &bridge.Requests{Things: map[mapping.Thing]*bridge.Desk{}, Timeout: g.cfg.Requests.Timeout, Watch: &g.watch.Watch, Log: g.log})
 }
 
@@ -66,7 +76,7 @@ func (d *desks) close(ts []*thing) (wait func()) {
 func (d *desks) Handle(ctx context.Context, q bridge.Request) (bridge.Response, error) {
 	d.mu.Lock()
 	requests, w := d.requests, d.work[q.Thing]
-	if w != nil && w.closed {
+	if w != nil && w.closed || w == nil && d.moving[q.Thing] {
 		d.mu.Unlock()
 		return bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline,
 			Message: fmt.Sprintf("thing %q is being taken out or started anew, try again", q.Thing)}

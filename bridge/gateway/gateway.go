@@ -72,9 +72,9 @@ type Gateway struct {
 	registry atomic.Pointer[registered] // as it was last read; nil: there is none with the embedded server
 	taken    atomic.Pointer[taken]      // nil: nothing of it was
 	reloaded atomic.Pointer[Reloaded]
-	// In a cluster, and only for Run's goroutine: who owns the Things, and this bridge's term while it does.
+	// Of a cluster, in Run's goroutine: what there is of it, and the shards that are this bridge's.
 	ownership *local.Ownership
-	term      *local.Term
+	tenures   tenures
 	role      atomic.Pointer[role] // what /readyz says of the cluster; nil: there is none
 
 	started   time.Time
@@ -171,12 +171,13 @@ func (g *Gateway) open(ctx context.Context) error {
 	}
 	defer leave()
 	if g.cfg.Cluster.On() {
-		return g.takeTurns(ctx)
+		return g.join(ctx)
 	}
 	return g.serve(ctx)
 }
 
-// serve makes store, Things and services, lets programs connect, and works. In a cluster ctx ends with the term.
+// serve makes all that there is for the Things, lets programs in and works. In a cluster the Things come and go while it
+// works.
 func (g *Gateway) serve(ctx context.Context) (err error) {
 	if err := g.openStore(ctx); err != nil {
 		return err
@@ -185,29 +186,23 @@ func (g *Gateway) serve(ctx context.Context) (err error) {
 	if g.api, err = g.newAPI(g.cfg.Fleets); err != nil {
 		return err
 	}
-	plans := make([]plan, len(g.cfg.Things))
-	for i, t := range g.cfg.Things {
-		plans[i] = newPlan(g.cfg, t, g.own[mapping.Thing(t.Name)])
-	}
-	var made []*thing
-	err = g.await(ctx, func() (err error) {
-		made, err = g.maker(g.cfg, g.own, g.api).all(ctx, plans)
-		return err
-	})
+	made, err := g.makeAll(ctx, g.plans(g.cfg))
 	if err != nil {
 		return err
 	}
 	g.things.Store(&made)
 	g.openDesks(made)
-	services, err := local.Serve(g.nc, &g.desks, local.ServiceConfig{Subjects: g.subjects(), Version: g.build.Version, Log: g.log})
+	services, err := local.Serve(g.nc, &g.desks, g.serviceConfig())
 	if err != nil {
 		return err
 	}
 	defer services.Close()
-	if g.clerk, err = clerk.Serve(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log); err != nil {
-		return err
+	defer g.closeClerk()
+	if g.ownership == nil { // else it comes with a shard
+		if err := g.openClerk(); err != nil {
+			return err
+		}
 	}
-	defer g.clerk.Close()
 	hush, err := g.serveBus()
 	if err != nil {
 		return err
@@ -216,7 +211,50 @@ func (g *Gateway) serve(ctx context.Context) (err error) {
 	if err := g.listen(services); err != nil {
 		return err
 	}
+	if g.ownership != nil {
+		g.tenures.begin()
+	}
 	return g.work(ctx, services)
+}
+
+// plans are those of the Things that are this bridge's now.
+func (g *Gateway) plans(cfg *Config) (out []plan) {
+	for _, t := range cfg.Things {
+		if p := newPlan(cfg, t, g.own[mapping.Thing(t.Name)]); g.ours(p.name()) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// makeAll makes Things and waits out a NATS server that is away.
+func (g *Gateway) makeAll(ctx context.Context, plans []plan) (made []*thing, err error) {
+	err = g.await(ctx, func() (err error) {
+		made, err = g.maker(g.cfg, g.own, g.api).all(ctx, plans)
+		return err
+	})
+	return made, err
+}
+
+func (g *Gateway) serviceConfig() local.ServiceConfig {
+	c := local.ServiceConfig{Subjects: g.subjects(), Version: g.build.Version, Log: g.log, Run: g.id}
+	if g.ownership != nil {
+		c.Peers = g.ownership
+	}
+	return c
+}
+
+// openClerk has the requests of users answered.
+func (g *Gateway) openClerk() (err error) {
+	g.clerk, err = clerk.Serve(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log)
+	return err
+}
+
+func (g *Gateway) closeClerk() {
+	if g.clerk != nil {
+		g.clerk.Close()
+		g.clerk = nil
+	}
 }
 
 // work runs every part until ctx ends or one of them fails, and carries out reloads one after the other.
@@ -225,9 +263,8 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	g.failed = func(err error) {
-		if g.term != nil && errors.Is(err, bridge.ErrTakenOver) { // which the ownership log says, too
-			g.edges.Go(func() { g.outsider(run, fail, err) })
-			return
+		if g.ownership != nil && errors.Is(err, bridge.ErrTakenOver) {
+			err = fmt.Errorf("%w, which is not in this cluster: give it the same cluster.shards and nats.prefix, or stop it", err)
 		}
 		if err != nil && run.Err() == nil {
 			fail(err)
@@ -249,21 +286,23 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 		select {
 		case <-run.Done():
 		case c := <-g.changes:
+			g.settleTenures(run)
 			c.done <- g.take(c.cfg, func(cfg *Config) error { return g.reload(run, cfg) })
+		case t := <-g.tenures.claimed:
+			if err := g.claim(run, t); err != nil {
+				fail(err)
+			}
+		case t := <-g.tenures.over:
+			g.release(run, t)
+		case t := <-g.tenures.left:
+			g.gone(run, t)
 		}
 	}
-	if g.term == nil {
-		g.ends()
-	} else {
-		g.awaits("another bridge takes the things over")
-		g.services.Store(nil)
-	}
-	lost := g.term != nil && errors.Is(context.Cause(g.term), local.ErrLost)
-	if err := g.stopAll(services, ctx.Err() == nil || lost); err != nil && !lost {
+	defer g.letGo()
+	g.ends()
+	g.tenures.leaving.Wait() // the stop of all goes on with them
+	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
 		return err
-	}
-	if lost {
-		return nil
 	}
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
 		return cause
@@ -271,12 +310,13 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	last, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	g.closeBooks(last, g.all())
+	if g.ownership != nil { // others may go on writing
+		return nil
+	}
 	if err := g.store.Note(last, true); err != nil {
 		g.log.Warn("the next start can't tell whether the store is whole", "error", err)
 	}
-	if g.term == nil {
-		g.log.Info("stopped")
-	}
+	g.log.Info("stopped")
 	return nil
 }
 
@@ -318,8 +358,7 @@ func (g *Gateway) listen(services *local.Service) error {
 		}
 		g.natsURL = g.server.URL()
 	}
-	g.metrics.cluster.serves(time.Now())
-	g.services.Store(services) // from now on /healthz checks all of it
+	g.services.Store(services) // from now on /healthz is asked in earnest
 	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
 	g.listens.Do(func() { close(g.listening) })
 	return nil

@@ -93,18 +93,19 @@ type readyBody struct {
 	Things   map[string]bool `json:"things"`
 	Problems []NotReady      `json:"problems"`
 	// Cluster is there when the bridge is one of several.
-	Cluster *clusterBody `json:"cluster,omitempty"`
+	Cluster *Standing `json:"cluster,omitempty"`
 }
 
-// clusterBody is this bridge's place among others. One that stands by is ready when it could take over.
-type clusterBody struct {
+// Standing is this bridge's place among others. One that stands by is ready when it could take over.
+type Standing struct {
 	State  string `json:"state"`  // active or standby
-	Active string `json:"active"` // the id of the bridge that has the Things; empty: none
+	Active string `json:"active"` // the ids of the bridges that have Things; empty: none
+	Shards int    `json:"shards"` // whose Things this bridge has
 }
 
 // clustered is a Readiness in a cluster.
 type clustered interface {
-	Standing() (state, active string, in bool)
+	Standing() (s Standing, in bool)
 }
 
 // ready answers 200 or 503. A Thing is ready when nothing is said against it.
@@ -112,8 +113,8 @@ func (h handler) ready(w http.ResponseWriter, r *http.Request) {
 	things := h.things()
 	body := readyBody{Things: make(map[string]bool, len(things)), Problems: h.ask(r.Context())}
 	if c, may := h.readiness.(clustered); may {
-		if state, active, in := c.Standing(); in {
-			body.Cluster = &clusterBody{state, active}
+		if s, in := c.Standing(); in {
+			body.Cluster = &s
 		}
 	}
 	for _, t := range things {

@@ -60,13 +60,14 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 func (g *Gateway) openStore(ctx context.Context) (err error) {
 	g.stored = true
 	config := g.storeConfig()
-	config.Term = g.term
 	if g.server != nil {
 		config.Working = g.server.Working
 	}
-	err = g.await(ctx, func() (err error) {
-		g.store, err = local.Open(ctx, g.nc, config, g.log)
-		return err
+	err = g.await(ctx, func() error {
+		return g.shape(ctx, func() (err error) {
+			g.store, err = local.Open(ctx, g.nc, config, g.log)
+			return err
+		})
 	})
 	if err != nil || g.server == nil {
 		g.lanes = g.store
@@ -79,7 +80,7 @@ func (g *Gateway) storeConfig() local.StoreConfig {
 	cfg := g.Config()
 	n := cfg.NATS
 	return local.StoreConfig{
-		Subjects: g.subjects(), Things: cfg.names(), Replicas: n.Replicas, Window: window, Embedded: n.URL == "",
+		Subjects: g.subjects(), Things: cfg.names(), Replicas: n.Replicas, Window: window, Embedded: n.URL == "", Shards: cfg.Cluster.Shards,
 		Up:           int64(n.Up.MaxBytes),
 		Down:         local.Limits{MaxBytes: int64(n.Down.MaxBytes), MaxAge: n.Down.MaxAge},
 		ExecutionTTL: max(cfg.MQTT.SessionExpiry, 168*time.Hour),
@@ -166,9 +167,17 @@ func (g *Gateway) closeStore() {
 	}
 }
 
+// shape makes or changes streams, in a cluster one bridge after the other.
+func (g *Gateway) shape(ctx context.Context, f func() error) error {
+	if g.ownership == nil {
+		return f()
+	}
+	return g.ownership.Shape(ctx, f)
+}
+
 // setThings changes for which Things programs may publish.
 func (g *Gateway) setThings(ctx context.Context, things []mapping.Thing) error {
-	err := g.lanes.SetThings(ctx, things)
+	err := g.shape(ctx, func() error { return g.lanes.SetThings(ctx, things) })
 	if err == nil && g.server != nil {
 		g.server.SetThings(things)
 	}

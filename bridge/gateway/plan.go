@@ -108,14 +108,6 @@ func newPlan(c *Config, t Thing, own ownSchemas) plan {
 	return plan{t, c.MQTT, c.Fleets, c.Shadow, c.Commands, own.digest}
 }
 
-func (d difference) addedNames() []mapping.Thing {
-	out := make([]mapping.Thing, len(d.added))
-	for i, p := range d.added {
-		out[i] = p.name()
-	}
-	return out
-}
-
 func named(ts []*thing) []mapping.Thing {
 	out := make([]mapping.Thing, len(ts))
 	for i, t := range ts {
@@ -167,6 +159,9 @@ func (g *Gateway) compare(cfg *Config, own map[mapping.Thing]ownSchemas) (differ
 	}
 	for _, t := range cfg.Things {
 		p := newPlan(cfg, t, own[mapping.Thing(t.Name)])
+		if !g.ours(p.name()) {
+			continue
+		}
 		d.plans[p.name()] = p
 		i := slices.IndexFunc(g.all(), func(t *thing) bool { return t.bridge.Name == p.name() })
 		switch {

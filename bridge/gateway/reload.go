@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"fleetbridge/mapping"
 )
 
 // change is a new configuration for Run's goroutine. cfg nil: only the registry has changed.
@@ -64,7 +66,7 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 		}
 	}
 	maker := g.maker(cfg, own, api)
-	made, err := g.add(ctx, maker, d.added)
+	made, err := g.add(ctx, maker, cfg.names(), d)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,9 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 		if err != nil {
 			return err
 		}
-		made = append(made, next)
+		if next != nil {
+			made = append(made, next)
+		}
 	}
 	g.welcome(cfg, d)
 	g.settle(ctx, cfg, d)
@@ -101,7 +105,7 @@ func (g *Gateway) welcome(cfg *Config, d difference) {
 		err = g.server.SetUsers(d.users, cfg.names())
 	}
 	leave := func() {}
-	if err == nil {
+	if err == nil && g.clerk != nil {
 		leave, err = g.clerk.SetUsers(d.users, cfg.names())
 	}
 	if err != nil { // they were checked before
@@ -114,18 +118,15 @@ func (g *Gateway) welcome(cfg *Config, d difference) {
 	}
 }
 
-// add makes new Things. After an error it has made none.
-func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing, err error) {
-	if len(plans) == 0 {
+// add makes Things beside those that there are, or none.
+func (g *Gateway) add(ctx context.Context, m maker, names []mapping.Thing, d difference) (made []*thing, err error) {
+	was := g.cfg.names()
+	all := append(slices.Clone(was), without(names, was)...)
+	if len(all) == len(was) {
 		return nil, nil
 	}
-	was := g.cfg.names()
-	all := slices.Clone(was)
-	for _, p := range plans {
-		all = append(all, p.name())
-	}
 	if err = g.setThings(ctx, all); err == nil {
-		if made, err = m.all(ctx, plans); err == nil {
+		if made, err = m.all(ctx, d.added); err == nil {
 			return made, nil
 		}
 	}
@@ -133,12 +134,25 @@ func (g *Gateway) add(ctx context.Context, m maker, plans []plan) (made []*thing
 	return nil, errors.Join(fmt.Errorf("things: %w", err), g.setThings(ctx, was))
 }
 
-// insist tries to make a Thing until it succeeds or ctx ends: a NATS server may be away for a while.
+// without are those names that others don't have.
+func without(names, others []mapping.Thing) (out []mapping.Thing) {
+	there := make(map[mapping.Thing]bool, len(others))
+	for _, t := range others {
+		there[t] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(t mapping.Thing) bool { return there[t] })
+}
+
+// insist makes a Thing and waits out what keeps it from that, such as a NATS server that is away. It makes none that is
+// another bridge's by now.
 func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 	for first := true; ; first = false {
 		t, err := m.make(ctx, p)
 		if err == nil {
 			return t, nil
+		}
+		if g.lost(p.name(), err) {
+			return nil, nil
 		}
 		if ctx.Err() != nil {
 			return nil, errStopping
@@ -165,7 +179,8 @@ func (g *Gateway) forget(ctx context.Context, ts []*thing) {
 
 // settle puts the new configuration in force.
 func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
-	if len(d.removed) > 0 { // add has already set the subjects of new Things
+	gained, dropped := without(cfg.names(), g.cfg.names()), without(g.cfg.names(), cfg.names())
+	if len(dropped) > 0 { // else the subjects are those that there must be
 		if err := g.setThings(ctx, cfg.names()); err != nil && ctx.Err() == nil {
 			g.log.Warn("what is published for things that were removed is still stored, until the next change or start", "error", err)
 		}
@@ -180,13 +195,13 @@ func (g *Gateway) settle(ctx context.Context, cfg *Config, d difference) {
 		_ = g.Level.UnmarshalText([]byte(cfg.Log.Level))
 	}
 	g.cfg = cfg
-	g.metrics.SetThings(cfg.names())
+	g.metrics.SetThings(g.ourThings())
 	g.certificates.use(cfg.certificates())
-	if len(d.keys)+len(d.added)+len(d.removed)+len(d.changed)+d.usersAdded+d.usersRemoved+d.usersChanged == 0 {
+	if len(d.keys)+len(gained)+len(dropped)+len(d.changed)+d.usersAdded+d.usersRemoved+d.usersChanged == 0 {
 		g.log.Info("configuration read again, nothing in it changed")
 		return
 	}
-	g.log.Info("configuration reloaded", "added", d.addedNames(), "removed", named(d.removed), "restarted", named(d.changed), "keys", d.keys,
+	g.log.Info("configuration reloaded", "added", gained, "removed", dropped, "restarted", named(d.changed), "keys", d.keys,
 		"users_added", d.usersAdded, "users_removed", d.usersRemoved, "users_changed", d.usersChanged)
 }
 

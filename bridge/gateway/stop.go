@@ -31,7 +31,9 @@ func (g *Gateway) stopAll(services *local.Service, broken bool) error {
 		s.finish = func() {
 			ctx, cancel := context.WithTimeout(context.Background(), finishTime)
 			defer cancel()
-			g.clerk.Drain()
+			if g.clerk != nil {
+				g.clerk.Drain()
+			}
 			services.Drain(ctx)
 			finishCommands(ts)
 		}

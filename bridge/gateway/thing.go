@@ -92,15 +92,10 @@ func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.
 
 // ports are the parts that Things share.
 func (g *Gateway) ports(api *cloud.API) bridge.Ports {
-	s := g.store
 	out := bridge.Ports{
-		Down: s.Down(), Graveyard: s, Archive: s, Outbox: g.lanes, Handlers: s.Handlers(g.server),
-		Shadows: s.Shadow(), Statuses: s.Status(), Executions: s.Executions(), Leases: s.Leases(), Marks: s.Marks(),
+		Graveyard: g.store, Outbox: g.lanes, Handlers: g.store.Handlers(g.server),
 		MaxRecord: int(g.nc.MaxPayload()), Commands: g.commands, Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
 		Catalog: g.catalog, Observer: g.metrics, Silent: g.metrics.Silent, Now: time.Now, Log: g.log,
-	}
-	if g.term != nil {
-		out.Statuses = ownStatus{out.Statuses, g.term}
 	}
 	if api != nil {
 		out.API = api
@@ -108,11 +103,29 @@ func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	return out
 }
 
-// all makes one Thing after the other. Beside an error it returns those that it has made or begun to make.
+// books are what is written of a Thing: the store, or in a cluster a share of it.
+type books interface {
+	Down() bridge.Sink
+	bridge.Archive
+	Shadow() bridge.ShadowView
+	Status() bridge.StatusView
+	Executions() bridge.State
+	Leases() bridge.State
+	Marks() bridge.State
+}
+
+// all makes one Thing after the other. With an error it returns those that it made or began to make. Those that are
+// another bridge's by now it leaves out.
 func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 	var made []*thing
 	for _, p := range plans {
 		t, err := m.make(ctx, p)
+		if m.g.lost(p.name(), err) {
+			if t != nil {
+				m.g.forget(ctx, []*thing{t})
+			}
+			continue
+		}
 		made = append(made, t)
 		if err != nil {
 			return made, err
@@ -128,16 +141,22 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	sc := m.session
 	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
 	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
-	sc.Filters = newFilterMemory(g.store.Marks(), sc.ClientID)
-	if g.term != nil {
-		sc.Permit = g.term.Verified
+	ports, books := m.ports, books(g.store)
+	if g.ownership != nil {
+		tenure := g.tenures.of[g.ownership.ShardOf(name)]
+		if tenure == nil {
+			return nil, local.ErrLost
+		}
+		books, sc.Permit = tenure.share, tenure.Verified
 	}
+	sc.Filters = newFilterMemory(books.Marks(), sc.ClientID)
 	t.session = cloud.NewSession(name, sc, cloud.Hooks{
 		State: func(s cloud.State) { g.stateChanged(t, s) },
 		Ready: func(ctx context.Context, present bool) { t.bridge.Ready(ctx, present) },
 	}, g.log)
-	ports := m.ports
 	ports.Cloud, ports.Observer = t.session, t.tally
+	ports.Down, ports.Archive, ports.Shadows, ports.Statuses = books.Down(), books, books.Shadow(), books.Status()
+	ports.Executions, ports.Leases, ports.Marks = books.Executions(), books.Leases(), books.Marks()
 	var err error
 	if t.lanes, err = g.lanes.TakeOver(ctx, name); err != nil {
 		return t, err
@@ -150,7 +169,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	t.bridge, err = bridge.NewThing(ctx, bridge.ThingConfig{
 		Thing: name, Own: m.own[name].schemas, Merged: p.shadow.Report == ReportMerged, MaxBytes: m.maxBytes, Instance: instance(),
 		MaxAge: m.maxAge, Patience: m.patience,
-		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew, Once: g.term != nil},
+		Commands: bridge.CommandPolicy{Reject: cmd.NoHandler == NoHandlerReject, HandlerWait: cmd.HandlerWait, DefaultTTL: cmd.DefaultTTL, ClockSkew: cmd.ClockSkew, Once: g.ownership != nil},
 	}, ports)
 	t.work, t.over = context.WithCancel(context.WithoutCancel(ctx))
 	t.take, t.noMore = context.WithCancel(t.work)
@@ -209,16 +228,18 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		if g.spool != nil {
 			g.spool.Check(ctx)
 		}
-		if err := g.store.Note(ctx, false); err != nil && ctx.Err() == nil {
-			g.log.Debug("cannot note what the streams hold", "error", err)
-		}
-		if err := g.store.Sift(ctx); err != nil && ctx.Err() == nil {
-			g.log.Debug("cannot look for damaged messages", "error", err)
+		if g.first() {
+			if err := g.store.Note(ctx, false); err != nil && ctx.Err() == nil {
+				g.log.Debug("cannot note what the streams hold", "error", err)
+			}
+			if err := g.store.Sift(ctx); err != nil && ctx.Err() == nil {
+				g.log.Debug("cannot look for damaged messages", "error", err)
+			}
 		}
 		queued, err := g.lanes.Queued(ctx)
 		if now := time.Now(); g.history.due(now) {
 			s := g.Now()
-			s.Accepted, _ = g.lanes.Accepted(ctx)
+			s.Accepted, _ = g.Accepted(ctx)
 			g.history.add(s)
 		}
 		trouble = ""
@@ -267,19 +288,22 @@ func (g *Gateway) Accepted(ctx context.Context) (uint64, error) {
 	if g.services.Load() == nil {
 		return 0, errStarting
 	}
+	if !g.first() {
+		return 0, errNotFirst
+	}
 	return g.lanes.Accepted(ctx)
 }
 
 // Ready implements Readiness: NATS is up, its streams take messages, every Thing is connected and subscribed, and no kind of
 // its messages stands still.
 func (g *Gateway) Ready(context.Context) []NotReady {
-	if r := g.role.Load(); r != nil && !r.active {
-		return g.standby()
-	}
 	if g.services.Load() == nil {
 		return g.notStarted()
 	}
-	out := g.suspect()
+	if r := g.role.Load(); r != nil && r.shards == 0 {
+		return g.standby()
+	}
+	out := g.unsettled()
 	if !g.nc.IsConnected() {
 		out = append(out, NotReady{Part: PartNATS, Reason: "not connected to NATS"})
 	}

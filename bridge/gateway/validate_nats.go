@@ -51,11 +51,11 @@ func (v *validator) cluster() {
 		return
 	case c.Shards == 0:
 		if v.set("cluster.id") {
-			v.warn("cluster.id", "is not used: cluster.shards is 0, write 1 for an active bridge and others that stand by")
+			v.warn("cluster.id", "is not used: cluster.shards is 0, write 1 for an active bridge and others that stand by, or 2 to 64 for bridges that share the Things")
 		}
 		return
-	case c.Shards != 1:
-		v.problem("cluster.shards", "is %d, this version supports 1, an active bridge and others that stand by: write 1, or 0 for a bridge alone", c.Shards)
+	case c.Shards < 0 || c.Shards > maxShards:
+		v.problem("cluster.shards", "is %d: write 1 for an active bridge and others that stand by, 2 to %d for bridges that share the Things, or 0 for a bridge alone", c.Shards, maxShards)
 	case v.NATS.URL == "" && !v.broken("nats.url"):
 		v.problem("cluster.shards", "is %d, but the embedded server is no other bridge's: write nats.url of the cluster's NATS servers, or cluster.shards: 0", c.Shards)
 	}
@@ -73,6 +73,9 @@ func (v *validator) cluster() {
 		v.problem("cluster.beat", "is %s, write 100ms to 2s", shortDuration(c.Beat))
 	}
 }
+
+// maxShards bounds what a takeover has to do: each shard has markers of its own in five streams.
+const maxShards = 64
 
 // maxBridgeID keeps a bridge's key in NATS short.
 const maxBridgeID = 60

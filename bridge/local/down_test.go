@@ -140,7 +140,7 @@ func TestOrderThroughFailures(t *testing.T) {
 func orderThroughFailures(t *testing.T, batches bool) {
 	r := newRig(t)
 	js := r.store.js
-	p := newPublisher(r.nc, "test", batches, r.journal.log())
+	p := newPublisher(r.nc, "test", batches, nil, r.journal.log())
 	defer p.close()
 	const n, room = 2000, groupMax + 10 // the first group fits, the second does not
 	stored := sequence(testContext(t), p, "order.x", n)
@@ -214,7 +214,7 @@ func TestLostPubAckOfAGroup(t *testing.T) {
 func TestSendEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	p := newPublisher(r.nc, "test", false, r.journal.log())
+	p := newPublisher(r.nc, "test", false, nil, r.journal.log())
 	defer p.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int)

@@ -36,7 +36,6 @@ var ErrFenced = errors.New("another bridge owns the things; what this one writes
 
 const (
 	codeFenced = 10071 // another marker, or none
-	codeBusy   = 10164 // another checked write is under way
 	busyPause  = 5 * time.Millisecond
 )
 
@@ -86,7 +85,7 @@ func (f *fence) raise(ctx context.Context) error {
 		}
 		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
 		switch wire.APICode(err) {
-		case codeFenced, codeBusy: // somebody else was faster, or the leader was none any more
+		case codeFenced, wire.CodeBusy: // somebody else was faster, or the leader was none any more
 			if err := flow.Sleep(ctx, busyPause); err != nil {
 				return err
 			}
@@ -135,7 +134,7 @@ func (f *fence) again(ctx context.Context, err error) (bool, error) {
 		return false, err
 	}
 	switch wire.APICode(err) {
-	case codeBusy:
+	case wire.CodeBusy:
 		return flow.Sleep(ctx, busyPause) == nil, err
 	case codeFenced:
 	default:

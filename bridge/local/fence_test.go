@@ -50,9 +50,14 @@ func TestFence(t *testing.T) {
 	term := terms(t, nc, j)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	opened := func(x *Term) *Store {
+	store, err := Open(ctx, nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Shards: 2}, j.log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	opened := func(x *Term) *Share {
 		t.Helper()
-		s, err := Open(ctx, nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: x}, j.log())
+		s, err := store.Own(ctx, x)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +77,7 @@ func TestFence(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := make(chan error, 2)
-	down := func(s *Store, payload string) {
+	down := func(s *Share, payload string) {
 		t.Helper()
 		m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: []byte(payload), Received: time.Now()}
 		if err := s.Down().Send(ctx, m, func(err error) { sent <- err }); err != nil {
@@ -99,7 +104,7 @@ func TestFence(t *testing.T) {
 		if err := state.Put(ctx, "x.y", []byte("late")); !errors.Is(err, ErrFenced) {
 			t.Errorf("%s: a late write: %v", name, err)
 		}
-		if _, err := b.state(map[string]string{"executions": wire.BucketExecutions, "leases": wire.BucketLeases, "marks": wire.BucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
+		if _, err := b.bucket(map[string]string{"executions": wire.BucketExecutions, "leases": wire.BucketLeases, "marks": wire.BucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
 			t.Errorf("%s: a late write is there: %v", name, err)
 		}
 	}
@@ -114,8 +119,16 @@ func TestFence(t *testing.T) {
 	if m, err := b.Last(ctx, mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}); err != nil || string(m.Payload) != "2" {
 		t.Errorf("after a late delta the last one is %q, %v", m.Payload, err)
 	}
-	if _, err := Open(ctx, nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: term("c", 8)}, j.log()); !errors.Is(err, ErrFenced) {
-		t.Errorf("an older epoch opens the store: %v", err)
+	if _, err := store.Own(ctx, term("c", 8)); !errors.Is(err, ErrFenced) {
+		t.Errorf("an older epoch puts its markers: %v", err)
+	}
+	other := term("c", 8)
+	other.Shard = 1
+	if err := opened(other).Leases().Put(ctx, "valve.1", []byte("c")); err != nil {
+		t.Errorf("another shard is not the owner's of the first one: %v", err)
+	}
+	if err := b.Leases().Put(ctx, "pump.1", []byte("b")); err != nil {
+		t.Errorf("the first shard is not another's owner's: %v", err)
 	}
 }
 
@@ -125,7 +138,12 @@ func TestFencedState(t *testing.T) {
 	porttest.State(t, func(t *testing.T) *porttest.StateHouse {
 		j := newJournal(t)
 		nc := fenceServer(t)
-		s, err := Open(t.Context(), nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Term: terms(t, nc, j)("a", 3)}, j.log())
+		store, err := Open(t.Context(), nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Shards: 1}, j.log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(store.Close)
+		s, err := store.Own(t.Context(), terms(t, nc, j)("a", 3))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -80,7 +80,7 @@ func (t *troubles) wrote(bucket string, err error) {
 	switch {
 	case err == nil:
 		t.note("bucket "+bucket, "")
-	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled):
+	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled), errors.Is(err, ErrFenced):
 	default:
 		t.put("bucket "+bucket, trouble{err.Error(), time.Now().Add(noteFor)})
 	}

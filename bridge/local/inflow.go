@@ -140,8 +140,9 @@ const strayEvery = time.Minute
 
 // stray says that messages of a Thing come that nobody has configured. The lock is held.
 func (in *inflow) stray(of queueKey) {
-	if things := *in.lanes.store.things.Load(); len(things) <= maxListed || time.Since(in.said) < strayEvery {
-		return // the stream takes those of configured ones only
+	s := in.lanes.store
+	if len(*s.things.Load()) <= maxListed || s.cfg.Shards > 0 || time.Since(in.said) < strayEvery {
+		return // the stream takes those of configured ones only, or most are another bridge's
 	}
 	in.said = time.Now()
 	in.lanes.log.Warn("messages come for a Thing that is not configured; they stay in the queue", "thing", thingOf(of.token), "queue", of.kind.String())

@@ -41,6 +41,7 @@ type OwnershipConfig struct {
 type Ownership struct {
 	cfg    OwnershipConfig
 	nc     *nats.Conn
+	kv     jetstream.KeyValue
 	stream jetstream.Stream
 	began  time.Time
 	terms  chan *Term
@@ -62,6 +63,7 @@ const (
 	keyMember     = "member."
 	keyShard      = "shard."
 	keyDrain      = "drain."
+	keyShaping    = "shaping"
 )
 
 // shape is what can't change in a cluster's life.
@@ -78,6 +80,8 @@ var (
 
 // OpenOwnership makes the log if there is none, and fails when it has another shape.
 func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ownership, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime) // of several who make it at once not all are answered; see Shape
+	defer cancel()
 	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ow
 		return nil, fmt.Errorf("bucket %s: %w", kv.Bucket(), err)
 	}
 	return &Ownership{
-		cfg: cfg, nc: nc, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
+		cfg: cfg, nc: nc, kv: kv, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
 		proves: make(chan struct{}, 1), changed: make(chan struct{}), fences: map[string]uint64{},
 		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat}),
 	}, nil
@@ -177,7 +181,7 @@ func (o *Ownership) step(in any) {
 		case ownership.Write:
 			o.write(out)
 		case ownership.Start:
-			t := &Term{Epoch: out.Epoch, ID: o.cfg.ID, shard: out.Shard, of: o}
+			t := &Term{Epoch: out.Epoch, ID: o.cfg.ID, Shard: out.Shard, of: o}
 			t.Context, t.end = context.WithCancelCause(context.Background())
 			o.term[out.Shard] = t
 			o.terms <- t
@@ -335,6 +339,22 @@ func (o *Ownership) verified(ctx context.Context, shard int) error {
 	}
 }
 
+// ShardOf is the shard of a Thing.
+func (o *Ownership) ShardOf(t mapping.Thing) int {
+	return ownership.Of(mapping.Token(string(t)), o.cfg.Shards)
+}
+
+// Owner implements Peers.
+func (o *Ownership) Owner(t mapping.Thing) (run string, mine bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, lives := o.bridge.Owner(o.ShardOf(t), o.now())
+	if !lives {
+		return "", false
+	}
+	return s.Incarnation, s.Incarnation == o.cfg.Run
+}
+
 // Claimed waits until a shard is this bridge's. Stopped has to follow, sooner or later.
 func (o *Ownership) Claimed() <-chan *Term { return o.terms }
 
@@ -363,13 +383,13 @@ type Term struct {
 	context.Context
 	Epoch uint64
 	ID    string // of the bridge
-	shard int
+	Shard int
 	of    *Ownership
 	end   context.CancelCauseFunc
 }
 
 // Verified returns when it is proved that the shard is this bridge's, later than the call.
-func (t *Term) Verified(ctx context.Context) error { return t.of.verified(ctx, t.shard) }
+func (t *Term) Verified(ctx context.Context) error { return t.of.verified(ctx, t.Shard) }
 
 // Holds reports whether the shard is this bridge's, as far as it knows. Nothing may rest on it but what people read.
 func (t *Term) Holds() bool {
@@ -379,13 +399,13 @@ func (t *Term) Holds() bool {
 }
 
 // Stopped says that nothing is done for the shard any more.
-func (t *Term) Stopped() { t.of.step(ownership.Stopped{Shard: t.shard, Epoch: t.Epoch}) }
+func (t *Term) Stopped() { t.of.step(ownership.Stopped{Shard: t.Shard, Epoch: t.Epoch}) }
 
 // lost says that a stream has refused a write for good.
 func (t *Term) lost(stream string) {
 	t.of.mu.Lock()
 	t.of.fences[stream]++
 	t.of.mu.Unlock()
-	t.of.cfg.Log.Warn("another bridge owns the things: what this one was still writing is refused", "stream", stream, "epoch", t.Epoch)
-	t.of.step(ownership.Fenced{Shard: t.shard, Epoch: t.Epoch})
+	t.of.cfg.Log.Warn("another bridge owns the things: what this one was still writing is refused", "stream", stream, "shard", t.Shard, "epoch", t.Epoch)
+	t.of.step(ownership.Fenced{Shard: t.Shard, Epoch: t.Epoch})
 }

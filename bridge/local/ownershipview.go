@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,10 +21,11 @@ import (
 // OwnershipView is what a bridge knows of its cluster.
 type OwnershipView struct {
 	Members []ownership.Standing
-	Owner   string // of the first shard
-	Lives   bool   // as far as the log says
-	Mine    bool
-	Suspect bool // this bridge has no fresh proof that it takes part
+	Shards  int
+	Owned   int      // of them this bridge's
+	Owners  []string // of all that have an owner, by id
+	Free    []int    // those of which the log says that no bridge has them that lives
+	Suspect bool     // this bridge has no fresh proof that it takes part
 	Joined  bool
 	Proof   time.Duration     // how old the newest proof is
 	Fenced  map[string]uint64 // writes that were refused for good, by stream
@@ -34,15 +36,27 @@ func (o *Ownership) View() OwnershipView {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	v := OwnershipView{Members: o.bridge.Members(now), Suspect: o.bridge.Suspect(now), Joined: o.bridge.Joined(), Fenced: maps.Clone(o.fences)}
-	v.Owner, v.Lives = o.bridge.Owner(0, now)
-	v.Mine, v.Proof = v.Owner == o.cfg.ID && o.bridge.Verified(0, 0), o.bridge.Proved(now)
+	v := OwnershipView{Members: o.bridge.Members(now), Shards: o.cfg.Shards, Suspect: o.bridge.Suspect(now), Joined: o.bridge.Joined(), Proof: o.bridge.Proved(now), Fenced: maps.Clone(o.fences)}
+	for p := range o.cfg.Shards {
+		owner, lives := o.bridge.Owner(p, now)
+		if !lives {
+			v.Free = append(v.Free, p)
+		}
+		if owner.Owner != "" && !slices.Contains(v.Owners, owner.Owner) {
+			v.Owners = append(v.Owners, owner.Owner)
+		}
+		if o.bridge.Verified(p, 0) {
+			v.Owned++
+		}
+	}
+	slices.Sort(v.Owners)
 	return v
 }
 
 // said is what the log was told of the cluster.
 type said struct {
-	owner   string
+	owners  string
+	owned   int
 	suspect bool
 	dead    map[string]bool
 }
@@ -57,9 +71,9 @@ func (o *Ownership) say() {
 			log.Info("the ownership log takes this bridge's beats again")
 		}
 	}
-	if v.Owner != o.said.owner && v.Joined {
-		o.said.owner = v.Owner
-		log.Info("ownership has changed", "owner", v.Owner, "me", v.Owner == o.cfg.ID)
+	if owners := strings.Join(v.Owners, ", "); v.Joined && (owners != o.said.owners || v.Owned != o.said.owned) {
+		o.said.owners, o.said.owned = owners, v.Owned
+		log.Info("ownership has changed", "owners", owners, "mine", v.Owned, "shards", v.Shards)
 	}
 	dead := map[string]bool{}
 	for _, m := range v.Members {

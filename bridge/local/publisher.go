@@ -64,9 +64,9 @@ const (
 
 var errAckTimeout = errors.New("no PubAck in time")
 
-func newPublisher(nc *nats.Conn, what string, atomic bool, log *slog.Logger) *publisher {
+func newPublisher(nc *nats.Conn, what string, atomic bool, f *fence, log *slog.Logger) *publisher {
 	p := &publisher{
-		nc: nc, atomic: atomic, nonce: nuid.Next(),
+		nc: nc, atomic: atomic, fence: f, nonce: nuid.Next(),
 		queue: make(chan *parcel, publishWindow), back: make(chan struct{}, 1), ended: make(chan struct{}),
 		status: nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED),
 	}

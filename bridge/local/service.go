@@ -34,6 +34,9 @@ type Service struct {
 	audience *audience
 	served   []string           // the endpoints' subjects
 	others   *nats.Subscription // to what is no endpoint's
+	peers    Peers              // nil: all Things are here
+	run      string
+	handedOn *nats.Subscription // by other bridges; nil: there are none
 	mu       sync.Mutex
 	slots    flow.Quota
 	ctx      context.Context
@@ -46,11 +49,14 @@ type ServiceConfig struct {
 	Subjects mapping.Subjects
 	Version  string // of the bridge
 	Log      *slog.Logger
+	// Peers are asked whose a Thing is; nil: all are this bridge's. Run is this one's name among them.
+	Peers Peers
+	Run   string
 }
 
 // Serve answers requests on {prefix}.req.… with h until it is closed.
 func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, error) {
-	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, slots: flow.Quota{Limit: maxRequests}}
+	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, peers: c.Peers, run: c.Run, slots: flow.Quota{Limit: maxRequests}}
 	if err := s.start(c.Version); err != nil {
 		return nil, err
 	}
@@ -80,9 +86,15 @@ func (s *Service) start(version string) (err error) {
 		}
 		s.served = append(s.served, e.subject)
 	}
-	if s.others, err = s.nc.Subscribe(s.subjects.Space(mapping.SpaceReq), s.stray); err != nil {
+	if s.others, err = s.nc.QueueSubscribe(s.subjects.Space(mapping.SpaceReq), "others", s.stray); err != nil { // of all bridges one
 		_ = s.Close()
 		return fmt.Errorf("request service: %w", err)
+	}
+	if s.peers != nil {
+		if s.handedOn, err = s.nc.Subscribe(peerSpace(s.subjects, s.run)+">", s.handed); err != nil {
+			_ = s.Close()
+			return fmt.Errorf("request service: %w", err)
+		}
 	}
 	return s.nc.FlushTimeout(wire.APITimeout)
 }
@@ -128,7 +140,7 @@ func semver(version string) string {
 // Drain takes no new requests and waits for those in work, until ctx ends.
 func (s *Service) Drain(ctx context.Context) {
 	_ = s.micro.Stop() // Close tells
-	_ = s.others.Unsubscribe()
+	s.unsubscribe()
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
 	select {
@@ -140,9 +152,7 @@ func (s *Service) Drain(ctx context.Context) {
 // Close takes no new requests, ends the context of those in work, and waits for them.
 func (s *Service) Close() error {
 	err := s.micro.Stop()
-	if s.others != nil {
-		_ = s.others.Unsubscribe()
-	}
+	s.unsubscribe()
 	s.cancel()
 	s.running.Wait()
 	s.audience.close()
@@ -152,28 +162,52 @@ func (s *Service) Close() error {
 	return err
 }
 
+func (s *Service) unsubscribe() {
+	for _, sub := range []*nats.Subscription{s.others, s.handedOn} {
+		if sub != nil {
+			_ = sub.Unsubscribe() // or the connection is closed
+		}
+	}
+}
+
 // serve takes one request off the subscription's goroutine. What it answers itself is not among the
 // service's counted errors: the library counts when this function returns.
 func (s *Service) serve(r micro.Request, shadowGet bool) {
-	if !wire.Answerable(s.subjects, r.Reply()) {
+	a := asked{subject: r.Subject(), reply: r.Reply(), header: nats.Header(r.Headers()), data: r.Data(), who: s.requester(r)}
+	if !wire.Answerable(s.subjects, a.reply) {
 		return // nobody would hear the answer, or who did not ask; up subjects are there for what needs none
 	}
-	request, err := s.parse(r, shadowGet)
+	err := s.parse(&a, shadowGet)
+	if m := messageOf(r); m != nil && wire.Illegible(m) {
+		err = badRequest("%v", wire.ErrIllegible)
+	}
 	if err != nil {
-		s.respond(r.Reply(), bridge.Response{}, err)
+		s.respond(a.reply, bridge.Response{}, err)
 		return
 	}
-	who := s.requester(r)
-	if !s.takeSlot(who) {
-		s.respond(r.Reply(), bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline, Message: "busy: too many requests are in work, try again later"})
+	s.take(a)
+}
+
+// take works on a request, or hands it on.
+func (s *Service) take(a asked) {
+	if !s.takeSlot(a.who) {
+		s.respond(a.reply, bridge.Response{}, &bridge.RequestError{Code: bridge.StatusOffline, Message: "busy: too many requests are in work, try again later"})
 		return
 	}
 	s.running.Go(func() {
-		defer s.giveSlot(who)
-		response, err := s.handler.Handle(s.ctx, request)
+		defer s.giveSlot(a.who)
+		if s.peers != nil {
+			if mine, err := s.forward(a); !mine {
+				if err != nil {
+					s.respond(a.reply, bridge.Response{}, err)
+				}
+				return
+			}
+		}
+		response, err := s.handler.Handle(s.ctx, a.request)
 		if response.Unheard == nil {
-			s.respond(r.Reply(), response, err)
-		} else if !s.audience.hears(s.ctx, wire.Answer(r.Reply(), response, err, s.answers.Room()-maxTraceDest)) {
+			s.respond(a.reply, response, err)
+		} else if !s.audience.hears(s.ctx, wire.Answer(a.reply, response, err, s.answers.Room()-maxTraceDest)) {
 			response.Unheard(s.ctx)
 		}
 	})
@@ -201,36 +235,31 @@ func (s *Service) giveSlot(who string) {
 }
 
 // parse reads subject and headers; its errors are *bridge.RequestError.
-func (s *Service) parse(r micro.Request, shadowGet bool) (bridge.Request, error) {
-	if m := messageOf(r); m != nil && wire.Illegible(m) {
-		return bridge.Request{}, badRequest("%v", wire.ErrIllegible)
-	}
-	h, err := wire.Admit(nats.Header(r.Headers()))
+func (s *Service) parse(a *asked, shadowGet bool) error {
+	h, err := wire.Admit(a.header)
 	if err != nil {
-		return bridge.Request{}, badRequest("%v", err)
+		return badRequest("%v", err)
 	}
-	out := bridge.Request{ShadowGet: shadowGet, Payload: r.Data(), Worker: wire.Value(h, wire.HeaderWorker), Trace: wire.TraceOf(h)}
+	out := &a.request
+	*out = bridge.Request{ShadowGet: shadowGet, Payload: a.data, Worker: wire.Value(h, wire.HeaderWorker), Trace: wire.TraceOf(h)}
 	if shadowGet {
-		thing, err := s.subjects.ParseShadowGet(r.Subject())
-		if err != nil {
-			return out, badRequest("%v", err)
+		if out.Thing, err = s.subjects.ParseShadowGet(a.subject); err != nil {
+			return badRequest("%v", err)
 		}
-		out.Thing = thing
 	} else {
-		_, address, err := s.subjects.Parse(r.Subject())
-		if err != nil {
-			return out, badRequest("%v", err)
+		if _, out.Address, err = s.subjects.Parse(a.subject); err != nil {
+			return badRequest("%v", err)
 		}
-		out.Address, out.Thing = address, address.Thing
+		out.Thing = out.Address.Thing
 	}
 	if text := wire.Value(h, wire.HeaderTimeout); text != "" {
 		timeout, err := time.ParseDuration(text)
 		if err != nil || timeout <= 0 {
-			return out, badRequest("header %s: %q is no positive duration, write for example 5s", wire.HeaderTimeout, text)
+			return badRequest("header %s: %q is no positive duration, write for example 5s", wire.HeaderTimeout, text)
 		}
 		out.Timeout = timeout
 	}
-	return out, nil
+	return nil
 }
 
 // messageOf is the message of a request. The library does not show it, and without it headers that can't be read look

@@ -29,8 +29,9 @@ type StoreConfig struct {
 	Embedded bool
 	// Working is the server's, if it is embedded; nil: it always works.
 	Working func() context.Context
-	// Term is this bridge's, of several that have the Things one after the other; nil: there is no other bridge.
-	Term         *Term
+	// Shards is into how many the Things are divided that several bridges share; 0: there is no other bridge. What belongs
+	// to a Thing is written by a Share then, and not by the store itself.
+	Shards       int
 	Window       int           // how many deliveries of a lane may be unsettled; 0: 4096
 	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
 }
@@ -141,10 +142,6 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		return nil, err
 	}
 	dead, err := s.openStreams(ctx)
-	var fence *fence
-	if err == nil && cfg.Term != nil {
-		fence, err = newFence(ctx, cfg.Term, js, cfg.Subjects.Name(wire.StreamDown), cfg.downMarker())
-	}
 	if err == nil {
 		err = s.openBuckets(ctx)
 	}
@@ -157,15 +154,22 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 			return nil, err
 		}
 	}
+	if cfg.Shards > 0 {
+		if err := s.lanes.begin(ctx); err != nil {
+			s.lanes.close()
+			return nil, err
+		}
+	}
 	if err := s.Note(ctx, false); err != nil { // from now on the last stop does not speak for what is there
 		return nil, err
 	}
 	if cfg.Embedded {
 		s.history = newHistory(s.down, s.subjectMemory, log)
 	} else {
-		s.toDown = s.publisher("down", s.down)
-		s.toDown.fence = fence
-		s.toDead = s.publisher("dead letters", dead)
+		if cfg.Shards == 0 {
+			s.toDown = s.publisher("down", s.down, nil)
+		}
+		s.toDead = s.publisher("dead letters", dead, nil)
 	}
 	if err := s.watchRemoved(); err != nil {
 		return nil, err
@@ -224,11 +228,6 @@ func (s *Store) openBuckets(ctx context.Context) error {
 				return err
 			}
 		}
-		if s.cfg.Term != nil && want.Storage != jetstream.MemoryStorage {
-			if b.fence, err = newFence(ctx, s.cfg.Term, s.js, "KV_"+want.Bucket, b.subject(markerKey(s.cfg.Term.shard))); err != nil {
-				return err
-			}
-		}
 		s.buckets[want.Bucket] = b
 		if want.Bucket == s.cfg.Subjects.Name(wire.BucketMarks) {
 			s.custody.kv = kv
@@ -261,8 +260,8 @@ func (s *Store) decisive(ctx context.Context, name string) (jetstream.Stream, er
 }
 
 // publisher makes one whose failures count as the store's.
-func (s *Store) publisher(what string, stream jetstream.Stream) *publisher {
-	p := newPublisher(s.nc, what, takesBatches(stream), s.log)
+func (s *Store) publisher(what string, stream jetstream.Stream, f *fence) *publisher {
+	p := newPublisher(s.nc, what, takesBatches(stream), f, s.log)
 	p.tries.note = func(reason string) { s.troubles.note(what, reason) }
 	return p
 }
@@ -330,8 +329,15 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 			return bridge.Message{}, err
 		}
 	}
+	return s.lastOf(a, func(subject string) (*jetstream.RawStreamMsg, error) {
+		return s.down.GetLastMsgForSubject(ctx, subject)
+	})
+}
+
+// lastOf reads the last message from the cloud of an address.
+func (s *Store) lastOf(a mapping.Address, read func(subject string) (*jetstream.RawStreamMsg, error)) (bridge.Message, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceDown, a)
-	raw, err := s.lastDown(ctx, subject)
+	raw, err := read(subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return bridge.Message{}, bridge.ErrNotFound
 	}
@@ -342,13 +348,6 @@ func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, er
 		Address: a, Payload: raw.Data, Trace: wire.TraceOf(raw.Header), Received: wire.Received(raw.Header, raw.Time),
 		Origin: wire.TextOf(raw.Header.Get(wire.HeaderTopic)), Sequence: raw.Sequence, Source: wire.TextOf(raw.Header.Get(wire.HeaderSource)),
 	}, nil
-}
-
-func (s *Store) lastDown(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	if s.toDown != nil && s.toDown.fence != nil {
-		return s.toDown.fence.get(ctx, s.nc, subject)
-	}
-	return s.down.GetLastMsgForSubject(ctx, subject)
 }
 
 // Enqueue is bridge.Outbox: it returns when the message is stored with the programs' own, or at once

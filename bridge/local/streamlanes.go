@@ -21,12 +21,13 @@ import (
 // each brings what is stored; what a lane has no room for it reads later; and what is settled is removed from the stream,
 // lane by lane, always all up to the lane's floor. So what a kill leaves is the end of each lane, and comes again in order.
 //
-// The streams publish to one bridge, the last that has taken lanes over. Who has been that before learns it and ends.
+// The streams publish to one bridge, the last that has taken lanes over. Who has been that before learns it and ends. In a
+// cluster they publish to all its bridges, and each keeps what is of lanes that it has.
 type streamLanes struct {
 	*house
 	store *Store
 	space string // of all lanes, "fleets.up.>"
-	owner string // marks the subject on which the streams publish to this bridge
+	owner string // marks the subject on which the streams publish to this bridge, or to its cluster
 	flows [len(mapping.Classes)]*inflow
 	sweep sweep
 	reads chan struct{} // a place for each read that may be under way
@@ -47,6 +48,9 @@ const (
 
 func newStreamLanes(s *Store) *streamLanes {
 	u := &streamLanes{store: s, space: s.cfg.Subjects.Space(mapping.SpaceUp), owner: nuid.Next(), reads: make(chan struct{}, asksAtOnce), drops: make(chan struct{}, asksAtOnce), stop: func() {}}
+	if s.cfg.Shards > 0 {
+		u.owner = "=cluster" // no nuid
+	}
 	u.house = newHouse(u, s.cfg.Subjects, s.cfg.window(), s.log)
 	u.sweep = sweep{lanes: u, due: map[*lane]*owed{}, wake: make(chan struct{}, 1)}
 	for _, class := range mapping.Classes {
@@ -85,7 +89,12 @@ func (u *streamLanes) take(ctx context.Context, t mapping.Thing) (*TakenLanes, e
 func (in *inflow) add(of queueKey) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.lanes.known(of) != nil {
+	if l := in.lanes.known(of); l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.feed == nil { // another bridge may have removed what was told meanwhile
+			l.told = 0
+		}
 		return
 	}
 	l := in.lanes.lane(of)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,9 +49,9 @@ func (c StoreConfig) streams(maxPayload int64) []jetstream.StreamConfig {
 	}
 	out = append(out, c.mirrored(wire.StreamDown, string(mapping.SpaceDown), "what the cloud sent", c.Down),
 		c.mirrored(wire.StreamDead, wire.SpaceDead, "dead letters", Limits{MaxBytes: c.Up}))
-	if c.Term != nil {
+	if c.Shards > 0 {
 		down := &out[len(out)-2]
-		down.Subjects = append(down.Subjects, c.downMarker())
+		down.Subjects = append(down.Subjects, downMarker(c.Subjects, "*"))
 		out = append(out, jetstream.StreamConfig{
 			Name: c.Subjects.Name(wire.StreamReplies), Description: "what programs replied to commands, for the bridge that takes over",
 			Subjects: []string{wire.ReplySpace(c.Subjects) + ">"}, Retention: jetstream.LimitsPolicy,
@@ -86,9 +85,9 @@ const (
 	repliesAge   = 24 * time.Hour
 )
 
-// downMarker is the subject of the marker in the down stream, which programs don't see.
-func (c StoreConfig) downMarker() string {
-	return "_" + c.Subjects.Prefix() + ".epoch." + strconv.Itoa(c.Term.shard)
+// downMarker is the subject of a shard's marker in the down stream, which programs don't see.
+func downMarker(s mapping.Subjects, shard string) string {
+	return "_" + s.Prefix() + ".epoch." + shard
 }
 
 // classSubjects lists what programs may publish in one class.

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,7 +36,10 @@ func (s *Store) reshape(ctx context.Context, class mapping.Class, edit func(*jet
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
 	info := stream.CachedInfo()
-	edit(info)
+	was := info.Config
+	if edit(info); reflect.DeepEqual(info.Config, was) {
+		return nil
+	}
 	if _, err := s.js.UpdateStream(ctx, info.Config); err != nil {
 		return explain(ctx, s.js, info.Config, err)
 	}

@@ -147,6 +147,12 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 			if !wait {
 				return nil
 			}
+			things := 0
+			for _, m := range all {
+				if m.State == "active" || m.State == "draining" {
+					things += m.Things
+				}
+			}
 			ctx, cancel := context.WithTimeout(c.Context(), drainPatience)
 			defer cancel()
 			for {
@@ -154,21 +160,32 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				// Given away means that somebody else has it all.
-				if slices.ContainsFunc(all, func(m local.ClusterMember) bool {
-					return m.ID != id && m.State == "active" && m.Things > 0 && m.Connected == m.Things
-				}) {
+				if given(all, id, things) {
 					return nil
 				}
 				select {
 				case <-ctx.Done():
-					return fmt.Errorf("cluster: %s has not given its Things away within %v, or the other bridge is not connected with all of them; see fleetbridge cluster ls", id, drainPatience)
+					return fmt.Errorf("cluster: %s has not given its Things away within %v, or the other bridges are not connected with all of them; see fleetbridge cluster ls", id, drainPatience)
 				case <-time.After(200 * time.Millisecond):
 				}
 			}
 		}}
-	c.Flags().BoolVar(&wait, "wait", false, "return when another bridge has the Things and they are connected")
+	c.Flags().BoolVar(&wait, "wait", false, "return when other bridges have the Things and they are connected")
 	return c
+}
+
+// given reports whether a bridge has no Things any more, and the others are connected with so many.
+func given(all []local.ClusterMember, id string, things int) bool {
+	connected := 0
+	for _, m := range all {
+		switch {
+		case m.ID == id && (m.Shards > 0 || m.Things > 0):
+			return false
+		case m.ID != id && m.State == "active" && m.Connected == m.Things:
+			connected += m.Connected
+		}
+	}
+	return connected > 0 && connected >= things
 }
 
 func newClusterUndrain(_ streams, t *deadTarget) *cobra.Command {

@@ -34,6 +34,7 @@ const APITimeout = 20 * time.Second
 const (
 	CodeUnavailable    = 10008
 	CodeNoPeers        = 10005
+	CodeBusy           = 10164 // another checked write of the subject is under way
 	CodeTooLarge       = 10054
 	CodeBatchDuplicate = 10201
 	CodeBatchBroken    = 10176

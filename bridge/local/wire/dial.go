@@ -88,7 +88,7 @@ func NotYet(err error) bool {
 		return true
 	}
 	switch APICode(err) {
-	case CodeUnavailable, CodeNoPeers:
+	case CodeUnavailable, CodeNoPeers, CodeBusy:
 		return true
 	}
 	return false

@@ -1,0 +1,242 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/bridge/local"
+	"fleetbridge/mapping"
+)
+
+// traffic is what programs and the cloud do meanwhile: each round an event of every Thing, and a command for one.
+type traffic struct {
+	p        *bridges
+	rounds   int
+	commands []string
+	mu       sync.Mutex
+	calls    map[string]int // by execution
+}
+
+func (x *traffic) start() (stop func()) {
+	x.calls = map[string]int{}
+	sub, err := x.p.nc.Subscribe("fleets.cmd.*.run", func(m *nats.Msg) {
+		x.mu.Lock()
+		x.calls[m.Header.Get("Fleets-Execution")]++
+		x.mu.Unlock()
+		_ = m.Respond(nil)
+	})
+	if err != nil {
+		x.p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(x.p.ctx)
+	var work sync.WaitGroup
+	work.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			x.round()
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	})
+	return func() {
+		cancel()
+		work.Wait()
+		x.arrives()
+		_ = sub.Unsubscribe()
+	}
+}
+
+func (x *traffic) round() {
+	x.rounds++
+	for _, name := range x.p.things {
+		if _, err := x.p.js.PublishAsync("fleets.up."+name+".events.n", fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d}}`, x.rounds)); err != nil {
+			x.p.t.Error(err)
+		}
+	}
+	if x.rounds%4 == 0 {
+		id, err := x.p.sim.SendCommand(fleetstest.Command{Thing: x.p.things[x.rounds/4%len(x.p.things)], Action: "run", TTL: 2 * patience})
+		if err != nil {
+			x.p.t.Error(err)
+		}
+		x.commands = append(x.commands, id)
+	}
+	select {
+	case <-x.p.js.PublishAsyncComplete():
+	case <-x.p.ctx.Done():
+	}
+}
+
+// arrives waits until all has arrived, in order, and each command was called once and has one response.
+func (x *traffic) arrives() {
+	t, again := x.p.t, 0
+	t.Helper()
+	for _, name := range x.p.things {
+		seen, next := map[string]bool{}, 1
+		x.p.until(fmt.Sprintf("all %d events of %s", x.rounds, name), func() bool {
+			return slices.ContainsFunc(x.p.sim.Events(name), func(e fleetstest.Event) bool { return string(e.Data) == fmt.Sprintf(`{"n":%d}`, x.rounds) })
+		})
+		for _, e := range x.p.sim.Events(name) {
+			switch s := string(e.Data); {
+			case seen[s]:
+				again++
+			case s != fmt.Sprintf(`{"n":%d}`, next):
+				t.Fatalf("%s: event %d arrives for the first time as %s", name, next, s)
+			default:
+				seen[s] = true
+				next++
+			}
+		}
+		if len(seen) != x.rounds {
+			t.Errorf("%s: %d of %d events", name, len(seen), x.rounds)
+		}
+	}
+	for _, id := range x.commands {
+		c, err := x.p.sim.WaitCommand(x.p.ctx, id)
+		if err != nil || c.Status != fleetstest.Succeeded {
+			t.Errorf("a command: %+v, %v", c, err)
+		}
+		for _, r := range c.Responses[min(1, len(c.Responses)):] { // the same may come twice
+			if string(r) != string(c.Responses[0]) {
+				t.Errorf("command %s has another response, %s", id, r)
+			}
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, n := range x.calls {
+		if n != 1 {
+			t.Errorf("command %s was called %d times", id, n)
+		}
+	}
+	if len(x.calls) != len(x.commands) {
+		t.Errorf("%d commands, %d called", len(x.commands), len(x.calls))
+	}
+	t.Logf("%d events, %d of them twice; %d commands", x.rounds*len(x.p.things), again, len(x.commands))
+}
+
+// share waits until bridges have so many shards, in any order, and each Thing one session.
+func (p *bridges) share(what string, want []int, gws ...*gateway.Gateway) {
+	p.t.Helper()
+	p.until(what, func() bool {
+		var got []int
+		connected := map[mapping.Thing]int{}
+		for _, gw := range gws {
+			s, _ := gw.Standing()
+			if len(gw.Ready(p.ctx)) > 0 {
+				return false
+			}
+			if got = append(got, s.Shards); s.Shards == 0 {
+				continue
+			}
+			for _, v := range gw.Things() {
+				if v.State.Connected {
+					connected[v.Name]++
+				}
+			}
+		}
+		slices.Sort(got)
+		for _, n := range connected {
+			if n != 1 {
+				return false
+			}
+		}
+		return slices.Equal(got, want) && len(connected) == len(p.things)
+	})
+}
+
+// Three bridges share eight shards. One loses NATS, and not the broker: the others take its Things over, and it does not
+// connect. It comes back, and has its part again. Another is drained, and the third stops. Meanwhile nothing is lost or out
+// of order, no command runs twice, and any bridge takes requests for all Things.
+func TestClusterShares(t *testing.T) {
+	t.Parallel()
+	var things []string
+	for i := range 30 {
+		things = append(things, fmt.Sprintf("pump-%02d", i))
+	}
+	p := newBridges(t, 8, things...)
+	link, err := fleetstest.NewLink(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = link.Close() })
+	broker, err := fleetstest.NewLink(p.sim.BrokerURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = broker.Close() })
+	p.broker = "mqtt://" + broker.Addr()
+	a, stopA, _ := p.run("a", "nats://"+link.Addr(), upset...)
+	p.broker = ""
+	p.share("one bridge has all", []int{8}, a)
+	x := &traffic{p: p}
+	stop := x.start()
+	b, stopB, _ := p.run("b", p.url, upset...)
+	c, stopC, _ := p.run("c", p.url, upset...)
+	p.share("three bridges share", []int{2, 3, 3}, a, b, c)
+	p.ask()
+
+	was := broker.Accepted()
+	link.Cut()
+	p.share("two bridges share", []int{4, 4}, b, c)
+	p.ask()
+	if n := broker.Accepted() - was; n != 0 {
+		t.Errorf("the bridge that was taken over connects %d times", n)
+	}
+	link.Restore()
+	p.share("three bridges share again", []int{2, 3, 3}, a, b, c)
+
+	s, err := mapping.NewSubjects("fleets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := local.Drain(p.ctx, p.nc, s, "b", true); err != nil {
+		t.Fatal(err)
+	}
+	p.share("one is drained", []int{0, 4, 4}, a, b, c)
+	p.ask()
+	if err := local.Drain(p.ctx, p.nc, s, "b", false); err != nil {
+		t.Fatal(err)
+	}
+	p.share("it is back", []int{2, 3, 3}, a, b, c)
+	if err := stopC(); err != nil {
+		t.Errorf("c stopped with: %v", err)
+	}
+	p.share("one has stopped", []int{4, 4}, a, b)
+	p.ask()
+	stop()
+	for _, stop := range []func() error{stopA, stopB} {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// asks is what a request is answered: an error, or nothing.
+func (p *bridges) asks(name string) string {
+	m, err := p.nc.Request("fleets.req."+name+".jobs.get", nil, 5*time.Second)
+	if err != nil {
+		return err.Error()
+	}
+	return m.Header.Get("Nats-Service-Error")
+}
+
+// ask asks the cloud for each Thing, and also for one that there is not.
+func (p *bridges) ask() {
+	p.t.Helper()
+	for _, name := range p.things {
+		p.until("a request for "+name+" is answered", func() bool { return p.asks(name) == "" })
+	}
+	p.until("a request for nobody is refused", func() bool { return strings.Contains(p.asks("nobody"), "not configured") })
+}
