@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -171,7 +170,9 @@ func TestHearersOfALogin(t *testing.T) {
 	}
 	c.write("%s", out.String())
 	c.flush()
-	r.server.cutSubscribed(&time.Time{})
+	if over := tooManyHear(r.server.detailed(r.server.connsOf("program-a"))); len(over) > 0 {
+		t.Errorf("of subscriptions that no message reaches together %d connections are too many", len(over))
+	}
 	c.flush()
 	if flush(t, other); other.Stats().Reconnects > 0 {
 		t.Error("another login was disconnected")
