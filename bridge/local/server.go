@@ -255,7 +255,7 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
-	s.door = door.New(listener, door.Config{Limits: s.limits, Anybody: s.logins == nil, Tls: s.tls, Payload: int(s.marks.MaxPayload()),
+	s.door = door.New(listener, door.Config{Limits: s.limits, Anybody: s.logins == nil, TLS: s.tls, Payload: int(s.marks.MaxPayload()),
 		Published: s.upward, Costly: s.costly(), Brake: s.brake, Stirred: s.stirred, Log: s.log})
 	if s.logins != nil {
 		s.logins.Open(s.door)

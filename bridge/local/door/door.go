@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Limits  Limits
 	Anybody bool        // without users; who says something is in
-	Tls     *tls.Config // nil: none
+	TLS     *tls.Config // nil: none
 	Payload int         // the largest that the server takes, in bytes
 	// Published hears on what subjects programs publish, and where they want an answer; nil: nobody does.
 	Published func(by Place, subject, reply []byte)
@@ -111,8 +111,8 @@ func (d *Door) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		}
 		a := d.take(tcp)
-		if d.cfg.Tls != nil {
-			return a.behindTLS(d.cfg.Tls), nil
+		if d.cfg.TLS != nil {
+			return a.behindTLS(d.cfg.TLS), nil
 		}
 		return a, nil
 	}
