@@ -16,7 +16,7 @@ func TestNobodySpeaksForTheCloud(t *testing.T) {
 	r.journal.forgive("Violation")
 	heard := r.subscribe("fleets.down.>")
 	nc := r.program(nats.UserInfo("whoever", "whatever")) // who has a login from elsewhere may keep it
-	for _, subject := range []string{"fleets.down.a.shadow.update", "fleets.dead.down.a.x"} {
+	for _, subject := range []string{"fleets.down.a.shadow.update", "fleets.dead.down.a.x", "_fleets.down.a.shadow.update", "_fleets.dead.down.a.x", "_fleets.down.fence"} {
 		if may(t, nc, "pub", subject) {
 			t.Errorf("a program published on %s", subject)
 		}

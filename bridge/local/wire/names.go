@@ -35,9 +35,10 @@ func MirroredSubject(s mapping.Subjects, space string) string { return s.Prefix(
 // SpaceDead is where dead letters are.
 const SpaceDead = "dead"
 
-// MirroredSubjects are those on which the bridge alone publishes.
+// MirroredSubjects are those on which the bridge alone publishes: the public ones, and the internal ones behind them.
 func MirroredSubjects(s mapping.Subjects) []string {
-	return []string{MirroredSubject(s, string(mapping.SpaceDown)), MirroredSubject(s, SpaceDead)}
+	down, dead := MirroredSubject(s, string(mapping.SpaceDown)), MirroredSubject(s, SpaceDead)
+	return []string{down, dead, Internal(down), Internal(dead)}
 }
 
 // ReplySpace begins the subjects of replies to commands, _{prefix}.reply.
