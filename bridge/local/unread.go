@@ -25,7 +25,7 @@ const (
 	// shareRest bounds what a slow one can heap up.
 	sharePause = 50 * time.Millisecond
 	shareIdle  = time.Second
-	shareRest  = 10 * time.Second
+	shareRest  = 3 * time.Second
 )
 
 // watchShares closes connections of those who have more than their share, of what is unread and of subscriptions, until
