@@ -145,9 +145,12 @@ func dialNow(ctx context.Context, c wire.DialConfig) (*nats.Conn, error) {
 	}
 }
 
-// away reports whether an error means that the server is not there yet or not ready. If a proxy accepts its connections, the
-// proxy closes them or is silent. A name that can't be resolved is a mistake in the configuration instead.
+// away reports whether an error means that the server is not there yet or any more, or not ready. If a proxy accepts its
+// connections, the proxy closes them or is silent. A name that can't be resolved is a mistake in the configuration instead.
 func away(err error) bool {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrDisconnected) { // asked between two connections
+		return true
+	}
 	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || wire.NotYet(err) {
 		return true
 	}
