@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -114,25 +115,45 @@ type books interface {
 	Marks() bridge.State
 }
 
-// all makes one Thing after the other. With an error it returns those that it made or began to make. Those that are
-// another bridge's by now it leaves out.
-func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
-	var made []*thing
+// together is how many Things are made at a time: with an external server each waits for some answers.
+const together = 16
+
+// all makes Things, side by side. With an error it returns those that it made or began to make. Those that are another
+// bridge's by now it leaves out.
+func (m maker) all(ctx context.Context, plans []plan) (made []*thing, err error) {
 	for _, p := range plans {
-		t, err := m.make(ctx, p)
-		if m.g.lost(p.name(), err) {
-			if t != nil {
-				m.g.forget(ctx, []*thing{t})
-			}
-			continue
-		}
-		made = append(made, t)
-		if err != nil {
-			return made, err
-		}
+		m.g.clientFiles(m.files(p)) // from here on they are there for all
 	}
-	return made, nil
+	making, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	all := make([]*thing, len(plans))
+	room := make(chan struct{}, together)
+	var work sync.WaitGroup
+	for i, p := range plans {
+		room <- struct{}{}
+		if making.Err() != nil {
+			break
+		}
+		work.Go(func() {
+			defer func() { <-room }()
+			t, err := m.make(making, p)
+			if m.g.lost(p.name(), err) {
+				if t != nil {
+					m.g.forget(ctx, []*thing{t})
+				}
+				return
+			}
+			if all[i] = t; err != nil {
+				fail(err)
+			}
+		})
+	}
+	work.Wait()
+	return slices.DeleteFunc(all, func(t *thing) bool { return t == nil }), context.Cause(making)
 }
+
+// files are those that a Thing shows the broker.
+func (m maker) files(p plan) TLS { return p.thing.TLS.withTLS(p.mqtt.TLS) }
 
 // make takes the Thing's lanes over and loads what the store knows about it. Beside an error it returns a Thing that has only
 // the lanes that were taken over.
@@ -140,7 +161,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	g, name, t := m.g, p.name(), &thing{plan: p, tally: &tally{next: m.ports.Observer}}
 	sc := m.session
 	sc.ClientID, sc.Username, sc.Password = p.thing.ClientID, p.thing.Username, string(p.thing.Password)
-	sc.TLS = g.clientFiles(p.thing.TLS.withTLS(p.mqtt.TLS)).config
+	sc.TLS = g.clientFiles(m.files(p)).config
 	ports, books := m.ports, books(g.store)
 	if g.ownership != nil {
 		tenure := g.tenures.of[g.ownership.ShardOf(name)]
