@@ -57,7 +57,7 @@ staticcheck: $(STATICCHECK) ## staticcheck
 .PHONY: docs
 docs: ## the generated tables in docs/
 	$(GO) test -count=1 ./bridge/gateway -run '^TestDocuments$$' -update
-	$(GO) test -count=1 ./bridge/asyncapi ./bridge/console -run '^TestDocument$$' -update
+	$(GO) test -count=1 ./internal/asyncapi ./bridge/console -run '^TestDocument$$' -update
 
 .PHONY: docs-check
 docs-check: ## fails when make docs would change something, a link leads nowhere, or the README is long
@@ -80,7 +80,7 @@ fuzz: ## every fuzz target for FUZZTIME, FUZZ_JOBS at a time
 .PHONY: real-broker
 real-broker: ## the end-to-end tests against mosquitto
 	$(GO) run ./test/brokers/matrix -race -run . mosquitto
-	$(GO) test -race -count=1 -tags realbroker ./bridge/cloud ./bridge/fleetstest
+	$(GO) test -race -count=1 -tags realbroker ./bridge/cloud ./fleetsim
 
 .PHONY: java-brokers
 java-brokers: ## the end-to-end tests against Apache ActiveMQ Artemis and HiveMQ CE (needs java, and what brokers-prepare downloads)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 const mosquitto = "/usr/sbin/mosquitto"
@@ -35,7 +35,7 @@ type realBroker struct {
 
 func startMosquitto(t *testing.T, more string) *realBroker {
 	t.Helper()
-	b := &realBroker{t: t, address: fleetstest.Address(t), config: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	b := &realBroker{t: t, address: fleetsim.Address(t), config: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	_, port, _ := net.SplitHostPort(b.address)
 	text := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n%s\n", port, more)
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // TestSlowUploadByEveryScheme: what leaves is seen below TLS and WebSocket, too, though nothing but the other side's TCP
@@ -19,12 +19,12 @@ func TestSlowUploadByEveryScheme(t *testing.T) {
 	for scheme, at := range b.urls {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			link, err := fleetstest.NewLink(at.String())
+			link, err := fleetsim.NewLink(at.String())
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = link.Close() })
-			link.Shape(fleetstest.FromClient, fleetstest.Shape{Rate: 32 << 10}) // four seconds for the message
+			link.Shape(fleetsim.FromClient, fleetsim.Shape{Rate: 32 << 10}) // four seconds for the message
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			log, ready := &records{}, make(chan struct{}, 10)
@@ -42,7 +42,7 @@ func TestSlowUploadByEveryScheme(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, "connections lost", log.count("connection lost"), 0)
-			if sent := link.Carried(fleetstest.FromClient); sent > 140<<10 {
+			if sent := link.Carried(fleetsim.FromClient); sent > 140<<10 {
 				t.Errorf("%d bytes were sent", sent)
 			}
 		})

@@ -15,7 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"fleetbridge/bridge/explain"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"fleetbridge/bridge/explain"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/internal/explain"
 )
 
 // A dead letter is found, shows where it is wrong, is not sent again as it is, and goes away once it is sent mended.
@@ -75,7 +75,7 @@ func TestDeadLetters(t *testing.T) {
 	if got := act("replay", deadRequest{IDs: ids[:1], Payload: &good}); !got[0].OK {
 		t.Errorf("mended: %+v", got)
 	}
-	_, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool { return string(p.Payload) == good })
+	_, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool { return string(p.Payload) == good })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,13 +16,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/fleetsim"
 )
 
 func TestMain(m *testing.M) {
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	os.Exit(m.Run())
 }
 
@@ -33,8 +33,8 @@ const patience = 30 * time.Second
 type site struct {
 	t       *testing.T
 	cfg     *gateway.Config
-	sim     *fleetstest.Sim
-	link    *fleetstest.Link
+	sim     *fleetsim.Sim
+	link    *fleetsim.Link
 	gw      *gateway.Gateway
 	console *Console
 	nc      *nats.Conn
@@ -45,7 +45,7 @@ type site struct {
 }
 
 // open starts a site and returns when every Thing is connected.
-func open(t *testing.T, edit func(*gateway.Config), expected ...fleetstest.Expectation) *site {
+func open(t *testing.T, edit func(*gateway.Config), expected ...fleetsim.Expectation) *site {
 	t.Helper()
 	s := &site{t: t, cfg: gateway.Default()}
 	s.cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}, {Name: "pump.08", ClientID: "pump.08"}}
@@ -55,18 +55,18 @@ func open(t *testing.T, edit func(*gateway.Config), expected ...fleetstest.Expec
 	if edit != nil {
 		edit(s.cfg)
 	}
-	options := fleetstest.Options{}
+	options := fleetsim.Options{}
 	for _, thing := range s.cfg.Things {
 		options.Things = append(options.Things, thing.Name)
 	}
-	s.sim = fleetstest.Start(t, options)
+	s.sim = fleetsim.Start(t, options)
 	var err error
-	if s.link, err = fleetstest.NewLink(s.sim.BrokerURL()); err != nil {
+	if s.link, err = fleetsim.NewLink(s.sim.BrokerURL()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.link.Close() })
 	s.cfg.MQTT.Server, s.cfg.Fleets = []string{s.link.URL()}, gateway.Fleets{URL: s.sim.HTTPURL(), APIKey: "k", APISecret: "s3cret-of-the-api"}
-	s.start(fleetstest.Log(t, append(expected, "messages become dead letters")...))
+	s.start(fleetsim.Log(t, append(expected, "messages become dead letters")...))
 	return s
 }
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // A bridge whose console can't be served works, says so once, and tells whoever asks for a link. The usual port is often another
@@ -32,7 +32,7 @@ func portIsTaken(t *testing.T, address, level string) {
 	cfg := gateway.Default()
 	cfg.MQTT.Server, cfg.Things = []string{"mqtt://127.0.0.1:1"}, []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}
 	cfg.NATS.Embedded.Listen, cfg.NATS.Embedded.StoreDir, cfg.HTTP.Listen, cfg.Console.Listen = "127.0.0.1:0", t.TempDir(), "127.0.0.1:0", address
-	gw, err := gateway.New(cfg, gateway.Build{}, fleetstest.Log(t, "the console can't be served", "can't connect", "not connected", "connection"))
+	gw, err := gateway.New(cfg, gateway.Build{}, fleetsim.Log(t, "the console can't be served", "can't connect", "not connected", "connection"))
 	if err != nil {
 		t.Fatal(err)
 	}

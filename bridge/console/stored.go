@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"time"
 
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

@@ -11,8 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // A payload is checked as the bridge does it, with what the Thing brings, and what is wrong is found in it.
@@ -90,7 +90,7 @@ func TestTraceAndWork(t *testing.T) {
 	if err := s.nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	command, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "turn"})
+	command, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "turn"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/bench"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/bench"
 	"fleetbridge/mapping"
 )
 

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 	"fleetbridge/test/brokers"
 )
 
@@ -41,7 +41,7 @@ func real(t *testing.T) brokers.Kind {
 // passage is what becomes of a client's numbered messages on one topic in one direction.
 type passage struct {
 	client string
-	flow   fleetstest.Flow
+	flow   fleetsim.Flow
 	topic  string
 
 	order  []int        // every PUBLISH
@@ -54,7 +54,7 @@ type flying struct {
 	id   uint16
 }
 
-func newPassage(client string, flow fleetstest.Flow, topic string) *passage {
+func newPassage(client string, flow fleetsim.Flow, topic string) *passage {
 	return &passage{client: client, flow: flow, topic: topic, acked: map[int]bool{}, flight: map[flying]int{}}
 }
 
@@ -127,7 +127,7 @@ func (s *site) notified(last int) (order []int) {
 // notify sends the notifications from..to-1 from the cloud, and returns when the broker has them.
 func (s *site) notify(from, to int) {
 	for n := from; n < to; n++ {
-		if err := s.sim.Publish(notifyTopic, fmt.Appendf(nil, `{"n":%d}`, n), fleetstest.PublishOptions{}); err != nil {
+		if err := s.sim.Publish(notifyTopic, fmt.Appendf(nil, `{"n":%d}`, n), fleetsim.PublishOptions{}); err != nil {
 			s.t.Error(err)
 			return
 		}
@@ -144,11 +144,11 @@ func (s *site) subscribedAfter(at int) {
 	if err := s.tap.Wait(s.context(), at, func(k brokers.Packet) bool {
 		switch c := k.Content.(type) {
 		case *packets.Publish:
-			if k.Flow == fleetstest.FromBroker && strings.HasPrefix(c.Topic, "$emqx/things/pump-07/jobs/get/") {
+			if k.Flow == fleetsim.FromBroker && strings.HasPrefix(c.Topic, "$emqx/things/pump-07/jobs/get/") {
 				answer[flying{k.Conn, c.PacketID}] = true
 			}
 		case *packets.Puback:
-			return k.Client == "pump-07" && k.Flow == fleetstest.FromClient && answer[flying{k.Conn, c.PacketID}]
+			return k.Client == "pump-07" && k.Flow == fleetsim.FromClient && answer[flying{k.Conn, c.PacketID}]
 		}
 		return false
 	}); err != nil {
@@ -195,7 +195,7 @@ func TestBrokerKilled(t *testing.T) {
 	t.Parallel()
 	const downs = 1000
 	s := open(t, ownBroker(), expect("connection lost", "cannot connect", "session", "jobs/get")) // which nobody answers when the broker has forgotten the cloud, too
-	up, came := newPassage("pump-07", fleetstest.FromClient, eventTopic), newPassage("pump-07", fleetstest.FromBroker, notifyTopic)
+	up, came := newPassage("pump-07", fleetsim.FromClient, eventTopic), newPassage("pump-07", fleetsim.FromBroker, notifyTopic)
 	read := 0
 	flows := func(ups, downs int) {
 		if err := s.tap.Wait(s.context(), read, func(k brokers.Packet) bool {
@@ -218,7 +218,7 @@ func TestBrokerKilled(t *testing.T) {
 	}
 	close(killed)
 	at := len(s.tap.Log())
-	if len(newPassage("pump-07", fleetstest.FromBroker, notifyTopic).of(s.tap.Log()).order) >= downs {
+	if len(newPassage("pump-07", fleetsim.FromBroker, notifyTopic).of(s.tap.Log()).order) >= downs {
 		t.Error("all had come down before the broker was killed")
 	}
 	if err := s.broker.Start(s.context()); err != nil {
@@ -232,8 +232,8 @@ func TestBrokerKilled(t *testing.T) {
 	stored := s.notified(downs)
 
 	log := s.tap.Log()
-	up, came = newPassage("pump-07", fleetstest.FromClient, eventTopic).of(log), newPassage("pump-07", fleetstest.FromBroker, notifyTopic).of(log)
-	taken := newPassage(theCloud, fleetstest.FromClient, notifyTopic).of(log)
+	up, came = newPassage("pump-07", fleetsim.FromClient, eventTopic).of(log), newPassage("pump-07", fleetsim.FromBroker, notifyTopic).of(log)
+	taken := newPassage(theCloud, fleetsim.FromClient, notifyTopic).of(log)
 	lost := 0
 	for n := range ups {
 		if !up.acked[n] {
@@ -294,14 +294,14 @@ func TestBrokerSubscriptionsChange(t *testing.T) {
 		topics := []string{notifyTopic, "$emqx/things/pump-07/jobs/get/accepted", "$emqx/things/pump-07/jobs/j/update/accepted", "$emqx/commands/things/pump-07/executions/e/request"}
 		at = len(s.tap.Log())
 		times := func(k brokers.Packet, topic string) int {
-			if c, is := k.Content.(*packets.Publish); is && k.Client == "pump-07" && k.Flow == fleetstest.FromBroker && c.Topic == topic && strings.Contains(string(c.Payload), set) {
+			if c, is := k.Content.(*packets.Publish); is && k.Client == "pump-07" && k.Flow == fleetsim.FromBroker && c.Topic == topic && strings.Contains(string(c.Payload), set) {
 				return 1
 			}
 			return 0
 		}
 		for range 2 { // what comes twice has come when the next one has, as each subscription is in order
 			for _, topic := range topics {
-				s.down(topic, fmt.Sprintf(`{"action":"none","clientToken":"%s"}`, set), fleetstest.PublishOptions{})
+				s.down(topic, fmt.Sprintf(`{"action":"none","clientToken":"%s"}`, set), fleetsim.PublishOptions{})
 			}
 		}
 		for _, topic := range topics {
@@ -378,7 +378,7 @@ func TestBrokerTwoBridges(t *testing.T) {
 		case *packets.Connect:
 			connects++
 		case *packets.Disconnect:
-			if p.Flow == fleetstest.FromBroker {
+			if p.Flow == fleetsim.FromBroker {
 				codes[c.ReasonCode]++
 			}
 		}
@@ -401,12 +401,12 @@ func TestBrokerDots(t *testing.T) {
 	kind := real(t)
 	t.Parallel()
 	s := open(t)
-	s.down("$emqx/things/pump-07/jobs/a.b/get/accepted", `{}`, fleetstest.PublishOptions{})
-	s.down("$emqx/things/pump-07/jobs/ab/get/accepted", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/a.b/get/accepted", `{}`, fleetsim.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/ab/get/accepted", `{}`, fleetsim.PublishOptions{})
 	dots := false
 	if err := s.tap.Wait(s.context(), 0, func(k brokers.Packet) bool {
 		c, is := k.Content.(*packets.Publish)
-		is = is && k.Client == "pump-07" && k.Flow == fleetstest.FromBroker
+		is = is && k.Client == "pump-07" && k.Flow == fleetsim.FromBroker
 		dots = dots || is && strings.Contains(c.Topic, "a.b")
 		return is && strings.Contains(c.Topic, "/ab/")
 	}); err != nil {
@@ -441,7 +441,7 @@ func TestBrokerDollar(t *testing.T) {
 	says := map[bool]string{true: "refuses $emqx/", false: "takes $emqx/"}
 	t.Attr("expected", says[refuses]+map[bool]string{true: fmt.Sprintf(", at most 10 connections in %v", halfMinute)}[refuses])
 	if !refuses {
-		up := newPassage("pump-07", fleetstest.FromClient, eventTopic)
+		up := newPassage("pump-07", fleetsim.FromClient, eventTopic)
 		if err := bare.Wait(s.context(), 0, func(k brokers.Packet) bool { up.see(k); return len(up.acked) == 3 }); err != nil {
 			t.Fatal("the broker does not take them")
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // bridges are some bridges with the same Things on one NATS server.
@@ -23,7 +23,7 @@ type bridges struct {
 	things []string
 	shards int
 	broker string // where the next bridge connects; empty: to the cloud's own
-	sim    *fleetstest.Sim
+	sim    *fleetsim.Sim
 	url    string // of the NATS server
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -34,7 +34,7 @@ func newBridges(t *testing.T, shards int, things ...string) *bridges {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)
 	p := &bridges{t: t, things: things, shards: shards, url: externalNATS(t).ClientURL(), ctx: ctx}
-	p.sim = fleetstest.Start(t, fleetstest.Options{Things: things})
+	p.sim = fleetsim.Start(t, fleetsim.Options{Things: things})
 	var err error
 	if p.nc, err = nats.Connect(p.url); err != nil {
 		t.Fatal(err)
@@ -58,11 +58,11 @@ func (p *bridges) run(id, url string, expected ...string) (gw *gateway.Gateway, 
 	cfg.NATS.Embedded.StoreDir = p.t.TempDir()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Cluster = gateway.Cluster{ID: id, Shards: p.shards, Beat: 300 * time.Millisecond}
-	var may []fleetstest.Expectation
+	var may []fleetsim.Expectation
 	for _, e := range expected {
-		may = append(may, fleetstest.Expect(e))
+		may = append(may, fleetsim.Expect(e))
 	}
-	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, fleetstest.Log(p.t, may...))
+	gw, err := gateway.New(cfg, gateway.Build{Version: "0.0.0"}, fleetsim.Log(p.t, may...))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func (p *bridges) arrived(n int) {
 func TestClusterTakesOver(t *testing.T) {
 	// alone: a bridge whose beats do not come in time gives way
 	p := newBridges(t, 1, "pump-07")
-	link, err := fleetstest.NewLink(p.url)
+	link, err := fleetsim.NewLink(p.url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestClusterTakesOver(t *testing.T) {
 	defer func() { _ = sub.Unsubscribe() }()
 	command := func(action string) string {
 		t.Helper()
-		id, err := p.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: action, TTL: 2 * patience})
+		id, err := p.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: action, TTL: 2 * patience})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/fleetsim"
 )
 
 // event is a numbered event.
@@ -241,7 +241,7 @@ func TestStoreLost(t *testing.T) {
 	s.restart()
 	s.ready() // the simulator's broker may lose what comes while it hands the session over
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	s.next(sub)
 }
 
@@ -286,7 +286,7 @@ func TestRefusedSubscription(t *testing.T) {
 	s.shows("/readyz", 503, "pump-07", "jobs/notify")
 	s.shows("/healthz", 200)
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify-next")
-	s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetsim.PublishOptions{})
 	s.next(sub) // what was granted flows
 }
 
@@ -309,11 +309,11 @@ func TestCompactSubscriptions(t *testing.T) {
 	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.MQTT.Subscriptions = gateway.SubscriptionsCompact }))
 	all := s.subscribe("fleets.down.pump-07.>")
-	s.down("$emqx/things/pump-07/jobs/odd/accepted", `{}`, fleetstest.PublishOptions{}) // matches a wide filter, is no channel
-	s.down("$emqx/things/pump-07/jobs/j/update/accepted", `{"a":1}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/odd/accepted", `{}`, fleetsim.PublishOptions{}) // matches a wide filter, is no channel
+	s.down("$emqx/things/pump-07/jobs/j/update/accepted", `{"a":1}`, fleetsim.PublishOptions{})
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"a":1}}}`) // its echo must not come down
 	s.arrives("$emqx/things/pump-07/shadow/update", "")
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	for {
 		m := s.next(all)
 		if strings.HasSuffix(m.Subject, "shadow.update") || strings.Contains(m.Subject, "odd") {
@@ -334,10 +334,10 @@ func TestWhatMustNotComeDown(t *testing.T) {
 	s := open(t)
 	all := s.subscribe("fleets.down.pump-07.>")
 	update := "$emqx/things/pump-07/shadow/update"
-	s.down(update, `{"state":{"reported":{"a":1}},"clientToken":"another client"}`, fleetstest.PublishOptions{})
-	s.down(update+"/delta", `{"version":7,"version":8,"state":{"a":1}}`, fleetstest.PublishOptions{})
-	s.down(update+"/delta", `not JSON`, fleetstest.PublishOptions{})
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down(update, `{"state":{"reported":{"a":1}},"clientToken":"another client"}`, fleetsim.PublishOptions{})
+	s.down(update+"/delta", `{"version":7,"version":8,"state":{"a":1}}`, fleetsim.PublishOptions{})
+	s.down(update+"/delta", `not JSON`, fleetsim.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	for {
 		m := s.next(all)
 		if strings.HasSuffix(m.Subject, "notify") {
@@ -365,7 +365,7 @@ func TestT20RetainedRequest(t *testing.T) {
 	if _, err := s.nc.Subscribe("fleets.cmd.pump-07.purge", func(m *nats.Msg) { t.Error("it ran"); _ = m.Respond(nil) }); err != nil {
 		t.Fatal(err)
 	}
-	s.down("$emqx/commands/things/pump-07/executions/old/request", `{"action":"purge"}`, fleetstest.PublishOptions{Retain: true})
+	s.down("$emqx/commands/things/pump-07/executions/old/request", `{"action":"purge"}`, fleetsim.PublishOptions{Retain: true})
 	all := s.subscribe("fleets.down.pump-07.>")
 	s.link.Restore()
 	for {
@@ -398,14 +398,14 @@ func TestT18ManyThings(t *testing.T) {
 
 func TestTLSAndWebSocket(t *testing.T) {
 	t.Parallel()
-	certificate, err := fleetstest.NewCertificate()
+	certificate, err := fleetsim.NewCertificate()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, scheme := range []string{"mqtts", "ws"} {
 		t.Run(scheme, func(t *testing.T) {
 			simOnly(t)
-			sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}, Embedded: fleetstest.BrokerOptions{TLS: certificate, WebSocket: true}})
+			sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}, Embedded: fleetsim.BrokerOptions{TLS: certificate, WebSocket: true}})
 			url := sim.Broker().TLSURL()
 			if scheme == "ws" {
 				url = sim.Broker().WebSocketURL()
@@ -441,7 +441,7 @@ func TestExternalNATS(t *testing.T) {
 	s.publish("site-1.fleets.up.pump-07.events.n", event(0))
 	s.inOrder(1)
 	sub := s.subscribe("site-1.fleets.down.pump-07.jobs.notify")
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	s.next(sub)
 	if answer, code := s.request("site-1.fleets.req.pump-07.jobs.get", ""); code != "" {
 		t.Errorf("%s %s", code, answer.Data)
@@ -465,7 +465,7 @@ func TestLoadWithoutAWarning(t *testing.T) {
 			if t.Context().Err() != nil {
 				return
 			}
-			if err := s.sim.Publish("$emqx/things/pump-07/shadow/update/delta", fmt.Appendf(nil, `{"version":%d,"state":{"n":%d}}`, 1000+i, i), fleetstest.PublishOptions{}); err != nil {
+			if err := s.sim.Publish("$emqx/things/pump-07/shadow/update/delta", fmt.Appendf(nil, `{"version":%d,"state":{"n":%d}}`, 1000+i, i), fleetsim.PublishOptions{}); err != nil {
 				t.Error(err)
 				return
 			}

@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 func TestReportsAreMergedAndSurviveARestart(t *testing.T) {
@@ -68,7 +68,7 @@ func TestShadowRoundTrip(t *testing.T) {
 	if code != "" || gjson.GetBytes(answer.Data, "reported.rpm").Raw != "15000000000000000001" || answer.Header.Get("Fleets-Stale") != "" {
 		t.Errorf("%s %s %v", code, answer.Data, answer.Header)
 	}
-	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Down: true})
+	s.sim.SetHTTPFault(&fleetsim.HTTPFault{Down: true})
 	answer, code = s.request("fleets.req.pump-07.shadow.get", "")
 	if code != "" || answer.Header.Get("Fleets-Stale") != "true" || gjson.GetBytes(answer.Data, "reported.rpm").Raw != "15000000000000000001" {
 		t.Errorf("%s %s %v", code, answer.Data, answer.Header)
@@ -119,7 +119,7 @@ func TestWithoutTheHTTPAPI(t *testing.T) {
 	if _, code := s.request("fleets.req.pump-07.shadow.get", ""); code != "503" {
 		t.Errorf("code %s, want 503", code)
 	}
-	s.down("$emqx/things/pump-07/shadow/update/delta", `{"version":3,"state":{"a":1}}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/shadow/update/delta", `{"version":3,"state":{"a":1}}`, fleetsim.PublishOptions{})
 	s.watch("FLEETS_SHADOW", "pump-07", func(doc string) bool { return gjson.Get(doc, "version").Int() == 3 })
 	if answer, code := s.request("fleets.req.pump-07.shadow.get", ""); code != "" || answer.Header.Get("Fleets-Stale") != "true" {
 		t.Errorf("%s %s", code, answer.Data)
@@ -131,7 +131,7 @@ func TestJobByRequests(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	notify := s.subscribe("fleets.down.pump-07.jobs.notify")
-	job, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{"action":"flash","n":12345678901234567890}`)})
+	job, err := s.sim.CreateJob(fleetsim.Job{Things: []string{"pump-07"}, Document: []byte(`{"action":"flash","n":12345678901234567890}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestJobByRequests(t *testing.T) {
 	if answer, code := s.request(update, `{"status":"SUCCEEDED"}`, "Fleets-Worker", "w1"); code != "" {
 		t.Errorf("%s %s", code, answer.Data)
 	}
-	if _, err := s.sim.WaitExecution(s.context(), job.ID, "pump-07", fleetstest.Succeeded); err != nil {
+	if _, err := s.sim.WaitExecution(s.context(), job.ID, "pump-07", fleetsim.Succeeded); err != nil {
 		t.Error(err)
 	}
 	if answer, code := s.request(update, `{"status":"FAILED"}`); code != "502" {
@@ -172,8 +172,8 @@ func TestJobByRequests(t *testing.T) {
 // Concurrent callers with one token, against a cloud that is late and forgets tokens.
 func TestManyCallersEachGetTheirAnswer(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) {
-		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 1, LateAnswers: 2 * time.Millisecond, DropToken: 0.5}
+	s := open(t, cloud(func(o *fleetsim.Options) {
+		o.Misbehaviour = fleetsim.Misbehaviour{Seed: 1, LateAnswers: 2 * time.Millisecond, DropToken: 0.5}
 	}))
 	var wg sync.WaitGroup
 	var wrong atomic.Int32
@@ -241,7 +241,7 @@ func TestCommandServedByAProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "purge", Params: []byte(`{"sec":10}`), TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "purge", Params: []byte(`{"sec":10}`), TTL: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestCommandServedByANATSService(t *testing.T) {
 	if err := s.nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "open", TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "open", TTL: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestCommandNobodyServes(t *testing.T) {
 	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Commands.HandlerWait = 50 * time.Millisecond }))
 	raw := s.subscribe("fleets.down.pump-07.commands.*.request")
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestCommandAnsweredRaw(t *testing.T) {
 	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Commands.NoHandler = gateway.NoHandlerWait }))
 	raw := s.subscribe("fleets.down.pump-07.commands.*.request")
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "dance", TTL: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestCommandAcrossARestart(t *testing.T) {
 	if err := s.nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +400,7 @@ func TestTraceContextPassesBothWays(t *testing.T) {
 		t.Errorf("upwards: %v", user)
 	}
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{User: []fleetstest.UserProperty{{Key: "traceparent", Value: parent}, {Key: "tracestate", Value: state}}})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{User: []fleetsim.UserProperty{{Key: "traceparent", Value: parent}, {Key: "tracestate", Value: state}}})
 	got := s.next(sub)
 	if got.Header.Get("traceparent") != parent || got.Header.Get("tracestate") != state {
 		t.Errorf("downwards: %v", got.Header)

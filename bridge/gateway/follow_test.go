@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // followed is a site that follows a file.
@@ -25,18 +25,18 @@ func follow(t *testing.T, registered []string, text string, expected ...string) 
 	t.Helper()
 	f := &followed{dir: t.TempDir(), again: make(chan os.Signal, 1)}
 	f.file = filepath.Join(f.dir, "gw.yaml")
-	f.site = &site{t: t, statusBucket: "FLEETS_STATUS", sim: fleetstest.Start(t, fleetstest.Options{Things: registered})}
+	f.site = &site{t: t, statusBucket: "FLEETS_STATUS", sim: fleetsim.Start(t, fleetsim.Options{Things: registered})}
 	writeFile(t, f.file, []byte(f.config(text)))
 	source := gateway.NewFile(f.file, os.LookupEnv)
 	var err error
 	if f.cfg, err = source.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var expectations []fleetstest.Expectation
+	var expectations []fleetsim.Expectation
 	for _, e := range expected {
-		expectations = append(expectations, fleetstest.Expect(e))
+		expectations = append(expectations, fleetsim.Expect(e))
 	}
-	f.log = fleetstest.Log(t, expectations...)
+	f.log = fleetsim.Log(t, expectations...)
 	f.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
@@ -144,7 +144,7 @@ func TestFollowSecret(t *testing.T) {
 	writeFile(t, filepath.Join(f.dir, "secret"), []byte("old\n"))
 	replace(t, f.file, f.config("things: [{name: pump-07}, {name: valve-3, username: valve, password_file: secret}]\n"))
 	f.status("valve-3", func(status string) bool { return strings.Contains(status, `"sessionPresent":true`) })
-	f.sim.Broker().SetLogins(fleetstest.Login{Username: "valve", Password: "new"}, fleetstest.Login{ClientID: "pump-07"})
+	f.sim.Broker().SetLogins(fleetsim.Login{Username: "valve", Password: "new"}, fleetsim.Login{ClientID: "pump-07"})
 	if err := f.sim.Broker().Disconnect("valve-3", 0x98); err != nil {
 		t.Fatal(err)
 	}

@@ -13,15 +13,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 	"fleetbridge/test/brokers"
 )
 
 func TestMain(m *testing.M) {
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	code := m.Run()
 	closeShared()
 	os.Exit(code)
@@ -35,8 +35,8 @@ var brokerFlag = flag.String("broker", "sim", "the MQTT broker of the end-to-end
 // connection.
 type site struct {
 	t      *testing.T
-	sim    *fleetstest.Sim
-	link   *fleetstest.Link
+	sim    *fleetsim.Sim
+	link   *fleetsim.Link
 	tap    *brokers.Tap   // in front of a real broker
 	broker brokers.Broker // a real one that is this site's own
 	cfg    *gateway.Config
@@ -54,9 +54,9 @@ type site struct {
 type siteOption func(*siteOptions)
 
 type siteOptions struct {
-	sim    fleetstest.Options
+	sim    fleetsim.Options
 	things []string
-	expect []fleetstest.Expectation
+	expect []fleetsim.Expectation
 	edit   func(*gateway.Config)
 	cut    bool
 	noAPI  bool
@@ -71,7 +71,7 @@ func things(names ...string) siteOption { return func(o *siteOptions) { o.things
 func expect(warnings ...string) siteOption {
 	return func(o *siteOptions) {
 		for _, w := range warnings {
-			o.expect = append(o.expect, fleetstest.Expect(w))
+			o.expect = append(o.expect, fleetsim.Expect(w))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func dialWith(options ...nats.Option) siteOption {
 	return func(o *siteOptions) { o.dial = options }
 }
 func withoutAPI() siteOption { return func(o *siteOptions) { o.noAPI = true } }
-func cloud(f func(*fleetstest.Options)) siteOption {
+func cloud(f func(*fleetsim.Options)) siteOption {
 	return func(o *siteOptions) { f(&o.sim) }
 }
 
@@ -112,7 +112,7 @@ func open(t *testing.T, options ...siteOption) *site {
 		o.sim.Broker = s.tap.URL()
 	}
 	if text, like := strings.CutPrefix(*brokerFlag, "like:"); like {
-		traits, err := fleetstest.Like(strings.Join(append([]string{text}, o.knobs...), ","))
+		traits, err := fleetsim.Like(strings.Join(append([]string{text}, o.knobs...), ","))
 		if err != nil {
 			t.Fatalf("-broker: %v", err)
 		}
@@ -120,8 +120,8 @@ func open(t *testing.T, options ...siteOption) *site {
 	}
 	o.sim.Things = append(o.sim.Things, o.things...)
 	o.sim.APIKey, o.sim.APISecret = "ak_test", "secret-of-the-api"
-	s.sim = fleetstest.Start(t, o.sim)
-	link, err := fleetstest.NewLink(s.sim.BrokerURL())
+	s.sim = fleetsim.Start(t, o.sim)
+	link, err := fleetsim.NewLink(s.sim.BrokerURL())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func open(t *testing.T, options ...siteOption) *site {
 		o.edit(s.cfg)
 	}
 	// Tests that read letters make them; a flow that should have none finds its message missing.
-	s.log = fleetstest.Log(t, append(o.expect, "messages become dead letters")...)
+	s.log = fleetsim.Log(t, append(o.expect, "messages become dead letters")...)
 	s.start()
 	if !o.cut {
 		s.ready()
@@ -316,9 +316,9 @@ func (s *site) request(subject, payload string, header ...string) (*nats.Msg, st
 }
 
 // arrives waits for a publish on a topic with this payload; an empty payload matches any.
-func (s *site) arrives(topic, payload string) fleetstest.Publish {
+func (s *site) arrives(topic, payload string) fleetsim.Publish {
 	s.t.Helper()
-	p, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+	p, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 		return p.Topic == topic && (payload == "" || string(p.Payload) == payload)
 	})
 	if err != nil {
@@ -331,7 +331,7 @@ func (s *site) arrives(topic, payload string) fleetstest.Publish {
 }
 
 // down publishes from the cloud, raw.
-func (s *site) down(topic, payload string, o fleetstest.PublishOptions) {
+func (s *site) down(topic, payload string, o fleetsim.PublishOptions) {
 	s.t.Helper()
 	if err := s.sim.Publish(topic, []byte(payload), o); err != nil {
 		s.t.Fatal(err)

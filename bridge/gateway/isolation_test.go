@@ -13,9 +13,9 @@ import (
 	"github.com/tidwall/gjson"
 	"golang.org/x/crypto/bcrypt"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -79,7 +79,7 @@ func TestUsersHaveTheWholeProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	for action, want := range map[string]string{"purge": "SUCCEEDED", "dance": "REJECTED"} {
-		id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: action, TTL: 30 * time.Second})
+		id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: action, TTL: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestUsersReachTheCloudForTheirOwnThingsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		id, err := s.sim.SendCommand(fleetstest.Command{Thing: "fan-1", Action: "spin", TTL: 30 * time.Second})
+		id, err := s.sim.SendCommand(fleetsim.Command{Thing: "fan-1", Action: "spin", TTL: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func TestUsersReachTheCloudForTheirOwnThingsOnly(t *testing.T) {
 }
 
 // about lists what the cloud has got for a Thing.
-func (s *site) about(thing string) (out []fleetstest.Publish) {
+func (s *site) about(thing string) (out []fleetsim.Publish) {
 	for _, p := range s.sim.Received() {
 		if strings.Contains(p.Topic, "/things/"+thing+"/") {
 			out = append(out, p)
@@ -231,7 +231,7 @@ func TestUsersOnAnExternalServer(t *testing.T) {
 	if _, err := alice.Subscribe("site-1.fleets.cmd.pump-07.purge", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil || alice.Flush() != nil {
 		t.Fatal(err)
 	}
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "purge", TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "purge", TTL: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

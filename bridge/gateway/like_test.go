@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // What only brokers with the traits of real ones show; with -broker like:NAME.
@@ -23,13 +23,13 @@ import (
 func knobs(words ...string) siteOption { return func(o *siteOptions) { o.knobs = words } }
 
 // traits are the broker's.
-func traits(t *testing.T) fleetstest.Traits {
+func traits(t *testing.T) fleetsim.Traits {
 	t.Helper()
 	name, like := strings.CutPrefix(*brokerFlag, "like:")
 	if !like {
 		t.Skip("-broker like:NAME shows it")
 	}
-	out, err := fleetstest.Like(name)
+	out, err := fleetsim.Like(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestLikeQueueOverflowsWhileAway(t *testing.T) {
 	s := open(t)
 	s.stop()
 	for n := range sent {
-		s.down("$emqx/things/pump-07/jobs/notify", fmt.Sprintf(`{"n":%d}`, n), fleetstest.PublishOptions{})
+		s.down("$emqx/things/pump-07/jobs/notify", fmt.Sprintf(`{"n":%d}`, n), fleetsim.PublishOptions{})
 	}
 	s.start()
 	s.ready()
@@ -54,7 +54,7 @@ func TestLikeQueueOverflowsWhileAway(t *testing.T) {
 	}
 	s.numbered(first, first+like.MaxQueue)
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify-next")
-	s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetsim.PublishOptions{})
 	s.next(sub)
 }
 
@@ -115,7 +115,7 @@ func (s *site) obeys() {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "purge", TTL: time.Minute})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "purge", TTL: time.Minute})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -163,8 +163,8 @@ func TestLikeQuotaOnAKeptSession(t *testing.T) {
 	s.obeys()
 	for _, channel := range []string{"jobs/notify", "jobs/get/accepted", "jobs/j/update/accepted"} {
 		sub := s.subscribe("fleets.down.pump-07.>")
-		s.down("$emqx/things/pump-07/"+channel, `{"clientToken":"x"}`, fleetstest.PublishOptions{})
-		s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetstest.PublishOptions{})
+		s.down("$emqx/things/pump-07/"+channel, `{"clientToken":"x"}`, fleetsim.PublishOptions{})
+		s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetsim.PublishOptions{})
 		for n := 0; ; {
 			m := s.next(sub)
 			if strings.HasSuffix(m.Subject, "notify-next") {
@@ -231,7 +231,7 @@ func TestLikeBurst(t *testing.T) {
 	t.Parallel()
 	s := open(t, expect("connection lost", "cannot connect", "session"))
 	for n := range 5000 {
-		s.down("$emqx/things/pump-07/jobs/notify", fmt.Sprintf(`{"n":%d}`, n), fleetstest.PublishOptions{})
+		s.down("$emqx/things/pump-07/jobs/notify", fmt.Sprintf(`{"n":%d}`, n), fleetsim.PublishOptions{})
 	}
 	s.status("pump-07", func(v string) bool {
 		return !gjson.Get(v, "sessionPresent").Bool() && gjson.Get(v, "subscribed").Bool()
@@ -254,8 +254,8 @@ func TestLikeResendsOnTheConnection(t *testing.T) {
 	if err := s.nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	_, release := s.link.HoldBefore(fleetstest.FromClient, fleetstest.PUBACK, 1)
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "purge", TTL: time.Minute})
+	_, release := s.link.HoldBefore(fleetsim.FromClient, fleetsim.PUBACK, 1)
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "purge", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

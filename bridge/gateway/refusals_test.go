@@ -7,7 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 const reportTopic = "$emqx/things/pump-07/shadow/update"
@@ -16,7 +16,7 @@ const reportTopic = "$emqx/things/pump-07/shadow/update"
 func (s *site) whole(want map[string]string) {
 	s.t.Helper()
 	last := ""
-	_, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+	_, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 		if p.Topic != reportTopic || p.Refused != 0 {
 			return false
 		}
@@ -112,7 +112,7 @@ func TestKindForbiddenForAWhile(t *testing.T) {
 			s.restart()
 			s.status("pump-07", func(v string) bool { return strings.Contains(gjson.Get(v, "lastError").String(), "0x87") })
 			s.sim.Broker().AllowAll()
-			if _, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+			if _, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 				i, is := numbered(p)
 				return is && i == n-1 && p.Refused == 0
 			}); err != nil {
@@ -143,7 +143,7 @@ func TestKindForbiddenForAWhile(t *testing.T) {
 }
 
 // numbered reads the number of a message of TestKindForbiddenForAWhile.
-func numbered(p fleetstest.Publish) (n int, is bool) {
+func numbered(p fleetsim.Publish) (n int, is bool) {
 	switch {
 	case p.Topic == "$emqx/things/pump-07/events/n":
 		return int(gjson.GetBytes(p.Payload, "data.n").Int()), true

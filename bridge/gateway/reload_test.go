@@ -11,14 +11,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // yard is a site whose broker is reached through a front, which counts connections.
 func yard(t *testing.T, registered []string, options ...siteOption) (*site, *front) {
 	t.Helper()
-	sim := fleetstest.Start(t, fleetstest.Options{Things: registered})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: registered})
 	f := newFront(t, sim.BrokerURL(), nil)
 	s := open(t, append([]siteOption{withoutAPI(), expect(stray), edit(func(c *gateway.Config) { c.MQTT.Server = []string{f.url} })}, options...)...)
 	s.sim = sim
@@ -68,7 +68,7 @@ func TestThingAdded(t *testing.T) {
 		t.Errorf("%s %s", code, answer.Data)
 	}
 	down := s.subscribe("fleets.down.valve-3.jobs.notify")
-	s.down("$emqx/things/valve-3/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down("$emqx/things/valve-3/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	s.next(down)
 	if n := len(f.came()); n != 2 {
 		t.Errorf("%d connections, want 2", n)
@@ -252,7 +252,7 @@ func TestLiveSettings(t *testing.T) {
 	simOnly(t)
 	s, f := yard(t, []string{"pump-07"})
 	s.reload(s.with(func(c *gateway.Config) { c.Requests.Timeout = 50 * time.Millisecond }))
-	if err := s.sim.SetMisbehaviour(fleetstest.Misbehaviour{DropAnswers: 1}); err != nil {
+	if err := s.sim.SetMisbehaviour(fleetsim.Misbehaviour{DropAnswers: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if answer, code := s.request("fleets.req.pump-07.jobs.get", ""); code != "504" || !strings.Contains(string(answer.Data), "50ms") {
@@ -312,7 +312,7 @@ func TestStopDuringReload(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	for round := range 3 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			s := open(t, withoutAPI(), things("pump-07", "valve-3"), cloud(func(o *fleetstest.Options) { o.Things = []string{"third"} }))
+			s := open(t, withoutAPI(), things("pump-07", "valve-3"), cloud(func(o *fleetsim.Options) { o.Things = []string{"third"} }))
 			handled := make(chan struct{})
 			if _, err := s.nc.Subscribe("fleets.cmd.valve-3.>", func(m *nats.Msg) { close(handled) }); err != nil { // a handler that never answers
 				t.Fatal(err)
@@ -322,7 +322,7 @@ func TestStopDuringReload(t *testing.T) {
 			}
 			if round > 0 {
 				s.down("$emqx/commands/things/valve-3/executions/e1/request",
-					`{"executionId":"e1","action":"wait","params":{},"timestamp":`+fmt.Sprint(time.Now().UnixMilli())+`,"ttl":60000}`, fleetstest.PublishOptions{})
+					`{"executionId":"e1","action":"wait","params":{},"timestamp":`+fmt.Sprint(time.Now().UnixMilli())+`,"ttl":60000}`, fleetsim.PublishOptions{})
 				if round > 1 {
 					<-handled
 				}

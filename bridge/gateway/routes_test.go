@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -77,7 +77,7 @@ func TestEveryRoute(t *testing.T) {
 			subject := subjects.Print(mapping.SpaceDown, a)
 			sub := s.subscribe(subject)
 			before := time.Now().Add(-time.Second)
-			s.down(a.Topic(), w.payload, fleetstest.PublishOptions{})
+			s.down(a.Topic(), w.payload, fleetsim.PublishOptions{})
 			m := s.next(sub)
 			if string(m.Data) != w.payload || m.Reply != "" {
 				t.Errorf("got %s, reply subject %q", m.Data, m.Reply)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // Trap T14: what was reported without a connection is missing from the GET that begins the next one, and from
@@ -15,7 +15,7 @@ import (
 func TestT14ReportedWhileCut(t *testing.T) {
 	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect"))
-	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Body: []byte(`{"reported":{},"desired":{},"delta":{},"version":1}`)})
+	s.sim.SetHTTPFault(&fleetsim.HTTPFault{Body: []byte(`{"reported":{},"desired":{},"delta":{},"version":1}`)})
 	s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"a":1}}}`)
 	s.link.Restore()
 	s.ready()
@@ -52,10 +52,10 @@ func TestAnswersToReportsAreDropped(t *testing.T) {
 	s := open(t, edit(func(c *gateway.Config) { c.MQTT.Subscriptions = gateway.SubscriptionsCompact }))
 	all := s.subscribe("fleets.down.pump-07.>")
 	update := "$emqx/things/pump-07/shadow/update"
-	s.down(update+"/accepted", `{"state":{"reported":{"a":1}},"clientToken":"x"}`, fleetstest.PublishOptions{})
-	s.down(update+"/rejected", `{"code":409,"clientToken":"x"}`, fleetstest.PublishOptions{})
-	s.down(update+"/unheard-of", `{}`, fleetstest.PublishOptions{})
-	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	s.down(update+"/accepted", `{"state":{"reported":{"a":1}},"clientToken":"x"}`, fleetsim.PublishOptions{})
+	s.down(update+"/rejected", `{"code":409,"clientToken":"x"}`, fleetsim.PublishOptions{})
+	s.down(update+"/unheard-of", `{}`, fleetsim.PublishOptions{})
+	s.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	for m := s.next(all); !strings.HasSuffix(m.Subject, "notify"); m = s.next(all) {
 		if strings.Contains(m.Subject, "shadow") {
 			t.Errorf("%s %s came down", m.Subject, m.Data)

@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -68,7 +68,7 @@ func (x *traffic) round() {
 		}
 	}
 	if x.rounds%4 == 0 {
-		id, err := x.p.sim.SendCommand(fleetstest.Command{Thing: x.p.things[x.rounds/4%len(x.p.things)], Action: "run", TTL: 2 * patience})
+		id, err := x.p.sim.SendCommand(fleetsim.Command{Thing: x.p.things[x.rounds/4%len(x.p.things)], Action: "run", TTL: 2 * patience})
 		if err != nil {
 			x.p.t.Error(err)
 		}
@@ -87,7 +87,7 @@ func (x *traffic) arrives() {
 	for _, name := range x.p.things {
 		seen, next := map[string]bool{}, 1
 		x.p.until(fmt.Sprintf("all %d events of %s", x.rounds, name), func() bool {
-			return slices.ContainsFunc(x.p.sim.Events(name), func(e fleetstest.Event) bool { return string(e.Data) == fmt.Sprintf(`{"n":%d}`, x.rounds) })
+			return slices.ContainsFunc(x.p.sim.Events(name), func(e fleetsim.Event) bool { return string(e.Data) == fmt.Sprintf(`{"n":%d}`, x.rounds) })
 		})
 		for _, e := range x.p.sim.Events(name) {
 			switch s := string(e.Data); {
@@ -106,7 +106,7 @@ func (x *traffic) arrives() {
 	}
 	for _, id := range x.commands {
 		c, err := x.p.sim.WaitCommand(x.p.ctx, id)
-		if err != nil || c.Status != fleetstest.Succeeded {
+		if err != nil || c.Status != fleetsim.Succeeded {
 			t.Errorf("a command: %+v, %v", c, err)
 		}
 		for _, r := range c.Responses[min(1, len(c.Responses)):] { // the same may come twice
@@ -168,12 +168,12 @@ func TestClusterShares(t *testing.T) {
 		things = append(things, fmt.Sprintf("pump-%02d", i))
 	}
 	p := newBridges(t, 8, things...)
-	link, err := fleetstest.NewLink(p.url)
+	link, err := fleetsim.NewLink(p.url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = link.Close() })
-	broker, err := fleetstest.NewLink(p.sim.BrokerURL())
+	broker, err := fleetsim.NewLink(p.sim.BrokerURL())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/fleetsim"
 	"fleetbridge/test/brokers"
 )
 
@@ -33,7 +33,7 @@ func TestMutualTLS(t *testing.T) {
 	simOnly(t)
 	a := newAuthority(t)
 	broker, shared, own := a.issue("broker", nextYear()), a.issue("shared", nextYear()), a.issue("own", nextYear())
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07", "valve-3"}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07", "valve-3"}})
 	f := newFront(t, sim.BrokerURL(), &tls.Config{Certificates: []tls.Certificate{a.load(broker)}, ClientCAs: a.pool(), ClientAuth: tls.RequireAndVerifyClientCert})
 	s := open(t, things("pump-07", "valve-3"), withoutAPI(), expect("connection lost"), edit(func(c *gateway.Config) {
 		c.MQTT.Server = []string{f.url}
@@ -69,7 +69,7 @@ func TestBrokenRenewal(t *testing.T) {
 	simOnly(t)
 	a := newAuthority(t)
 	broker, own := a.issue("broker", nextYear()), a.issue("own", nextYear())
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}})
 	f := newFront(t, sim.BrokerURL(), &tls.Config{Certificates: []tls.Certificate{a.load(broker)}, ClientCAs: a.pool(), ClientAuth: tls.RequireAndVerifyClientCert})
 	s := open(t, withoutAPI(), expect("connection lost", "can't be used"), edit(func(c *gateway.Config) {
 		c.MQTT.Server = []string{f.url}
@@ -128,7 +128,7 @@ func TestTLSRefused(t *testing.T) {
 			if len(config.Certificates) == 0 {
 				config = nil
 			}
-			sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
+			sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}})
 			f := newFront(t, sim.BrokerURL(), config)
 			s := open(t, startCut(), withoutAPI(), expect("cannot connect"), edit(func(cfg *gateway.Config) {
 				cfg.MQTT.Server = []string{strings.Replace(f.url, "mqtt://", "mqtts://", 1)}
@@ -145,7 +145,7 @@ func TestServerName(t *testing.T) {
 	t.Parallel()
 	simOnly(t)
 	a := newAuthority(t)
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}})
 	f := newFront(t, sim.BrokerURL(), &tls.Config{Certificates: []tls.Certificate{a.load(a.issue("host", nextYear(), "broker.example.com"))}})
 	open(t, withoutAPI(), edit(func(c *gateway.Config) {
 		c.MQTT.Server = []string{f.url}
@@ -215,7 +215,7 @@ func TestListenerTLS(t *testing.T) {
 // The Fleets API is verified, too, and a renewed authority is used with the next request.
 func TestFleetsTLS(t *testing.T) {
 	t.Parallel()
-	certificate, err := fleetstest.NewCertificate()
+	certificate, err := fleetsim.NewCertificate()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestFleetsTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, ca, stranger)
-	s := open(t, startCut(), expect("cannot connect", "shadow not fetched"), cloud(func(o *fleetstest.Options) { o.HTTPTLS = certificate }),
+	s := open(t, startCut(), expect("cannot connect", "shadow not fetched"), cloud(func(o *fleetsim.Options) { o.HTTPTLS = certificate }),
 		edit(func(c *gateway.Config) { c.Fleets.TLS.CAFile = ca }))
 	if !strings.HasPrefix(s.cfg.Fleets.URL, "https:") {
 		t.Fatalf("the API is at %s", s.cfg.Fleets.URL)

@@ -8,9 +8,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -25,8 +25,8 @@ func spanOf(n string) span {
 	return span{"00-" + strings.Repeat(n, 32) + "-" + strings.Repeat(n, 16) + "-01", "vendor=" + n}
 }
 
-func (s span) user() []fleetstest.UserProperty {
-	return []fleetstest.UserProperty{{Key: "traceparent", Value: s.parent}, {Key: "tracestate", Value: s.state}}
+func (s span) user() []fleetsim.UserProperty {
+	return []fleetsim.UserProperty{{Key: "traceparent", Value: s.parent}, {Key: "tracestate", Value: s.state}}
 }
 
 func (s span) message(subject, payload string) *nats.Msg {
@@ -46,7 +46,7 @@ func (s span) in(t *testing.T, where string, h nats.Header) {
 }
 
 // on compares with the user properties of an MQTT packet.
-func (s span) on(t *testing.T, where string, p fleetstest.Publish) {
+func (s span) on(t *testing.T, where string, p fleetsim.Publish) {
 	t.Helper()
 	var got span
 	for _, u := range p.User {
@@ -76,7 +76,7 @@ func TestTraceOfEveryStoredMessage(t *testing.T) {
 		if _, err := s.nc.RequestMsgWithContext(s.context(), want.message("fleets."+m.subject, m.payload)); err != nil {
 			t.Fatalf("%s: %v", m.subject, err)
 		}
-		p, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+		p, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 			return p.Topic == m.topic && len(p.User) > 0 && p.User[0].Value == want.parent
 		})
 		if err != nil {
@@ -103,7 +103,7 @@ func TestTraceOfACommand(t *testing.T) {
 	for action, response := range map[string]span{"silent": cloud, "traced": handler, "wrong": handler, "nobody": cloud} {
 		at := mapping.Address{Thing: "pump-07", Channel: mapping.CommandRequest, ID: "of-" + action}
 		raw := s.subscribe("fleets.down.pump-07.commands." + at.ID + ".request")
-		s.down(at.Topic(), `{"action":"`+action+`"}`, fleetstest.PublishOptions{User: cloud.user()})
+		s.down(at.Topic(), `{"action":"`+action+`"}`, fleetsim.PublishOptions{User: cloud.user()})
 		cloud.in(t, action+": the raw request", s.next(raw).Header)
 		if action != "nobody" {
 			cloud.in(t, action+": the handler's request", <-got)
@@ -117,7 +117,7 @@ func TestTraceOfACommand(t *testing.T) {
 // A question's trace goes out with it, and the answer's comes back to the caller, an error's too.
 func TestTraceOfAQuestion(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour.DropAnswers = 1 }))
+	s := open(t, cloud(func(o *fleetsim.Options) { o.Misbehaviour.DropAnswers = 1 }))
 	for name, answer := range map[string]string{"accepted": `{"queuedJobs":[]`, "rejected": `{"code":"InvalidRequest"`} {
 		asked, answered := spanOf("1"), spanOf("2")
 		if name == "rejected" {
@@ -128,7 +128,7 @@ func TestTraceOfAQuestion(t *testing.T) {
 			m, _ := s.nc.RequestMsgWithContext(s.context(), asked.message("fleets.req.pump-07.jobs.get", ""))
 			reply <- m
 		}()
-		p, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+		p, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 			return p.Topic == "$emqx/things/pump-07/jobs/get" && len(p.User) > 0 && p.User[0].Value == asked.parent
 		})
 		if err != nil {
@@ -136,7 +136,7 @@ func TestTraceOfAQuestion(t *testing.T) {
 		}
 		asked.on(t, name, p)
 		token := gjson.GetBytes(p.Payload, "clientToken").String()
-		s.down("$emqx/things/pump-07/jobs/get/"+name, answer+`,"clientToken":"`+token+`"}`, fleetstest.PublishOptions{User: answered.user()})
+		s.down("$emqx/things/pump-07/jobs/get/"+name, answer+`,"clientToken":"`+token+`"}`, fleetsim.PublishOptions{User: answered.user()})
 		m := <-reply
 		if m == nil {
 			t.Fatalf("%s: no answer", name)
@@ -159,7 +159,7 @@ func TestTraceOfADeadLetter(t *testing.T) {
 	}
 	m := s.letter("fleets.dead.up.pump-07.events.boot")
 	up.in(t, "upwards", m.Headers())
-	s.down("$emqx/things/pump-07/jobs/notify", `[]`, fleetstest.PublishOptions{User: down.user()})
+	s.down("$emqx/things/pump-07/jobs/notify", `[]`, fleetsim.PublishOptions{User: down.user()})
 	m = s.letter("fleets.dead.down.pump-07.jobs.notify")
 	down.in(t, "downwards", m.Headers())
 

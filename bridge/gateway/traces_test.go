@@ -21,8 +21,8 @@ import (
 	spanpb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // collector takes spans as an OpenTelemetry collector does.
@@ -188,7 +188,7 @@ func TestTracesLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	flow := []string{"down command.request", "store", "call handler", "up command.response", "acknowledge"}
-	s.down("$emqx/commands/things/pump-07/executions/x1/request", `{"action":"turn","params":{"note":"`+canary+`"}}`, fleetstest.PublishOptions{User: spanOf("3").user()})
+	s.down("$emqx/commands/things/pump-07/executions/x1/request", `{"action":"turn","params":{"note":"`+canary+`"}}`, fleetsim.PublishOptions{User: spanOf("3").user()})
 	got = c.await(ctx, t, strings.Repeat("3", 32), flow...)
 	for _, name := range []string{"down command.request", "call handler", "up command.response"} {
 		if of := hex.EncodeToString(got[name].ParentSpanId); of != strings.Repeat("3", 16) {
@@ -198,7 +198,7 @@ func TestTracesLeave(t *testing.T) {
 	if a := attrs(got["call handler"].Attributes); a["fleets.action"] != "turn" || a["fleets.id"] != "x1" || a["fleets.outcome"] != "replied" {
 		t.Errorf("the call says %v", a)
 	}
-	s.down("$emqx/commands/things/pump-07/executions/x2/request", `{"action":"turn"}`, fleetstest.PublishOptions{})
+	s.down("$emqx/commands/things/pump-07/executions/x2/request", `{"action":"turn"}`, fleetsim.PublishOptions{})
 	var trace string
 	for trace == "" {
 		for name, of := range c.await(ctx, t, "", flow...) {
@@ -214,7 +214,7 @@ func TestTracesLeave(t *testing.T) {
 			t.Errorf("%s is not the request's", name)
 		}
 	}
-	s.down("$emqx/commands/things/pump-07/executions/x3/request", `{"action":"nobody"}`, fleetstest.PublishOptions{User: spanOf("4").user()})
+	s.down("$emqx/commands/things/pump-07/executions/x3/request", `{"action":"nobody"}`, fleetsim.PublishOptions{User: spanOf("4").user()})
 	got = c.await(ctx, t, strings.Repeat("4", 32), flow...)
 	if call := got["call handler"]; call.Status.GetCode() != spanpb.Status_STATUS_CODE_ERROR || call.Status.GetMessage() != "REJECTED" {
 		t.Errorf("the call of nobody is %v", call)

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // The traps of sharing one identity among many programs, as far as they show from outside and have no
@@ -36,10 +36,10 @@ func TestT02NoLocalHidesOnlyOurOwn(t *testing.T) {
 // T11: updates of one job go one at a time, so versions can't interleave on the wire.
 func TestT11UpdatesOfOneJobGoOneAtATime(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) {
-		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 2, LateAnswers: 5 * time.Millisecond, DropToken: 1}
+	s := open(t, cloud(func(o *fleetsim.Options) {
+		o.Misbehaviour = fleetsim.Misbehaviour{Seed: 2, LateAnswers: 5 * time.Millisecond, DropToken: 1}
 	}))
-	job, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)})
+	job, err := s.sim.CreateJob(fleetsim.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestT15T27BurstAfterReconnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range n {
-		s.down("$emqx/things/pump-07/shadow/update/delta", fmt.Sprintf(`{"version":%d,"state":{"n":%d}}`, 100+i, i), fleetstest.PublishOptions{})
+		s.down("$emqx/things/pump-07/shadow/update/delta", fmt.Sprintf(`{"version":%d,"state":{"n":%d}}`, 100+i, i), fleetsim.PublishOptions{})
 	}
 	s.link.Restore()
 	next := 0
@@ -88,7 +88,7 @@ func TestT15T27BurstAfterReconnect(t *testing.T) {
 // T17: a PUBACK is no answer.
 func TestT17NoAnswer(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) { o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, DropAnswers: 1} }),
+	s := open(t, cloud(func(o *fleetsim.Options) { o.Misbehaviour = fleetsim.Misbehaviour{Seed: 3, DropAnswers: 1} }),
 		edit(func(c *gateway.Config) { c.Requests.Timeout = 2 * patience })) // the caller's shorter one counts
 	if answer, code := s.request("fleets.req.pump-07.jobs.get", "", "Fleets-Timeout", "300ms"); code != "504" || !strings.Contains(string(answer.Data), "300ms") {
 		t.Errorf("%s %s", code, answer.Data)
@@ -112,7 +112,7 @@ func TestT21T22OddNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := s.subscribe("fleets.down." + token + ".commands." + idToken + ".request")
-	if _, err := s.sim.SendCommand(fleetstest.Command{Thing: name, Action: "*", ID: id, TTL: time.Minute}); err != nil {
+	if _, err := s.sim.SendCommand(fleetsim.Command{Thing: name, Action: "*", ID: id, TTL: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	s.next(raw)
@@ -154,7 +154,7 @@ func TestT34NotifyStorm(t *testing.T) {
 	s.arrives("$emqx/things/pump-07/jobs/get", "")
 	sub := s.subscribe("fleets.down.pump-07.jobs.notify")
 	for range 50 {
-		s.down("$emqx/things/pump-07/jobs/notify", `{"jobs":{}}`, fleetstest.PublishOptions{})
+		s.down("$emqx/things/pump-07/jobs/notify", `{"jobs":{}}`, fleetsim.PublishOptions{})
 	}
 	for range 50 {
 		s.next(sub)
@@ -174,7 +174,7 @@ func TestT34NotifyStorm(t *testing.T) {
 func TestThingThatFleetsDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	s := open(t, startCut(), expect("cannot connect", "shadow not fetched"))
-	s.sim.SetHTTPFault(&fleetstest.HTTPFault{Status: 404})
+	s.sim.SetHTTPFault(&fleetsim.HTTPFault{Status: 404})
 	s.link.Restore()
 	s.status("pump-07", func(v string) bool {
 		return gjson.Get(v, "connected").Bool() && gjson.Get(v, "shadow").String() == "unknown" && strings.Contains(gjson.Get(v, "lastError").String(), "not registered")
@@ -186,8 +186,8 @@ func TestThingThatFleetsDoesNotKnow(t *testing.T) {
 // The cloud answers too late: the answer is for everybody, with the caller's token.
 func TestLateAnswerComesDown(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) {
-		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: time.Second}
+	s := open(t, cloud(func(o *fleetsim.Options) {
+		o.Misbehaviour = fleetsim.Misbehaviour{Seed: 3, LateAnswers: time.Second}
 	}))
 	down := s.subscribe("fleets.down.pump-07.jobs.get.accepted")
 	for range 20 {
@@ -213,7 +213,7 @@ func TestLateAnswerComesDown(t *testing.T) {
 func TestAnswerToAProgramThatIsGone(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
+	if _, err := s.sim.CreateJob(fleetsim.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ question, answer string }{
@@ -236,7 +236,7 @@ func TestAnswerToAProgramThatIsGone(t *testing.T) {
 func TestRawFinalUpdateEndsTheLease(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
+	if _, err := s.sim.CreateJob(fleetsim.Job{Things: []string{"pump-07"}, ID: "j1", Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "a"); code != "" {
@@ -262,7 +262,7 @@ func TestRawFinalUpdateEndsTheLease(t *testing.T) {
 func TestLeaseAcrossARestart(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	if _, err := s.sim.CreateJob(fleetstest.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)}); err != nil {
+	if _, err := s.sim.CreateJob(fleetsim.Job{Things: []string{"pump-07"}, Document: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if answer, code := s.request("fleets.req.pump-07.jobs.start-next", "", "Fleets-Worker", "a"); code != "" {
@@ -304,8 +304,8 @@ func TestStopUnderLoad(t *testing.T) {
 // A stop finishes what programs and the cloud wait for.
 func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
-	s := open(t, cloud(func(o *fleetstest.Options) {
-		o.Misbehaviour = fleetstest.Misbehaviour{Seed: 3, LateAnswers: 600 * time.Millisecond}
+	s := open(t, cloud(func(o *fleetsim.Options) {
+		o.Misbehaviour = fleetsim.Misbehaviour{Seed: 3, LateAnswers: 600 * time.Millisecond}
 	}))
 	program, err := nats.Connect(s.gw.NATSURL()) // outlives the harness's own
 	if err != nil {
@@ -323,7 +323,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	if err := program.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func TestHandlerOutlivesTheBridge(t *testing.T) {
 	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) {
 		c.Commands.HandlerWait = 20 * time.Second
-		c.NATS.Embedded.Listen = fleetstest.Address(t) // where the program comes back to
+		c.NATS.Embedded.Listen = fleetsim.Address(t) // where the program comes back to
 	}))
 	program, err := nats.Connect(s.gw.NATSURL(), nats.ReconnectWait(20*time.Millisecond), nats.MaxReconnects(-1))
 	if err != nil {
@@ -367,7 +367,7 @@ func TestHandlerOutlivesTheBridge(t *testing.T) {
 	if err := program.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "slow", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestHandlerOutlivesTheBridge(t *testing.T) {
 func (s *site) waitQuestions(n int) {
 	s.t.Helper()
 	seen := map[string]bool{}
-	if _, err := s.sim.WaitPublish(s.context(), func(p fleetstest.Publish) bool {
+	if _, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
 		if strings.HasSuffix(p.Topic, "/jobs/get") {
 			seen[string(p.Payload)] = true
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // A file in things_dir brings a Thing and its program's login, and takes them with it; a program that works meanwhile
@@ -60,7 +60,7 @@ func TestThingAndItsLogin(t *testing.T) {
 	if n := busy.Stats().Reconnects; n != 0 || busy.Status() != nats.CONNECTED || busy.LastError() != nil {
 		t.Errorf("the busy one: %d reconnects, %s, %v", n, busy.Status(), busy.LastError())
 	}
-	f.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetstest.PublishOptions{})
+	f.down("$emqx/things/pump-07/jobs/notify", `{}`, fleetsim.PublishOptions{})
 	f.next(heard)
 }
 

@@ -13,8 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // said passes on the messages of a log.
@@ -52,7 +52,7 @@ func runWith(t *testing.T, ctx context.Context, urls ...string) (gw *gateway.Gat
 // waits runs a bridge whose NATS server is not there, and returns when it has said that it waits.
 func waits(t *testing.T, ctx context.Context) (gw *gateway.Gateway, natsAddress string, log said, ended chan error) {
 	t.Helper()
-	natsAddress = fleetstest.Address(t)
+	natsAddress = fleetsim.Address(t)
 	gw, log, ended = runWith(t, ctx, "nats://user:hunter2@"+natsAddress)
 	waiting(t, ctx, log, ended)
 	return gw, natsAddress, log, ended
@@ -252,7 +252,7 @@ func TestHealthyIsListening(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	address := fleetstest.Address(t)
+	address := fleetsim.Address(t)
 	cfg := gateway.Default()
 	cfg.MQTT.Server = []string{"mqtt://127.0.0.1:1"}
 	cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}}

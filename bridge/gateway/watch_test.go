@@ -16,9 +16,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/fleetsim"
 )
 
 // tailed follows a site's tail. The channel has a line for each record: outcome, direction, channel, id and code.
@@ -99,7 +99,7 @@ func TestTail(t *testing.T) {
 // command sends one with this action.
 func (s *site) command(action string) (id string) {
 	s.t.Helper()
-	id, err := s.sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: action, TTL: 30 * time.Second})
+	id, err := s.sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: action, TTL: 30 * time.Second})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -34,7 +34,7 @@ type cluster struct {
 func quietPorts(t *testing.T, n int) (out []int) {
 	t.Helper()
 	for len(out) < n {
-		_, text, _ := net.SplitHostPort(fleetstest.Address(t))
+		_, text, _ := net.SplitHostPort(fleetsim.Address(t))
 		if port, err := strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		} else if !slices.Contains(out, port) {

@@ -15,12 +15,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
 func TestMain(m *testing.M) {
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	os.Exit(m.Run())
 }
 
@@ -50,7 +50,7 @@ func newJournal(t *testing.T) *logbook {
 
 // shown is what a failed test prints of the journal.
 func (j *logbook) shown() string {
-	return fleetstest.Tail(slices.DeleteFunc(slices.Clone(j.lines), func(line string) bool {
+	return fleetsim.Tail(slices.DeleteFunc(slices.Clone(j.lines), func(line string) bool {
 		return !testing.Verbose() && strings.HasPrefix(line, "DEBUG")
 	}))
 }

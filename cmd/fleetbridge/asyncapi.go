@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/asyncapi"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/asyncapi"
 	"fleetbridge/mapping"
 )
 

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/bench"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/bench"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )

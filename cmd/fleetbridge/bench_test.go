@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // TestMain makes this test binary the program itself for the process that bench starts.
@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	_ = os.Setenv(asProgram, "1") // for children
 	os.Exit(m.Run())
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"fleetbridge/bridge/doctor"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/doctor"
 )
 
 func newBundle(s streams) *cobra.Command {

@@ -10,13 +10,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // Where nobody answers is said in the words of who asked.
 func TestDeadWithoutABridge(t *testing.T) {
-	address := fleetstest.Address(t)
+	address := fleetsim.Address(t)
 	const base = "mqtt: {server: \"mqtt://127.0.0.1:1\"}\nthings: [{name: pump-07}]\n"
 	dir := t.TempDir()
 	embedded, external := filepath.Join(dir, "embedded.yaml"), filepath.Join(dir, "external.yaml")
@@ -42,7 +42,7 @@ func TestDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, filepath.Join(dir, "own", "events", "door.schema.json"), `{"type":"object","required":["open"]}`)
-	address := fleetstest.Address(t)
+	address := fleetsim.Address(t)
 	file := filepath.Join(dir, "fleetbridge.yaml")
 	put(t, file, "mqtt: {server: \"mqtt://127.0.0.1:1\"}\nthings: [{name: pump-07, schema_dir: own}, {name: pump-08}]\n"+
 		"nats: {embedded: {listen: \""+address+"\", store_dir: data}}\nhttp: {listen: \"\"}\n")

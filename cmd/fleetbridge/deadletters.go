@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge/console"
-	"fleetbridge/bridge/demo"
+	"fleetbridge/internal/demo"
 )
 
 func newDemo(s streams) *cobra.Command {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/doctor"
+	"fleetbridge/internal/doctor"
 )
 
 // examination is what the command line asks for.

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 func TestDoctor(t *testing.T) {
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}})
 	config := func(things string) string {
 		text := fmt.Sprintf("mqtt: {server: %q}\nthings: [%s]\nhttp: {listen: \"\"}\nnats: {up: {max_bytes: 1MiB}, down: {max_bytes: 1MiB}, embedded: {listen: \"127.0.0.1:0\", store_dir: %q}}\n",
 			sim.BrokerURL(), things, filepath.Join(t.TempDir(), "store"))

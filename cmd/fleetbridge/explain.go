@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/explain"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )

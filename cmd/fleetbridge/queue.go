@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

@@ -30,7 +30,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Recognisable secrets, one for each place that a configuration has for one.
@@ -102,7 +102,7 @@ func put(t *testing.T, path, text string) {
 
 // tail is what a failed test shows of the output.
 func (w *watched) tail() string {
-	return fleetstest.Tail(slices.DeleteFunc(strings.Split(w.String(), "\n"), func(line string) bool { return strings.Contains(line, "level=DEBUG") }))
+	return fleetsim.Tail(slices.DeleteFunc(strings.Split(w.String(), "\n"), func(line string) bool { return strings.Contains(line, "level=DEBUG") }))
 }
 
 // waitFor waits until the output holds a text.
@@ -124,8 +124,8 @@ func TestNoSecretIsShown(t *testing.T) {
 	put(t, at("password"), filePassword+"\n")
 	put(t, at("user"), userFile+"\n")
 	t.Setenv("FLEETS_SECRET", apiSecret)
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07", "valve-3"}, APIKey: "other", APISecret: "other",
-		Embedded: fleetstest.BrokerOptions{Logins: []fleetstest.Login{{ClientID: "pump-07", Username: "pump", Password: thingPassword}}}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07", "valve-3"}, APIKey: "other", APISecret: "other",
+		Embedded: fleetsim.BrokerOptions{Logins: []fleetsim.Login{{ClientID: "pump-07", Username: "pump", Password: thingPassword}}}})
 	config := func(more string) string {
 		return `
 mqtt: {server: "` + sim.BrokerURL() + `"}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // patient is a bridge whose life is in the test's hands.
@@ -131,5 +131,5 @@ func TestNoSupervisor(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	newSupervisor(&patient{listening: make(chan struct{})}, fleetstest.Log(t)).tell(ctx)
+	newSupervisor(&patient{listening: make(chan struct{})}, fleetsim.Log(t)).tell(ctx)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

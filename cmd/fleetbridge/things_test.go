@@ -12,14 +12,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Things are added to a bridge that runs, work, and go again; what is wrong is said before anything is written.
 func TestThings(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	dir := t.TempDir()
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07", "valve-3", "valve-4"}})
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07", "valve-3", "valve-4"}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestThings(t *testing.T) {
 	if _, err := nc.RequestWithContext(wait, "fleets.up.valve-3.shadow.update", []byte(`{"state":{"reported":{"t":1}}}`)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sim.WaitPublish(wait, func(p fleetstest.Publish) bool { return p.Topic == "$emqx/things/valve-3/shadow/update" }); err != nil {
+	if _, err := sim.WaitPublish(wait, func(p fleetsim.Publish) bool { return p.Topic == "$emqx/things/valve-3/shadow/update" }); err != nil {
 		t.Fatal(err)
 	}
 	removed := things("rm", "valve-3", "valve-4", "--force") // the report may count still: it is settled a moment later

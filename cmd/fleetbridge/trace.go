@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 

@@ -11,10 +11,10 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/explain"
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/fleetsim"
+	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 )
 
@@ -76,15 +76,15 @@ func TestVerdict(t *testing.T) {
 // A message is followed while it waits, when it is dead, and when it was seen to be delivered.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	sim := fleetstest.Start(t, fleetstest.Options{Things: []string{"pump-07"}})
-	link, err := fleetstest.NewLink(sim.BrokerURL())
+	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}})
+	link, err := fleetsim.NewLink(sim.BrokerURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = link.Close() })
 	link.Cut()
 	dir := t.TempDir()
-	address := fleetstest.Address(t)
+	address := fleetsim.Address(t)
 	file := filepath.Join(dir, "fleetbridge.yaml")
 	put(t, file, "mqtt: {server: \""+link.URL()+"\"}\nthings: [{name: pump-07}]\nnats: {embedded: {listen: \""+address+"\", store_dir: data}}\nhttp: {listen: \"\"}\n"+
 		"local: {users: [{name: hvac, password: secret-0815, things: [pump-07]}]}\n")
@@ -149,7 +149,7 @@ func TestTrace(t *testing.T) {
 	link.Restore()
 	until("delivered event")
 	trace(parent, "delivered in", "event hot of pump-07 was delivered", "the broker has it.")
-	id, err := sim.SendCommand(fleetstest.Command{Thing: "pump-07", Action: "dance", TTL: time.Minute})
+	id, err := sim.SendCommand(fleetsim.Command{Thing: "pump-07", Action: "dance", TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

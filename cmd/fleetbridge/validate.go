@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/explain"
+	"fleetbridge/internal/explain"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"fleetbridge/bridge/explain"
 	"fleetbridge/bridge/sightings"
+	"fleetbridge/internal/explain"
 )
 
 // printVerdict shows the evidence in the order of time, and then the sentence.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/conform"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/fleetsim/conform"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )
@@ -161,7 +161,7 @@ func (f *conformFlags) options(args []string) (o conform.Options, err error) {
 		problem("--patience %v, --outage %v: must be more than nothing", f.patience, f.outage)
 	}
 	if f.like != "" {
-		if o.Like, err = fleetstest.Like(f.like); err != nil {
+		if o.Like, err = fleetsim.Like(f.like); err != nil {
 			problem("--like: %w", err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )
@@ -30,9 +30,9 @@ type flags struct {
 
 	replaceReported, republishDelta, wholeDesired, startBumps, terseUpdates bool
 
-	misbehaviour fleetstest.Misbehaviour
+	misbehaviour fleetsim.Misbehaviour
 	like         string
-	traits       fleetstest.Traits
+	traits       fleetsim.Traits
 
 	trust *tls.Config
 }
@@ -58,7 +58,7 @@ func (f *flags) connection() section {
 	s := newSection("Flags")
 	s.StringVar(&f.broker, "broker", "", "use this MQTT 5 broker: mqtt, mqtts, ws or wss `URL`, user:password@ before the host")
 	s.StringVar(&f.mqtt, "mqtt", "", "listen on this `HOST:PORT` with a broker of its own (default 127.0.0.1:1883)")
-	s.StringVar(&f.like, "like", "", "the broker of its own behaves like this one: `NAME[,KNOB...]`, NAME is "+strings.Join(fleetstest.Likes(), ", ")+"; see fleetsim help like")
+	s.StringVar(&f.like, "like", "", "the broker of its own behaves like this one: `NAME[,KNOB...]`, NAME is "+strings.Join(fleetsim.Likes(), ", ")+"; see fleetsim help like")
 	s.StringVar(&f.caFile, "ca-file", "", "`FILE` of CA certificates for mqtts and wss (default the system's)")
 	s.StringVar(&f.clientID, "client-id", "fleets-simulator", "client `ID` at the broker of --broker")
 	s.StringVar(&f.http, "http", "127.0.0.1:8080", "listen on this `HOST:PORT` for the HTTP API")
@@ -122,7 +122,7 @@ func (f *flags) complete(changed func(name string) bool, env func(string) string
 func (f *flags) check() error {
 	var problems []error
 	if f.broker != "" {
-		if _, err := fleetstest.ParseBroker(f.broker); err != nil {
+		if _, err := fleetsim.ParseBroker(f.broker); err != nil {
 			problems = append(problems, fmt.Errorf("--broker: %w", err))
 		}
 	}
@@ -137,7 +137,7 @@ func (f *flags) check() error {
 	}
 	if f.like != "" {
 		var err error
-		if f.traits, err = fleetstest.Like(f.like); err != nil {
+		if f.traits, err = fleetsim.Like(f.like); err != nil {
 			for line := range strings.Lines(err.Error()) {
 				problems = append(problems, fmt.Errorf("--like: %s", strings.TrimSpace(line)))
 			}
@@ -169,7 +169,7 @@ func (f *flags) checkFaults() (out []error) {
 		return nil
 	}
 	for _, err := range joined.Unwrap() {
-		if wrong := (*fleetstest.FaultError)(nil); errors.As(err, &wrong) {
+		if wrong := (*fleetsim.FaultError)(nil); errors.As(err, &wrong) {
 			err = fmt.Errorf("--%s: %s", kebab(wrong.Field), wrong.Reason)
 		}
 		out = append(out, err)
@@ -205,10 +205,10 @@ func (f *flags) loadCA() error {
 	return nil
 }
 
-func (f *flags) options(out io.Writer) fleetstest.Options {
+func (f *flags) options(out io.Writer) fleetsim.Options {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.logLevel)) // one of slog's own words: the flags are checked
-	o := fleetstest.Options{
+	o := fleetsim.Options{
 		Log:    slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})),
 		Broker: f.broker, TLSConfig: f.trust, ClientID: f.clientID, HTTPListen: f.http, APIKey: f.apiKey, APISecret: f.apiSecret,
 		Things: f.things, AutoCreate: f.autoCreate, ReplaceReported: f.replaceReported, RepublishDelta: f.republishDelta,

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 const thermostat = "../../examples/thermostat.json"
@@ -142,7 +142,7 @@ func TestDefaults(t *testing.T) {
 	f.sections()
 	o := f.options(io.Discard)
 	if o.Embedded.Listen != "127.0.0.1:1883" || o.HTTPListen != "127.0.0.1:8080" || o.ClientID != "fleets-simulator" ||
-		o.Misbehaviour != (fleetstest.Misbehaviour{ReorderWait: 100 * time.Millisecond}) || f.logLevel != "info" || f.check() != nil {
+		o.Misbehaviour != (fleetsim.Misbehaviour{ReorderWait: 100 * time.Millisecond}) || f.logLevel != "info" || f.check() != nil {
 		t.Errorf("%+v", o)
 	}
 }

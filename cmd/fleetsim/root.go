@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // newRoot makes the command, which simulates, and its subcommands.
@@ -49,11 +49,11 @@ func newRoot(s streams) *cobra.Command {
 func helpLike() *cobra.Command {
 	var out strings.Builder
 	out.WriteString("Brokers, as they are without configuration:\n")
-	for _, l := range fleetstest.DescribeLikes() {
+	for _, l := range fleetsim.DescribeLikes() {
 		fmt.Fprintf(&out, "\n  %s: %s.\n    %s\n", l[0], l[1], strings.ReplaceAll(l[2], ",", " "))
 	}
 	out.WriteString("\nKnobs, which go behind a name or stand alone, as in --like emqx-5.8,max-subscriptions=10:\n\n")
-	for _, k := range fleetstest.Knobs {
+	for _, k := range fleetsim.Knobs {
 		name := k.Name
 		if k.Value != "" {
 			name += "=" + k.Value
@@ -93,8 +93,8 @@ func addCobras(root *cobra.Command) {
 	}
 }
 
-func simulate(ctx context.Context, o fleetstest.Options) error {
-	sim, err := fleetstest.New(o)
+func simulate(ctx context.Context, o fleetsim.Options) error {
+	sim, err := fleetsim.New(o)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func declare(root *cobra.Command, sections []section) {
 		root.Flags().AddFlagSet(s.FlagSet)
 	}
 	_ = root.MarkFlagFilename("ca-file", "pem", "crt", "cer")
-	_ = root.RegisterFlagCompletionFunc("like", cobra.FixedCompletions(fleetstest.Likes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("like", cobra.FixedCompletions(fleetsim.Likes(), cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
 	whole := root.UsageFunc()
 	root.SetUsageFunc(func(c *cobra.Command) error {

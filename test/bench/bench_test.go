@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/bench"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/internal/bench"
 )
 
 // TestMain makes this test binary the program itself for the processes that it starts.
@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	os.Exit(m.Run())
 }
 

@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"fleetbridge/bridge/bench"
+	"fleetbridge/internal/bench"
 )
 
 // contest is one table's worth of trials: a way, a broker, and who takes part.

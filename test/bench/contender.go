@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"fleetbridge/bridge/bench"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/internal/bench"
 	"fleetbridge/mapping"
 )
 
@@ -116,7 +116,7 @@ func (p plan) openBrokers(ctx context.Context, t trial) (*brokers, error) {
 		return b, nil
 	}
 	lines := []string{fmt.Sprintf("max_inflight_messages %d", p.inflight)}
-	far, err := fleetstest.NewMosquitto(ctx, fleetstest.MosquittoOptions{Lines: lines})
+	far, err := fleetsim.NewMosquitto(ctx, fleetsim.MosquittoOptions{Lines: lines})
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (p plan) openBrokers(ctx context.Context, t trial) (*brokers, error) {
 	if t.contender != mosquittos {
 		return b, nil
 	}
-	near, err := fleetstest.NewMosquitto(ctx, fleetstest.MosquittoOptions{Lines: append(lines, bridgeLines(far.URL(), t.load.Kind)...)})
+	near, err := fleetsim.NewMosquitto(ctx, fleetsim.MosquittoOptions{Lines: append(lines, bridgeLines(far.URL(), t.load.Kind)...)})
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/bench"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/internal/bench"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -30,7 +30,7 @@ const calm = 15 * time.Second
 // idle prints how often processes wake up while nothing goes on. All run at once, so all have the same neighbours.
 func (p plan) idle(ctx context.Context) (err error) {
 	const thing = "bench-0000"
-	sim, err := fleetstest.New(fleetstest.Options{Things: []string{thing}})
+	sim, err := fleetsim.New(fleetsim.Options{Things: []string{thing}})
 	if err != nil {
 		return err
 	}

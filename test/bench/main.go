@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"fleetbridge/bridge/bench"
+	"fleetbridge/internal/bench"
 )
 
 func main() {

@@ -6,14 +6,14 @@ import (
 	"net/url"
 	"time"
 
-	"fleetbridge/bridge/bench"
+	"fleetbridge/internal/bench"
 )
 
 // bridgeLines make a mosquitto carry a kind's messages to or from another.
 func bridgeLines(far string, k bench.Kind) []string {
 	u, err := url.Parse(far)
 	if err != nil {
-		panic("bench: " + err.Error()) // it is fleetstest's own
+		panic("bench: " + err.Error()) // it is fleetsim's own
 	}
 	way := "in"
 	if k == bench.Up {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"fleetbridge/bridge/bench"
+	"fleetbridge/internal/bench"
 )
 
 // profile prints where the bridge spends its time: the ten functions themselves, and the ten costliest

@@ -5,7 +5,7 @@ package brokers
 import (
 	"context"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Kind is a broker, and what is expected of it. What a broker loses is its own loss; the bridge's is none, with all of them.
@@ -34,7 +34,7 @@ var Kinds = []Kind{
 	{
 		Name: "mosquitto", Version: "Debian's",
 		start: func(ctx context.Context) (Broker, error) {
-			return fleetstest.NewMosquitto(ctx, fleetstest.MosquittoOptions{Persistence: true})
+			return fleetsim.NewMosquitto(ctx, fleetsim.MosquittoOptions{Persistence: true})
 		},
 	},
 	{

@@ -14,7 +14,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Tap stands in front of a broker and keeps every MQTT 5 packet that passes.
@@ -39,7 +39,7 @@ type Tap struct {
 type Packet struct {
 	Conn    int    // number of its connection, from 1
 	Client  string // id of the client
-	Flow    fleetstest.Flow
+	Flow    fleetsim.Flow
 	Content packets.Packet
 }
 
@@ -99,7 +99,7 @@ func (t *Tap) Log() []Packet {
 // Published is what clients have published on a topic, the payloads in order.
 func (t *Tap) Published(topic string) (payloads [][]byte) {
 	for _, k := range t.Log() {
-		if c, is := k.Content.(*packets.Publish); is && k.Flow == fleetstest.FromClient && c.Topic == topic {
+		if c, is := k.Content.(*packets.Publish); is && k.Flow == fleetsim.FromClient && c.Topic == topic {
 			payloads = append(payloads, c.Payload)
 		}
 	}
@@ -141,8 +141,8 @@ func (t *Tap) serve(client net.Conn) {
 	t.conns[client], t.conns[broker] = struct{}{}, struct{}{}
 	t.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.run(client, broker, fleetstest.FromClient) })
-	both.Go(func() { p.run(broker, client, fleetstest.FromBroker) })
+	both.Go(func() { p.run(client, broker, fleetsim.FromClient) })
+	both.Go(func() { p.run(broker, client, fleetsim.FromBroker) })
 	both.Wait()
 	t.mu.Lock()
 	delete(t.conns, client)
@@ -158,7 +158,7 @@ type pipe struct {
 }
 
 // run passes one direction on until it ends.
-func (p *pipe) run(from, to net.Conn, flow fleetstest.Flow) {
+func (p *pipe) run(from, to net.Conn, flow fleetsim.Flow) {
 	defer func() { _ = to.(*net.TCPConn).CloseWrite() }() // what is under way in the other direction arrives
 	in := bufio.NewReader(from)
 	for {
@@ -213,16 +213,16 @@ func (p *pipe) connect(cp *packets.ControlPacket, c *packets.Connect, raw []byte
 }
 
 // translate changes the topics in a packet's bytes.
-func (p *pipe) translate(content packets.Packet, flow fleetstest.Flow, raw []byte) {
+func (p *pipe) translate(content packets.Packet, flow fleetsim.Flow, raw []byte) {
 	from, to := emqx+"/", p.space+"/"
-	if flow == fleetstest.FromBroker {
+	if flow == fleetsim.FromBroker {
 		from, to = to, from
 	}
 	switch c := content.(type) {
 	case *packets.Publish:
 		if strings.HasPrefix(c.Topic, from) {
 			copy(raw[bytes.Index(raw, []byte(c.Topic)):], to)
-			if flow == fleetstest.FromBroker {
+			if flow == fleetsim.FromBroker {
 				c.Topic = to + c.Topic[len(from):]
 			}
 		}

@@ -10,14 +10,14 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Clients in one namespace have the broker for themselves, and see nothing of the namespace; the log is as they see it.
 func TestNamespaces(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	broker, err := fleetstest.NewBroker(fleetstest.BrokerOptions{})
+	broker, err := fleetsim.NewBroker(fleetsim.BrokerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestNamespaces(t *testing.T) {
 		}
 		if err := tap.Wait(ctx, 0, func(k Packet) bool {
 			c, is := k.Content.(*packets.Publish)
-			return is && k.Flow == fleetstest.FromBroker && k.Client == "a" && c.Topic == topic
+			return is && k.Flow == fleetsim.FromBroker && k.Client == "a" && c.Topic == topic
 		}); err != nil {
 			t.Error("what came is not in the log")
 		}

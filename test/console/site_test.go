@@ -18,7 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // patience bounds every wait: a busy machine needs some of it.
@@ -35,8 +35,8 @@ var (
 
 // site is the cloud, a link that can break, and a bridge that runs as a process of its own.
 type site struct {
-	sim    *fleetstest.Sim
-	link   *fleetstest.Link
+	sim    *fleetsim.Sim
+	link   *fleetsim.Link
 	dir    string
 	config string
 	run    *exec.Cmd
@@ -110,11 +110,11 @@ func names() (out []string) {
 func newSite(ctx context.Context, dir string) (*site, error) {
 	s := &site{dir: dir, config: filepath.Join(dir, "fleetbridge.yaml")}
 	var err error
-	if s.sim, err = fleetstest.New(fleetstest.Options{Things: names()}); err != nil {
+	if s.sim, err = fleetsim.New(fleetsim.Options{Things: names()}); err != nil {
 		return nil, err
 	}
 	go func() { _ = s.sim.Run(ctx) }()
-	if s.link, err = fleetstest.NewLink(s.sim.BrokerURL()); err != nil {
+	if s.link, err = fleetsim.NewLink(s.sim.BrokerURL()); err != nil {
 		return nil, err
 	}
 	s.server = freePort()

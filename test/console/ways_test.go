@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // programs is a connection as programs have one.
@@ -168,7 +168,7 @@ func TestCommand(t *testing.T) {
 	if err := shown.programs(t).Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := shown.sim.SendCommand(fleetstest.Command{Thing: name, Action: "setSpeed", Params: json.RawMessage(`{"speed":1500}`), TTL: 3 * time.Second})
+	id, err := shown.sim.SendCommand(fleetsim.Command{Thing: name, Action: "setSpeed", Params: json.RawMessage(`{"speed":1500}`), TTL: 3 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestBulkReplay(t *testing.T) {
 	name := thing(4)
 	p := shown.open(t, true)
 	for range 49 { // the cloud says what is no JSON; a program may want it all the same
-		if err := shown.sim.Publish("$emqx/things/"+name+"/shadow/update/delta", []byte("{"), fleetstest.PublishOptions{}); err != nil {
+		if err := shown.sim.Publish("$emqx/things/"+name+"/shadow/update/delta", []byte("{"), fleetsim.PublishOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

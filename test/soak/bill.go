@@ -4,7 +4,7 @@ import (
 	"hash/maphash"
 	"sync"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // bill is what has to cross the link, in bytes of MQTT: every message once, with its topic and its header, one
@@ -17,11 +17,11 @@ type bill struct {
 	messages map[uint64]bool // by flow, topic and payload
 	distinct [2]int
 	acked    [2]int
-	shaken   map[fleetstest.Packet]bool
+	shaken   map[fleetsim.Packet]bool
 }
 
 func newBill() *bill {
-	return &bill{seed: maphash.MakeSeed(), messages: map[uint64]bool{}, shaken: map[fleetstest.Packet]bool{}}
+	return &bill{seed: maphash.MakeSeed(), messages: map[uint64]bool{}, shaken: map[fleetsim.Packet]bool{}}
 }
 
 // note adds a packet, unless it is one too many.
@@ -29,7 +29,7 @@ func (b *bill) note(k Packet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch k.Type {
-	case fleetstest.PUBLISH:
+	case fleetsim.PUBLISH:
 		m := k.publish()
 		sum := maphash.Comparable(b.seed, [...]any{k.Flow, m.Topic, string(m.Payload)})
 		if b.messages[sum] {
@@ -37,11 +37,11 @@ func (b *bill) note(k Packet) {
 		}
 		b.messages[sum] = true
 		b.distinct[k.Flow]++
-	case fleetstest.PUBACK:
+	case fleetsim.PUBACK:
 		if b.acked[k.Flow]++; b.acked[k.Flow] > b.distinct[1-k.Flow] {
 			return
 		}
-	case fleetstest.PINGREQ, fleetstest.PINGRESP:
+	case fleetsim.PINGREQ, fleetsim.PINGRESP:
 	default:
 		if b.shaken[k.Type] {
 			return
@@ -52,7 +52,7 @@ func (b *bill) note(k Packet) {
 }
 
 // add counts what never came as far as the wire.
-func (b *bill) add(flow fleetstest.Flow, bytes int) {
+func (b *bill) add(flow fleetsim.Flow, bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.need[flow] += int64(bytes)
@@ -68,7 +68,7 @@ func (s *Site) Thrifty(times float64) {
 			s.Wire.bill.mu.Lock()
 			need := s.Wire.bill.need[flow]
 			s.Wire.bill.mu.Unlock()
-			sent := s.Link.Carried(fleetstest.Flow(flow))
+			sent := s.Link.Carried(fleetsim.Flow(flow))
 			s.Logf("%s: %d bytes sent, %d had to be: %.2f times; %d connections", name, sent, need, float64(sent)/float64(need), s.Link.Accepted())
 			if float64(sent) > times*float64(need) {
 				s.Errorf("%s: %d bytes were sent where %d had to be, more than %.1f times as many", name, sent, need, times)

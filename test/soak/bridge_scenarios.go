@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 func bridgeScenarios() []Scenario {
@@ -42,7 +42,7 @@ func bridgeOutage(w *World) {
 	s.Load(Load{Events: 50, Responses: 10, Down: 20})
 	var attempts atomic.Int64
 	s.Wire.Set(func(p Packet) Verdict {
-		if p.Flow == fleetstest.FromClient && p.Type == fleetstest.CONNECT {
+		if p.Flow == fleetsim.FromClient && p.Type == fleetsim.CONNECT {
 			attempts.Add(1)
 			return Verdict{Drop: true, Close: true}
 		}
@@ -80,7 +80,7 @@ func bridgePoison(w *World) {
 }
 
 func fleetsAPI(w *World) {
-	faults := []fleetstest.HTTPFault{
+	faults := []fleetsim.HTTPFault{
 		{Down: true}, {Delay: 500 * time.Millisecond}, {Body: []byte(`{"version":`)}, {Body: []byte(`[]`)}, {Status: 401}, {Status: 503},
 		{Delay: time.Minute}, // shadow messages wait for 10 s then
 	}

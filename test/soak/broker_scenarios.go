@@ -10,8 +10,8 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 func brokerScenarios() []Scenario {
@@ -100,15 +100,15 @@ func brokerOverrun(w *World) {
 	unacked, worst := map[uint16]bool{}, 0
 	s.Wire.Set(func(p Packet) Verdict {
 		switch {
-		case p.Flow == fleetstest.FromClient && p.Type == fleetstest.CONNECT:
+		case p.Flow == fleetsim.FromClient && p.Type == fleetsim.CONNECT:
 			clear(unacked)
 			if changed, err := withReceiveMaximum(p.Raw, 65535); err == nil {
 				return Verdict{Instead: changed}
 			}
-		case p.Flow == fleetstest.FromBroker && p.Type == fleetstest.PUBLISH:
+		case p.Flow == fleetsim.FromBroker && p.Type == fleetsim.PUBLISH:
 			unacked[p.publish().PacketID] = true
 			worst = max(worst, len(unacked))
-		case p.Flow == fleetstest.FromClient && p.Type == fleetstest.PUBACK:
+		case p.Flow == fleetsim.FromClient && p.Type == fleetsim.PUBACK:
 			delete(unacked, binary.BigEndian.Uint16(p.Raw[2:]))
 		}
 		return Verdict{}
@@ -135,7 +135,7 @@ func brokerRedirect(w *World) {
 	refusals := 0
 	done := make(chan struct{})
 	s.Wire.Set(func(p Packet) Verdict {
-		if p.Flow != fleetstest.FromClient || p.Type != fleetstest.CONNECT || refusals == 2 {
+		if p.Flow != fleetsim.FromClient || p.Type != fleetsim.CONNECT || refusals == 2 {
 			return Verdict{}
 		}
 		s.Fault()

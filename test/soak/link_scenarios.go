@@ -3,8 +3,8 @@ package soak
 import (
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 // After the third connection in a row that lived short the bridge waits longer and longer, as it
@@ -46,8 +46,8 @@ func linkCut(w *World) {
 
 // point is a place in the protocol.
 type point struct {
-	flow   fleetstest.Flow
-	packet fleetstest.Packet
+	flow   fleetsim.Flow
+	packet fleetsim.Packet
 	after  bool
 }
 
@@ -71,14 +71,14 @@ func (s *Site) reach(happened <-chan struct{}, what any) {
 
 func linkCutHandshake(w *World) {
 	points := []point{
-		{fleetstest.FromClient, fleetstest.CONNECT, false},
-		{fleetstest.FromClient, fleetstest.CONNECT, true},
-		{fleetstest.FromBroker, fleetstest.CONNACK, false},
-		{fleetstest.FromBroker, fleetstest.CONNACK, true},
-		{fleetstest.FromClient, fleetstest.SUBSCRIBE, false},
-		{fleetstest.FromClient, fleetstest.SUBSCRIBE, true},
-		{fleetstest.FromBroker, fleetstest.SUBACK, false},
-		{fleetstest.FromBroker, fleetstest.SUBACK, true},
+		{fleetsim.FromClient, fleetsim.CONNECT, false},
+		{fleetsim.FromClient, fleetsim.CONNECT, true},
+		{fleetsim.FromBroker, fleetsim.CONNACK, false},
+		{fleetsim.FromBroker, fleetsim.CONNACK, true},
+		{fleetsim.FromClient, fleetsim.SUBSCRIBE, false},
+		{fleetsim.FromClient, fleetsim.SUBSCRIBE, true},
+		{fleetsim.FromBroker, fleetsim.SUBACK, false},
+		{fleetsim.FromBroker, fleetsim.SUBACK, true},
 	}
 	s := w.Open(SiteOptions{})
 	s.Load(Usual)
@@ -95,19 +95,19 @@ func linkCutHandshake(w *World) {
 
 func linkCutUp(w *World) {
 	cutUnderLoad(w, []point{
-		{fleetstest.FromClient, fleetstest.PUBLISH, false},
-		{fleetstest.FromClient, fleetstest.PUBLISH, true},
-		{fleetstest.FromBroker, fleetstest.PUBACK, false},
-		{fleetstest.FromBroker, fleetstest.PUBACK, true},
+		{fleetsim.FromClient, fleetsim.PUBLISH, false},
+		{fleetsim.FromClient, fleetsim.PUBLISH, true},
+		{fleetsim.FromBroker, fleetsim.PUBACK, false},
+		{fleetsim.FromBroker, fleetsim.PUBACK, true},
 	})
 }
 
 func linkCutDown(w *World) {
 	cutUnderLoad(w, []point{
-		{fleetstest.FromBroker, fleetstest.PUBLISH, false},
-		{fleetstest.FromBroker, fleetstest.PUBLISH, true},
-		{fleetstest.FromClient, fleetstest.PUBACK, false},
-		{fleetstest.FromClient, fleetstest.PUBACK, true},
+		{fleetsim.FromBroker, fleetsim.PUBLISH, false},
+		{fleetsim.FromBroker, fleetsim.PUBLISH, true},
+		{fleetsim.FromClient, fleetsim.PUBACK, false},
+		{fleetsim.FromClient, fleetsim.PUBACK, true},
 	})
 }
 
@@ -172,7 +172,7 @@ func linkTorn(w *World) {
 		s.Pause(s.Between(20*time.Millisecond, 200*time.Millisecond))
 		s.Fault()
 		before, began := s.Link.Accepted(), time.Now()
-		s.Link.ResetMidPacket([]fleetstest.Flow{fleetstest.FromClient, fleetstest.FromBroker}[(i+int(s.Seed))%2])
+		s.Link.ResetMidPacket([]fleetsim.Flow{fleetsim.FromClient, fleetsim.FromBroker}[(i+int(s.Seed))%2])
 		for s.Link.Accepted() == before {
 			s.Pause(10 * time.Millisecond)
 		}

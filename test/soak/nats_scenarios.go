@@ -5,8 +5,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 )
 
 func natsScenarios() []Scenario {
@@ -26,7 +26,7 @@ func (s *Site) startNATS() {
 		s.Fatal("the NATS server is not ready")
 	}
 	s.natsURL = ns.ClientURL()
-	s.NATSLink, err = fleetstest.NewLink(ns.Addr().String())
+	s.NATSLink, err = fleetsim.NewLink(ns.Addr().String())
 	s.check(err)
 	s.Cleanup(func() { _ = s.NATSLink.Close() })
 	s.Config.NATS.URL = gateway.NATSURL("nats://" + s.NATSLink.Addr())

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -109,7 +109,7 @@ func damageStore(w *World) {
 func (s *procSite) damaged(d damage) {
 	s.Helper()
 	books := s.books
-	s.books = fleetstest.NewLedger() // what the damage destroys is no loss of the bridge's, if it says so
+	s.books = fleetsim.NewLedger() // what the damage destroys is no loss of the bridge's, if it says so
 	s.bridge.start(s.ctx)
 	s.bridge.ready(s.ctx)
 	s.link.Cut()
@@ -177,7 +177,7 @@ func (s *procSite) noted(js jetstream.JetStream, n uint64) {
 }
 
 // judge compares what has arrived with what the bridge said.
-func (s *procSite) judge(d damage, mark int, books *fleetstest.Ledger) {
+func (s *procSite) judge(d damage, mark int, books *fleetsim.Ledger) {
 	s.Helper()
 	name := upLane(s.things[0], mapping.Events)
 	said := s.said(mark)

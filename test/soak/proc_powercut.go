@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // powerDisk is a file system that forgets what was not synced: the program in powercut, mounted.
@@ -149,7 +149,7 @@ func cutPowerInterval(w *World) {
 	s.bridge.start(s.ctx)
 	s.bridge.ready(s.ctx)
 	s.link.Cut() // what is queued shows what is lost
-	s.books, s.journal = fleetstest.NewLedger(), map[string]map[uint64]time.Time{}
+	s.books, s.journal = fleetsim.NewLedger(), map[string]map[uint64]time.Time{}
 	s.begin(4 * time.Millisecond)
 	s.nap(w.Between(1500*time.Millisecond, 2500*time.Millisecond))
 	at := disk.cut(s.bridge, 0)

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/tidwall/gjson"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -23,8 +23,8 @@ import (
 type procSite struct {
 	*World
 	ctx    context.Context // of the whole scenario
-	sim    *fleetstest.Sim
-	link   *fleetstest.Link
+	sim    *fleetsim.Sim
+	link   *fleetsim.Link
 	bridge *process
 	things []string
 	silent bool // the cloud sends nothing
@@ -32,7 +32,7 @@ type procSite struct {
 	load     sync.WaitGroup
 	stopLoad context.CancelFunc
 
-	books *fleetstest.Ledger // the world's, unless a scenario expects losses
+	books *fleetsim.Ledger // the world's, unless a scenario expects losses
 
 	mu       sync.Mutex
 	journal  map[string]map[uint64]time.Time // if set: when was accepted what, by lane and number
@@ -67,12 +67,12 @@ func newProcSite(w *World, o procOptions) *procSite {
 	if len(s.things) == 0 {
 		s.things = []string{"pump-07", "valve-3"}
 	}
-	sim := fleetstest.Options{Things: s.things, Keep: 2_000_000}
+	sim := fleetsim.Options{Things: s.things, Keep: 2_000_000}
 	if s.realBroker() {
-		sim.Broker = fleetstest.StartMosquitto(t, fleetstest.MosquittoOptions{Persistence: !o.fast}).URL()
+		sim.Broker = fleetsim.StartMosquitto(t, fleetsim.MosquittoOptions{Persistence: !o.fast}).URL()
 	}
-	s.sim = fleetstest.Start(t, sim)
-	link, err := fleetstest.NewLink(s.sim.BrokerURL())
+	s.sim = fleetsim.Start(t, sim)
+	link, err := fleetsim.NewLink(s.sim.BrokerURL())
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -98,7 +98,7 @@ func (s *procSite) tap() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() {
-		_, _ = s.sim.WaitPublish(ctx, func(p fleetstest.Publish) bool {
+		_, _ = s.sim.WaitPublish(ctx, func(p fleetsim.Publish) bool {
 			a, err := mapping.ParseTopic(mapping.Up, p.Topic)
 			if err != nil {
 				return false
@@ -271,14 +271,14 @@ func (s *procSite) send(ctx context.Context, thing string, every time.Duration) 
 	for i := 1; flow.Sleep(ctx, every) == nil; i++ {
 		n := s.books.Next(name)
 		topic := "$emqx/things/" + thing + "/jobs/notify"
-		if err := s.sim.Publish(topic, fmt.Appendf(nil, `{"jobs":{},"timestamp":%d}`, n), fleetstest.PublishOptions{}); err != nil {
+		if err := s.sim.Publish(topic, fmt.Appendf(nil, `{"jobs":{},"timestamp":%d}`, n), fleetsim.PublishOptions{}); err != nil {
 			continue // number n is never accepted
 		}
 		s.accepted(name, n)
 		if i%10 != 0 {
 			continue
 		}
-		id, err := s.sim.SendCommand(fleetstest.Command{Thing: thing, Action: "work"})
+		id, err := s.sim.SendCommand(fleetsim.Command{Thing: thing, Action: "work"})
 		if err != nil {
 			s.Errorf("command: %v", err)
 			continue
@@ -404,7 +404,7 @@ func (s *procSite) checkCommands() {
 		for _, r := range c.Responses {
 			different[string(r)] = true
 		}
-		if len(different) != 1 || c.Status != fleetstest.Succeeded {
+		if len(different) != 1 || c.Status != fleetsim.Succeeded {
 			s.Errorf("execution %s is %s with the responses %s", id, c.Status, c.Responses)
 		}
 		copies += max(len(c.Responses)-1, 0)

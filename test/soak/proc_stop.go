@@ -6,7 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -72,7 +72,7 @@ func (s *procSite) flood() {
 					if i == burst/12 {
 						part.Done()
 					}
-					_ = s.sim.Publish("$emqx/things/"+thing+"/jobs/notify-next", []byte("{}"), fleetstest.PublishOptions{})
+					_ = s.sim.Publish("$emqx/things/"+thing+"/jobs/notify-next", []byte("{}"), fleetsim.PublishOptions{})
 				}
 			})
 		}

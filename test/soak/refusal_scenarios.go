@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -37,7 +37,7 @@ func brokerQuota(w *World) {
 		refused := make(chan struct{})
 		n := 0
 		s.Wire.Set(func(p Packet) Verdict {
-			if p.Flow != fleetstest.FromClient || p.Type != fleetstest.PUBLISH {
+			if p.Flow != fleetsim.FromClient || p.Type != fleetsim.PUBLISH {
 				return Verdict{}
 			}
 			if n++; n == 1 {
@@ -60,7 +60,7 @@ func brokerFilter(w *World) {
 	s.Fault()
 	which := s.Random.IntN(13)
 	s.Wire.Set(func(p Packet) Verdict {
-		if p.Flow != fleetstest.FromBroker || p.Type != fleetstest.SUBACK {
+		if p.Flow != fleetsim.FromBroker || p.Type != fleetsim.SUBACK {
 			return Verdict{}
 		}
 		out := slices.Clone(p.Raw)
@@ -85,11 +85,11 @@ func brokerFilter(w *World) {
 }
 
 func brokerSwallows(w *World) {
-	stall(w, func(p Packet) bool { return p.Flow == fleetstest.FromBroker && p.Type == fleetstest.PUBACK })
+	stall(w, func(p Packet) bool { return p.Flow == fleetsim.FromBroker && p.Type == fleetsim.PUBACK })
 }
 
 func brokerDeaf(w *World) {
-	stall(w, func(p Packet) bool { return p.Flow == fleetstest.FromClient && p.Type == fleetstest.PUBLISH })
+	stall(w, func(p Packet) bool { return p.Flow == fleetsim.FromClient && p.Type == fleetsim.PUBLISH })
 }
 
 // stall drops packets until the bridge has noticed that nothing flows.
@@ -117,7 +117,7 @@ func stall(w *World, drops func(Packet) bool) {
 
 // upward finds what a bridge publishes.
 func (p Packet) upward() (a mapping.Address, lane string, n uint64, ok bool) {
-	if p.Flow != fleetstest.FromClient || p.Type != fleetstest.PUBLISH {
+	if p.Flow != fleetsim.FromClient || p.Type != fleetsim.PUBLISH {
 		return a, "", 0, false
 	}
 	m := p.publish()

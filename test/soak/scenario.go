@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Scenario is one kind of fault.
@@ -34,7 +34,7 @@ type World struct {
 	*testing.T
 	Seed   uint64
 	Random *rand.Rand
-	Ledger *fleetstest.Ledger
+	Ledger *fleetsim.Ledger
 	// Long tells that there is time: rounds are repeated for minutes. Else one takes 3 s at most.
 	Long bool
 

@@ -4,13 +4,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
 // modem is 2 kB/s: GPRS, NB-IoT, and a SIM whose volume is used up.
-var modem = fleetstest.Shape{Rate: 2000, Delay: 100 * time.Millisecond}
+var modem = fleetsim.Shape{Rate: 2000, Delay: 100 * time.Millisecond}
 
 // light is about half of what a modem carries.
 var light = Load{Events: 4, Reports: 1, Responses: 1, Jobs: 1, Down: 2, Deltas: 1, Commands: true}
@@ -38,11 +38,11 @@ func scaled(w *World) func(*gateway.Config) {
 }
 
 // shaped opens a site whose link has these shapes from its first byte, and lets a load flow over it.
-func shaped(w *World, up, down fleetstest.Shape, edit func(*gateway.Config), load func(*Site) Load) *Site {
+func shaped(w *World, up, down fleetsim.Shape, edit func(*gateway.Config), load func(*Site) Load) *Site {
 	s := w.Open(SiteOptions{Cut: true, Edit: edit, Broker: []string{"max_inflight_messages 200"}})
 	up.Seed, down.Seed = s.Seed, s.Seed
-	s.Link.Shape(fleetstest.FromClient, up)
-	s.Link.Shape(fleetstest.FromBroker, down)
+	s.Link.Shape(fleetsim.FromClient, up)
+	s.Link.Shape(fleetsim.FromBroker, down)
 	l := load(s)
 	s.Load(l)
 	s.Fault()
@@ -78,7 +78,7 @@ func (s *Site) pastLargest() {
 
 // linkAsymmetric sends the largest message up while up is slow, and the largest down after that is turned round.
 func linkAsymmetric(w *World) {
-	wide := fleetstest.Shape{Rate: 64_000, Delay: 100 * time.Millisecond}
+	wide := fleetsim.Shape{Rate: 64_000, Delay: 100 * time.Millisecond}
 	var large atomic.Bool
 	s := shaped(w, modem, wide, scaled(w), func(s *Site) Load {
 		l := s.largest(light)
@@ -96,8 +96,8 @@ func linkAsymmetric(w *World) {
 	})
 	s.Recovered()
 	s.Fault()
-	s.Link.Shape(fleetstest.FromClient, wide)
-	s.Link.Shape(fleetstest.FromBroker, modem)
+	s.Link.Shape(fleetsim.FromClient, wide)
+	s.Link.Shape(fleetsim.FromBroker, modem)
 	large.Store(true)
 	for large.Load() {
 		s.Pause(20 * time.Millisecond)
@@ -107,7 +107,7 @@ func linkAsymmetric(w *World) {
 }
 
 func linkFar(w *World) {
-	far := fleetstest.Shape{Delay: 300 * time.Millisecond, Rate: 128_000}
+	far := fleetsim.Shape{Delay: 300 * time.Millisecond, Rate: 128_000}
 	s := shaped(w, far, far, func(c *gateway.Config) { c.MQTT.AckTimeout, c.MQTT.KeepAlive = 3*time.Second, 3*time.Second }, func(s *Site) Load {
 		return s.largest(Load{Events: 40, Reports: 10, Responses: 10, Jobs: 5, Down: 20, Deltas: 10, Commands: true})
 	})
@@ -117,13 +117,13 @@ func linkFar(w *World) {
 }
 
 func linkSpace(w *World) {
-	space := fleetstest.Shape{Delay: 3 * time.Second}
+	space := fleetsim.Shape{Delay: 3 * time.Second}
 	s := shaped(w, space, space, nil, func(*Site) Load { return light })
 	s.Thrifty(thrift)
 }
 
 func linkJitter(w *World) {
-	shaky := fleetstest.Shape{Delay: 20 * time.Millisecond, Jitter: 800 * time.Millisecond}
+	shaky := fleetsim.Shape{Delay: 20 * time.Millisecond, Jitter: 800 * time.Millisecond}
 	s := shaped(w, shaky, shaky, func(c *gateway.Config) { c.MQTT.AckTimeout, c.MQTT.KeepAlive = 3*time.Second, 3*time.Second }, func(*Site) Load {
 		return Load{Events: 50, Reports: 10, Responses: 10, Jobs: 5, Down: 20, Deltas: 10, Commands: true}
 	})
@@ -140,7 +140,7 @@ const oversized = 3000
 
 func linkHoleUp(w *World) {
 	s := w.Open(SiteOptions{Edit: func(c *gateway.Config) { c.MQTT.AckTimeout = time.Second }})
-	s.Link.Shape(fleetstest.FromClient, fleetstest.Shape{Hole: tunnel})
+	s.Link.Shape(fleetsim.FromClient, fleetsim.Shape{Hole: tunnel})
 	thing := s.Config.Things[0].Name
 	lane := upLane(thing, []mapping.Kind{mapping.Events, mapping.Commands}[s.Seed%2])
 	l := Load{Events: 10, Reports: 2, Responses: 2, Jobs: 2}
@@ -155,14 +155,14 @@ func linkHoleUp(w *World) {
 	s.Load(l)
 	s.died()
 	s.Recovered()
-	s.Wire.bill.add(fleetstest.FromClient, oversized)
+	s.Wire.bill.add(fleetsim.FromClient, oversized)
 	s.Pause(20 * time.Second) // else three tries of one large message are half of all that is sent
 	s.Thrifty(thrift)
 }
 
 func linkHoleDown(w *World) {
 	s := w.Open(SiteOptions{Edit: quick})
-	s.Link.Shape(fleetstest.FromBroker, fleetstest.Shape{Hole: tunnel})
+	s.Link.Shape(fleetsim.FromBroker, fleetsim.Shape{Hole: tunnel})
 	lane := downLane(s.Config.Things[0].Name)
 	l := light
 	l.Size = func(of string, n uint64) int {
@@ -176,7 +176,7 @@ func linkHoleDown(w *World) {
 	s.Fault()
 	s.NotReady(began, 30*time.Second)
 	s.Pause(time.Duration(s.Pick(3, 20)) * time.Second)
-	s.Link.Shape(fleetstest.FromBroker, fleetstest.Shape{})
+	s.Link.Shape(fleetsim.FromBroker, fleetsim.Shape{})
 	s.Recovered()
 	s.Pause(time.Duration(s.Pick(10, 45)) * time.Second) // for the same reason
 	s.Thrifty(thrift)

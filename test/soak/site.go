@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"fleetbridge/bridge/fleetstest"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
@@ -26,15 +26,15 @@ import (
 //	bridge ── Link ── Wire ── mosquitto ── Cloud, Sim
 type Site struct {
 	*World
-	Mosquitto *fleetstest.Mosquitto
-	Sim       *fleetstest.Sim
+	Mosquitto *fleetsim.Mosquitto
+	Sim       *fleetsim.Sim
 	Cloud     *Cloud
 	Wire      *Wire
-	Link      *fleetstest.Link
+	Link      *fleetsim.Link
 	Config    *gateway.Config
 	Log       *Logbook
 	Gateway   *gateway.Gateway
-	NATSLink  *fleetstest.Link // with SiteOptions.NATS
+	NATSLink  *fleetsim.Link // with SiteOptions.NATS
 
 	o        SiteOptions
 	natsURL  string // where programs connect
@@ -71,10 +71,10 @@ type SiteOptions struct {
 // mosquitto starts a broker. The simulator's own can't judge here: it may itself lose messages when a
 // session is resumed. Where mosquitto is not installed the scenario is skipped, unless -broker
 // mosquitto, which CI gives, says that it has to run.
-func (w *World) mosquitto(o fleetstest.MosquittoOptions) *fleetstest.Mosquitto {
+func (w *World) mosquitto(o fleetsim.MosquittoOptions) *fleetsim.Mosquitto {
 	w.Helper()
-	m, err := fleetstest.NewMosquitto(w.Context(), o)
-	if errors.Is(err, fleetstest.ErrNoMosquitto) && *brokerFlag != realBroker {
+	m, err := fleetsim.NewMosquitto(w.Context(), o)
+	if errors.Is(err, fleetsim.ErrNoMosquitto) && *brokerFlag != realBroker {
 		w.Skip("needs mosquitto, which is not installed")
 	}
 	if err != nil {
@@ -92,12 +92,12 @@ func (w *World) Open(o SiteOptions) *Site {
 	s := &Site{World: w, o: o, Log: &Logbook{}, arrivals: arrivals{highest: map[string]uint64{}}}
 	// It writes its store when it stops. After each change, as it would otherwise, it is too slow for this.
 	lines := append([]string{"autosave_interval 0"}, o.Broker...)
-	s.Mosquitto = w.mosquitto(fleetstest.MosquittoOptions{Persistence: !o.Forgetful, Lines: lines})
+	s.Mosquitto = w.mosquitto(fleetsim.MosquittoOptions{Persistence: !o.Forgetful, Lines: lines})
 	var names []string
 	for i := range o.Things {
 		names = append(names, fmt.Sprintf("pump-%02d", i+1))
 	}
-	s.Sim = fleetstest.Start(w, fleetstest.Options{Broker: s.Mosquitto.URL(), Things: names, APIKey: "ak_soak", APISecret: "secret"})
+	s.Sim = fleetsim.Start(w, fleetsim.Options{Broker: s.Mosquitto.URL(), Things: names, APIKey: "ak_soak", APISecret: "secret"})
 	cloud, err := NewCloud(s.Mosquitto.URL(), "cloud", s.heardUp)
 	s.check(err)
 	w.Cleanup(cloud.Close)
@@ -110,7 +110,7 @@ func (w *World) Open(o SiteOptions) *Site {
 	}
 	s.check(err)
 	w.Cleanup(s.Wire.Close)
-	s.Link, err = fleetstest.NewLink(s.Wire.URL())
+	s.Link, err = fleetsim.NewLink(s.Wire.URL())
 	s.check(err)
 	w.Cleanup(func() { _ = s.Link.Close() })
 	if o.Cut {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 var (
@@ -102,7 +102,7 @@ func round(t *testing.T, row *Row, seed uint64, long bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	w := &World{
-		T: t, Seed: seed, Random: rand.New(rand.NewPCG(seed, 0)), Ledger: fleetstest.NewLedger(), Long: long, ctx: ctx,
+		T: t, Seed: seed, Random: rand.New(rand.NewPCG(seed, 0)), Ledger: fleetsim.NewLedger(), Long: long, ctx: ctx,
 	}
 	// A scenario that gives up counts, too.
 	defer func() {

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Row is what a scenario came to, over its rounds.
@@ -16,7 +16,7 @@ type Row struct {
 	Scenario
 	Rounds   int
 	Injected int // faults
-	Total    fleetstest.Tally
+	Total    fleetsim.Tally
 	Recovery []time.Duration
 	Failed   bool
 }

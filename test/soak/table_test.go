@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
 
 func TestTable(t *testing.T) {
 	rows := []*Row{
-		{Scenario: Scenario{Name: "link cut", Faults: "the link is cut"}, Rounds: 2, Injected: 6, Total: fleetstest.Tally{In: 1000, Dead: 1, Duplicated: 7}, Recovery: []time.Duration{3 * time.Second, time.Second, 2 * time.Second}},
-		{Scenario: Scenario{Name: "poison"}, Rounds: 1, Injected: 1, Total: fleetstest.Tally{In: 10, Lost: 2, Strange: 1, OutOfOrder: 4}, Failed: true},
+		{Scenario: Scenario{Name: "link cut", Faults: "the link is cut"}, Rounds: 2, Injected: 6, Total: fleetsim.Tally{In: 1000, Dead: 1, Duplicated: 7}, Recovery: []time.Duration{3 * time.Second, time.Second, 2 * time.Second}},
+		{Scenario: Scenario{Name: "poison"}, Rounds: 1, Injected: 1, Total: fleetsim.Tally{In: 10, Lost: 2, Strange: 1, OutOfOrder: 4}, Failed: true},
 	}
 	text := Text(rows)
 	for _, want := range []string{

@@ -13,7 +13,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
 )
 
 // Wire stands in front of a real broker and speaks for it: it passes MQTT packets on, byte for byte,
@@ -35,8 +35,8 @@ type Wire struct {
 
 // Packet is one on its way.
 type Packet struct {
-	Flow fleetstest.Flow
-	Type fleetstest.Packet
+	Flow fleetsim.Flow
+	Type fleetsim.Packet
 	Raw  []byte
 }
 
@@ -140,8 +140,8 @@ func (w *Wire) serve(client net.Conn) {
 		p.close()
 	}
 	var both sync.WaitGroup
-	both.Go(func() { w.pipe(p, fleetstest.FromClient); p.close() })
-	both.Go(func() { w.pipe(p, fleetstest.FromBroker); p.close() })
+	both.Go(func() { w.pipe(p, fleetsim.FromClient); p.close() })
+	both.Go(func() { w.pipe(p, fleetsim.FromBroker); p.close() })
 	both.Wait()
 	w.mu.Lock()
 	delete(w.pairs, p)
@@ -162,9 +162,9 @@ func (p *pair) send(b []byte) {
 }
 
 // pipe passes one direction on until it ends.
-func (w *Wire) pipe(p *pair, flow fleetstest.Flow) {
+func (w *Wire) pipe(p *pair, flow fleetsim.Flow) {
 	from, on, back := p.client, func(b []byte) { _, _ = p.broker.Write(b) }, p.send
-	if flow == fleetstest.FromBroker {
+	if flow == fleetsim.FromBroker {
 		from, on, back = p.broker, back, on
 	}
 	in := bufio.NewReader(from)
@@ -173,7 +173,7 @@ func (w *Wire) pipe(p *pair, flow fleetstest.Flow) {
 		if err != nil {
 			return
 		}
-		k := Packet{Flow: flow, Type: fleetstest.Packet(raw[0] >> 4), Raw: raw}
+		k := Packet{Flow: flow, Type: fleetsim.Packet(raw[0] >> 4), Raw: raw}
 		w.bill.note(k)
 		w.mu.Lock()
 		v := Verdict{}
@@ -207,10 +207,10 @@ func (p *pair) watch(w *Wire, k Packet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case k.Flow == fleetstest.FromClient && k.Type == fleetstest.PUBLISH:
+	case k.Flow == fleetsim.FromClient && k.Type == fleetsim.PUBLISH:
 		m := k.publish()
 		p.flight[m.PacketID] = m
-	case k.Flow == fleetstest.FromBroker && k.Type == fleetstest.PUBACK:
+	case k.Flow == fleetsim.FromBroker && k.Type == fleetsim.PUBACK:
 		id := binary.BigEndian.Uint16(k.Raw[2:])
 		m := p.flight[id]
 		delete(p.flight, id)
@@ -235,12 +235,12 @@ func (k Packet) publish() *packets.Publish {
 
 // read reads the next packet. While there is no rule, what goes up is passed on as it comes, as a broker judges by it
 // whether the client is alive.
-func (w *Wire) read(p *pair, flow fleetstest.Flow, in *bufio.Reader) (raw []byte, passed bool, err error) {
+func (w *Wire) read(p *pair, flow fleetsim.Flow, in *bufio.Reader) (raw []byte, passed bool, err error) {
 	if _, err := in.Peek(1); err != nil {
 		return nil, false, err
 	}
 	w.mu.Lock()
-	passed = w.rule == nil && w.taken == nil && flow == fleetstest.FromClient
+	passed = w.rule == nil && w.taken == nil && flow == fleetsim.FromClient
 	w.mu.Unlock()
 	from := reader(in)
 	if passed {

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"fleetbridge/bridge/conform"
-	"fleetbridge/bridge/fleetstest"
+	"fleetbridge/fleetsim"
+	"fleetbridge/fleetsim/conform"
 )
 
 // With -bridge FILE, a built fleetbridge, every mistake is made, by MQTT and by NATS; else only a few by MQTT.
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	fleetstest.Hurry()
+	fleetsim.Hurry()
 	_ = os.Setenv(asDevice, "yes") // for children
 	os.Exit(m.Run())
 }

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package fleetstest
-
-import "syscall"
-
-// receiveBuffer would set how much the kernel holds of what comes.
-func receiveBuffer(syscall.RawConn, int) {}

@@ -1,6 +1,0 @@
-//go:build !realbroker
-
-package fleetstest_test
-
-// Without mosquitto on the machine the embedded broker has to do.
-const withMosquitto = false
