@@ -29,7 +29,8 @@ func newDoctor(s streams) *cobra.Command {
 			"API, NATS, JetStream, and the disk. One line each, with the mend; the exit code is 1 if a check failed.\n\n" +
 			"It changes nothing. Messages that wait at the broker are not acknowledged and stay there; nothing is published\n" +
 			"but jobs/get, which only asks. While fleetbridge is running it is asked, because a second connection with a\n" +
-			"Thing's client id would end the first. That another gateway has the session can't be seen: use --no-connect then.",
+			"Thing's client id would end the first. When another gateway may have the session, use --no-connect: doctor can't\n" +
+			"see that.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if e.timeout <= 0 || e.step <= 0 {

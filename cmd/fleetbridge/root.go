@@ -117,7 +117,7 @@ const configVariable = "FLEETBRIDGE_CONFIG"
 
 var configPlaces = []string{"./fleetbridge.yaml", "/etc/fleetbridge/fleetbridge.yaml"}
 
-var configHelp = "configuration `FILE`; without it $" + configVariable + ", or the first that there is of " + strings.Join(configPlaces, " and ")
+var configHelp = "configuration `FILE`; without it $" + configVariable + ", " + strings.Join(configPlaces, ", or ")
 
 // findConfig returns path or, if it is empty, the first of the usual files that is there. A file that exists but can't be
 // looked at counts, so that the user sees its error.
