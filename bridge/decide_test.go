@@ -110,12 +110,13 @@ func TestDownwardFixtures(t *testing.T) {
 // An invalid command is answered REJECTED, an expired one TIMED_OUT, once.
 func TestBadCommandsAreAnswered(t *testing.T) {
 	d := newDeciders(t)
-	for id, payload := range map[string]string{"e1": `{"params":{}}`, "e2": `nonsense`, "e3": `{"action":"a","timestamp":1,"ttl":5}`} {
+	for id, payload := range map[string]string{"e1": `{"params":{}}`, "e2": `nonsense`, "e3": `{"action":"a","timestamp":1,"ttl":5}`,
+		"e4": `{"action":"` + strings.Repeat("x", 257) + `"}`} {
 		if decision, err := d.down.Decide(t.Context(), arriving(mapping.CommandRequest, id, payload)); !strings.HasPrefix(fate(decision, err), "dead") {
 			t.Errorf("%s: %s", payload, fate(decision, err))
 		}
 	}
-	want := map[string]string{"e1": "REJECTED", "e2": "REJECTED", "e3": "TIMED_OUT"}
+	want := map[string]string{"e1": "REJECTED", "e2": "REJECTED", "e3": "TIMED_OUT", "e4": "REJECTED"}
 	for _, m := range d.station.outbox.sent {
 		if got := gjson.GetBytes(m.Payload, "status").String(); got != want[m.Address.ID] {
 			t.Errorf("%s is answered %s, want %s", m.Address.ID, m.Payload, want[m.Address.ID])
@@ -125,8 +126,8 @@ func TestBadCommandsAreAnswered(t *testing.T) {
 			t.Error("the bridge's own answer breaks the schema")
 		}
 	}
-	if len(d.station.outbox.sent) != 3 {
-		t.Errorf("%d answers, want 3", len(d.station.outbox.sent))
+	if len(d.station.outbox.sent) != 4 {
+		t.Errorf("%d answers, want 4", len(d.station.outbox.sent))
 	}
 }
 

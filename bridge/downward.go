@@ -172,6 +172,9 @@ func (d *Downward) command(ctx context.Context, m Message) (Decision, error) {
 		Payload: m.Payload, Received: m.Received, Deadline: deadline, Trace: m.Trace,
 	}
 	err = d.Executions.Fits(e)
+	if n := len(e.Action); err == nil && n > mapping.MaxIDBytes { // it becomes a token of the subject that handlers have
+		err = Rejectf(CodeTooLarge, "action has %d bytes, at most %d are allowed", n, mapping.MaxIDBytes)
+	}
 	if err == nil {
 		err = d.Executions.Begin(e)
 	}

@@ -270,6 +270,11 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 			fail(err)
 		}
 	}
+	if g.server != nil {
+		g.server.OnClosed(g.failed)
+	} else {
+		local.OnClosed(g.nc, g.failed)
+	}
 	var over context.CancelFunc
 	g.lasting, over = context.WithCancel(context.WithoutCancel(ctx))
 	defer over()

@@ -152,6 +152,9 @@ func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 			return t, nil
 		}
 		if g.lost(p.name(), err) {
+			if t != nil {
+				g.forget(ctx, []*thing{t})
+			}
 			return nil, nil
 		}
 		if ctx.Err() != nil {

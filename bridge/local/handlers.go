@@ -73,6 +73,9 @@ func (h handlers) Listen(t mapping.Thing, token string) (bridge.Line, error) {
 // command and the first reply counts.
 func (l *line) Call(ctx context.Context, c bridge.Call) (bridge.Reply, error) {
 	l.called = true
+	if len(l.subjects.Command(c.Thing, c.Action)) > wire.LongestSubject { // an older version may have stored it
+		return bridge.Reply{}, bridge.ErrNoHandler
+	}
 	if l.watched(c.Thing, c.Action) {
 		return bridge.Reply{}, bridge.ErrNoHandler
 	}

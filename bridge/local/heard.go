@@ -23,6 +23,9 @@ const (
 
 // heard names who would get a command now, as the servers say it (2.11 and later); empty: they do not.
 func (h handlers) heard(t mapping.Thing, action string) string {
+	if !tracesOnly(h.nc.ConnectedServerVersion()) {
+		return ""
+	}
 	told, err := h.nc.SubscribeSync(h.nc.NewInbox())
 	if err != nil {
 		return ""
@@ -48,6 +51,14 @@ func (h handlers) heard(t mapping.Thing, action string) string {
 		names = append(names[:maxHeard], fmt.Sprintf("%d more", n))
 	}
 	return strings.Join(names, ", ")
+}
+
+// tracesOnly reports whether a server of a version knows headerTraceOnly. An older one would deliver the message: a command
+// without content.
+func tracesOnly(version string) bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return n == 2 && (major > 2 || major == 2 && minor >= 11)
 }
 
 // hearersIn are the programs and accounts that a trace says a message goes to.

@@ -46,6 +46,8 @@ type Ownership struct {
 	began  time.Time
 	terms  chan *Term
 	proves chan struct{} // somebody waits for a proof
+	leave  sync.Once
+	leaves chan struct{} // closed by Leave
 
 	acting  sync.Mutex // held while outputs are carried out, so in order
 	term    map[int]*Term
@@ -99,7 +101,7 @@ func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ow
 	}
 	return &Ownership{
 		cfg: cfg, nc: nc, kv: kv, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
-		proves: make(chan struct{}, 1), changed: make(chan struct{}), fences: map[string]uint64{},
+		proves: make(chan struct{}, 1), leaves: make(chan struct{}), changed: make(chan struct{}), fences: map[string]uint64{},
 		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat}),
 	}, nil
 }
@@ -230,7 +232,7 @@ const looks = 4
 func (o *Ownership) follow(ctx context.Context) {
 	tick := time.NewTicker(o.cfg.Beat / looks)
 	defer tick.Stop()
-	last, failing := uint64(0), false
+	last, failing, leaves := uint64(0), false, o.leaves
 	for ctx.Err() == nil {
 		upTo, err := o.look(ctx, last)
 		if failing != (err != nil) {
@@ -242,8 +244,14 @@ func (o *Ownership) follow(ctx context.Context) {
 				o.step(ownership.Told{})
 			}
 		}
+		if leaves == nil {
+			o.step(ownership.Prove{}) // others wait for the last beat
+		}
 		select {
 		case <-tick.C:
+		case <-leaves:
+			leaves = nil
+			tick.Reset(o.cfg.Beat / looks / 5)
 		case <-ctx.Done():
 		}
 	}
@@ -359,7 +367,10 @@ func (o *Ownership) Owner(t mapping.Thing) (run string, mine bool) {
 func (o *Ownership) Claimed() <-chan *Term { return o.terms }
 
 // Leave gives away what there is, and claims nothing more. Left waits until the log says so.
-func (o *Ownership) Leave() { o.step(ownership.Leave{}) }
+func (o *Ownership) Leave() {
+	o.step(ownership.Leave{})
+	o.leave.Do(func() { close(o.leaves) })
+}
 
 // Left waits until nothing is this bridge's any more and others know that it leaves, or ctx ends.
 func (o *Ownership) Left(ctx context.Context) error {

@@ -77,7 +77,7 @@ func (r *Registry) Follow(ctx context.Context) (changed bool, err error) {
 	}
 	info := stream.CachedInfo()
 	info.Config.AllowDirect = false // the leader is asked, which has every change that was acknowledged
-	if !info.Created.Equal(r.made) || info.State.LastSeq < r.read || info.State.LastSeq == r.read && info.State.Msgs != uint64(len(r.kept)) {
+	if !info.Created.Equal(r.made) || info.State.LastSeq < r.read || info.State.LastSeq == r.read && info.State.NumSubjects != uint64(len(r.kept)) {
 		changed = len(r.kept) > 0
 		r.forget(info.Created) // it was made anew, or emptied
 	}

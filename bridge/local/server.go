@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,8 +61,9 @@ type Server struct {
 	log     *slog.Logger
 	stop    sync.Once
 
-	mu    sync.Mutex
-	conns []*nats.Conn // made by Connect
+	mu     sync.Mutex
+	conns  []*nats.Conn // made by Connect
+	intake *nats.Conn   // made by ConnectIntake
 
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
@@ -223,7 +226,35 @@ func (s *Server) Connect(name string) (*nats.Conn, error) {
 }
 
 // ConnectIntake opens the connection of a Spool. It goes on when JetStream starts again in place.
-func (s *Server) ConnectIntake() (*nats.Conn, error) { return s.connect("fleetbridge intake") }
+func (s *Server) ConnectIntake() (*nats.Conn, error) {
+	nc, err := s.connect("fleetbridge intake")
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intake = nc
+	return nc, nil
+}
+
+// OnClosed has f hear of every connection of the bridge's that ends for good; see the function of that name.
+func (s *Server) OnClosed(f func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, nc := range append(slices.Clone(s.conns), s.intake) {
+		if nc != nil {
+			OnClosed(nc, f)
+		}
+	}
+}
+
+// OnClosed has f hear when a connection ends that is not made anew: somebody has closed it, or the server has ended it for
+// something that nats.go takes for a mistake of its own.
+func OnClosed(nc *nats.Conn, f func(error)) {
+	nc.SetClosedHandler(func(nc *nats.Conn) {
+		f(fmt.Errorf("the connection %q to NATS has ended for good: %w", nc.Opts.Name, cmp.Or(nc.LastError(), nats.ErrConnectionClosed)))
+	})
+}
 
 func (s *Server) connect(name string) (*nats.Conn, error) {
 	options := append(wire.ConnOptions(name, s.log), nats.InProcessServer(wire.InProcess{Server: s.nats, Stirred: s.stirred}),

@@ -3,7 +3,6 @@ package local
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
@@ -69,7 +68,7 @@ func (s *Server) upward(by door.Place, subject, reply []byte) {
 
 // refuse answers a publish that a user may not make, where its program waits for a PubAck.
 func (s *Server) refuse(user, subject, reply string) {
-	if strings.ContainsAny(reply, "*>") {
+	if !wire.Answerable(s.subjects, reply) {
 		return // no answer gets there
 	}
 	body, err := json.Marshal(map[string]error{"error": wire.Refuse("user %s may not publish on %s; see local.users", user, wire.ProgramText(subject))})

@@ -128,7 +128,9 @@ func tooManyHear(conns []*server.ConnInfo) (out []*server.ConnInfo) {
 				have = append(have, i)
 			}
 		}
-		slices.SortFunc(have, func(a, b int) int { return of[b][group] - of[a][group] })
+		slices.SortFunc(have, func(a, b int) int { // of those with as many the newest goes first
+			return cmp.Or(of[b][group]-of[a][group], cmp.Compare(conns[b].Cid, conns[a].Cid))
+		})
 		for _, i := range have {
 			if n <= most {
 				break

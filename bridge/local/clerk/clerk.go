@@ -286,8 +286,12 @@ func (r *reader) run(in <-chan *nats.Msg) {
 	}
 }
 
-// way is where an answer to the user goes. A reply subject that is none of the user's inboxes is nobody's.
+// way is where an answer to the user goes. A reply subject that is none of the user's inboxes is nobody's; one that is so long
+// that a line with it and more would be too long for the server, which ends a connection for that, gets no answer.
 func (r *reader) way(reply string) (string, bool) {
+	if len(reply) > wire.LongestSubject {
+		return "", false
+	}
 	if strings.HasPrefix(reply, wire.Crossing) { // the server knows whose it is
 		return reply, true
 	}

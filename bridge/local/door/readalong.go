@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math"
 	"strconv"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // readAlong follows a client's half of the protocol.
@@ -56,6 +58,10 @@ func (r *readAlong) command(line []byte) (enough bool) {
 		return false
 	}
 	line = bytes.TrimSuffix(line, []byte("\r"))
+	if len(line) > server.MAX_CONTROL_LINE_SIZE+len("HPUB ") { // the server ends the connection
+		r.lost = true
+		return false
+	}
 	verb := bytes.IndexAny(line, " \t")
 	if verb < 0 || !bytes.EqualFold(line[:verb], pubVerb) && !bytes.EqualFold(line[:verb], hpubVerb) || bytes.IndexByte(line, '\r') >= 0 {
 		r.lost = true

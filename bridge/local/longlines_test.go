@@ -1,0 +1,95 @@
+package local
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/access"
+	"fleetbridge/mapping"
+)
+
+// TestLongLines: the server ends a connection for a line that is too long, and nats.go does not make it anew. So nothing that
+// a program or the cloud writes may make a line of the bridge's that long. The attack: the longest that the server takes from
+// a program, and what is longer, in each place from which the bridge makes a subject or a reply subject.
+func TestLongLines(t *testing.T) {
+	t.Parallel()
+	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
+	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r.journal.forgive(" - cid:", "Violation", "maximum control line")
+	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
+	ended := make(chan error, 100)
+	r.server.OnClosed(func(err error) { ended <- err })
+	long := func(begin string, n int) string { return begin + strings.Repeat("x", n-len(begin)) }
+	for _, line := range []string{
+		"PUB $JS.API.STREAM.NAMES %s 0", "PUB $JS.API.INFO %s 0", "PUB $JS.API.STREAM.INFO.FLEETS_DOWN %s 0", "PUB $JS.API.STREAM.MSG.GET.FLEETS_DOWN %s 0",
+		"PUB $JS.API.DIRECT.GET.FLEETS_DOWN.fleets.down.a.x %s 0", "PUB $JS.API.DIRECT.GET.FLEETS_DOWN %s 0", "PUB $JS.API.CONSUMER.MSG.NEXT.FLEETS_DOWN.c %s 0",
+		"PUB $JS.API.CONSUMER.CREATE.FLEETS_DOWN %s 0", "PUB fleets.up.a.events.x %s 0", "PUB fleets.up.b.events.x %s 0", "PUB fleets.up.nobody.x %s 0",
+		"PUB fleets.req.a.jobs.get %s 0", "PUB fleets.req.b.jobs.get %s 0", "PUB fleets.req.a.nothing %s 0", "PUB fleets.req.a.shadow.get %s 0",
+	} {
+		for _, inbox := range []string{"_INBOX.", "_INBOX_alice."} {
+			for _, n := range []int{2000, 2048, 2049, 3000, 4000, server.MAX_CONTROL_LINE_SIZE - len(line) + len("PUB %s"), 5000, 8000, 9000} {
+				c := rawLogin(t, r.server.URL(), "alice")
+				c.write("%s\r\n\r\nPING\r\n", fmt.Sprintf(line, long(inbox, n)))
+				for { // until the server has read it, or has ended the connection
+					in, err := c.in.ReadString('\n')
+					if err != nil || strings.HasPrefix(in, "PONG") {
+						break
+					}
+				}
+				_ = c.conn.Close()
+			}
+		}
+	}
+	// A command of an older version's store.
+	l, err := r.store.Handlers(r.server).Listen("a", "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Call(testContext(t), bridge.Call{Thing: "a", Execution: "e", Action: strings.Repeat("x", 5000), Deadline: time.Now().Add(time.Minute)}); err != bridge.ErrNoHandler {
+		t.Errorf("a command whose name no subject holds: %v", err)
+	}
+	for _, name := range []string{"alice", "bob"} { // everybody is served
+		nc := y.as(name)
+		js := stream(t, nc)
+		if _, err := js.Publish(testContext(t), "fleets.up."+name[:1]+".events.x", []byte(`{}`)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := js.Publish(testContext(t), "fleets.up.nobody.events.x", nil); err == nil {
+			t.Errorf("%s: a publish that is not allowed is taken", name)
+		}
+		if _, err := nc.Request("$JS.API.STREAM.INFO.FLEETS_DOWN", nil, patience); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	select {
+	case err := <-ended:
+		t.Error(err)
+	default:
+	}
+	// What ends for good is told.
+	if err := r.server.marks.Publish(long("x", 5000), nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !strings.Contains(err.Error(), "fleetbridge marks") {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("a connection has ended for good, and nobody hears of it")
+	}
+}
+
+func TestTracesOnly(t *testing.T) {
+	for version, want := range map[string]bool{"2.11.0": true, "2.15.2": true, "3.0.0-dev": true, "2.10.29": false, "1.4.1": false, "": false} {
+		if tracesOnly(version) != want {
+			t.Errorf("%q: %v", version, !want)
+		}
+	}
+}
