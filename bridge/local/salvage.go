@@ -130,6 +130,10 @@ func pick(ctx context.Context, stream jetstream.Stream) (kept []*jetstream.RawSt
 		return nil, nil, err
 	}
 	for subject := range info.State.Subjects {
+		if len(subject) > wire.LongestSubject { // none of the bridge's, and no line could ask for it
+			lost = append(lost, "(a key that is too long)")
+			continue
+		}
 		m, err := stream.GetLastMsgForSubject(ctx, subject)
 		switch {
 		case err == nil:
