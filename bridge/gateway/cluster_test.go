@@ -22,7 +22,8 @@ type bridges struct {
 	t      *testing.T
 	things []string
 	shards int
-	broker string // where the next bridge connects; empty: to the cloud's own
+	beat   time.Duration // 0: a short one
+	broker string        // where the next bridge connects; empty: to the cloud's own
 	sim    *fleetsim.Sim
 	url    string // of the NATS server
 	nc     *nats.Conn
@@ -31,7 +32,7 @@ type bridges struct {
 }
 
 func newBridges(t *testing.T, shards int, things ...string) *bridges {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	t.Cleanup(cancel)
 	p := &bridges{t: t, things: things, shards: shards, url: externalNATS(t).ClientURL(), ctx: ctx}
 	p.sim = fleetsim.Start(t, fleetsim.Options{Things: things})
@@ -57,7 +58,7 @@ func (p *bridges) run(id, url string, expected ...string) (gw *gateway.Gateway, 
 	cfg.NATS.URL = gateway.NATSURL(url)
 	cfg.NATS.Embedded.StoreDir = p.t.TempDir()
 	cfg.HTTP.Listen = "127.0.0.1:0"
-	cfg.Cluster = gateway.Cluster{ID: id, Shards: p.shards, Beat: 300 * time.Millisecond}
+	cfg.Cluster = gateway.Cluster{ID: id, Shards: p.shards, Beat: cmp.Or(p.beat, 300*time.Millisecond)}
 	var may []fleetsim.Expectation
 	for _, e := range expected {
 		may = append(may, fleetsim.Expect(e))
