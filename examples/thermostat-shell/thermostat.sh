@@ -54,7 +54,8 @@ apply() {
   if [[ -z ${1:-} ]]; then return; fi
   local target
   target=$(jq -n "[[$1, $coldest] | max, $hottest] | min")
-  echo "$target" >"$state/target"
+  echo "$target" >"$state/target.$BASHPID"
+  mv "$state/target.$BASHPID" "$state/target" # at once: who reads it never finds it empty
   report "{\"targetTemperature\":$target}"
 }
 
