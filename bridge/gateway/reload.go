@@ -147,15 +147,9 @@ func without(names, others []mapping.Thing) (out []mapping.Thing) {
 // another bridge's by now.
 func (g *Gateway) insist(ctx context.Context, m maker, p plan) (*thing, error) {
 	for first := true; ; first = false {
-		t, err := m.make(ctx, p)
+		t, err := m.ours(ctx, p)
 		if err == nil {
 			return t, nil
-		}
-		if g.lost(p.name(), err) {
-			if t != nil {
-				g.forget(ctx, []*thing{t})
-			}
-			return nil, nil
 		}
 		if ctx.Err() != nil {
 			return nil, errStopping

@@ -120,36 +120,35 @@ const together = 16
 
 // all makes Things, side by side. With an error it returns those that it made or began to make. Those that are another
 // bridge's by now it leaves out.
-func (m maker) all(ctx context.Context, plans []plan) (made []*thing, err error) {
+func (m maker) all(ctx context.Context, plans []plan) ([]*thing, error) {
 	for _, p := range plans {
 		m.g.clientFiles(m.files(p)) // from here on they are there for all
 	}
 	making, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	all := make([]*thing, len(plans))
-	room := make(chan struct{}, together)
-	var work sync.WaitGroup
-	for i, p := range plans {
-		room <- struct{}{}
+	all := flow.Each(plans, together, func(p plan) *thing {
 		if making.Err() != nil {
-			break
+			return nil
 		}
-		work.Go(func() {
-			defer func() { <-room }()
-			t, err := m.make(making, p)
-			if m.g.lost(p.name(), err) {
-				if t != nil {
-					m.g.forget(ctx, []*thing{t})
-				}
-				return
-			}
-			if all[i] = t; err != nil {
-				fail(err)
-			}
-		})
-	}
-	work.Wait()
+		t, err := m.ours(making, p)
+		if err != nil {
+			fail(err)
+		}
+		return t
+	})
 	return slices.DeleteFunc(all, func(t *thing) bool { return t == nil }), context.Cause(making)
+}
+
+// ours is make, but returns nothing, and no error, when the Thing is another bridge's by now.
+func (m maker) ours(ctx context.Context, p plan) (*thing, error) {
+	t, err := m.make(ctx, p)
+	if !m.g.lost(p.name(), err) {
+		return t, err
+	}
+	if t != nil {
+		m.g.forget(ctx, []*thing{t})
+	}
+	return nil, nil
 }
 
 // files are those that a Thing shows the broker.

@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -123,22 +124,24 @@ func (r *Registry) Put(ctx context.Context, entries []RegistryEntry, replace boo
 	if err != nil {
 		return 0, err
 	}
-	return each(entries, func(e RegistryEntry) (uint64, error) {
-		write := kv.Create
+	type written struct {
+		revision uint64
+		err      error
+	}
+	var newest uint64
+	var errs []error
+	for _, w := range flow.Each(entries, registryWriters, func(e RegistryEntry) (w written) {
 		if replace {
-			write = func(ctx context.Context, key string, value []byte, _ ...jetstream.KVCreateOpt) (uint64, error) {
-				return kv.Put(ctx, key, value)
-			}
+			w.revision, w.err = kv.Put(ctx, e.Key, e.Value)
+		} else {
+			w.revision, w.err = kv.Create(ctx, e.Key, e.Value)
 		}
-		revision, err := write(ctx, e.Key, e.Value)
-		if errors.Is(err, jetstream.ErrKeyExists) {
-			err = bridge.ErrExists
-		}
-		if err != nil {
-			err = fmt.Errorf("bucket %s: %s: %w", r.bucket, e.Key, err)
-		}
-		return revision, err
-	})
+		w.err = r.failed(e.Key, w.err)
+		return w
+	}) {
+		newest, errs = max(newest, w.revision), append(errs, w.err)
+	}
+	return newest, errors.Join(errs...)
 }
 
 // Remove removes entries, and returns the number of the newest change.
@@ -147,13 +150,8 @@ func (r *Registry) Remove(ctx context.Context, keys []string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := each(keys, func(key string) (uint64, error) {
-		err := kv.Delete(ctx, key)
-		if err != nil {
-			err = fmt.Errorf("bucket %s: %s: %w", r.bucket, key, err)
-		}
-		return 0, err
-	}); err != nil {
+	errs := flow.Each(keys, registryWriters, func(key string) error { return r.failed(key, kv.Delete(ctx, key)) })
+	if err := errors.Join(errs...); err != nil {
 		return 0, err
 	}
 	status, err := r.js.Stream(ctx, "KV_"+r.bucket)
@@ -163,25 +161,13 @@ func (r *Registry) Remove(ctx context.Context, keys []string) (uint64, error) {
 	return status.CachedInfo().State.LastSeq, nil
 }
 
-// each calls do for all, some at a time, and returns the largest number and all errors.
-func each[T any](all []T, do func(T) (uint64, error)) (largest uint64, err error) {
-	type done struct {
-		n   uint64
-		err error
+// failed says with which key something went wrong, if it did.
+func (r *Registry) failed(key string, err error) error {
+	if err == nil {
+		return nil
 	}
-	results, slots := make(chan done, len(all)), make(chan struct{}, registryWriters)
-	for _, one := range all {
-		slots <- struct{}{}
-		go func() {
-			n, err := do(one)
-			results <- done{n, err}
-			<-slots
-		}()
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		err = bridge.ErrExists
 	}
-	var errs []error
-	for range all {
-		d := <-results
-		largest, errs = max(largest, d.n), append(errs, d.err)
-	}
-	return largest, errors.Join(errs...)
+	return fmt.Errorf("bucket %s: %s: %w", r.bucket, key, err)
 }

@@ -10,6 +10,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/gateway"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -30,7 +31,7 @@ func (d *Doctor) api(ctx context.Context) {
 	}
 	api := cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: f.TLS.Client, Timeout: d.options.Timeout})
 	defer api.Close()
-	for _, found := range each(d.cfg.Things, func(t gateway.Thing) Finding { return d.shadow(ctx, api, t.Name) }) {
+	for _, found := range flow.Each(d.cfg.Things, atOnce, func(t gateway.Thing) Finding { return d.shadow(ctx, api, t.Name) }) {
 		d.add(found)
 	}
 }

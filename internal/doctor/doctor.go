@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -114,22 +113,6 @@ func (d *Doctor) over(ctx context.Context, check string) bool {
 // step bounds one step.
 func (d *Doctor) step(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, d.options.Timeout)
-}
-
-// each runs f for every Thing or visit, some beside each other, and returns what it made in their order.
-func each[S, T any](in []S, f func(S) T) []T {
-	out := make([]T, len(in))
-	slots := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
-	for i, s := range in {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			out[i] = f(s)
-		})
-	}
-	all.Wait()
-	return out
 }
 
 // storeConfig is what the bridge would open its store with, as far as it can be looked at.

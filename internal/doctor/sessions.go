@@ -18,6 +18,7 @@ import (
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
@@ -69,7 +70,7 @@ func (d *Doctor) sessions(ctx context.Context) []visit {
 		}
 		return nil
 	}
-	visits := each(d.cfg.Things, func(t gateway.Thing) visit { return d.visit(ctx, t) })
+	visits := flow.Each(d.cfg.Things, atOnce, func(t gateway.Thing) visit { return d.visit(ctx, t) })
 	for _, report := range []func(visit){d.connected, d.subscribed, d.published, d.kept} {
 		for _, v := range visits {
 			report(v)
@@ -281,7 +282,7 @@ func (d *Doctor) ranBefore() bool {
 
 // ofRunning makes findings of what the running bridge says.
 func (d *Doctor) ofRunning(ctx context.Context) []visit {
-	visits := each(d.cfg.Things, func(t gateway.Thing) visit {
+	visits := flow.Each(d.cfg.Things, atOnce, func(t gateway.Thing) visit {
 		return visit{thing: t.Name, status: d.status(ctx, t.Name)}
 	})
 	const skipped = "skipped: fleetbridge is running"
@@ -310,7 +311,7 @@ func (d *Doctor) ofRunning(ctx context.Context) []visit {
 			d.add(Finding{Fail, checkSubscribe, v.thing, skipped + ", and says: " + detail, cmp.Or(mend, "ask the broker's administrator; its log says more")})
 		}
 	}
-	for _, f := range each(visits, func(v visit) Finding { return d.ask(ctx, v) }) {
+	for _, f := range flow.Each(visits, atOnce, func(v visit) Finding { return d.ask(ctx, v) }) {
 		d.add(f)
 	}
 	for _, v := range visits {

@@ -1,5 +1,5 @@
-// Package flow has what waits and what shares: a pause that a context ends, a signal to who waits, a quota, and when
-// the same may be said again.
+// Package flow has what waits and what shares: a pause that a context ends, a signal to who waits, a quota, work that is
+// done some at a time, and when the same may be said again.
 package flow
 
 import (
