@@ -23,7 +23,7 @@ const (
 
 // heard names who would get a command now, as the servers say it (2.11 and later); empty: they do not.
 func (h handlers) heard(t mapping.Thing, action string) string {
-	if !tracesOnly(h.nc.ConnectedServerVersion()) {
+	if older, known := wire.Older(h.nc.ConnectedServerVersion(), 2, 11); older || !known { // that would deliver it: a command without content
 		return ""
 	}
 	told, err := h.nc.SubscribeSync(h.nc.NewInbox())
@@ -51,14 +51,6 @@ func (h handlers) heard(t mapping.Thing, action string) string {
 		names = append(names[:maxHeard], fmt.Sprintf("%d more", n))
 	}
 	return strings.Join(names, ", ")
-}
-
-// tracesOnly reports whether a server of a version knows headerTraceOnly. An older one would deliver the message: a command
-// without content.
-func tracesOnly(version string) bool {
-	var major, minor int
-	n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor)
-	return n == 2 && (major > 2 || major == 2 && minor >= 11)
 }
 
 // hearersIn are the programs and accounts that a trace says a message goes to.

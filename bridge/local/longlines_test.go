@@ -85,11 +85,3 @@ func TestLongLines(t *testing.T) {
 		t.Error("a connection has ended for good, and nobody hears of it")
 	}
 }
-
-func TestTracesOnly(t *testing.T) {
-	for version, want := range map[string]bool{"2.11.0": true, "2.15.2": true, "3.0.0-dev": true, "2.10.29": false, "1.4.1": false, "": false} {
-		if tracesOnly(version) != want {
-			t.Errorf("%q: %v", version, !want)
-		}
-	}
-}

@@ -118,8 +118,9 @@ func (d *Doctor) account(ctx context.Context) {
 	}
 	detail := fmt.Sprintf("enabled, %d streams, %s stored", info.Streams, bytes(info.Store))
 	all, most := local.Wanted(d.storeConfig()), info.Limits.MaxStore
+	older, _ := wire.Older(d.nc.ConnectedServerVersion(), 2, 12) // without subject transforms in streams and atomic batches
 	switch {
-	case old(d.nc.ConnectedServerVersion()):
+	case older:
 		d.add(Finding{Fail, checkJetStream, "", detail + "; the server has version " + d.nc.ConnectedServerVersion(), "use NATS 2.12 or later"})
 	case most > 0 && all > uint64(most) && !d.embedded():
 		d.add(Finding{Warn, checkJetStream, "", fmt.Sprintf("%s; the account may store %s, the limits of the streams are together %s", detail, bytes(uint64(most)), bytes(all)),
@@ -127,15 +128,6 @@ func (d *Doctor) account(ctx context.Context) {
 	default:
 		d.ok(checkJetStream, "", "%s", detail)
 	}
-}
-
-// old tells a server without subject transforms in streams and atomic batches.
-func old(version string) bool {
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return false
-	}
-	return major < 2 || major == 2 && minor < 12
 }
 
 // trial starts the embedded server on the disk that it would use, and stores a message.

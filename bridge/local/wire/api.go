@@ -30,6 +30,15 @@ func JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
 // APITimeout bounds a call whose context has no deadline; a slow disk may need seconds.
 const APITimeout = 20 * time.Second
 
+// Older reports whether a NATS server's version is before major.minor; known is false when it can't be read.
+func Older(version string, major, minor int) (older, known bool) {
+	var a, b int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &a, &b); n < 2 {
+		return false, false
+	}
+	return a < major || a == major && b < minor, true
+}
+
 // Codes of errors of JetStream's.
 const (
 	CodeUnavailable    = 10008

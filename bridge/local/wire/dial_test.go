@@ -11,3 +11,13 @@ func TestPrintedURLs(t *testing.T) {
 		}
 	}
 }
+
+func TestOlder(t *testing.T) {
+	for version, want := range map[string][2]bool{
+		"2.12.0": {false, true}, "2.15.2": {false, true}, "3.0.0-dev": {false, true}, "2.11.9": {true, true}, "1.14.1": {true, true}, "": {}, "dev": {}, "2": {},
+	} {
+		if older, known := Older(version, 2, 12); older != want[0] || known != want[1] {
+			t.Errorf("%q: %v, %v", version, older, known)
+		}
+	}
+}
