@@ -21,7 +21,7 @@ const (
 	passedOver   = 60 // ticks in which who did not claim gets nothing
 	moves        = 4  // shards that a bridge gives away at a time
 	joinAfter    = 3  // beats in which another run with the same id would show
-	mostEarlier  = 8  // beats that are waited for besides the last one
+	keptBeats    = 9  // own beats that still prove something when they come
 )
 
 // Bridge is what one bridge knows of all. It has no lock.
@@ -41,7 +41,7 @@ type Bridge struct {
 	own     Member // as it was last seen
 	note    Member // what it says for people
 	sent    sent
-	earlier []sent // beats that are not in the log yet and may still come, but for the last one; the oldest first
+	beats   []sent // the last ones that were sent: each may still come into the log
 	asked   bool   // another beat is wanted
 	proof   Time   // when the newest beat was sent that is in the log; -1: none is
 	again   Time   // since when no server was tried
@@ -163,10 +163,10 @@ func (b *Bridge) beat(now Time, ticks uint64) Write {
 	m := b.note
 	m.Incarnation, m.Beat, m.Tick = b.cfg.Incarnation, b.sent.beat+1, b.own.Tick+ticks
 	m.Left = b.left && !slices.ContainsFunc(b.shards, func(s shard) bool { return s.running != 0 || b.owns(&s) })
-	if b.earlier = append(b.earlier, b.sent); len(b.earlier) > mostEarlier {
-		b.earlier = b.earlier[1:]
-	}
 	b.sent = sent{m.Beat, now}
+	if b.beats = append(b.beats, b.sent); len(b.beats) > keptBeats {
+		b.beats = b.beats[1:]
+	}
 	return Write{Member: &m, Expect: b.seq}
 }
 
@@ -202,12 +202,10 @@ func (b *Bridge) seeOwn(e Entry) []any {
 		return nil
 	}
 	b.own, b.joined = *e.Member, true
-	i := slices.IndexFunc(b.earlier, func(s sent) bool { return s.beat == e.Member.Beat })
-	switch { // one that comes late is a proof, too: else nobody would own anything while the log is slow
-	case e.Member.Beat == b.sent.beat:
-		b.proof = b.sent.at
-	case i >= 0:
-		b.proof = max(b.proof, b.earlier[i].at)
+	for _, sent := range b.beats { // one that comes late is a proof, too: else nobody would own anything while the log is slow
+		if sent.beat == e.Member.Beat {
+			b.proof = max(b.proof, sent.at)
+		}
 	}
 	return nil
 }
