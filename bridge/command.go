@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -326,7 +325,7 @@ func (c *Commands) payload(ctx context.Context, e *Execution, r Reply) []byte {
 
 // decided makes a response in the place of a program's, and logs it.
 func (c *Commands) decided(e *Execution, status, reason string) []byte {
-	c.Log.Info("command answered by the bridge", "execution", e.ID, "action", strings.ToValidUTF8(e.Action[:min(len(e.Action), mapping.MaxIDBytes)], ""), "status", status, "reason", reason)
+	c.Log.Info("command answered by the bridge", "execution", e.ID, "action", e.Action, "status", status, "reason", reason)
 	payload := response(status, result{Error: reason})
 	if c.Watch.on() {
 		c.saw(e, Sighting{Outcome: Decided, Direction: mapping.Up, Payload: payload, Code: status, Reason: reason, Trace: e.Trace})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -239,7 +240,9 @@ func (d *Downward) open(ctx context.Context, e *Execution, settle func()) {
 
 // refuse answers a command that won't run and returns why, for the dead letter.
 func (d *Downward) refuse(ctx context.Context, m Message, status string, r *Rejection) error {
-	e := &Execution{ID: m.Address.ID, Action: gjson.GetBytes(m.Payload, "action").String()}
+	action := gjson.GetBytes(m.Payload, "action").String()
+	action = strings.ToValidUTF8(action[:min(len(action), mapping.MaxIDBytes)], "") // as long as one may be
+	e := &Execution{ID: m.Address.ID, Action: action}
 	payload := d.Commands.decided(e, status, r.Reason)
 	if _, err := d.Commands.Outbox.Enqueue(ctx, d.Commands.address(m.Address.ID), payload, m.Trace); err != nil {
 		return err
