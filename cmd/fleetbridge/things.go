@@ -49,9 +49,10 @@ const thingsPatience = 20 * time.Second
 
 // fleet is what the configuration, the registry and the bridges know of Things.
 type fleet struct {
-	cfg      *gateway.Config
-	nc       *nats.Conn // nil: the bridge with the embedded server does not answer
-	away     error      // why
+	cfg      *gateway.Config // with the Things of the registry
+	files    *gateway.Config // without
+	nc       *nats.Conn      // nil: the bridge with the embedded server does not answer
+	away     error           // why
 	subjects mapping.Subjects
 	registry *local.Registry // nil with the embedded server
 	refused  []gateway.Refused
@@ -65,7 +66,7 @@ func (t *deadTarget) fleet(c *cobra.Command) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, bridges: 1}
+	f := &fleet{cfg: cfg, files: cfg, bridges: 1}
 	if f.nc, f.subjects, _, err = t.connect(c); err != nil {
 		if f.away = err; cfg.NATS.URL != "" || errors.Is(err, errReported) {
 			return nil, err
@@ -98,7 +99,7 @@ func (f *fleet) read(ctx context.Context) (err error) {
 	if _, err := f.registry.Follow(ctx); err != nil {
 		return fmt.Errorf("things: %w", err)
 	}
-	f.cfg, f.refused = f.cfg.WithRegistry(f.registry.Entries())
+	f.cfg, f.refused = f.files.WithRegistry(f.registry.Entries())
 	if !f.cfg.Cluster.On() {
 		return nil
 	}
@@ -275,22 +276,23 @@ func newThingsShow(s streams, t *deadTarget) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			settings := map[string]string{}
+			var settings [][2]string // keys and values
 			if i := slices.IndexFunc(f.cfg.Things, func(t gateway.Thing) bool { return t.Name == r.Thing }); i >= 0 {
 				t := f.cfg.Things[i]
-				settings = map[string]string{"client_id": t.ClientID, "username": t.Username, "password": t.Password.String(), "password_file": t.PasswordFile,
-					"tls.cert_file": t.TLS.CertFile, "tls.key_file": t.TLS.KeyFile, "schema_dir": t.SchemaDir, "thing_type": t.ThingType}
+				settings = [][2]string{{"client_id", t.ClientID}, {"username", t.Username}, {"password", t.Password.String()}, {"password_file", t.PasswordFile},
+					{"tls.cert_file", t.TLS.CertFile}, {"tls.key_file", t.TLS.KeyFile}, {"schema_dir", t.SchemaDir}, {"thing_type", t.ThingType}}
 			}
 			if asJSON {
-				for key, value := range settings {
-					if value == "" {
-						delete(settings, key)
+				byKey := map[string]string{}
+				for _, one := range settings {
+					if one[1] != "" {
+						byKey[one[0]] = one[1]
 					}
 				}
 				return jsonLines(s.out).Encode(struct {
 					thingRecord
 					Settings map[string]string `json:"settings"`
-				}{r, settings})
+				}{r, byKey})
 			}
 			f.mention(s)
 			out := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
@@ -306,8 +308,8 @@ func newThingsShow(s streams, t *deadTarget) *cobra.Command {
 			line("bridge", bridge)
 			line("connected", connected)
 			line("queued", queued)
-			for _, key := range []string{"client_id", "username", "password", "password_file", "tls.cert_file", "tls.key_file", "schema_dir", "thing_type"} {
-				line(key, settings[key])
+			for _, one := range settings {
+				line(one[0], one[1])
 			}
 			return out.Flush()
 		}}
@@ -355,7 +357,7 @@ func (t *deadTarget) complete(c *cobra.Command, args []string, begun string) ([]
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	f := &fleet{cfg: cfg}
+	f := &fleet{cfg: cfg, files: cfg}
 	if cfg.NATS.URL != "" {
 		if f.nc, f.subjects, _, err = t.connect(c); err == nil {
 			defer f.close()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -170,15 +171,11 @@ func (e *thingsEdit) register(ctx context.Context, f *fleet, name string, items 
 		entries = append(entries, local.RegistryEntry{Key: key, Value: value})
 	}
 	slices.SortFunc(entries, func(a, b local.RegistryEntry) int { return strings.Compare(a.Key, b.Key) })
-	files, err := gateway.LoadEdited(ctx, e.config, os.LookupEnv, gateway.Edit{})
-	if err != nil {
-		return 0, err
-	}
 	before := map[string]bool{}
 	for _, r := range f.refused {
 		before[r.Key] = true
 	}
-	_, refused := files.WithRegistry(entries)
+	_, refused := f.files.WithRegistry(entries)
 	for _, r := range refused {
 		isNew := slices.ContainsFunc(added, func(a local.RegistryEntry) bool { return a.Key == r.Key })
 		if isNew || !before[r.Key] {
@@ -205,9 +202,8 @@ func newThingsRm(s streams, t *deadTarget) *cobra.Command {
 		Long: "Remove Things that things add has added, and wait until no bridge has them. While messages of a Thing wait for the\n" +
 			"cloud it stays, unless --force is given: then they stay stored, and are sent when it is added again; queue drop\n" +
 			"removes them.",
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: t.complete,
+		Args: between(1, math.MaxInt, "NAME"), ValidArgsFunction: t.complete,
 		RunE: func(c *cobra.Command, args []string) error { return e.remove(c, s, args, force) }}
-	c.Args = func(c *cobra.Command, args []string) error { return between(1, len(args), "NAME")(c, args) }
 	c.Flags().BoolVar(&force, "force", false, "also while messages wait, or when that is not known")
 	e.flags(c)
 	return c
