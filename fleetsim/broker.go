@@ -45,8 +45,7 @@ type BrokerOptions struct {
 type Login struct{ ClientID, Username, Password string }
 
 // Broker is an MQTT 5 broker in this process. It is good for seeing what a client does and for
-// refusing it things; it may lose messages while a session is handed from one connection to the
-// next, so it is no judge of durability: Mosquitto is.
+// refusing it things. It keeps its sessions in memory, so it is no judge of durability: Mosquitto is.
 type Broker struct {
 	server   *mqtt.Server
 	cloud    *mqtt.Client // in whose name Publish publishes
@@ -101,7 +100,7 @@ func NewBroker(o BrokerOptions) (*Broker, error) {
 	})
 	b.cloud = b.server.NewClient(nil, mqtt.LocalListener, "fleets-cloud", true)
 	b.order.Store(firstOrder(time.Now()))
-	if err := b.server.AddHook(&brokerHook{b: b}, nil); err != nil {
+	if err := b.server.AddHook(&brokerHook{b: b, late: late{server: b.server, of: map[string][]packets.Packet{}}}, nil); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	if err := b.listen(); err != nil {

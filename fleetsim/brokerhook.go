@@ -94,7 +94,8 @@ func firstOrder(now time.Time) int64 { return (now.Unix()>>16 + 1) << 16 }
 // brokerHook is where the library asks and tells.
 type brokerHook struct {
 	mqtt.HookBase
-	b *Broker
+	b    *Broker
+	late late
 }
 
 func (h *brokerHook) ID() string { return "fleetsim" }
@@ -132,7 +133,7 @@ func (h *brokerHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 // OnSessionEstablished runs before the first packet behind the CONNECT is read.
 func (h *brokerHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if c, ok := cl.Net.Conn.(*watchedConn); ok {
-		c.window.establish()
+		h.late.establish(cl, &c.window)
 	}
 	h.b.connected(cl.ID)
 	h.b.wake()
@@ -214,6 +215,8 @@ func (h *brokerHook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _
 		return
 	}
 	switch {
+	case cl.IsTakenOver():
+		h.late.put(cl.ID, pk)
 	case cl.Closed():
 		h.b.overflows(cl, pk.PacketID)
 	case h.b.bursts(cl.ID):

@@ -156,6 +156,13 @@ func (w *window) inFlight() map[uint16]publication {
 	return maps.Clone(w.unacked)
 }
 
+// isEstablished reports whether new messages may go out.
+func (w *window) isEstablished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.established
+}
+
 // width is how many may be.
 func (w *window) width() int {
 	w.mu.Lock()
