@@ -23,15 +23,15 @@ build: ## bin/fleetbridge and bin/fleetsim
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: ## all tests
+test: ## the tests that need only Go
 	$(GO) test ./...
 
 .PHONY: race
-race: ## all tests with the race detector
+race: ## the same with the race detector
 	GORACE=atexit_sleep_ms=0 $(GO) test -race ./... # or each package waits a second at its end
 
 .PHONY: compute
-compute: ## all rounds of the tests that compute much, of which make race does a part
+compute: ## in full: the tests that make race shortens
 	$(GO) test -count=1 ./schemas ./bridge/journal
 	$(GO) test -count=1 ./bridge/cluster -args -seeds 2000
 	$(GO) test -count=1 ./bridge/local ./bridge/gateway -run '^Test(AnyDamageStarts|DamagedSequence|TakeoverIsKilled|IsolationForgedReplies|SmuggledHeaders|DeadLettersHaveShares|Unreadable|ThousandUsersChange|CostlyFiles)'
