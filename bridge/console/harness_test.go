@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/fleetsim"
 )
 
@@ -105,7 +105,7 @@ func (s *site) start(log *slog.Logger) {
 	case <-s.context().Done():
 		s.t.Fatal("the bridge did not start in time")
 	}
-	login, err := local.OperatorLogin(s.cfg.NATS.Embedded.StoreDir)
+	login, err := storedir.OperatorLogin(s.cfg.NATS.Embedded.StoreDir)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
 )
@@ -191,7 +191,7 @@ func (c *Console) overview(q *request) (any, error) {
 			}
 		}
 	}
-	if free, total, _, err := local.Space(g.Config().NATS.Embedded.StoreDir); err == nil {
+	if free, total, _, err := storedir.Space(g.Config().NATS.Embedded.StoreDir); err == nil {
 		out.Machine.DiskFree, out.Machine.DiskTotal = free, total
 	}
 	return out, nil

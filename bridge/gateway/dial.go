@@ -13,7 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -58,7 +58,7 @@ func (c *Config) OperatorDial() (wire.DialConfig, error) {
 		return c.NATS.dial(nil)
 	}
 	e := c.NATS.Embedded
-	login, err := local.OperatorLogin(e.StoreDir)
+	login, err := storedir.OperatorLogin(e.StoreDir)
 	if err != nil {
 		return wire.DialConfig{}, err
 	}

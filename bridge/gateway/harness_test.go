@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 	"fleetbridge/test/brokers"
@@ -182,7 +182,7 @@ func (s *site) start() {
 	case <-s.context().Done():
 		s.t.Fatal("the bridge did not start in time")
 	}
-	login, err := local.OperatorLogin(s.cfg.NATS.Embedded.StoreDir) // with users the test is the operator
+	login, err := storedir.OperatorLogin(s.cfg.NATS.Embedded.StoreDir) // with users the test is the operator
 	if err != nil {
 		s.t.Fatal(err)
 	}

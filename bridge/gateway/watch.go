@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/sightings"
 )
 
@@ -25,9 +25,9 @@ type watching struct {
 // privateDir makes a directory in the store directory that nobody else may enter.
 func (g *Gateway) privateDir() (string, error) {
 	dir := g.Config().NATS.Embedded.StoreDir
-	err := local.CheckStoreDir(dir)
+	err := storedir.Check(dir)
 	if err == nil {
-		err = local.CheckStoreDir(sightings.Dir(dir))
+		err = storedir.Check(sightings.Dir(dir))
 	}
 	if err != nil {
 		return "", err

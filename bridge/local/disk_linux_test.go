@@ -94,14 +94,3 @@ func limitFiles(t *testing.T, n uint64) uint64 {
 	}
 	return old.Cur
 }
-
-func TestSpace(t *testing.T) {
-	t.Parallel()
-	free, total, err := space(t.TempDir())
-	if err != nil || free == 0 || total < free {
-		t.Errorf("%d of %d, %v", free, total, err)
-	}
-	if _, _, err := space("/does/not/exist"); err == nil {
-		t.Error("no error")
-	}
-}

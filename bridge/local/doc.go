@@ -1,7 +1,8 @@
 // Package local is the NATS edge: it puts together what the packages in it have. Subjects exist on this side only.
 //
 // In packages of their own are wire (how things are spelled on NATS), door (where programs connect), access (users and what they
-// may do), clerk (their JetStream requests) and bus (what they say to each other). None of them imports this one. Here are:
+// may do), clerk (their JetStream requests), bus (what they say to each other) and storedir (the embedded server's directory). None of
+// them imports this one. Here are:
 //
 //   - Server, the embedded NATS server, with the care of its disk (recovery, sequences, salvage);
 //   - Store: streams and buckets, and on them lanes (streamLanes) with an external server, DownSink, dead letters and records;

@@ -18,6 +18,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/mapping"
 )
 
@@ -146,7 +147,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 
 // operates reports whether the operator can log in.
 func (r *rig) operates() bool {
-	login, err := OperatorLogin(r.dir)
+	login, err := storedir.OperatorLogin(r.dir)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,37 +15,6 @@ import (
 )
 
 // What can be seen of a bridge from outside, without changing anything.
-
-// Hold locks a store directory as a running server does, so that none can start meanwhile, and returns
-// what gives it back. ErrInUse: a bridge has it. A directory that is not there is nobody's: then release
-// is nil. Nothing is created but the lock file.
-func Hold(dir string) (release func(), err error) {
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := tryLock(f); err != nil {
-		_ = f.Close()
-		if errors.Is(err, errLocked) {
-			err = ErrInUse
-		}
-		return nil, err
-	}
-	return func() { _ = f.Close() }, nil
-}
-
-// ErrInUse tells that a bridge runs on the store directory.
-var ErrInUse = errors.New("a fleetbridge is using the store directory")
-
-// Space tells how much of a directory's disk is free for us, how large it is, and below how much free
-// space the queues take no more. errors.ErrUnsupported where it can't be told.
-func Space(dir string) (free, total, kept uint64, err error) {
-	free, total, err = space(dir)
-	return free, total, reserve(total), err
-}
 
 // Serving tells whether a bridge with this prefix answers on the connection.
 func Serving(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects) (bool, error) {

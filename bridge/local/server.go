@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +21,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -84,8 +83,6 @@ type Server struct {
 	tokens   atomic.Pointer[map[string]bool] // of the configured Things; nil: not known yet
 }
 
-var errLocked = errors.New("locked")
-
 // startTimeout bounds the recovery of the streams; it is long because a gateway's flash is slow and an
 // unclean stop makes the server read everything.
 const startTimeout = 5 * time.Minute
@@ -100,16 +97,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckStoreDir(cfg.StoreDir); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
-		return nil, fmt.Errorf("store directory: %w", err)
-	}
-	if err := closeToGroup(cfg.StoreDir, cfg.Log); err != nil {
-		return nil, err
-	}
-	lock, err := lockDir(cfg.StoreDir)
+	lock, err := storedir.Open(cfg.StoreDir, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -185,12 +173,12 @@ func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
 	if len(cfg.Users) == 0 {
 		s.anybody = access.NewAnybody(cfg.Subjects)
 		s.anybody.Open(opts)
-		return os.RemoveAll(filepath.Join(cfg.StoreDir, operatorFile))
+		return storedir.RemoveOperator(cfg.StoreDir)
 	}
 	if err := access.CheckUsers(cfg.Users); err != nil {
 		return err
 	}
-	operator, err := operatorKey(cfg.StoreDir, cfg.Log)
+	operator, err := storedir.OperatorKey(cfg.StoreDir, cfg.Log)
 	if err != nil {
 		return fmt.Errorf("operator login: %w", err)
 	}
@@ -361,23 +349,4 @@ func splitListen(listen string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("nats.embedded.listen: %q has no port from 0 to 65535", listen)
 	}
 	return host, port, nil
-}
-
-// lockDir makes sure that one server at a time writes into the directory.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("store directory: %w", err)
-	}
-	err = tryLock(f)
-	if errors.Is(err, errLocked) {
-		err = fmt.Errorf("store directory %s: another fleetbridge is using it; stop it, or set nats.embedded.store_dir to another directory", dir)
-	} else if err != nil {
-		err = fmt.Errorf("store directory %s: cannot lock it: %w", dir, err)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }

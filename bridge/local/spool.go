@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -63,23 +64,21 @@ type Spool struct {
 	work    sync.WaitGroup
 }
 
-// spoolName is what follows the prefix in the name of the journal's directory.
-const spoolName = "JOURNAL"
-
 // settleRest is how long what was settled may wait for a write that carries it: so much comes again after a kill.
 const settleRest = time.Second
 
 // OpenSpool opens the journal of a store directory and begins to take what programs publish. What streams of an older
 // version hold is taken over first. The spool works as long as the store.
 func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) {
-	p := &Spool{cfg: cfg, store: s, dir: filepath.Join(cfg.Dir, s.cfg.Subjects.Name(spoolName)),
+	p := &Spool{cfg: cfg, store: s, dir: filepath.Join(cfg.Dir, s.cfg.Subjects.Name(storedir.Journal)),
 		settled: make(chan struct{}, 1), failed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.house = newHouse(p, s.cfg.Subjects, cfg.window(), s.log)
 	p.pending = true
 	p.things.Store(&s.cfg.Things)
+	_, _, kept, _ := storedir.Space(cfg.Dir)
 	var err error
 	p.journal, err = journal.Open(p.dir, journal.Options{
-		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + wire.Headroom, MinFree: int64(keptFree(cfg.Dir)), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
+		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + wire.Headroom, MinFree: int64(kept), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
 	})
 	if err != nil {
 		return nil, err

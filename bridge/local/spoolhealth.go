@@ -9,33 +9,15 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
-// maxReserve is how much of the disk the queues leave free at most: what is queued must still be
-// delivered and settled, and that takes room, too.
-const maxReserve = 64 << 20
-
-// leastReserve is what JetStream needs to start and to work with.
-const leastReserve = 4 << 20
-
-// reserve is how much of a disk the queues leave free.
-func reserve(total uint64) uint64 { return min(maxReserve, max(leastReserve, total/20)) }
-
-// keptFree is how much of a directory's disk the queues leave free.
-func keptFree(dir string) uint64 {
-	_, total, err := space(dir)
-	if err != nil {
-		return leastReserve
-	}
-	return reserve(total)
-}
-
 // sayLimits tells when streams and journal may grow larger than the disk: then the disk is the limit.
 func (s *Spool) sayLimits() {
-	_, total, err := space(s.cfg.Dir)
+	_, total, _, err := storedir.Space(s.cfg.Dir)
 	if all := Wanted(s.store.cfg); err == nil && all > total {
 		s.log.Warn("the limits of the streams together are larger than the disk; when it is nearly full, publishers get errors",
 			"limits_bytes", all, "disk_bytes", total, "mend", "lower nats.up.max_bytes or nats.down.max_bytes")
@@ -67,11 +49,7 @@ func (s *Spool) watch() {
 			s.store.troubles.note(partJournal, "cannot store: "+err.Error()) // the journal says it
 			continue
 		}
-		free, _, spaceErr := space(s.dir)
-		if spaceErr != nil {
-			free = 0
-		}
-		kept := keptFree(s.dir)
+		free, _, kept, _ := storedir.Space(s.dir)
 		if s.store.troubles.note(partDisk, fmt.Sprintf("it is nearly full, %d bytes are free of the %d that are kept for what is stored already; publishers get errors", free, kept)) {
 			s.log.Error("the disk is nearly full; the queues take no more, publishers get errors", "free_bytes", free, "reserve_bytes", kept)
 		}
@@ -85,7 +63,7 @@ func (s *Spool) Check(ctx context.Context) {
 	defer cancel()
 	if s.store.troubles.has(partDisk) {
 		if _, err := s.journal.Append(ctx, &journal.Group{}); err == nil && s.store.troubles.note(partDisk, "") { // which asks for room
-			free, _, _ := space(s.dir)
+			free, _, _, _ := storedir.Space(s.dir)
 			s.log.Info("the disk has room again, the queues take more", "free_bytes", free)
 		}
 	}

@@ -1,15 +1,15 @@
 package local
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"syscall"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"fleetbridge/bridge/local/storedir"
 )
 
 // SyncTree forces every directory of the store to the disk, and the definitions of its streams. The server
@@ -27,30 +27,15 @@ func (s *Server) SyncTree() error {
 		case err != nil:
 			return err
 		case d.IsDir() || definitions[d.Name()]:
-			return syncPath(path)
+			return storedir.Sync(path)
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("store directory: %w", err)
 	}
-	return syncPath(filepath.Dir(s.dir))
+	return storedir.Sync(filepath.Dir(s.dir))
 }
 
 // definitions are the files in which the server keeps what a stream or a consumer is.
 var definitions = map[string]bool{server.JetStreamMetaFile: true, server.JetStreamMetaFileSum: true}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		if os.IsNotExist(err) {
-			return nil
-		}
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems have no such thing
-		return err
-	}
-	return nil
-}

@@ -18,6 +18,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -282,7 +283,7 @@ func TestLogins(t *testing.T) {
 func TestOperator(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, access.User{Name: "a"})
-	path := filepath.Join(r.dir, operatorFile)
+	path := filepath.Join(r.dir, "operator.nk")
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatal(info, err)
@@ -294,7 +295,7 @@ func TestOperator(t *testing.T) {
 		t.Error("the operator's key changed")
 	}
 	bury(t, r, upLetter(`{}`))
-	login, err := OperatorLogin(r.dir)
+	login, err := storedir.OperatorLogin(r.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +320,7 @@ func TestOperator(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("the operator's key stays without users")
 	}
-	if login, err = OperatorLogin(r.dir); err != nil {
+	if login, err = storedir.OperatorLogin(r.dir); err != nil {
 		t.Fatal(err)
 	}
 	r.program(login).Close()

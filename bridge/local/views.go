@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -45,7 +46,7 @@ type views struct {
 	dead  *view
 	kept  *records // of executions
 	id    string   // of the journal, in the headers
-	files treeFiles
+	files storedir.Files
 	// damaged are records that can't be read, of which it was said; of the goroutine that writes.
 	damaged map[uint64]bool
 
@@ -80,7 +81,7 @@ const headerNumber = "Fleets-Number"
 // openViews brings the streams up to date, and begins to take messages.
 func (s *Spool) openViews(ctx context.Context) error {
 	v := &views{
-		spool: s, kept: s.records[wire.BucketExecutions], nc: s.store.nc, log: s.log, files: treeFiles{}, damaged: map[uint64]bool{},
+		spool: s, kept: s.records[wire.BucketExecutions], nc: s.store.nc, log: s.log, files: storedir.Files{}, damaged: map[uint64]bool{},
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), much: make(chan struct{}, 1), ended: make(chan struct{}), stop: make(chan struct{}),
 	}
 	v.down = v.view(viewDown, wire.StreamDown, string(mapping.SpaceDown), "down")
@@ -345,7 +346,7 @@ func (v *views) checkpoint() error {
 	written, unsynced, restarts := v.written, v.unsynced, v.restarts
 	v.mu.Unlock()
 	for _, s := range v.each() {
-		if err := v.files.sync(filepath.Join(v.spool.cfg.Dir, "jetstream", "$G", "streams", s.name, "msgs")); err != nil {
+		if err := v.files.Sync(filepath.Join(v.spool.cfg.Dir, "jetstream", "$G", "streams", s.name, "msgs")); err != nil {
 			return err
 		}
 	}

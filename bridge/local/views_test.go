@@ -15,6 +15,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -155,7 +156,7 @@ func (r *rig) in(t *testing.T) *rig {
 // newJournalIn has the journal of a store begin anew, as one whose directory was lost, with some records of its own.
 func newJournalIn(t *testing.T, dir string) {
 	t.Helper()
-	path := filepath.Join(dir, "FLEETS_"+spoolName)
+	path := filepath.Join(dir, "FLEETS_"+storedir.Journal)
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 )
 
 const (
@@ -53,7 +53,7 @@ func existing(dir string) string {
 }
 
 func (d *Doctor) space(dir string) {
-	free, total, reserve, err := local.Space(dir)
+	free, total, reserve, err := storedir.Space(dir)
 	f := Finding{Check: checkDisk, Subject: dir, Status: OK}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/fleetsim"
 	"fleetbridge/internal/doctor"
 )
@@ -203,7 +203,7 @@ func runningBridge(t *testing.T, users []gateway.User) {
 // earlier.
 func (c *clinic) settled(ctx context.Context) {
 	c.t.Helper()
-	login, err := local.OperatorLogin(c.cfg.NATS.Embedded.StoreDir) // nothing without users
+	login, err := storedir.OperatorLogin(c.cfg.NATS.Embedded.StoreDir) // nothing without users
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/mapping"
 )
 
@@ -35,9 +36,9 @@ func (d *Doctor) findBridge(ctx context.Context) (release func()) {
 	release = func() {}
 	sure, how := false, ""
 	if d.embedded() {
-		held, err := local.Hold(d.cfg.NATS.Embedded.StoreDir)
+		held, err := storedir.Hold(d.cfg.NATS.Embedded.StoreDir)
 		switch {
-		case errors.Is(err, local.ErrInUse):
+		case errors.Is(err, storedir.ErrInUse):
 			d.bridge.running, how = true, "its store directory is locked"
 		case err != nil:
 			d.bridge.unknown = err.Error()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 )
 
 // nearlyFull is from where on a queue is worth a warning, in hundredths.
@@ -41,7 +42,7 @@ func (d *Doctor) room() {
 		d.add(Finding{Warn, checkQueues, "limits", "some streams have no limit, so the disk is it", "set nats.up.max_bytes and nats.down.max_bytes"})
 		return
 	}
-	_, total, _, err := local.Space(existing(n.Embedded.StoreDir))
+	_, total, _, err := storedir.Space(existing(n.Embedded.StoreDir))
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		d.ok(checkQueues, "limits", "%s, together %s", limits, bytes(all))

@@ -7,7 +7,7 @@ import (
 	"runtime"
 	"slices"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/internal/plainfile"
 )
 
@@ -20,7 +20,7 @@ func (d *Doctor) secrets() {
 	}
 	files, wrong := d.secretFiles(), 0
 	if d.embedded() {
-		if err := local.CheckStoreDir(d.cfg.NATS.Embedded.StoreDir); err != nil {
+		if err := storedir.Check(d.cfg.NATS.Embedded.StoreDir); err != nil {
 			wrong++
 			d.add(Finding{Fail, checkSecrets, d.cfg.NATS.Embedded.StoreDir, err.Error(), "do so before the next start, which is refused"})
 		}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package local
+package storedir
 
 import (
 	"log/slog"
@@ -11,9 +11,6 @@ import (
 	"testing"
 
 	"github.com/nats-io/nkeys"
-
-	"fleetbridge/bridge/local/access"
-	"fleetbridge/mapping"
 )
 
 // TestStoreDirOfOthers: a directory that others may write into, or a thing in the place of a file, is refused with the
@@ -22,22 +19,21 @@ func TestStoreDirOfOthers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
-		want  string // in the error; empty: it starts
+		want  string // in the error; empty: it opens
 	}{
-		"private":                    {func(dir string) error { return os.Chmod(dir, 0o700) }, ""},
-		"a volume's, 0755":           {func(dir string) error { return os.Chmod(dir, 0o755) }, ""},
-		"readable by a group":        {func(dir string) error { return os.Chmod(dir, 0o750) }, ""},
-		"everybody's":                {func(dir string) error { return os.Chmod(dir, 0o777) }, "chmod go-w"},
-		"everybody's, sticky":        {func(dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
-		"a group's":                  {func(dir string) error { return os.Chmod(dir, 0o770) }, ""},
-		"a file":                     {func(dir string) error { _ = os.Remove(dir); return os.WriteFile(dir, nil, 0o600) }, "no directory"},
-		"a pipe as the lock":         {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "lock"), 0o600) }, "lock is no ordinary file"},
-		"a link as the lock":         {func(dir string) error { return os.Symlink("/dev/null", filepath.Join(dir, "lock")) }, "lock is no ordinary file"},
-		"a link as the store":        {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "jetstream")) }, "jetstream is no directory"},
-		"a link as the journal":      {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "FLEETS_JOURNAL")) }, "FLEETS_JOURNAL is no directory"},
-		"somebody's journal":         {plantDir("FLEETS_JOURNAL"), plantedSays("FLEETS_JOURNAL in it belongs to user 65534")},
-		"somebody's socket":          {plantDir("watch"), plantedSays("watch in it belongs to user 65534")},
-		"a pipe as the operator key": {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, operatorFile), 0o600) }, ""},
+		"private":               {func(dir string) error { return os.Chmod(dir, 0o700) }, ""},
+		"a volume's, 0755":      {func(dir string) error { return os.Chmod(dir, 0o755) }, ""},
+		"readable by a group":   {func(dir string) error { return os.Chmod(dir, 0o750) }, ""},
+		"everybody's":           {func(dir string) error { return os.Chmod(dir, 0o777) }, "chmod go-w"},
+		"everybody's, sticky":   {func(dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
+		"a group's":             {func(dir string) error { return os.Chmod(dir, 0o770) }, ""},
+		"a file":                {func(dir string) error { _ = os.Remove(dir); return os.WriteFile(dir, nil, 0o600) }, "no directory"},
+		"a pipe as the lock":    {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "lock"), 0o600) }, "lock is no ordinary file"},
+		"a link as the lock":    {func(dir string) error { return os.Symlink("/dev/null", filepath.Join(dir, "lock")) }, "lock is no ordinary file"},
+		"a link as the store":   {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "jetstream")) }, "jetstream is no directory"},
+		"a link as the journal": {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "FLEETS_JOURNAL")) }, "FLEETS_JOURNAL is no directory"},
+		"somebody's journal":    {plantDir("FLEETS_JOURNAL"), plantedSays("FLEETS_JOURNAL in it belongs to user 65534")},
+		"somebody's socket":     {plantDir("watch"), plantedSays("watch in it belongs to user 65534")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "store")
@@ -47,10 +43,9 @@ func TestStoreDirOfOthers(t *testing.T) {
 			if err := c.spoil(dir); err != nil {
 				t.Fatal(err)
 			}
-			s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, Subjects: subjects(t), Log: slog.New(slog.DiscardHandler),
-				Users: []access.User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}})
+			lock, err := Open(dir, slog.New(slog.DiscardHandler))
 			if err == nil {
-				s.Shutdown()
+				_ = lock.Close()
 			}
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
@@ -116,7 +111,7 @@ func TestPlantedOperatorKey(t *testing.T) {
 			if err := c.plant(path); err != nil {
 				t.Fatal(err)
 			}
-			key, err := operatorKey(dir, slog.New(slog.DiscardHandler))
+			key, err := OperatorKey(dir, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package local
+package storedir
 
 import (
 	"errors"
@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// tryLock locks the file until it is closed. errLocked: another process has it.
+// tryLock locks the file until it is closed. ErrInUse: another process has it.
 func tryLock(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return errLocked
+		return ErrInUse
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package local
+package storedir
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 
 const operatorFile = "operator.nk"
 
-// operatorKey reads the operator's key from the store directory, or makes one. The file is readable by
+// OperatorKey reads the operator's key from the store directory, or makes one. The file is readable by
 // its owner only: a key that others put there, or could read, is made anew, and said.
-func operatorKey(dir string, log *slog.Logger) (nkeys.KeyPair, error) {
+func OperatorKey(dir string, log *slog.Logger) (nkeys.KeyPair, error) {
 	path := filepath.Join(dir, operatorFile)
 	if err := privateFile(path); err == nil {
 		if seed, err := os.ReadFile(path); err == nil {
@@ -45,6 +45,9 @@ func operatorKey(dir string, log *slog.Logger) (nkeys.KeyPair, error) {
 	_, err = f.Write(append(seed, '\n'))
 	return key, errors.Join(err, f.Close())
 }
+
+// RemoveOperator removes the key where there are no users: then nobody needs one.
+func RemoveOperator(dir string) error { return os.RemoveAll(filepath.Join(dir, operatorFile)) }
 
 // OperatorLogin is the option with which `fleetbridge dead` connects to an embedded server whose store
 // directory it can read. Without such a file, the server has no users and needs no login.

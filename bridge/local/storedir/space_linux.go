@@ -1,4 +1,4 @@
-package local
+package storedir
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,4 @@
-package local
+package storedir
 
 import (
 	"errors"
@@ -9,13 +9,17 @@ import (
 	"strings"
 )
 
-// ErrUnsafeStore is wrapped with what is wrong with the store directory, and the mend.
-var ErrUnsafeStore = errors.New("others may change what is stored")
+// ErrUnsafe is wrapped with what is wrong with the store directory, and the mend.
+var ErrUnsafe = errors.New("others may change what is stored")
 
-// CheckStoreDir reports whether somebody else could have put something into the store directory: it must be a
+// Journal is what follows the prefix in the name of the journal's directory.
+const Journal = "JOURNAL"
+
+// Check reports whether somebody else could have put something into the store directory: it must be a
 // directory of this user's, or of root's, into which nobody else may write. One that is not there yet is fine; one into
-// which a group may write is closed to it at the start. What stands in it is looked at, too, as far as names go: a link, or a pipe, in the place of a file is refused.
-func CheckStoreDir(dir string) error {
+// which a group may write is closed to it at the start. What stands in it is looked
+// at, too, as far as names go: a link, or a pipe, in the place of a file is refused.
+func Check(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -27,10 +31,10 @@ func CheckStoreDir(dir string) error {
 	}
 	if owner, ok := ownerOf(info); ok && owner != os.Getuid() && owner != 0 {
 		return fmt.Errorf("store directory %s: %w: it belongs to user %d, and the bridge runs as %d; chown %d %s, after a look at what is in it",
-			dir, ErrUnsafeStore, owner, os.Getuid(), os.Getuid(), dir)
+			dir, ErrUnsafe, owner, os.Getuid(), os.Getuid(), dir)
 	}
 	if mode := info.Mode().Perm(); mode&0o002 != 0 && ownersMatter {
-		return fmt.Errorf("store directory %s: %w: its mode is %#o; chmod go-w %s, after a look at what is in it", dir, ErrUnsafeStore, mode, dir)
+		return fmt.Errorf("store directory %s: %w: its mode is %#o; chmod go-w %s, after a look at what is in it", dir, ErrUnsafe, mode, dir)
 	}
 	for _, name := range []string{"lock", "probe"} {
 		info, err := os.Lstat(filepath.Join(dir, name))
@@ -50,14 +54,14 @@ func checkParts(dir string) error {
 	for _, e := range entries {
 		info, err := e.Info()
 		name := e.Name()
-		switch part := name == "jetstream" || name == "watch" || strings.HasSuffix(name, "_"+spoolName); {
+		switch part := name == "jetstream" || name == "watch" || strings.HasSuffix(name, "_"+Journal); {
 		case err != nil: // gone meanwhile
 		case part && !info.IsDir():
 			return fmt.Errorf("store directory %s: %s is no directory (%s); remove it, or set nats.embedded.store_dir to where it points", dir, name, info.Mode().Type())
 		case !info.IsDir():
 		default:
 			if owner, ok := ownerOf(info); ok && owner != os.Getuid() && owner != 0 {
-				return fmt.Errorf("store directory %s: %w: %s in it belongs to user %d; chown -R %d %s, after a look at what is in it", dir, ErrUnsafeStore, name, owner, os.Getuid(), dir)
+				return fmt.Errorf("store directory %s: %w: %s in it belongs to user %d; chown -R %d %s, after a look at what is in it", dir, ErrUnsafe, name, owner, os.Getuid(), dir)
 			}
 		}
 	}
@@ -71,7 +75,7 @@ func closeToGroup(dir string, log *slog.Logger) error {
 		return err
 	}
 	if err := os.Chmod(dir, info.Mode().Perm()&^0o020); err != nil {
-		return fmt.Errorf("store directory %s: %w: its group may write (mode %#o); chmod go-w %s", dir, ErrUnsafeStore, info.Mode().Perm(), dir)
+		return fmt.Errorf("store directory %s: %w: its group may write (mode %#o); chmod go-w %s", dir, ErrUnsafe, info.Mode().Perm(), dir)
 	}
 	log.Info("the group of the store directory could write into it, and can no more", "directory", dir)
 	return nil

@@ -1,24 +1,25 @@
-package local
+package storedir
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 )
 
-// treeFiles remembers which files of some directories are on the disk, by their paths.
-type treeFiles map[string]fileState
+// Files remembers which files of some directories are on the disk, by their paths.
+type Files map[string]fileState
 
 type fileState struct {
 	size int64
 	time time.Time
 }
 
-// sync forces to the disk what has changed in a directory since the last call. What comes meanwhile may be left for the next
+// Sync forces to the disk what has changed in a directory since the last call. What comes meanwhile may be left for the next
 // one.
-func (t treeFiles) sync(dir string) error {
+func (t Files) Sync(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (t treeFiles) sync(dir string) error {
 			}
 		}
 	}
-	return syncPath(dir)
+	return Sync(dir)
 }
 
 // syncFile opens for writing, as Windows syncs nothing else.
@@ -66,4 +67,20 @@ func syncFile(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// Sync forces a file or a directory to the disk that may be gone already.
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems have no such thing
+		return err
+	}
+	return nil
 }
