@@ -166,7 +166,7 @@ func (s *Store) Leased(ctx context.Context, t mapping.Thing, limit int) (out []L
 	bucket := s.cfg.Subjects.Name(wire.BucketLeases)
 	root := "$KV." + bucket + "."
 	page, err := browse(ctx, s.js, "KV_"+bucket, root+prefix+"*", 0, limit, func(m *jetstream.RawStreamMsg) (l LeasedJob, wanted bool) {
-		if m.Header.Get(headerKeyOperation) != "" { // a deletion
+		if m.Header.Get(wire.HeaderOperation) != "" { // a deletion
 			return l, false
 		}
 		return parse(strings.TrimPrefix(m.Subject, root), m.Data)

@@ -32,9 +32,6 @@ var (
 	_ bridge.ShadowView = (*bucket)(nil)
 )
 
-// headerNote carries the note of a value, where clients of the bucket don't look.
-const headerNote = "Fleets-Note"
-
 // subject is where the server keeps a key.
 func (b *bucket) subject(key string) string { return "$KV." + b.config.Bucket + "." + key }
 
@@ -43,7 +40,7 @@ func (b *bucket) PutNoted(ctx context.Context, key string, value, note []byte) e
 		m := nats.NewMsg(b.subject(key))
 		m.Data = value
 		if note != nil {
-			m.Header.Set(headerNote, string(note))
+			m.Header.Set(wire.HeaderNote, string(note))
 		}
 		return b.store(ctx, m)
 	}))
@@ -71,7 +68,7 @@ func (b *bucket) GetNoted(ctx context.Context, key string) (value, note []byte, 
 			return err
 		}
 		value = m.Data
-		if text := m.Header.Get(headerNote); text != "" {
+		if text := m.Header.Get(wire.HeaderNote); text != "" {
 			note = []byte(text)
 		}
 		return nil
@@ -112,14 +109,11 @@ func (b *bucket) last(ctx context.Context, from jetstream.Stream, key string) (*
 	} else {
 		raw, err = from.GetLastMsgForSubject(ctx, b.subject(key))
 	}
-	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Header.Get(headerKeyOperation) != "" { // a deletion
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && raw.Header.Get(wire.HeaderOperation) != "" { // a deletion
 		return nil, jetstream.ErrKeyNotFound
 	}
 	return raw, err
 }
-
-// headerKeyOperation marks a deletion or a purge in the stream of a bucket.
-const headerKeyOperation = "KV-Operation"
 
 func (b *bucket) Put(ctx context.Context, key string, value []byte) error {
 	return b.wrote(key, b.do(ctx, func(ctx context.Context) error {
@@ -143,7 +137,7 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 	defer cancel()
 	if b.fence != nil {
 		m := nats.NewMsg(b.subject(key))
-		m.Header.Set(headerKeyOperation, "DEL")
+		m.Header.Set(wire.HeaderOperation, "DEL")
 		if err := b.fence.write(ctx, m); err != nil || b.config.TTL > 0 {
 			return b.wrote(key, err)
 		}

@@ -227,7 +227,7 @@ func address(token string, c mapping.Channel, id string) mapping.Address {
 func (f *Finder) records(ctx context.Context, bucket, keys string, each func(at Found, key []string, value []byte)) error {
 	root := "$KV." + f.subjects.Name(bucket) + "."
 	return f.look(ctx, "KV_"+f.subjects.Name(bucket), []string{root + keys}, "", nil, func(m *jetstream.RawStreamMsg) {
-		if m.Header.Get(headerKeyOperation) == "" {
+		if m.Header.Get(wire.HeaderOperation) == "" {
 			each(Found{At: m.Time, Stream: f.subjects.Name(bucket), Sequence: m.Sequence}, strings.Split(strings.TrimPrefix(m.Subject, root), "."), m.Data)
 		}
 	})

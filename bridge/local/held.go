@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -125,7 +126,7 @@ func (h holding) look(ctx context.Context) (lanes map[queueKey]bool, longest int
 		return nil, 0, fmt.Errorf("stream %s: %w", h.name, err)
 	}
 	lanes = map[queueKey]bool{}
-	there, read, err := scanHeads(ctx, stream, jetstream.DeliverLastPerSubjectPolicy, func(m jetstream.Msg) {
+	there, read, err := wire.ScanHeads(ctx, stream, jetstream.DeliverLastPerSubjectPolicy, func(m jetstream.Msg) {
 		lanes[subjectKey(m.Subject(), h.space)] = true
 		longest = max(longest, jsonLength(m.Subject()))
 	})

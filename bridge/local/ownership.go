@@ -296,7 +296,7 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 
 // entry reads what the log has. What is no record of the cluster's is not looked at.
 func (o *Ownership) entry(key string, m *jetstream.RawStreamMsg) (e ownership.Entry, ok bool) {
-	e = ownership.Entry{Seq: m.Sequence, Removed: m.Header.Get(headerKeyOperation) != ""}
+	e = ownership.Entry{Seq: m.Sequence, Removed: m.Header.Get(wire.HeaderOperation) != ""}
 	var value any
 	if id, is := strings.CutPrefix(key, keyMember); is {
 		e.ID, e.Member, value = id, &ownership.Member{}, &e.Member

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"fleetbridge/bridge/local/salvage"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 
@@ -150,7 +151,7 @@ func (s *Server) salvage(names []string) error {
 	defer context.AfterFunc(s.ending, cancel)()
 	for _, name := range names {
 		if strings.HasPrefix(name, "KV_") {
-			if err := salvage(ctx, js, name, s.log); err != nil {
+			if err := salvage.Bucket(ctx, js, name, s.log); err != nil {
 				return err
 			}
 		}
@@ -214,7 +215,7 @@ func (s *Server) startJetStream() error {
 	case <-s.broken:
 	default:
 	}
-	alignSequences(s.dir, s.log)
+	salvage.Sequences(s.dir, s.log)
 	config := *s.jetStream
 	if err := s.nats.EnableJetStream(&config); err != nil {
 		return fmt.Errorf("JetStream: %w", err)

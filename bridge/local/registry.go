@@ -93,7 +93,7 @@ func (r *Registry) Follow(ctx context.Context) (changed bool, err error) {
 			return changed, fmt.Errorf("bucket %s: %w", r.bucket, err)
 		}
 		value := slices.Clip(append([]byte{}, m.Data...))
-		if m.Header.Get(headerKeyOperation) != "" {
+		if m.Header.Get(wire.HeaderOperation) != "" {
 			value = nil
 		}
 		r.kept[strings.TrimPrefix(m.Subject, prefix)] = value

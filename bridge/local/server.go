@@ -21,6 +21,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/salvage"
 	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -143,7 +144,7 @@ func (s *Server) start(cfg ServerConfig) error {
 	if err := s.login(cfg, opts); err != nil {
 		return err
 	}
-	alignSequences(cfg.StoreDir, cfg.Log)
+	salvage.Sequences(cfg.StoreDir, cfg.Log)
 	started, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("embedded NATS server: %w", err)

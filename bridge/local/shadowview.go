@@ -78,7 +78,7 @@ func (v *shadowView) compare(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case m == nil, m.Header.Get(headerNumber) != "" && (string(m.Data) != string(value) || m.Header.Get(headerNote) != string(note)):
+		case m == nil, m.Header.Get(headerNumber) != "" && (string(m.Data) != string(value) || m.Header.Get(wire.HeaderNote) != string(note)):
 			v.stale[key] = true
 		}
 		return nil
@@ -97,7 +97,7 @@ func (v *shadowView) compare(ctx context.Context) error {
 				continue
 			} // else the record is damaged
 		}
-		if err := v.records.Put(ctx, key, encodeShadow(m.Data, []byte(m.Header.Get(headerNote)))); err != nil {
+		if err := v.records.Put(ctx, key, encodeShadow(m.Data, []byte(m.Header.Get(wire.HeaderNote)))); err != nil {
 			return err
 		}
 		v.stale[key] = true
@@ -170,7 +170,7 @@ func (v *shadowView) message(key string, value, note []byte) *nats.Msg {
 	m := nats.NewMsg(v.bucket.subject(key))
 	m.Data = value
 	if len(note) > 0 {
-		m.Header.Set(headerNote, string(note))
+		m.Header.Set(wire.HeaderNote, string(note))
 	}
 	m.Header.Set(headerNumber, v.views.id+"."+strconv.FormatUint(v.records.spool.journal.Last(), 10))
 	return m

@@ -83,7 +83,7 @@ func (s *shares) count(ctx context.Context) {
 // list of all subjects may be larger than the server lets somebody wait for.
 func (s *shares) recount(ctx context.Context) error {
 	of, total := map[string]*lot{}, int64(0)
-	pending, read, err := scanHeads(ctx, s.stream, jetstream.DeliverAllPolicy, func(m jetstream.Msg) {
+	pending, read, err := wire.ScanHeads(ctx, s.stream, jetstream.DeliverAllPolicy, func(m jetstream.Msg) {
 		subject, h := m.Subject(), m.Headers()
 		payload, _ := strconv.Atoi(h.Get(nats.MsgSize))
 		h.Del(nats.MsgSize)

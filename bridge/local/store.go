@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/salvage"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -182,6 +183,20 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 		s.shares.count(ctx)
 	}
 	return s, nil
+}
+
+// salvageBuckets makes the buckets whole that are there. Nobody else may use them meanwhile.
+func (c StoreConfig) salvageBuckets(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	for _, want := range c.allBuckets() {
+		if want.Storage == jetstream.MemoryStorage {
+			continue
+		}
+		err := salvage.Bucket(ctx, js, "KV_"+want.Bucket, log)
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("bucket %s: %w", want.Bucket, err)
+		}
+	}
+	return nil
 }
 
 // openStreams sees to the streams, tells what is missing of them, and returns the one of dead letters.

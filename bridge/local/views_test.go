@@ -275,7 +275,7 @@ func TestShadowsAfterACrash(t *testing.T) {
 				}
 			case err != nil || readErr != nil || string(value)+" "+string(note) != want:
 				t.Errorf("%s: %s %s, %v, %v", key, value, note, err, readErr)
-			case string(m.Data) != string(value) || m.Header.Get(headerNote) != string(note) || m.Header.Get(headerNumber) == "":
+			case string(m.Data) != string(value) || m.Header.Get(wire.HeaderNote) != string(note) || m.Header.Get(headerNumber) == "":
 				t.Errorf("programs read %s, %v", m.Data, m.Header)
 			}
 		}

@@ -28,6 +28,8 @@ const (
 	HeaderWorker    = "Fleets-Worker"
 	HeaderTimeout   = "Fleets-Timeout"   // a Go duration
 	HeaderStamp     = "Fleets-Timestamp" // of a stored event without a timestamp: the one that it gets, in Unix milliseconds
+	HeaderNote      = "Fleets-Note"      // of a bucket's value: what clients of the bucket don't look at
+	HeaderOperation = "KV-Operation"     // in the stream of a bucket: a deletion or a purge
 
 	headerParent = "traceparent"
 	headerState  = "tracestate"

@@ -1,4 +1,4 @@
-package local
+package salvage
 
 import (
 	"bufio"
@@ -42,10 +42,10 @@ const (
 	mostAligned = 64 << 20
 )
 
-// alignSequences looks at the files of JetStream in a store directory. What can't be read is the server's to tell. A stream
+// Sequences looks at the files of JetStream in a store directory. What can't be read is the server's to tell. A stream
 // that the server was removing when it ended has a dot before its name: nobody reads it any more, and its checksums are of
 // the name that it had.
-func alignSequences(dir string, log *slog.Logger) {
+func Sequences(dir string, log *slog.Logger) {
 	paths, _ := fs.Glob(os.DirFS(dir), "jetstream/*/streams/[^.]*/msgs/*.blk")
 	type block struct {
 		path string

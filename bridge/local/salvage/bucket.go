@@ -1,12 +1,10 @@
-package local
+package salvage
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"fleetbridge/bridge/local/wire"
 
@@ -19,30 +17,11 @@ import (
 // was taken out is put back. What can't be read is forgotten, and said. What was taken out is in a stream of its own
 // meanwhile, so that nothing is lost when the process is killed: the next start goes on from there.
 
-const (
-	scanBatch = 500
-	// scanPatience is how long the server may take for the next records of a scan. It only decides when each key is
-	// looked at by itself.
-	scanPatience = 2 * time.Second
-	maxLostKeys  = 10 // that are named in the log
-)
+// maxLostKeys are named in the log.
+const maxLostKeys = 10
 
-// salvageBuckets makes the buckets whole that are there. Nobody else may use them meanwhile.
-func (c StoreConfig) salvageBuckets(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
-	for _, want := range c.allBuckets() {
-		if want.Storage == jetstream.MemoryStorage {
-			continue
-		}
-		err := salvage(ctx, js, "KV_"+want.Bucket, log)
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("bucket %s: %w", want.Bucket, err)
-		}
-	}
-	return nil
-}
-
-// salvage makes one bucket whole, by the name of its stream.
-func salvage(ctx context.Context, js jetstream.JetStream, name string, log *slog.Logger) error {
+// Bucket makes one bucket whole, by the name of its stream. Nobody else may use it meanwhile.
+func Bucket(ctx context.Context, js jetstream.JetStream, name string, log *slog.Logger) error {
 	stream, err := js.Stream(ctx, name)
 	if err != nil {
 		return err
@@ -77,38 +56,10 @@ func salvage(ctx context.Context, js jetstream.JetStream, name string, log *slog
 	return saved.remove(ctx)
 }
 
-// scanHeads reads the headers of every message of a stream, the oldest first, or only of the last of each subject, and
-// returns how many there should be.
-func scanHeads(ctx context.Context, stream jetstream.Stream, of jetstream.DeliverPolicy, f func(jetstream.Msg)) (pending, read uint64, err error) {
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		DeliverPolicy: of, FilterSubject: ">", AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	pending = consumer.CachedInfo().NumPending
-	defer func() { _ = stream.DeleteConsumer(context.WithoutCancel(ctx), consumer.CachedInfo().Name) }()
-	for read < pending {
-		batch, err := consumer.Fetch(int(min(pending-read, scanBatch)), jetstream.FetchMaxWait(scanPatience))
-		if err != nil {
-			return pending, read, err
-		}
-		before := read
-		for m := range batch.Messages() {
-			f(m)
-			read++
-		}
-		if read == before {
-			return pending, read, batch.Error()
-		}
-	}
-	return pending, read, nil
-}
-
 // wholeBucket reports whether every record of the stream can be read, and the server knows of no others: of those that
 // it found damaged it keeps the keys, and writing one of them never ends.
 func wholeBucket(ctx context.Context, stream jetstream.Stream) (bool, error) {
-	pending, read, err := scanHeads(ctx, stream, jetstream.DeliverAllPolicy, func(jetstream.Msg) {})
+	pending, read, err := wire.ScanHeads(ctx, stream, jetstream.DeliverAllPolicy, func(jetstream.Msg) {})
 	if err != nil || read < pending {
 		return false, err
 	}
@@ -161,7 +112,7 @@ func publishAll(ctx context.Context, js jetstream.JetStream, records []*jetstrea
 	for _, r := range records {
 		m := nats.NewMsg(r.Subject)
 		m.Data = r.Data
-		for _, key := range [...]string{"KV-Operation", headerNote} {
+		for _, key := range [...]string{wire.HeaderOperation, wire.HeaderNote} {
 			if v := r.Header.Get(key); v != "" {
 				m.Header.Set(key, v)
 			}
