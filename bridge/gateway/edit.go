@@ -50,7 +50,11 @@ func Items(file string, text []byte) ([]Item, error) {
 	if root == nil {
 		return nil, fmt.Errorf("%s: is empty, write things: with a list", file)
 	}
-	whole, ok := plain(root).(map[string]any)
+	p := plainer{left: maxValues}
+	whole, ok := p.plain(root, 5).(map[string]any)
+	if p.left < 0 {
+		return nil, fmt.Errorf("%s: its aliases make more than %d values, write less", file, maxValues)
+	}
 	if !ok {
 		return nil, fmt.Errorf("%s: must be a mapping with the key things", file)
 	}
@@ -96,28 +100,33 @@ func absolute(dir string, in map[string]any, keys ...string) error {
 	return nil
 }
 
-// plain is a tree as maps, lists and the text of scalars, as deep as a file with things: goes. Keys without a value are left out.
-func plain(n *yaml.Node) any { return plainTo(n, 5) }
+// plainer makes values of a tree, at most so many.
+type plainer struct{ left int }
 
-func plainTo(n *yaml.Node, depth int) any {
+// plain is a tree as maps, lists and the text of scalars, as deep as a file with things: goes. Keys without a value are left out.
+func (p *plainer) plain(n *yaml.Node, depth int) any {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	switch {
-	case depth == 0 || isNull(n):
+	if p.left--; p.left < 0 || depth == 0 || isNull(n) {
 		return nil
-	case n.Kind == yaml.MappingNode:
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
 		out := map[string]any{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if value := plainTo(n.Content[i+1], depth-1); value != nil {
+			if value := p.plain(n.Content[i+1], depth-1); value != nil {
 				out[n.Content[i].Value] = value
 			}
 		}
 		return out
-	case n.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		var out []any
 		for _, one := range n.Content {
-			out = append(out, plainTo(one, depth-1))
+			if p.left < 0 {
+				break
+			}
+			out = append(out, p.plain(one, depth-1))
 		}
 		return out
 	}

@@ -150,6 +150,10 @@ func TestLoadEdited(t *testing.T) {
 	if err != nil || !c.WrittenPart("0017") || c.WrittenPart("a1") || c.WrittenPart("first") {
 		t.Errorf("%v, %+v", err, c)
 	}
+	many := "z: &z [" + strings.Repeat("1,", 30_000) + "]\ny: &y [" + strings.Repeat("*z,", 30_000) + "]\nx: &x [" + strings.Repeat("*y,", 30_000) + "]\nthings: *x\n"
+	if _, err := Items("f", []byte(many)); err == nil || !strings.Contains(err.Error(), "its aliases make more than") {
+		t.Errorf("aliases of aliases of aliases: %.200v", err)
+	}
 	for text, want := range map[string]string{"[]": "must be a mapping with the key things", "": "is empty", "things: []": "write things: with a list", "things: [{name: a}]\nlocal: {}": "and nothing else"} {
 		if _, err := Items("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)

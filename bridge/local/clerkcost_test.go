@@ -80,6 +80,11 @@ func TestHeartbeatsOfPulls(t *testing.T) {
 			t.Fatal(err)
 		}
 		status("acknowledgement", "_INBOX_alice.x.2", "Priority Group")
+		long := "_INBOX_alice.x." + strings.Repeat("y", 300)
+		if err := nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.FLEETS_DOWN.n", long, []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		status("long reply subject", long, "a pull's may have 256")
 		for i, body := range []string{"", "1", " 1", `{"batch":1,"no_wait":true,"expires":60000000000}`, `{"batch":1,"expires":60000000000,"idle_heartbeat":30000000000}`, "+NXT", "+NXT 1"} {
 			y.hint("a", fmt.Sprint(i))
 			to := "$JS.API.CONSUMER.MSG.NEXT.FLEETS_DOWN.n"

@@ -21,10 +21,13 @@ const (
 	// Thing and each user. One costs some 700 bytes, in a queue group 2200.
 	maxSubs = 64 << 10
 	// accountSubs is how many all connections of a user may have, which is 12 MiB, or 36 MiB in queue groups. Beyond it
-	// the one that has most is closed.
+	// those that have most are closed.
 	accountSubs = 16 << 10
 	// anybodySubs is the same for all programs together when there are no users.
 	anybodySubs = 64 << 10
+	// maxSubTokens is how many tokens a subscription's subject may have behind those of the prefix. Each costs the server
+	// some 500 bytes, and as much again in the bridge's account.
+	maxSubTokens = 16
 	// inboxHearers and otherHearers are how many subscriptions in a group one message may reach: see hearers. What the bridge
 	// answers is delivered to one after the other, at a microsecond each and more, and everybody waits for that.
 	inboxHearers = 128
@@ -42,12 +45,12 @@ func (s *Server) cutSubscribed(said *time.Time) {
 		_ = s.nats.DisconnectClientByID(over.Cid) // or it has gone
 		if flow.Due(said, time.Now()) {
 			s.log.Warn("a program has more subscriptions than there is room for, or more that one message reaches; its connection is closed", "user", over.AuthorizedUser,
-				"name", fmt.Sprintf("%.200q", over.Name), "subscriptions", over.NumSubs, "connections", len(closed))
+				"name", fmt.Sprintf("%.200q", over.Name), "subscriptions", over.NumSubs, "count_as", subsOf(over), "connections", len(closed))
 		}
 	}
 }
 
-// overSubscribed lists what is to be closed of each account that has more than its share: the connection that has most
+// overSubscribed lists what is to be closed of each account that has more than its share: the connections that have most
 // subscriptions, and those by which one message has too many hearers.
 func (s *Server) overSubscribed() (out []*server.ConnInfo) {
 	most, accounts := anybodySubs, []string{server.DEFAULT_GLOBAL_ACCOUNT}
@@ -69,12 +72,12 @@ func (s *Server) overSubscribed() (out []*server.ConnInfo) {
 		}
 		s.counted[name] = lastCount{account.TotalSubs(), now}
 		conns := slices.DeleteFunc(s.connsOf(name), func(c *server.ConnInfo) bool { return c.Port == 0 }) // the bridge's own
-		if c := mostOf(conns, most); c != nil {
-			out = append(out, c)
+		if len(beyond(conns, inboxHearers, subsOf)) == 0 {
+			continue
 		}
-		if mostOf(conns, inboxHearers) != nil {
-			out = append(out, tooManyHear(s.detailed(conns))...)
-		}
+		conns = s.detailed(conns)
+		out = append(out, beyond(conns, most, subsOf)...)
+		out = append(out, tooManyHear(conns)...)
 	}
 	return out
 }
@@ -177,22 +180,14 @@ func (s *Server) connsOf(account string) []*server.ConnInfo {
 	})
 }
 
-// mostOf is the connection with most subscriptions, if all have more than n. Connections within the process don't count.
-func mostOf(conns []*server.ConnInfo, n int) (most *server.ConnInfo) {
-	total := 0
-	for _, c := range conns {
-		if c.Port == 0 {
-			continue
-		}
-		total += int(c.NumSubs)
-		if most == nil || c.NumSubs > most.NumSubs {
-			most = c
-		}
+// subsOf is for how many subscriptions those of a connection count: one with a long subject, or with many tokens, counts for
+// several, because it costs as much memory.
+func subsOf(c *server.ConnInfo) int {
+	n := int(c.NumSubs)
+	for _, sub := range c.SubsDetail {
+		n += (len(sub.Subject)+len(sub.Queue))/64 + strings.Count(sub.Subject, ".")/8
 	}
-	if total <= n {
-		return nil
-	}
-	return most
+	return n
 }
 
 // onlyWith reports whether there are subscriptions that a subject of the bridge's account reaches, and another one reaches

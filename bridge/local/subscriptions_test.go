@@ -43,6 +43,37 @@ func (r *rig) held(account string) (n int) {
 	return n
 }
 
+// TestLongSubscriptions: what a subscription costs depends on its subject. The attack: as many subscriptions as a login may have,
+// with as many tokens, or as many bytes, as a line may have. They took 26 GiB, and 0.7 GiB.
+func TestLongSubscriptions(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, access.User{Name: "a"})
+	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
+	for n, refused := range map[int]bool{maxSubTokens: false, maxSubTokens + 1: true, 1900: true} {
+		c := rawLogin(t, r.server.URL(), "a")
+		c.write("SUB _INBOX_a%s 7\r\nPING\r\n", strings.Repeat(".x", n-1))
+		if line, err := c.in.ReadString('\n'); err != nil || strings.Contains(line, "too many tokens") != refused {
+			t.Errorf("%d tokens: %.100s %v", n, line, err)
+		}
+	}
+	for _, subject := range []string{"_INBOX_a.%d" + strings.Repeat("x", 3900), "_INBOX_a.%d " + strings.Repeat("x", 3900)} {
+		c := rawLogin(t, r.server.URL(), "a")
+		var out bytes.Buffer
+		for i := range accountSubs / 60 {
+			fmt.Fprintf(&out, "SUB "+subject+" %d\r\n", i, i)
+		}
+		go func() { _, _ = c.conn.Write(out.Bytes()) }()
+		for err := error(nil); err == nil; { // it is closed
+			_, err = c.in.ReadString('\n')
+		}
+	}
+	r.journal.expect(t, "more subscriptions than there is room for", "user=a")
+	many := &server.ConnInfo{NumSubs: 1, SubsDetail: []server.SubDetail{{Subject: "_INBOX_a" + strings.Repeat(".x", maxSubTokens-1)}}}
+	if n := subsOf(many); n != 2 {
+		t.Errorf("one with as many tokens as there may be counts as %d", n)
+	}
+}
+
 func TestSubscriptionsOfAConnection(t *testing.T) {
 	t.Parallel()
 	for _, queue := range []string{"", "workers"} {
@@ -101,29 +132,6 @@ func TestSubscriptionsWithoutUsers(t *testing.T) {
 	r.journal.expect(t, "more subscriptions than there is room for")
 	if !r.nc.IsConnected() || r.nc.Stats().Reconnects > 0 {
 		t.Error("the bridge lost its connection")
-	}
-}
-
-func TestMostOf(t *testing.T) {
-	t.Parallel()
-	conns := func(n ...uint32) (out []*server.ConnInfo) {
-		for i, subs := range n {
-			out = append(out, &server.ConnInfo{Cid: uint64(i), Port: i, NumSubs: subs}) // port 0: within the process
-		}
-		return out
-	}
-	for _, c := range []struct {
-		conns []*server.ConnInfo
-		limit int
-		most  int
-	}{{conns(1000, 5, 5), 10, -1}, {conns(1000, 5, 6), 10, 2}, {conns(0, 11), 10, 1}, {conns(0, 0, 0), 0, -1}, {nil, 0, -1}, {conns(0, 9, 1, 1), 10, 1}} {
-		most := -1
-		if m := mostOf(c.conns, c.limit); m != nil {
-			most = int(m.Cid)
-		}
-		if most != c.most {
-			t.Errorf("%d, want %d", most, c.most)
-		}
 	}
 }
 

@@ -105,21 +105,25 @@ func (s *Server) unread() (out []*server.ConnInfo) {
 		}
 	}
 	for _, conns := range of {
-		out = append(out, unreadBeyond(conns, maxUnread)...)
+		out = append(out, beyond(conns, maxUnread, unreadOf)...)
 	}
 	return out
 }
 
-// unreadBeyond are the connections with most unread, without which all have at most so many bytes.
-func unreadBeyond(conns []*server.ConnInfo, most int) []*server.ConnInfo {
-	all := 0
+// unreadOf is how many bytes wait for a connection.
+func unreadOf(c *server.ConnInfo) int { return c.Pending }
+
+// beyond are the connections that have most of something, without which all have at most so much.
+func beyond(conns []*server.ConnInfo, most int, of func(*server.ConnInfo) int) []*server.ConnInfo {
+	all, each := 0, make(map[*server.ConnInfo]int, len(conns))
 	for _, c := range conns {
-		all += c.Pending
+		each[c] = of(c)
+		all += each[c]
 	}
-	slices.SortFunc(conns, func(a, b *server.ConnInfo) int { return b.Pending - a.Pending })
+	slices.SortFunc(conns, func(a, b *server.ConnInfo) int { return each[b] - each[a] })
 	n := 0
 	for ; all > most; n++ {
-		all -= conns[n].Pending
+		all -= each[conns[n]]
 	}
 	return conns[:n]
 }

@@ -52,7 +52,7 @@ func (r *rig) waiting(account string) (n int) {
 	return n
 }
 
-func TestUnreadBeyond(t *testing.T) {
+func TestBeyond(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		unread []int
@@ -62,7 +62,7 @@ func TestUnreadBeyond(t *testing.T) {
 		for _, n := range c.unread {
 			conns = append(conns, &server.ConnInfo{Pending: n})
 		}
-		if got := unreadBeyond(conns, 10); len(got) != c.closed {
+		if got := beyond(conns, 10, unreadOf); len(got) != c.closed {
 			t.Errorf("%v: %d closed, want %d", c.unread, len(got), c.closed)
 		}
 	}

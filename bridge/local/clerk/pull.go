@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,6 +20,10 @@ import (
 
 // leastHeartbeat is the shortest pause between heartbeats; it is JetStream's own for push consumers.
 const leastHeartbeat = 100 * time.Millisecond
+
+// longestPullReply is longer than any client's inbox. JetStream keeps the reply subject of each pull that waits, and a user may
+// have a hundred thousand of those.
+const longestPullReply = 256
 
 // priority is a consumer's priority policy, and groups are its priority groups; what programs ask for is left out.
 type (
@@ -79,7 +84,9 @@ func (r *reader) pull(m *nats.Msg) bool {
 		return true
 	}
 	body, wrong := m.Data, ""
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) { // else a number, which asks for no more
+	if len(m.Reply) > longestPullReply {
+		wrong = fmt.Sprintf("the reply subject has %d bytes, a pull's may have %d", len(m.Reply), longestPullReply)
+	} else if bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) { // else a number, which asks for no more
 		body, wrong = known.permittedPull(body)
 	}
 	if wrong != "" {
