@@ -9,17 +9,17 @@ import "time"
 // keys resolved, paths joined to the directory of the file.
 type Config struct {
 	MQTT          MQTT          `yaml:"mqtt" doc:"the sessions with the MQTT broker"`
-	Fleets        Fleets        `yaml:"fleets" doc:"the Fleets HTTP API; without it the bridge works and shadows are unknown until the cloud sends them"`
+	Fleets        Fleets        `yaml:"fleets" doc:"the Fleets HTTP API. Without it, the bridge knows a shadow only after the cloud sends it"`
 	Things        []Thing       `yaml:"things" else:"required without nats.url" doc:"the Things whose sessions this gateway holds"`
-	ThingsDir     string        `yaml:"things_dir" unit:"path" doc:"directory of more Things: its files *.yaml, each with its own things: and local.users:, are read as if they were part of this file; fleetbridge things adds and removes files"`
-	ThingDefaults ThingDefaults `yaml:"thing_defaults" doc:"what holds for each Thing that does not say otherwise. In all of them {token} stands for its name as in subjects"`
+	ThingsDir     string        `yaml:"things_dir" unit:"path" doc:"directory of more Things. Its files *.yaml, each with its own things: and local.users:, count as parts of this file. fleetbridge things adds and removes such files"`
+	ThingDefaults ThingDefaults `yaml:"thing_defaults" doc:"what holds for a Thing that leaves a setting out. In each value, {token} stands for the Thing's name as a subject token"`
 	NATS          NATS          `yaml:"nats" fixed:"yes" doc:"the NATS server that programs connect to"`
-	Cluster       Cluster       `yaml:"cluster" fixed:"yes" doc:"several bridges with the same Things on one NATS cluster (nats.url), each Thing at one of them at a time"`
+	Cluster       Cluster       `yaml:"cluster" fixed:"yes" doc:"several bridges that share the Things on one NATS cluster (nats.url). A Thing is at one of them at a time"`
 	Local         Local         `yaml:"local" doc:"the programs on the gateway"`
 	Shadow        Shadow        `yaml:"shadow" doc:"device shadows"`
 	Requests      Requests      `yaml:"requests" doc:"questions to the cloud"`
 	Commands      Commands      `yaml:"commands" doc:"commands from the cloud"`
-	Limits        Limits        `yaml:"limits" fixed:"yes" doc:"what a payload may be, both ways, and what memory the bridge may take"`
+	Limits        Limits        `yaml:"limits" fixed:"yes" doc:"limits of payloads, both ways, and of the bridge's memory"`
 	HTTP          HTTP          `yaml:"http" fixed:"yes" doc:"health and metrics"`
 	Console       Console       `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
 	Traces        Traces        `yaml:"traces" fixed:"yes" doc:"traces of messages, for OpenTelemetry"`
@@ -43,9 +43,9 @@ type MQTT struct {
 	ReceiveMaximum int           `yaml:"receive_maximum" default:"1024" unit:"messages" doc:"how many unacknowledged messages the broker may send, 1 to 65535"`
 	Subscriptions  string        `yaml:"subscriptions" default:"exact" oneof:"exact compact" doc:"the 13 filters of the protocol page (exact), or 8 wider ones for brokers with a quota (compact)"`
 	MaxPublishRate float64       `yaml:"max_publish_rate" default:"0" unit:"messages/s" doc:"per Thing; 0: no limit"`
-	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"after so long without a PUBACK or any byte, with messages in flight, the bridge connects again"`
-	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"60s" doc:"longest time without a byte from TCP to CONNACK, and again to SUBACK; shorter at first while there are other servers or addresses to try"`
-	AllowQoS0      bool          `yaml:"allow_qos_0" default:"false" doc:"send also to a broker with Maximum QoS 0, which acknowledges nothing: what is written counts as delivered and may be lost; otherwise nothing is sent to it and the Thing is not ready"`
+	AckTimeout     time.Duration `yaml:"ack_timeout" default:"30s" doc:"when messages are in flight, and neither a PUBACK nor any byte has come for so long, the bridge connects again"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"60s" doc:"how long nothing may come before CONNACK, and again before SUBACK. It is shorter while other servers or addresses remain to be tried"`
+	AllowQoS0      bool          `yaml:"allow_qos_0" default:"false" doc:"what to do with a broker that has Maximum QoS 0, and so acknowledges nothing. true: send to it; a message that is written counts as delivered and may be lost. false: send nothing; the Thing is not ready"`
 }
 
 // TLS names the files of a TLS client.
@@ -74,7 +74,7 @@ func (p KeyPair) withTLS(t TLS) TLS {
 type ListenTLS struct {
 	CertFile string `yaml:"cert_file" unit:"path" doc:"PEM certificate of the embedded server, with key_file; empty: no TLS"`
 	KeyFile  string `yaml:"key_file" unit:"path" doc:"PEM private key of cert_file"`
-	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates; each program must then show a certificate; empty: none is asked for"`
+	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates; each program must then show one. Empty: programs need no certificate"`
 }
 
 func (l ListenTLS) files() TLS {
@@ -85,7 +85,7 @@ func (l ListenTLS) files() TLS {
 type Fleets struct {
 	URL           string `yaml:"url" unit:"URL" doc:"base URL, https; empty: not used"`
 	APIKey        Secret `yaml:"api_key" else:"required with url" doc:"API key of the deployment"`
-	APISecret     Secret `yaml:"api_secret" else:"required with url" doc:"its secret; api_secret_file stands for it"`
+	APISecret     Secret `yaml:"api_secret" else:"required with url" doc:"the key's secret; or write api_secret_file"`
 	APISecretFile string `yaml:"api_secret_file" unit:"path" doc:"file that holds the secret"`
 	TLS           TLS    `yaml:"tls" doc:"for https"`
 }
@@ -104,7 +104,7 @@ type Thing struct {
 
 // ThingDefaults are keys of Things, with placeholders. The paths are complete.
 type ThingDefaults struct {
-	Username     string  `yaml:"username" doc:"broker login; {name} and {client_id} stand for those of the Thing, too"`
+	Username     string  `yaml:"username" doc:"broker login. {name} and {client_id} stand for the Thing's, too"`
 	PasswordFile string  `yaml:"password_file" unit:"path" doc:"file that holds the broker password"`
 	TLS          KeyPair `yaml:"tls" doc:"client certificate"`
 	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas"`
@@ -117,7 +117,7 @@ type NATS struct {
 	CredsFile string   `yaml:"creds_file" unit:"path" doc:"credentials file for url"`
 	TLS       TLS      `yaml:"tls" doc:"for url"`
 	Prefix    string   `yaml:"prefix" default:"fleets" doc:"first part of every subject, not beginning with _; streams and buckets are named after it in upper case"`
-	Replicas  int      `yaml:"replicas" default:"1" doc:"of streams and buckets, 1 to 5; more than 1 needs a cluster"`
+	Replicas  int      `yaml:"replicas" default:"1" doc:"copies of streams and buckets, 1 to 5; more than 1 needs a cluster"`
 	Embedded  Embedded `yaml:"embedded" doc:"the embedded server, when url is empty"`
 	Up        Up       `yaml:"up" doc:"what is stored on its way to the cloud"`
 	Down      Down     `yaml:"down" doc:"what came from the cloud and can be replayed"`
@@ -126,28 +126,28 @@ type NATS struct {
 // Embedded is the NATS server in the gateway's own process.
 type Embedded struct {
 	Listen   string    `yaml:"listen" default:"127.0.0.1:4222" unit:"host:port" doc:"where programs connect; without local.users on a loopback address only"`
-	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"directory for messages, and for the socket of fleetbridge tail; with url only for the socket"`
+	StoreDir string    `yaml:"store_dir" default:"fleetbridge-data" unit:"path" doc:"directory for messages, and for the socket that fleetbridge tail, trace, bundle and console use; with url only for the socket"`
 	TLS      ListenTLS `yaml:"tls" doc:"of the listener"`
-	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when stored messages are synced to disk: before they are acknowledged (always), or once in an interval; then a power cut may lose the reports and events of the last interval"`
+	Sync     Sync      `yaml:"sync" default:"always" unit:"always or duration" doc:"when reports and events from programs are synced to the disk: before they are acknowledged (always), or once in an interval. With an interval, a power cut may lose those of the last interval. All else is synced before it is acknowledged"`
 }
 
 // Up bounds the streams of what programs publish. A full stream refuses more.
 type Up struct {
-	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"of each of the two queues, control and telemetry, which refuse more when they are full; and of the dead letters. With the embedded server each message counts as 256 bytes more than its size"`
+	MaxBytes Size          `yaml:"max_bytes" default:"1GiB" doc:"size of each of the two queues to the cloud, control (commands and jobs) and telemetry (shadow and events), and of the dead letters. A full queue refuses more. With the embedded server each message counts as 256 bytes more than its size"`
 	MaxAge   time.Duration `yaml:"max_age" default:"168h" doc:"older messages become dead letters; 0: never"`
 }
 
 // Down bounds the stream of what came from the cloud. A full stream forgets the oldest.
 type Down struct {
-	MaxBytes Size          `yaml:"max_bytes" default:"256MiB" doc:"a full stream forgets the oldest"`
+	MaxBytes Size          `yaml:"max_bytes" default:"256MiB" doc:"size of the stream with what came from the cloud; when it is full, the oldest messages go"`
 	MaxAge   time.Duration `yaml:"max_age" default:"24h" doc:"how long messages can be replayed; 0: no limit"`
 }
 
 // Cluster is this bridge's place among others.
 type Cluster struct {
-	Shards int           `yaml:"shards" default:"0" doc:"into how many parts the Things are divided, which the bridges share; it can't change in a cluster's life. 0: no other bridge has these Things. 1: one bridge of any number is active, and the others stand by. 2 to 64: all are active; four or more for each bridge. Needs nats.url"`
-	ID     string        `yaml:"id" else:"the host's name" doc:"name of this bridge, which stays over restarts and is no other bridge's"`
-	Beat   time.Duration `yaml:"beat" default:"1s" doc:"how often a bridge says that it is there, 100ms to 2s: one that misses five beats is taken over; the same for all"`
+	Shards int           `yaml:"shards" default:"0" doc:"into how many parts the Things are divided, which the bridges share. 0: this bridge is alone. 1: one bridge is active, and all others stand by. 2 to 64: all bridges are active; take four or more for each bridge. It can never change. Needs nats.url"`
+	ID     string        `yaml:"id" else:"the host's name" doc:"unique name of this bridge, the same after a restart"`
+	Beat   time.Duration `yaml:"beat" default:"1s" doc:"how often a bridge says that it is there, 100ms to 2s, the same for all bridges. A bridge that misses five beats is taken over"`
 }
 
 // On reports whether there may be other bridges.
@@ -155,13 +155,13 @@ func (c Cluster) On() bool { return c.Shards > 0 }
 
 // Local lists the programs that may connect to the embedded server.
 type Local struct {
-	Users []User   `yaml:"users" doc:"logins of programs, which come and go by reload, but for the first and the last; without any everybody on this machine may connect; with nats.url, fleetbridge acl prints them as accounts of that server"`
-	Bus   []string `yaml:"bus" else:"none" unit:"list" doc:"subjects that all users may use among themselves, such as app.>: they begin with a name that is not nats.prefix and not NATS's own, and may end with >; changed by reload, which ends the users' connections; without users any subject is open"`
+	Users []User   `yaml:"users" doc:"logins of programs. A reload adds and removes users; only the first and the last need a restart. Without users, every process on this machine may connect. With nats.url, fleetbridge acl prints the users as accounts of that server"`
+	Bus   []string `yaml:"bus" else:"none" unit:"list" doc:"subjects that all users may use among themselves, such as app.>. The first name is neither nats.prefix nor one of NATS's own; > may stand at the end. A reload that changes them ends the users' connections. Without users, programs may use any subject"`
 }
 
 // User is the login of a program and what it may do.
 type User struct {
-	Name         string   `yaml:"name" else:"required" doc:"login, of A-Z a-z 0-9 _ -, unique"`
+	Name         string   `yaml:"name" else:"required" doc:"login name, of A-Z a-z 0-9 _ -, unique"`
 	Password     Secret   `yaml:"password" doc:"password or its bcrypt hash; exactly one of password, password_file and nkey is needed"`
 	PasswordFile string   `yaml:"password_file" unit:"path" doc:"file that holds the password or its bcrypt hash"`
 	NKey         string   `yaml:"nkey" doc:"public user key, U…"`
@@ -181,8 +181,8 @@ type Requests struct {
 
 // Commands is how commands from the cloud are treated.
 type Commands struct {
-	NoHandler   string        `yaml:"no_handler" default:"reject" oneof:"reject wait" doc:"what becomes of a command that nobody serves: it is answered REJECTED (reject), or left to the raw subjects until its ttl (wait)"`
-	HandlerWait time.Duration `yaml:"handler_wait" default:"5s" doc:"how long to wait for somebody to serve it"`
+	NoHandler   string        `yaml:"no_handler" default:"reject" oneof:"reject wait" doc:"what becomes of a command that nobody serves. reject: the bridge answers REJECTED. wait: until the command's ttl, a program may answer it on fleets.up.{t}.commands.{id}.response"`
+	HandlerWait time.Duration `yaml:"handler_wait" default:"5s" doc:"how long to wait for a program that serves the command"`
 	DefaultTTL  time.Duration `yaml:"default_ttl" default:"60s" doc:"for commands without a ttl"`
 	ClockSkew   time.Duration `yaml:"clock_skew" default:"5s" doc:"how far this clock may be ahead of the cloud's"`
 }
@@ -191,7 +191,7 @@ type Commands struct {
 type Limits struct {
 	Payload Size   `yaml:"payload" default:"128KiB" doc:"largest payload, at most 8MiB"`
 	Depth   int    `yaml:"depth" default:"64" unit:"levels" doc:"deepest nesting of JSON, 1 to 1000"`
-	Memory  Memory `yaml:"memory" default:"auto" unit:"auto or size" doc:"what the bridge may take, 64MiB or more; auto: a quarter of the machine or its container, 64MiB to 256MiB. An eighth of it may wait between the brokers and the store; beyond that the brokers are not read, and another eighth is for commands under way. A size is also the memory limit of Go's runtime, as nine tenths of a container are with auto, unless GOMEMLIMIT is set"`
+	Memory  Memory `yaml:"memory" default:"auto" unit:"auto or size" doc:"what the bridge may take, 64MiB or more; auto: a quarter of the machine or its container, 64MiB to 256MiB. An eighth is for messages between the brokers and the store (when it is full, the brokers are not read), an eighth for commands under way. Unless GOMEMLIMIT is set, a size is also Go's memory limit; with auto that is nine tenths of the container"`
 }
 
 // HTTP is the listener of /healthz, /readyz and /metrics.
@@ -202,20 +202,20 @@ type HTTP struct {
 // Console is the listener of the page for people.
 type Console struct {
 	Listen    string   `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with plain_http; empty: nowhere"`
-	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"names beside localhost and addresses by which browsers reach it, such as gw.example.lan"`
-	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"listen may be any address, because TLS ends in front of the bridge, or a container's network; everybody still needs a link"`
+	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
+	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"allows any address in listen. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a link"`
 	Actions   []string `yaml:"actions" default:"replay discard" oneof:"replay discard" unit:"list" doc:"what operators may do to dead letters"`
 }
 
 // Traces is where spans go. An empty endpoint: nowhere.
 type Traces struct {
-	Endpoint string  `yaml:"endpoint" unit:"URL" doc:"base URL of a collector that takes OTLP by HTTP, such as http://127.0.0.1:4318; empty: no traces; more by the variables OTEL_…"`
-	Sample   float64 `yaml:"sample" default:"1" unit:"0 to 1" doc:"the share of messages without a traceparent of their own that are traced; those with one are traced if that says so"`
+	Endpoint string  `yaml:"endpoint" unit:"URL" doc:"base URL of a collector that takes OTLP by HTTP, such as http://127.0.0.1:4318; empty: no traces. The variables OTEL_… set more"`
+	Sample   float64 `yaml:"sample" default:"1" unit:"0 to 1" doc:"the share of messages that are traced, of those without a traceparent. A message with a traceparent is traced if its flag says so"`
 }
 
 // Log is how the log is written.
 type Log struct {
-	Level  string `yaml:"level" default:"info" oneof:"debug info warn error" doc:"least level that is logged"`
+	Level  string `yaml:"level" default:"info" oneof:"debug info warn error" doc:"lowest level that is logged"`
 	Format string `yaml:"format" fixed:"yes" default:"text" oneof:"text json" doc:"how lines are written"`
 }
 

@@ -55,27 +55,30 @@ func configurationDoc() string {
 	var b strings.Builder
 	b.WriteString("# Configuration\n\n" + generated +
 		"A YAML file, named by `--config`. Unknown keys are refused, and `fleetbridge check` reports every problem at once\n" +
-		"with its line. Everything has a default but `mqtt.server` and `things`, which may be in NATS.\n\n" +
+		"with its line. Only `mqtt.server` and `things` are always required; with `nats.url` the Things may be in NATS.\n\n" +
 		"- A value may be `${NAME}`: the whole value comes from the environment, and it is an error if NAME is unset there.\n" +
-		"- A key that ends in `_file` names a file. Where it stands for a secret, the file holds it; its last newline is not\n" +
-		"  part of the secret.\n" +
+		"- A key that ends in `_file` names a file. For a secret, the content of the file is the secret, without its last newline.\n" +
 		"- Paths are relative to the directory of the file that they stand in.\n" +
 		"- A duration is a number with `ms`, `s`, `m` or `h`, as `30s` or `1h30m`. A size is a number of bytes, or a number with\n" +
 		"  `KiB`, `MiB`, `GiB` or `TiB`.\n" +
 		"- A key without a value, or with `null`, has its default.\n" +
-		"- A running bridge follows this file and those that it names: [reload.md](reload.md). What is marked *restart* it can't\n" +
-		"  change, and refuses. TLS files: [tls.md](tls.md).\n\n" +
+		"- A running bridge follows this file and those that it names: [reload.md](reload.md). It refuses a change of a key\n" +
+		"  that is marked *restart*. TLS files: [tls.md](tls.md).\n\n" +
 		"The least that works:\n\n```yaml\nmqtt: {server: mqtts://broker.example.com}\nthings:\n  - {name: thermostat-001, username: thermostat-001, password_file: thermostat-001.password}\n```\n\n" + typicalConfiguration)
 	for _, k := range keys(reflect.TypeFor[Config]()) {
-		about := sentence(k.doc) + "."
-		if k.otherwise != "" {
-			about += " " + sentence(k.otherwise) + "."
+		fmt.Fprintf(&b, "\n## %s\n\n", k.name)
+		if k.kind.Kind() != reflect.String { // a key alone: its row says all
+			about := sentence(k.doc) + "."
+			if k.otherwise != "" {
+				about += " " + sentence(k.otherwise) + "."
+			}
+			if k.fixed {
+				about += " Changed by a *restart* only."
+			}
+			b.WriteString(about + "\n\n")
+			k.fixed = false
 		}
-		if k.fixed {
-			about += " Changed by a *restart* only."
-		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| Key | Type | Default | Meaning |\n|---|---|---|---|\n", k.name, about)
-		k.fixed = false // it is said above
+		b.WriteString("| Key | Type | Default | Meaning |\n|---|---|---|---|\n")
 		configurationRows(&b, k, "")
 	}
 	return b.String()
@@ -196,7 +199,7 @@ func subjectsDoc() string {
 		"| `fleets.req.{t}." + mapping.ShadowGet + "` | ask for the shadow document, from the Fleets HTTP API |\n" +
 		"| `fleets.cmd.{t}.{action}` | serve a command |\n" +
 		"| `fleets.dead.up.{t}.…`, `fleets.dead.down.{t}.…` | dead letters, stored |\n" +
-		"\n## What holds for each channel\n\nMessages up wait in one of two queues: those of the class control in `FLEETS_UP_CONTROL`, those of the class telemetry in\n`FLEETS_UP_TELEMETRY`. A redelivery with the same version or execution is dropped.\n\n| Channel | Class | A redelivery has the same | Expires | Empty payload | Answered on |\n|---|---|---|---|---|---|\n")
+		"\n## What holds for each channel\n\nMessages up wait in one of two queues, by their class: `FLEETS_UP_CONTROL` or `FLEETS_UP_TELEMETRY`. With `nats.url` these are streams. With\nthe embedded server they are in the bridge's journal, and only PubAcks have these names. A redelivery with the same version or execution is dropped.\n\n| Channel | Class | A redelivery has the same | Expires | Empty payload | Answered on |\n|---|---|---|---|---|---|\n")
 	for _, r := range mapping.Routes() {
 		expiry, empty, answers := "", "", ""
 		if r.Expiry > 0 {
@@ -233,7 +236,7 @@ On ` + "`req`" + ` the same headers are refused. Of the others the bridge uses `
 ` + "`Nats-Msg-Id`" + ` too, has no effect there.
 
 A key is an HTTP token. A value has printable ASCII, blanks and tabs. Each line ends with CR LF. A message has at most 30 lines and 72 KiB of headers. The bridge refuses
-everything else: on ` + "`up`" + ` with JetStream's error 400 (10003) in the place of a PubAck, on ` + "`req`" + ` with the service error 400. If a publish asks for no answer, the log
+everything else: on ` + "`up`" + ` with JetStream's error 400 (10003) in place of the PubAck, on ` + "`req`" + ` with the service error 400. If a publish asks for no answer, the log
 names it. The bridge does not take a message whose reply subject is one of its own subjects or one of the server's.
 
 Headers that the bridge writes are printable ASCII. ` + "`%`" + `, every byte beyond ASCII, and a blank at an end are written ` + "`%XX`" + ` as in a URL. JSON bodies have the text as it is.
