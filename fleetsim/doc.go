@@ -5,10 +5,10 @@
 //     broker or with yours. What the published protocol leaves open follows AWS IoT, or is an option.
 //   - Broker is the embedded MQTT 5 broker, with switches for refusing things. Like makes it behave like a real one.
 //   - Link is a TCP proxy that can be cut, slowed down, black-holed or torn at a named MQTT packet.
-//   - Mosquitto runs a real mosquitto, for what an embedded broker is no judge of: durability.
+//   - Mosquitto runs a real mosquitto, to test durability, which an embedded broker can't show.
 //   - Log is a slog.Logger that fails the test on a warning.
 //
-// A test needs three lines:
+// A test needs these lines (ctx is the test's, with a deadline):
 //
 //	sim := fleetsim.Start(t, fleetsim.Options{Things: []string{"pump-07"}, Log: fleetsim.Log(t)})
 //	// … run the device against sim.BrokerURL() and sim.HTTPURL() …

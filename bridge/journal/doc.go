@@ -10,6 +10,11 @@
 // write of its own: the next write carries the floors. Bodies are read from the files when they are asked for, and checked
 // then. The memory holds 24 bytes for each message.
 //
+// A record is live until it is gone or replaced. To free a segment that has few live records, the committer moves these into
+// the newest segment, under their numbers. A group is normally answered after the sync. A lazy group is answered after the
+// write, and synced later. A patient group waits for the next write. An urgent group may use spare files that the others
+// leave.
+//
 // # Format
 //
 // A journal is a directory of segments, files of one size, NUMBER.seg, and the file lock. A segment is made before it is
@@ -26,19 +31,20 @@
 //	header    version v, salt u64, segment v, first number v, count v, {segment v, first v, numbers v} …
 //	head      first number v, first-synced v, Unix ms v, bytes of bodies v, count v, record …
 //	tail      the same fields
-//	record    kind u8 (top bit: its body was damaged before it was moved), key length v, key, number-ref v,
+//	record    kind u8 (top bit: its body was damaged already when the record was moved), key length v, key, number-ref v,
 //	          and if it has a body: length v, CRC-32C u32
 //
-//	kind      1 message   key: lane   ref: the number under which it was accepted
-//	          2 view      -           ref: the same
-//	          3 state     key         ref: the same; the highest counts
-//	          4 deletion  key         ref: the same
-//	          5 floor     key: lane   ref: the last number that is settled
-//	          6 checkpoint -          ref: the last view record that is gone
-//	          7 id        the id      ref: the first record of its group, or the record before
+//	kind          key       ref
+//	1 message     lane      the number under which it was accepted
+//	2 view        -         the number under which it was accepted
+//	3 state       its key   the number under which it was accepted; of a key the highest counts
+//	4 deletion    its key   the number under which it was accepted
+//	5 floor       lane      the last number that is settled
+//	6 checkpoint  -         the last view record that is gone
+//	7 id          the id    the first record of its group, or the record before
 //
-// Records have consecutive numbers, over all segments. A batch is a table of its records twice, around their bodies:
-// either table is enough to read it, and to name what is damaged.
+// Records have consecutive numbers, over all segments. A batch has the table of its records twice: head in front of the
+// bodies, tail behind them. Either table is enough to read the batch, and to name what is damaged.
 //
 // # Invariants
 //
@@ -61,8 +67,8 @@
 //
 //	operation   step                         a crash then leaves
 //	append      before the write             nothing of the groups
-//	            between write and sync       all of the batch, or nothing of it that counts (5); what of it is readable
-//	                                         is reported as Unconfirmed. Nobody was answered, unless the group was lazy
+//	            between write and sync       all of the batch, or nothing of it that counts (5). Open reports what it
+//	                                         can read of such a batch as Unconfirmed. Only lazy groups were answered
 //	            after the sync               all of it
 //	failed      before the next segment      the same as between write and sync: a group that got an error may count
 //	append      after that one's first sync  nothing of the failed groups: the new header says what counts

@@ -33,8 +33,8 @@ func newConform(s streams) *cobra.Command {
 	f := &conformFlags{}
 	c := &cobra.Command{
 		Use:   "conform --device FILE [flags] [-- PROGRAM ARGS...]",
-		Short: "Take a device program through what a Thing must do",
-		Long: "Take a device program through a list of what a program must do that is a Thing in Fleets. conform plays the cloud, starts\n" +
+		Short: "Check what a device program must do",
+		Long: "Check what a device program of Fleets must do, one point after the other. conform plays the cloud, starts\n" +
 			"the program, kills it, and breaks its link. The program connects to MQTT_URL as the client MQTT_CLIENT_ID; with\n" +
 			"--over-nats, to NATS_URL, where fleetbridge is between; it is the Thing THING. These are variables of its environment.\n" +
 			"Without a PROGRAM somebody else runs it, and checks that need its start or stop are skipped.\n\n" +

@@ -1,4 +1,4 @@
-// Package bus carries what users say to each other on the subjects of local.bus. The gateway runs one Bus, with users only, on a
-// connection of its own; the means for it are among what access grants. It keeps no lock: each subscription has its goroutine,
-// and what a goroutine changes is its own.
+// Package bus carries messages between users on the subjects of local.bus. The gateway runs one Bus, with users only, on a
+// connection of its own; package access makes the imports for it. It has no lock: each subscription has its goroutine, and
+// what a goroutine changes is its own.
 package bus
