@@ -1,7 +1,6 @@
 //go:build unix
 
-// The command examples takes every example program through what a Thing's program must do, which is what fleetsim conform
-// checks, with the built bridge and simulator:
+// The command examples checks every example program with fleetsim conform, and the built bridge and simulator:
 //
 //	go run ./test/examples -bridge bin/fleetbridge -sim bin/fleetsim
 //
