@@ -187,8 +187,7 @@ func (f *fence) write(ctx context.Context, m *nats.Msg) error {
 			f.wrote(ack.Sequence)
 			return nil
 		}
-		again, err := f.again(ctx, err)
-		if err != nil || !again {
+		if again, err := f.again(ctx, err); !again {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
 	ownership "fleetbridge/bridge/cluster"
@@ -91,8 +92,26 @@ func TestFence(t *testing.T) {
 
 	b := opened(term("b", 9))
 	n := 0
+	consumers, err := nc.SubscribeSync("$JS.API.CONSUMER.CREATE.>")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Executions().List(ctx, "open.pump.", func(string, []byte) error { n++; return nil }); err != nil || n != 19 {
 		t.Errorf("the new owner finds %d of 19 executions, %v", n, err)
+	}
+	if made, _, _ := consumers.Pending(); made > 0 {
+		t.Errorf("to find them takes %d consumers, which may be on a server that stands still", made)
+	}
+	const many = 1100 // more than a server reads at once
+	for i := range many {
+		if _, err := store.js.PublishAsync(fmt.Sprint("$KV.FLEETS_LEASES.many.", i), []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-store.js.PublishAsyncComplete()
+	n = 0
+	if err := b.Leases().List(ctx, "many.", func(string, []byte) error { n++; return nil }); err != nil || n != many {
+		t.Errorf("the new owner finds %d of %d leases, %v", n, many, err)
 	}
 	if value, note, err := b.Shadow().GetNoted(ctx, "pump"); err != nil || string(value) != "{}" || string(note) != "note" {
 		t.Errorf("the new owner finds the shadow %q, %q, %v", value, note, err)
@@ -150,4 +169,27 @@ func TestFencedState(t *testing.T) {
 		t.Cleanup(s.Close)
 		return &porttest.StateHouse{State: s.Leases()}
 	})
+}
+
+// busyOnce is a server that is busy with another checked write, once.
+type busyOnce struct {
+	jetstream.JetStream
+	tries int
+}
+
+func (b *busyOnce) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if b.tries++; b.tries == 1 {
+		return nil, &jetstream.APIError{Code: 400, ErrorCode: wire.CodeBusy}
+	}
+	return &jetstream.PubAck{Sequence: 7}, nil
+}
+
+// A write that meets a busy server is made again, and is no failure.
+func TestFenceOfABusyServer(t *testing.T) {
+	t.Parallel()
+	busy := &busyOnce{}
+	f := &fence{js: busy, subject: "marker", writing: make(chan struct{}, 1)}
+	if err := f.write(testContext(t), nats.NewMsg("key")); err != nil || busy.tries != 2 || f.newest() != 7 {
+		t.Errorf("after %d tries: %v", busy.tries, err)
+	}
 }

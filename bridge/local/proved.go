@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -47,6 +48,9 @@ func newestOf(ctx context.Context, nc *nats.Conn, stream, subject, other string)
 	return raw, upTo, err
 }
 
+// errTooMany: there are more subjects than a server reads at once, which is about a thousand.
+var errTooMany = errors.New("direct get: too many subjects")
+
 // allOf reads the last message of each subject, and how far the replica was that answered. upTo is 0 when there is none.
 func allOf(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
 	request, _ := json.Marshal(struct {
@@ -79,6 +83,10 @@ func allOf(ctx context.Context, nc *nats.Conn, stream string, subjects ...string
 			return found, upTo, err
 		case "404": // a replica that does not even have the marker
 			return nil, 0, nil
+		case "413":
+			return nil, 0, errTooMany
+		case "503": // no replica is ready
+			return nil, 0, jetstream.ErrNoStreamResponse
 		default:
 			return nil, 0, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
 		}
@@ -96,9 +104,39 @@ func (f *fence) lagging(ctx context.Context, pause time.Duration) error {
 	return f.check(ctx)
 }
 
-// list calls each for what a bucket has under some keys, at least as it was when the term began. Each says how far the
-// replica was that the keys come from: the marker is among them.
+// list calls each for what a bucket has under some keys, at least as it was when the term began. It asks replicas, as get
+// does: a consumer might be made on a server that stands still.
 func (f *fence) list(ctx context.Context, b *bucket, keys string, each func(key string, value []byte) error) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		try, cancel := context.WithTimeout(ctx, answerTime)
+		found, upTo, err := allOf(try, b.js.Conn(), f.stream, b.subject(keys), f.subject)
+		cancel()
+		if errors.Is(err, errTooMany) {
+			return f.listMany(ctx, b, keys, each)
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", f.stream, err)
+		}
+		if ownership.Proves(upTo, f.fencedAt()) {
+			for _, m := range found {
+				if m.Subject == f.subject || m.Header.Get(headerKeyOperation) != "" {
+					continue
+				}
+				if err := each(m.Subject[len(b.subject("")):], m.Data); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := f.lagging(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// listMany is list by a consumer, however many keys there are. The replica that the keys come from is as far as it has to be
+// if the marker is among them.
+func (f *fence) listMany(ctx context.Context, b *bucket, keys string, each func(key string, value []byte) error) error {
 	marker := f.subject[len(b.subject("")):]
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		proved := false
