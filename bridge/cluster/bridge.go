@@ -12,6 +12,7 @@ type Config struct {
 	Incarnation string // no other run's
 	Shards      int
 	Beat        Time
+	Grace       Time // how long a bridge that does not reach the broker, as others do, keeps its shards; 0: for ever
 }
 
 const (
@@ -22,6 +23,7 @@ const (
 	moves        = 4  // shards that a bridge gives away at a time
 	joinAfter    = 3  // beats in which another run with the same id would show
 	keptBeats    = 9  // own beats that still prove something when they come
+	mostAway     = 6  // times that a bridge stays away twice as long as before
 )
 
 // Bridge is what one bridge knows of all. It has no lock.
@@ -46,6 +48,11 @@ type Bridge struct {
 	proof   Time   // when the newest beat was sent that is in the log; -1: none is
 	again   Time   // since when no server was tried
 	patient int
+	// Whether it reaches the broker.
+	away  bool
+	equal Time // when no other bridge was last better off
+	back  Time // it is away until then at least
+	times int  // that it was away without a connection since
 }
 
 // sent is when a beat was sent.
@@ -76,6 +83,7 @@ type rules struct {
 	dead     func(b *Bridge, m *member, now Time) bool
 	verified func(b *Bridge, p int, since Time) bool
 	ticks    func(missed uint64) uint64
+	another  func(b *Bridge, now Time) bool
 }
 
 var theRules = rules{
@@ -85,6 +93,15 @@ var theRules = rules{
 	// verified: a beat that was sent after since is in the log, and up to it the log says that the shard is ours.
 	verified: func(b *Bridge, p int, since Time) bool { return b.mine(p) && b.proof >= since },
 	ticks:    func(uint64) uint64 { return 1 },
+	// another: a bridge that lives reaches the broker.
+	another: func(b *Bridge, now Time) bool {
+		for id, m := range b.members {
+			if id != b.cfg.ID && m.Broker && !m.Left && !b.rules.dead(b, m, now) {
+				return true
+			}
+		}
+		return false
+	},
 }
 
 // New makes a bridge that has seen nothing yet.
@@ -93,9 +110,9 @@ func New(c Config) *Bridge {
 		shards: make([]shard, c.Shards), proof: -1}
 }
 
-// Note sets what the record says for people, from the next beat on.
-func (b *Bridge) Note(version, config string, things, connected int) {
-	b.note = Member{Version: version, Config: config, Things: things, Connected: connected}
+// Note sets what the record says of how the bridge fares, from the next beat on: what people read, and Broker.
+func (b *Bridge) Note(m Member) {
+	b.note = Member{Version: m.Version, Config: m.Config, Things: m.Things, Connected: m.Connected, Broker: m.Broker}
 }
 
 // Step takes what happened at a time and returns what is to be done, in order.
@@ -109,7 +126,7 @@ func (b *Bridge) Step(now Time, in any) []any {
 	case Prove:
 		b.asked = true
 	case Seen:
-		if m := b.members[in.ID]; in.Member != nil && in.ID != b.cfg.ID && m != nil && m.Incarnation == in.Member.Incarnation && m.Left == in.Member.Left {
+		if m := b.members[in.ID]; in.Member != nil && in.ID != b.cfg.ID && m != nil && m.Incarnation == in.Member.Incarnation && m.Left == in.Member.Left && m.Away == in.Member.Away {
 			m.Member, m.at = *in.Member, b.own.Tick // nothing to decide before the next own tick
 			return nil
 		}
@@ -140,6 +157,7 @@ func (b *Bridge) tick(now Time) (out []any) {
 	if !b.told || !b.joined && b.taken() && now-b.since < joinAfter*b.cfg.Beat {
 		return nil // another run with this id may live
 	}
+	b.stay(now)
 	late := now - max(b.proof, b.since)
 	if late < 3*b.cfg.Beat {
 		b.patient, b.again = 3, now-late
@@ -153,6 +171,24 @@ func (b *Bridge) tick(now Time) (out []any) {
 	return append(out, b.beat(now, b.rules.ticks(uint64(late/b.cfg.Beat))))
 }
 
+// stay decides whether the bridge is away. While nobody reaches the broker nobody is: to move would help no Thing. Who
+// comes back and is away again without a single connection stays away for longer each time.
+func (b *Bridge) stay(now Time) {
+	worse := b.cfg.Grace > 0 && !b.note.Broker && b.rules.another(b, now)
+	if !worse {
+		b.equal = now
+	}
+	switch {
+	case b.away:
+		b.away = !b.note.Broker || now < b.back
+	case b.note.Connected > 0:
+		b.times = 0
+	case worse && now-b.equal >= b.cfg.Grace:
+		b.away, b.back = true, now+b.cfg.Grace<<b.times
+		b.times = min(b.times+1, mostAway)
+	}
+}
+
 // taken reports whether a run with this id has left its record, and not in order.
 func (b *Bridge) taken() bool {
 	m := b.members[b.cfg.ID]
@@ -162,6 +198,7 @@ func (b *Bridge) taken() bool {
 func (b *Bridge) beat(now Time, ticks uint64) Write {
 	m := b.note
 	m.Incarnation, m.Beat, m.Tick = b.cfg.Incarnation, b.sent.beat+1, b.own.Tick+ticks
+	m.Away = b.away
 	m.Left = b.left && !slices.ContainsFunc(b.shards, func(s shard) bool { return s.running != 0 || b.owns(&s) })
 	b.sent = sent{m.Beat, now}
 	if b.beats = append(b.beats, b.sent); len(b.beats) > keptBeats {
@@ -277,21 +314,21 @@ func (b *Bridge) wanted(now Time) []string {
 	return want
 }
 
-// eligible are the members that may get shards. Those that are drained get some only while there is nobody else.
+// eligible are the members that may get shards. Those that are drained or away get some only while there is nobody else.
 func (b *Bridge) eligible(now Time) []string {
-	var active, drained []string
+	var active, rest []string
 	for _, id := range slices.Sorted(maps.Keys(b.members)) {
 		m, me := b.members[id], id == b.cfg.ID
 		switch {
 		case m.Left, me && b.left, !me && (b.passed[id] > b.own.Tick || b.rules.dead(b, m, now)):
-		case b.drains[id]:
-			drained = append(drained, id)
+		case b.drains[id] || m.Away:
+			rest = append(rest, id)
 		default:
 			active = append(active, id)
 		}
 	}
 	if len(active) == 0 {
-		return drained
+		return rest
 	}
 	return active
 }
@@ -318,6 +355,9 @@ func (b *Bridge) Verified(p int, since Time) bool { return b.rules.verified(b, p
 
 // Suspect reports whether the bridge has no fresh proof that it takes part. Then it claims nothing.
 func (b *Bridge) Suspect(now Time) bool { return b.proof < 0 || now-b.proof > suspectAfter*b.cfg.Beat }
+
+// Away reports whether the bridge gives its shards away because it does not reach the broker and others do.
+func (b *Bridge) Away() bool { return b.away }
 
 // Joined reports whether the bridge has seen the log up to a beat of its own.
 func (b *Bridge) Joined() bool { return b.joined }

@@ -105,5 +105,10 @@ func (o *owner) respond(id, status string) {
 			o.n.s.judge.responds(id, r.(string))
 			o.later(o.n.s.quick(), func() { o.write(func(s state) state { return s.with(id, execution{}) }, func() {}) })
 		})
+		o.later(2*time.Second, func() { // it was lost with its connection
+			if o.n.s.judge.response[id] == "" {
+				o.respond(id, status)
+			}
+		})
 	})
 }

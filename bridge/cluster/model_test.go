@@ -42,6 +42,7 @@ type mutant struct {
 	loadFirst    bool // before the marker is there
 	notNoted     bool // calls
 	releaseFirst bool
+	stays        bool // with its shards, though it does not reach the broker
 }
 
 func (m mutant) rules(r *rules) {
@@ -56,6 +57,9 @@ func (m mutant) rules(r *rules) {
 	}
 	if m.unproved {
 		r.verified = func(b *Bridge, p int, _ Time) bool { return b.mine(p) }
+	}
+	if m.stays {
+		r.another = func(*Bridge, Time) bool { return false }
 	}
 	if m.makesUp {
 		r.ticks = func(missed uint64) uint64 { return max(missed, 1) }
@@ -76,6 +80,7 @@ func TestMutants(t *testing.T) {
 		{name: "load before fence", loadFirst: true},
 		{name: "calls are not noted", notNoted: true},
 		{name: "release before flush", releaseFirst: true},
+		{name: "who does not reach the broker stays", stays: true},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -148,7 +153,7 @@ func (s *sim) fault() {
 	if !n.up {
 		return
 	}
-	switch s.rng.IntN(8) {
+	switch s.rng.IntN(10) {
 	case 0, 1:
 		n.crash(s.between(beat/2, 15*beat))
 	case 2, 3:
@@ -162,6 +167,82 @@ func (s *sim) fault() {
 	case 7:
 		p := s.shards[s.rng.IntN(len(s.shards))]
 		p.marker = nil
+	case 8: // one of them perhaps for ever
+		d := s.between(beat, 60*beat)
+		if n == s.nodes[0] && s.rng.IntN(2) == 0 {
+			d = 1000 * beat
+		}
+		n.farFrom(d)
+	case 9:
+		d := s.between(beat, 40*beat)
+		for _, n := range s.nodes {
+			n.farFrom(max(d, n.far-s.now))
+		}
+	}
+}
+
+// Who alone does not reach the broker gives its shards away, and stays away until it does. When nobody reaches it, nothing
+// moves, then nor afterwards.
+func TestFarFromTheBroker(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		s := &sim{rng: rand.New(rand.NewPCG(seed, 2)), judge: newJudge(), quorum: true, last: map[string]uint64{}, planned: true}
+		for range 6 {
+			s.shards = append(s.shards, &place{replies: map[string]bool{}, done: map[string]string{}})
+		}
+		for i := range 3 {
+			n := &node{s: s, id: string(rune('a' + i)), pace: 1}
+			s.nodes = append(s.nodes, n)
+			s.after(s.between(0, 5*beat), n.start)
+		}
+		s.run(30 * beat)
+		moved := s.moved
+		expect := func(what string, moves int, owned ...int) {
+			t.Helper()
+			for i, n := range s.nodes {
+				if len(n.owners) != owned[i] || s.moved-moved != moves {
+					t.Fatalf("seed %d: %s: %s has %d shards, want %v; %d moved, want %d", seed, what, n.id, len(n.owners), owned, s.moved-moved, moves)
+				}
+			}
+		}
+		for _, n := range s.nodes {
+			n.farFrom(s.between(60*beat, 65*beat))
+		}
+		s.run(130 * beat)
+		expect("nobody has reached it for a minute", 0, 2, 2, 2)
+		s.nodes[0].farFrom(100 * beat)
+		s.run(130*beat + grace - beat)
+		expect("one does not reach it for a moment", 0, 2, 2, 2)
+		s.run(130*beat + 3*grace)
+		expect("one does not reach it", 2, 0, 3, 3)
+		s.run(228 * beat)
+		expect("one still does not reach it", 2, 0, 3, 3)
+		s.run(260 * beat)
+		expect("all reach it again", 4, 2, 2, 2)
+	}
+}
+
+// A bridge to which the broker says no, and whose probes say yes, comes back less and less often.
+func TestAwayAgain(t *testing.T) {
+	t.Parallel()
+	b := New(Config{ID: "a", Incarnation: "run", Shards: 1, Beat: beat, Grace: grace})
+	b.members["b"] = &member{Member: Member{Broker: true}}
+	var came []Time
+	for now, was := Time(0), false; now < 2000*beat; now += beat {
+		b.Note(Member{Things: 1, Broker: b.away})
+		b.stay(now)
+		if was && !b.away {
+			came = append(came, now)
+		}
+		was = b.away
+	}
+	for i := 2; i < min(len(came), mostAway); i++ {
+		if came[i]-came[i-1] <= came[i-1]-came[i-2] {
+			t.Errorf("it comes back at %v", came)
+		}
+	}
+	if len(came) < mostAway || len(came) > 8 {
+		t.Errorf("it comes back at %v", came)
 	}
 }
 

@@ -193,6 +193,11 @@ func (o *owner) connect() {
 		if o.conn != c { // it was given up meanwhile
 			return
 		}
+		if o.n.far > o.n.s.now {
+			o.conn, o.away = nil, o.n.s.now
+			o.later(time.Second, o.connect)
+			return
+		}
 		o.n.s.judge.connects(o.n.s, o)
 		if was := o.at.conn; was != nil && was.alive {
 			was.alive = false

@@ -13,6 +13,9 @@ type Member struct {
 	Tick uint64 `json:"tick"`
 	// Left: it has stopped in order.
 	Left bool `json:"left,omitempty"`
+	// Broker: it reaches the broker. Away: it has not for long though others did, so it gives its shards away.
+	Broker bool `json:"broker,omitempty"`
+	Away   bool `json:"away,omitempty"`
 	// What it does, for people.
 	Things    int `json:"things"`
 	Connected int `json:"connected"`

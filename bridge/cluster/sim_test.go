@@ -23,11 +23,13 @@ type sim struct {
 	nodes   []*node
 	shards  []*place
 	planned bool // nothing fails in this history
+	moved   int  // shards that were stopped
 }
 
 const (
 	beat    = time.Second
 	timeout = 2 * time.Second
+	grace   = 10 * beat
 )
 
 type event struct {
@@ -88,6 +90,7 @@ type node struct {
 	life      int // counts processes
 	up        bool
 	cut       bool // from NATS
+	far       Time // from the broker, until then
 	paused    Time // until then
 	wellSince Time
 	pace      float64
@@ -138,7 +141,7 @@ func (n *node) call(d Time, serve func() any, answer func(any)) {
 func (n *node) start() {
 	n.life++
 	n.up, n.wellSince, n.paused, n.owners, n.following = true, n.s.now, 0, map[int]*owner{}, true
-	n.b = New(Config{ID: n.id, Incarnation: fmt.Sprint(n.id, "/", n.life), Shards: len(n.s.shards), Beat: beat})
+	n.b = New(Config{ID: n.id, Incarnation: fmt.Sprint(n.id, "/", n.life), Shards: len(n.s.shards), Beat: beat, Grace: grace})
 	n.s.broken.rules(&n.b.rules)
 	n.join()
 }
@@ -162,6 +165,13 @@ func (n *node) join() {
 }
 
 func (n *node) tick() {
+	things, connected := 0, 0
+	for _, o := range n.owners {
+		if things++; o.connected {
+			connected++
+		}
+	}
+	n.b.Note(Member{Things: things, Connected: connected, Broker: connected > 0 || things == 0 && n.far <= n.s.now})
 	n.step(Tick{})
 	n.at(Time(float64(beat)*n.pace), n.tick)
 }
@@ -202,6 +212,7 @@ func (n *node) step(in any) {
 		case Stop:
 			if o := n.owners[out.Shard]; o != nil && o.epoch == out.Epoch {
 				n.s.judge.stops(n.s.now)
+				n.s.moved++
 				o.stop(out.Lost)
 			}
 		case Exit:
@@ -275,6 +286,17 @@ func (n *node) crash(back Time) {
 func (n *node) pause(d Time) {
 	n.paused = max(n.paused, n.s.now+d)
 	n.s.after(d, func() { n.wellSince = n.s.now })
+}
+
+// farFrom has a process lose the broker.
+func (n *node) farFrom(d Time) {
+	n.far = n.s.now + d
+	for _, o := range n.owners {
+		if c := o.conn; c != nil && c.alive {
+			c.alive = false
+			o.later(n.s.quick(), o.dropped)
+		}
+	}
 }
 
 func (n *node) cutOff(d Time) {

@@ -52,6 +52,9 @@ func (g *Gateway) join(ctx context.Context) error {
 			}
 		})
 	}
+	if g.cfg.Cluster.BrokerGrace > 0 {
+		following.Go(func() { g.probe(follow) })
+	}
 	defer context.AfterFunc(ctx, g.ownership.Leave)()
 	err = g.serve(run)
 	g.leave()
@@ -68,13 +71,9 @@ func (g *Gateway) ownershipConfig() local.OwnershipConfig {
 	c := g.Config()
 	return local.OwnershipConfig{
 		Subjects: g.subjects(), Replicas: c.NATS.Replicas, ID: c.Cluster.ID, Run: g.id, Shards: c.Cluster.Shards, Beat: c.Cluster.Beat,
-		Version: g.build.Version, Config: c.digest(), Log: g.log, Count: func() (things, connected int) {
-			for _, t := range g.all() {
-				if things++; t.session.State().Connected {
-					connected++
-				}
-			}
-			return things, connected
+		Grace: c.Cluster.BrokerGrace, Version: g.build.Version, Config: c.digest(), Log: g.log, Count: func() (things, connected int, broker bool) {
+			things, connected = g.countThings()
+			return things, connected, connected > 0 || things == 0 && g.probed.Load()
 		},
 	}
 }
@@ -97,6 +96,9 @@ func (g *Gateway) leave() {
 	}
 }
 
+// farAway is why a bridge that does not reach the broker is not ready.
+const farAway = "does not reach the broker, and other bridges do: they get its things, and it stays away until it does"
+
 // standby is what /readyz says of a bridge that has no Things: it is ready when others have them all and this one could
 // take over.
 func (g *Gateway) standby() []NotReady {
@@ -105,6 +107,8 @@ func (g *Gateway) standby() []NotReady {
 	switch {
 	case !v.Joined:
 		reason = "not in the cluster yet"
+	case v.Away:
+		reason = farAway
 	case v.Suspect:
 		reason = fmt.Sprintf("the ownership log has not taken this bridge's beats for %s", v.Proof.Round(time.Second))
 	case v.Owned > 0:
@@ -127,6 +131,9 @@ func (g *Gateway) unsettled() (out []NotReady) {
 	v := g.ownership.View()
 	if v.Suspect {
 		out = append(out, NotReady{Part: PartCluster, Reason: fmt.Sprintf("the ownership log has not taken this bridge's beats for %s; another may take over", v.Proof.Round(time.Second))})
+	}
+	if v.Away {
+		out = append(out, NotReady{Part: PartCluster, Reason: farAway})
 	}
 	if r := g.role.Load(); v.Owned > r.shards {
 		out = append(out, NotReady{Part: PartCluster, Reason: fmt.Sprintf("takes the things of %d shards over", v.Owned-r.shards)})

@@ -23,6 +23,7 @@ type bridges struct {
 	things []string
 	shards int
 	beat   time.Duration // 0: a short one
+	grace  time.Duration // for who does not reach the broker; 0: for ever
 	broker string        // where the next bridge connects; empty: to the cloud's own
 	sim    *fleetsim.Sim
 	url    string // of the NATS server
@@ -58,7 +59,7 @@ func (p *bridges) run(id, url string, expected ...string) (gw *gateway.Gateway, 
 	cfg.NATS.URL = gateway.NATSURL(url)
 	cfg.NATS.Embedded.StoreDir = p.t.TempDir()
 	cfg.HTTP.Listen = "127.0.0.1:0"
-	cfg.Cluster = gateway.Cluster{ID: id, Shards: p.shards, Beat: cmp.Or(p.beat, 300*time.Millisecond)}
+	cfg.Cluster = gateway.Cluster{ID: id, Shards: p.shards, Beat: cmp.Or(p.beat, 300*time.Millisecond), BrokerGrace: p.grace}
 	var may []fleetsim.Expectation
 	for _, e := range expected {
 		may = append(may, fleetsim.Expect(e))
@@ -90,7 +91,7 @@ func (p *bridges) run(id, url string, expected ...string) (gw *gateway.Gateway, 
 
 // upset is what a bridge may log that is cut off, or on a machine that stands still for a beat or four.
 var upset = []string{"NATS", "session taken over", "connection lost", "cannot", "fails for now", "another bridge owns", "ownership log",
-	"does not beat", "cloud does not answer", "did not stop", "waiting for", "does not work", "may be sent again"}
+	"does not beat", "cloud does not answer", "did not stop", "waiting for", "does not work", "may be sent again", "does not reach the broker", "has other settings"}
 
 // until asks again and again.
 func (p *bridges) until(what string, is func() bool) {

@@ -19,9 +19,11 @@ type clusterCollector struct {
 
 var (
 	clusterMembers = prometheus.NewDesc("fleetbridge_cluster_members",
-		"Bridges of the cluster, as this one sees them: active has Things, standby has none and could take some over, draining gives them away, silent does not beat. All 0 for a bridge alone.", []string{"state"}, nil)
+		"Bridges of the cluster, as this one sees them: active has Things, standby has none and could take some over, draining gives them away, away gives them away because it does not reach the broker, silent does not beat. All 0 for a bridge alone.", []string{"state"}, nil)
 	clusterOwned = prometheus.NewDesc("fleetbridge_cluster_shards_owned",
 		"Shards whose Things this bridge has; 0 for a bridge alone.", nil, nil)
+	clusterDiffering = prometheus.NewDesc("fleetbridge_cluster_other_settings",
+		"Bridges of the cluster that beat and have other settings than this one.", nil, nil)
 	clusterSuspect = prometheus.NewDesc("fleetbridge_cluster_suspect",
 		"1 while the ownership log does not take this bridge's beats, so that another may take over; else 0.", nil, nil)
 	clusterBeat = prometheus.NewDesc("fleetbridge_cluster_beat_age_seconds",
@@ -35,7 +37,7 @@ var (
 )
 
 func (c *clusterCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{clusterMembers, clusterOwned, clusterSuspect, clusterBeat, clusterTakeovers, clusterTook, clusterFenced} {
+	for _, d := range []*prometheus.Desc{clusterMembers, clusterOwned, clusterDiffering, clusterSuspect, clusterBeat, clusterTakeovers, clusterTook, clusterFenced} {
 		out <- d
 	}
 }
@@ -60,14 +62,20 @@ func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	if c.ownership != nil {
 		v = c.ownership.View()
 	}
-	states := map[string]int{"active": 0, "standby": 0, "draining": 0, "silent": 0}
+	differing := 0
+	states := map[string]int{"active": 0, "standby": 0, "draining": 0, "away": 0, "silent": 0}
 	for _, m := range v.Members {
+		if !m.Left && !m.Dead && m.Config != v.Config {
+			differing++
+		}
 		switch {
 		case m.Left:
 		case m.Dead:
 			states["silent"]++
 		case m.Draining:
 			states["draining"]++
+		case m.Away:
+			states["away"]++
 		case m.Shards > 0:
 			states["active"]++
 		default:
@@ -81,6 +89,7 @@ func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(clusterMembers, prometheus.GaugeValue, float64(n), state)
 	}
 	out <- prometheus.MustNewConstMetric(clusterOwned, prometheus.GaugeValue, float64(v.Owned))
+	out <- prometheus.MustNewConstMetric(clusterDiffering, prometheus.GaugeValue, float64(differing))
 	out <- prometheus.MustNewConstMetric(clusterSuspect, prometheus.GaugeValue, number(v.Joined && v.Suspect))
 	out <- prometheus.MustNewConstMetric(clusterBeat, prometheus.GaugeValue, v.Proof.Seconds())
 	out <- prometheus.MustNewConstMetric(clusterTakeovers, prometheus.CounterValue, float64(c.takeovers))

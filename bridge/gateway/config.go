@@ -148,6 +148,8 @@ type Cluster struct {
 	Shards int           `yaml:"shards" default:"0" doc:"into how many parts the Things are divided, which the bridges share. 0: this bridge is alone. 1: one bridge is active, and all others stand by. 2 to 64: all bridges are active; take four or more for each bridge. It can never change. Needs nats.url"`
 	ID     string        `yaml:"id" else:"the host's name" doc:"unique name of this bridge, the same after a restart"`
 	Beat   time.Duration `yaml:"beat" default:"1s" doc:"how often a bridge says that it is there, 100ms to 2s, the same for all bridges. A bridge that misses five beats is taken over"`
+	// BrokerGrace is longer than a broker's restart takes: a Thing that moves is without a connection, too.
+	BrokerGrace time.Duration `yaml:"broker_grace" default:"30s" doc:"how long a bridge of which no Thing is connected keeps its Things while another bridge reaches the broker. Then they go to the others, and it stays away until it reaches the broker, for as long again at least. 0: for ever"`
 }
 
 // On reports whether there may be other bridges.

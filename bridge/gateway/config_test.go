@@ -135,7 +135,7 @@ func TestDefaults(t *testing.T) {
 		NATS: NATS{Prefix: "fleets", Replicas: 1,
 			Embedded: Embedded{Listen: "127.0.0.1:4222", StoreDir: "good/fleetbridge-data", Sync: Sync{Always: true}},
 			Up:       Up{MaxBytes: 1 << 30, MaxAge: 168 * time.Hour}, Down: Down{MaxBytes: 256 << 20, MaxAge: 24 * time.Hour}},
-		Cluster: Cluster{Beat: time.Second}, Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
+		Cluster: Cluster{Beat: time.Second, BrokerGrace: 30 * time.Second}, Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
 		Commands: Commands{"reject", 5 * time.Second, time.Minute, 5 * time.Second},
 		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"},
 		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Traces: Traces{Sample: 1}, Log: Log{"info", "text"},
@@ -164,7 +164,7 @@ func TestFull(t *testing.T) {
 		NATS: NATS{Prefix: "site.fleets", Replicas: 1,
 			Embedded: Embedded{Listen: "0.0.0.0:0", StoreDir: "good/data", Sync: Sync{Interval: time.Second}},
 			Up:       Up{MaxBytes: 64 << 20}, Down: Down{MaxBytes: 1 << 20, MaxAge: time.Hour}},
-		Cluster: Cluster{Beat: time.Second},
+		Cluster: Cluster{Beat: time.Second, BrokerGrace: 30 * time.Second},
 		Local: Local{Bus: []string{"app.>", "site"}, Users: []User{
 			{Name: "hvac", Password: "hunter2-file", PasswordFile: "files/password", Things: []string{"thermostat-001"}, Allow: []string{"report", "read"}},
 			{Name: "everything", NKey: "UCQJOGUITCR7XVLIWOTIQ2WKFHGFJ7DFKCBITRTM3VYLKAEMXQGDE2MY", Things: []string{"thermostat-001", "pump 7"},
@@ -200,7 +200,7 @@ func TestExternal(t *testing.T) {
 	if string(c.NATS.URL) != "nats://127.0.0.1:4222,tls://user:hunter2@nats.example.com" || c.NATS.Replicas != 3 {
 		t.Errorf("nats %q, replicas %d", string(c.NATS.URL), c.NATS.Replicas)
 	}
-	if c.Cluster != (Cluster{Shards: 1, ID: "gw-a", Beat: 500 * time.Millisecond}) {
+	if c.Cluster != (Cluster{Shards: 1, ID: "gw-a", Beat: 500 * time.Millisecond, BrokerGrace: 30 * time.Second}) {
 		t.Errorf("cluster %+v", c.Cluster)
 	}
 	if string(c.Fleets.APISecret) != "${not a variable}" {

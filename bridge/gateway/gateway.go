@@ -76,6 +76,7 @@ type Gateway struct {
 	ownership *local.Ownership
 	tenures   tenures
 	role      atomic.Pointer[role] // what /readyz says of the cluster; nil: there is none
+	probed    atomic.Bool          // a broker took a connection that was none of a Thing
 
 	started   time.Time
 	id        string // of this run

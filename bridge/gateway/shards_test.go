@@ -159,7 +159,8 @@ func (p *bridges) share(what string, want []int, gws ...*gateway.Gateway) {
 }
 
 // Three bridges share eight shards. One loses NATS, and not the broker: the others take its Things over, and it does not
-// connect. It comes back, and has its part again. Another is drained, and the third stops. Meanwhile nothing is lost or out
+// connect. It comes back, and has its part again. It loses the broker, and not NATS: it gives its Things to the others, and
+// gets its part again when it reaches the broker. Another is drained, and the third stops. Meanwhile nothing is lost or out
 // of order, no command runs twice, and any bridge takes requests for all Things.
 func TestClusterShares(t *testing.T) {
 	// alone, and with slow beats: a bridge whose beats do not come in time gives way
@@ -168,7 +169,7 @@ func TestClusterShares(t *testing.T) {
 		things = append(things, fmt.Sprintf("pump-%02d", i))
 	}
 	p := newBridges(t, 8, things...)
-	p.beat = 700 * time.Millisecond
+	p.beat, p.grace = 700*time.Millisecond, 3*time.Second
 	link, err := fleetsim.NewLink(p.url)
 	if err != nil {
 		t.Fatal(err)
@@ -199,6 +200,16 @@ func TestClusterShares(t *testing.T) {
 	}
 	link.Restore()
 	p.share("three bridges share again", []int{2, 3, 3}, a, b, c)
+
+	broker.Cut()
+	p.share("two bridges share what one can't connect", []int{4, 4}, b, c)
+	p.until("it says why it is not ready", func() bool {
+		r := a.Ready(p.ctx)
+		return len(r) == 1 && r[0].Part == gateway.PartCluster && strings.Contains(r[0].Reason, "does not reach the broker")
+	})
+	p.ask()
+	broker.Restore()
+	p.share("three bridges share once more", []int{2, 3, 3}, a, b, c)
 
 	s, err := mapping.NewSubjects("fleets")
 	if err != nil {

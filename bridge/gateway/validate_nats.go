@@ -72,6 +72,9 @@ func (v *validator) cluster() {
 	if c.Beat < 100*time.Millisecond || c.Beat > 2*time.Second {
 		v.problem("cluster.beat", "is %s, write 100ms to 2s", shortDuration(c.Beat))
 	}
+	if c.BrokerGrace != 0 && (c.BrokerGrace < time.Second || c.BrokerGrace > time.Hour) {
+		v.problem("cluster.broker_grace", "is %s, write 1s to 1h, or 0 for ever", shortDuration(c.BrokerGrace))
+	}
 }
 
 // maxShards bounds what a takeover has to do: each shard has markers of its own in five streams.

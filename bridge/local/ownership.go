@@ -31,9 +31,11 @@ type OwnershipConfig struct {
 	Shards   int
 	Beat     time.Duration
 	Version  string
-	Config   string // digest of the configuration
-	// Count is asked with each beat how many Things there are here, and how many of them are connected.
-	Count func() (things, connected int)
+	Config   string        // digest of the configuration
+	Grace    time.Duration // how long it keeps its Things when it does not reach the broker and others do; 0: for ever
+	// Count is asked with each beat how many Things there are here, how many of them are connected, and whether the broker is
+	// reached.
+	Count func() (things, connected int, broker bool)
 	Log   *slog.Logger
 }
 
@@ -102,7 +104,7 @@ func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ow
 	return &Ownership{
 		cfg: cfg, nc: nc, kv: kv, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
 		proves: make(chan struct{}, 1), leaves: make(chan struct{}), changed: make(chan struct{}), fences: map[string]uint64{},
-		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat}),
+		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat, Grace: cfg.Grace}),
 	}, nil
 }
 
@@ -154,10 +156,11 @@ func (o *Ownership) Run(ctx context.Context) error {
 }
 
 func (o *Ownership) note() {
-	things, connected := o.cfg.Count()
+	m := ownership.Member{Version: o.cfg.Version, Config: o.cfg.Config}
+	m.Things, m.Connected, m.Broker = o.cfg.Count()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.bridge.Note(o.cfg.Version, o.cfg.Config, things, connected)
+	o.bridge.Note(m)
 }
 
 func (o *Ownership) failure() error {

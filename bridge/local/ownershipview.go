@@ -21,11 +21,13 @@ import (
 // OwnershipView is what a bridge knows of its cluster.
 type OwnershipView struct {
 	Members []ownership.Standing
+	Config  string // digest of this bridge's settings
 	Shards  int
 	Owned   int      // of them this bridge's
 	Owners  []string // of all that have an owner, by id
 	Free    []int    // those of which the log says that no bridge has them that lives
 	Suspect bool     // this bridge has no fresh proof that it takes part
+	Away    bool     // it does not reach the broker, and others do
 	Joined  bool
 	Proof   time.Duration     // how old the newest proof is
 	Fenced  map[string]uint64 // writes that were refused for good, by stream
@@ -36,7 +38,7 @@ func (o *Ownership) View() OwnershipView {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	v := OwnershipView{Members: o.bridge.Members(now), Shards: o.cfg.Shards, Suspect: o.bridge.Suspect(now), Joined: o.bridge.Joined(), Proof: o.bridge.Proved(now), Fenced: maps.Clone(o.fences)}
+	v := OwnershipView{Members: o.bridge.Members(now), Config: o.cfg.Config, Shards: o.cfg.Shards, Suspect: o.bridge.Suspect(now), Away: o.bridge.Away(), Joined: o.bridge.Joined(), Proof: o.bridge.Proved(now), Fenced: maps.Clone(o.fences)}
 	for p := range o.cfg.Shards {
 		owner, lives := o.bridge.Owner(p, now)
 		if !lives {
@@ -58,7 +60,9 @@ type said struct {
 	owners  string
 	owned   int
 	suspect bool
+	away    bool
 	dead    map[string]bool
+	other   map[string]string // configurations that differ, by bridge
 }
 
 // say logs what has changed.
@@ -69,6 +73,13 @@ func (o *Ownership) say() {
 			log.Warn("the ownership log does not take this bridge's beats: it connects no thing anew, and another bridge may take over", "silent", v.Proof.Round(time.Second))
 		} else {
 			log.Info("the ownership log takes this bridge's beats again")
+		}
+	}
+	if v.Away != o.said.away {
+		if o.said.away = v.Away; v.Away {
+			log.Warn("this bridge does not reach the broker, and others do: it gives its things away, and stays away until it does", "grace", o.cfg.Grace)
+		} else {
+			log.Info("this bridge reaches the broker again, and gets its part of the things")
 		}
 	}
 	if owners := strings.Join(v.Owners, ", "); v.Joined && (owners != o.said.owners || v.Owned != o.said.owned) {
@@ -86,12 +97,23 @@ func (o *Ownership) say() {
 		}
 	}
 	o.said.dead = dead
+	other := map[string]string{}
+	for _, m := range v.Members {
+		if m.Config == o.cfg.Config {
+			continue
+		}
+		if other[m.ID] = m.Config; o.said.other[m.ID] != m.Config && !m.Dead && !m.Left {
+			log.Warn("a bridge of the cluster has other settings than this one: a thing that moves there is treated by them; give all the same file", "bridge", m.ID, "config", m.Config, "mine", o.cfg.Config)
+		}
+	}
+	o.said.other = other
 }
 
 // ClusterMember is a bridge's record, for fleetbridge cluster.
 type ClusterMember struct {
 	ID string `json:"id"`
-	// State is active (it owns Things), standby, draining, left, or silent: its last beat is long ago.
+	// State is active (it owns Things), standby, draining, away (it does not reach the broker), left, or silent: its last
+	// beat is long ago.
 	State     string    `json:"state"`
 	Version   string    `json:"version"`
 	Shards    int       `json:"shards"`
@@ -150,8 +172,11 @@ func ClusterMembers(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out
 				return nil
 			}
 			state := "standby"
-			if m.Left {
+			switch {
+			case m.Left:
 				state = "left"
+			case m.Away:
+				state = "away"
 			}
 			runs[id] = m.Incarnation
 			out = append(out, ClusterMember{ID: id, State: state, Version: m.Version, Things: m.Things, Connected: m.Connected, Beat: e.Created(), Config: m.Config})
@@ -167,6 +192,7 @@ func ClusterMembers(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out
 			m.State = "silent"
 		case drained[mapping.Token(m.ID)]:
 			m.State = "draining"
+		case m.State == "away":
 		case m.Shards > 0:
 			m.State = "active"
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
@@ -119,7 +120,7 @@ func (f *fence) list(ctx context.Context, b *bucket, keys string, each func(key 
 		}
 		if ownership.Proves(upTo, f.fencedAt()) {
 			for _, m := range found {
-				if m.Subject == f.subject || m.Header.Get(headerKeyOperation) != "" {
+				if m.Subject == f.subject || m.Header.Get(wire.HeaderOperation) != "" {
 					continue
 				}
 				if err := each(m.Subject[len(b.subject("")):], m.Data); err != nil {
