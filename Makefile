@@ -148,6 +148,10 @@ SOAK ?= 30m
 soak: ## every fault again and again for SOAK (needs root, FUSE and mosquitto); the table goes into docs/reliability.md
 	$(GO) test -tags soakroot -count=1 -timeout 24h ./test/soak -run '^TestSoak$$' -v -soak $(SOAK) -broker mosquitto -table docs/reliability.md
 
+.PHONY: soak-cluster
+soak-cluster: ## every fault of a cluster of bridges and NATS servers, in processes, for SOAK (needs mosquitto)
+	$(GO) test -count=1 -timeout 24h ./test/soak -run '^TestSoak$$' -v -soak $(SOAK) -only cluster
+
 .PHONY: soak-short
 soak-short: ## every fault once (needs root, FUSE and mosquitto)
 	$(GO) test -tags soakroot -count=1 -timeout 10m ./test/soak -all -broker mosquitto

@@ -32,6 +32,7 @@ type process struct {
 	store  string
 	nats   string // nats://host:port
 	http   string // http://host:port
+	env    []string
 
 	cmd   *exec.Cmd
 	began time.Time
@@ -53,28 +54,40 @@ type processSetup struct {
 	sync   string
 	level  string   // of the log; empty: info
 	lines  []string // added at the top level of the configuration
+	nats   string   // external servers; empty: the embedded one
+	binary string   // empty: built for it
 }
 
 var builtDir string // empty: nothing was built
 
-// built is the program; with the race detector, if the tests have it, so what they are compiled of is compiled only once.
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "fleetbridge-soak-")
+// programDir is where programs are built.
+var programDir = sync.OnceValues(func() (dir string, err error) {
+	builtDir, err = os.MkdirTemp("", "fleetbridge-soak-")
+	return builtDir, err
+})
+
+// buildProgram builds a package of the module, or one that it depends on.
+func buildProgram(name, path string, flags ...string) (string, error) {
+	dir, err := programDir()
 	if err != nil {
 		return "", err
 	}
-	builtDir = dir
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "fleetbridge").Output()
 	if err != nil {
 		return "", fmt.Errorf("go list: %w", err)
 	}
-	path := filepath.Join(dir, "fleetbridge")
-	cmd := exec.Command("go", "build", fmt.Sprintf("-race=%t", race.Enabled), "-o", path, "./cmd/fleetbridge")
+	binary := filepath.Join(dir, name)
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", binary, path)...)
 	cmd.Dir = strings.TrimSpace(string(root))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
-	return path, nil
+	return binary, nil
+}
+
+// built is the program; with the race detector, if the tests have it, so what they are compiled of is compiled only once.
+var built = sync.OnceValues(func() (string, error) {
+	return buildProgram("fleetbridge", "./cmd/fleetbridge", fmt.Sprintf("-race=%t", race.Enabled))
 })
 
 // removeBuilt removes the program that the scenarios have built.
@@ -87,7 +100,10 @@ func removeBuilt() {
 // newProcess writes the configuration; nothing runs yet.
 func newProcess(t *testing.T, s processSetup) *process {
 	t.Helper()
-	binary, err := built()
+	binary, err := s.binary, error(nil)
+	if binary == "" {
+		binary, err = built()
+	}
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -98,9 +114,13 @@ func newProcess(t *testing.T, s processSetup) *process {
 	p := &process{t: t, binary: binary, config: filepath.Join(dir, "bridge.yaml"), store: s.store}
 	natsAddr, httpAddr := freeAddress(t), freeAddress(t)
 	p.nats, p.http = "nats://"+natsAddr, "http://"+httpAddr
+	side := "embedded: {listen: '" + natsAddr + "', store_dir: '" + s.store + "', sync: " + withDefault(s.sync, "always") + "}"
+	if s.nats != "" {
+		p.nats, side = s.nats, "url: '"+s.nats+"', replicas: 3, embedded: {store_dir: '"+s.store+"'}"
+	}
 	lines := []string{
 		"mqtt: {server: " + s.broker + "}",
-		"nats: {embedded: {listen: '" + natsAddr + "', store_dir: '" + s.store + "', sync: " + withDefault(s.sync, "always") + "}}",
+		"nats: {" + side + "}",
 		"http: {listen: '" + httpAddr + "'}",
 		"console: {listen: ''}",
 		"log: {level: " + withDefault(s.level, "info") + ", format: json}",
@@ -160,6 +180,7 @@ func freeAddress(t *testing.T) string {
 func (p *process) launch() {
 	p.t.Helper()
 	p.cmd = exec.Command(p.binary, "run", "--config", p.config)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.up, p.ended = make(chan struct{}), make(chan struct{})
 	out, err := p.cmd.StderrPipe()
 	if err != nil {

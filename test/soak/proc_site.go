@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,9 @@ type procSite struct {
 	bridge *process
 	things []string
 	silent bool // the cloud sends nothing
+	real   bool // the broker is a real one
+	kinds  []mapping.Kind
+	ttl    time.Duration // of commands; 0: none
 
 	load     sync.WaitGroup
 	stopLoad context.CancelFunc
@@ -37,8 +41,12 @@ type procSite struct {
 	mu       sync.Mutex
 	journal  map[string]map[uint64]time.Time // if set: when was accepted what, by lane and number
 	seen     map[string]map[uint64]bool      // and what has arrived
+	newest   map[string]uint64               // the highest of it
+	came     map[string]time.Time            // when something last arrived
+	silence  time.Duration                   // the longest between two arrivals in a lane
 	commands []string                        // execution ids
 	runs     map[string]int
+	again    int                        // of all runs those beyond the first of a command
 	last     map[string]uint64          // by lane: the highest number accepted
 	refused  int                        // publishes that got an error
 	unheard  int                        // publishes that found no stream
@@ -51,27 +59,14 @@ type procOptions struct {
 	setup    processSetup
 	silent   bool          // the cloud sends nothing
 	fast     bool          // the broker keeps nothing on disk
+	real     bool          // the broker is a real one, whatever the flag says
 	patience time.Duration // of the whole scenario; 0: a minute
 }
 
 func newProcSite(w *World, o procOptions) *procSite {
 	t := w.T
 	t.Helper()
-	if o.patience == 0 {
-		o.patience = time.Minute
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), o.patience)
-	t.Cleanup(cancel)
-	s := &procSite{World: w, ctx: ctx, books: w.Ledger, silent: o.silent, runs: map[string]int{}, last: map[string]uint64{}, seen: map[string]map[uint64]bool{}, unsure: map[string]map[uint64]bool{}, repeated: map[string]int{}}
-	s.things = o.setup.things
-	if len(s.things) == 0 {
-		s.things = []string{"pump-07", "valve-3"}
-	}
-	sim := fleetsim.Options{Things: s.things, Keep: 2_000_000}
-	if s.realBroker() {
-		sim.Broker = fleetsim.StartMosquitto(t, fleetsim.MosquittoOptions{Persistence: !o.fast}).URL()
-	}
-	s.sim = fleetsim.Start(t, sim)
+	s := newProcCloud(w, o)
 	link, err := fleetsim.NewLink(s.sim.BrokerURL())
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -85,6 +80,30 @@ func newProcSite(w *World, o procOptions) *procSite {
 		_ = link.Close()
 	})
 	s.tap()
+	return s
+}
+
+// newProcCloud is a site without a bridge.
+func newProcCloud(w *World, o procOptions) *procSite {
+	w.Helper()
+	if o.patience == 0 {
+		o.patience = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(w.T.Context(), o.patience)
+	w.Cleanup(cancel)
+	s := &procSite{
+		World: w, ctx: ctx, books: w.Ledger, silent: o.silent, real: o.real || *brokerFlag == realBroker, kinds: procKinds[:], runs: map[string]int{}, last: map[string]uint64{},
+		seen: map[string]map[uint64]bool{}, newest: map[string]uint64{}, came: map[string]time.Time{}, unsure: map[string]map[uint64]bool{}, repeated: map[string]int{},
+	}
+	s.things = o.setup.things
+	if len(s.things) == 0 {
+		s.things = []string{"pump-07", "valve-3"}
+	}
+	sim := fleetsim.Options{Things: s.things, Keep: 2_000_000}
+	if s.real {
+		sim.Broker = w.mosquitto(fleetsim.MosquittoOptions{Persistence: !o.fast}).URL()
+	}
+	s.sim = fleetsim.Start(w, sim)
 	return s
 }
 
@@ -108,6 +127,8 @@ func (s *procSite) tap() {
 				s.arrived(upLane(string(a.Thing), mapping.Events), gjson.GetBytes(p.Payload, "data.n").Uint())
 			case mapping.JobUpdate:
 				s.arrived(upLane(string(a.Thing), mapping.Jobs), gjson.GetBytes(p.Payload, "statusDetails.n").Uint())
+			case mapping.ShadowReport:
+				s.arrived(upLane(string(a.Thing), mapping.Shadow), gjson.GetBytes(p.Payload, "state.reported.n").Uint())
 			}
 			return false
 		})
@@ -138,10 +159,18 @@ func numbered(thing string, kind mapping.Kind, n uint64) *nats.Msg {
 		m.Data = fmt.Appendf(nil, `{"status":"IN_PROGRESS","statusDetails":{"n":"%d"}}`, n)
 		return m
 	}
+	if kind == mapping.Shadow { // all that was reported is to be in the merged state
+		m := nats.NewMsg(upSubject(thing, "shadow.update"))
+		m.Data = fmt.Appendf(nil, `{"state":{"reported":{"n":%d,"k%d":%d}}}`, n, n%reportKeys, n)
+		return m
+	}
 	m := nats.NewMsg(upSubject(thing, "events.n"))
 	m.Data = fmt.Appendf(nil, `{"eventType":"n","severity":"info","data":{"n":%d},"timestamp":%d}`, n, 1780000000000+n)
 	return m
 }
+
+// reportKeys is how many keys reports have in turn.
+const reportKeys = 8
 
 // procKinds are the kinds of what these programs publish.
 var procKinds = [...]mapping.Kind{mapping.Jobs, mapping.Events}
@@ -172,6 +201,11 @@ func (s *procSite) arrived(lane string, n uint64) {
 		s.repeated[lane]++
 	}
 	s.seen[lane][n] = true
+	s.newest[lane] = max(s.newest[lane], n)
+	if was := s.came[lane]; !was.IsZero() {
+		s.silence = max(s.silence, time.Since(was))
+	}
+	s.came[lane] = time.Now()
 }
 
 // arrivedUp waits for the last message of each lane; what came before it has arrived, or is lost.
@@ -187,7 +221,7 @@ func (s *procSite) arrivedUp() {
 func (s *procSite) untilEachLane(complaint string, holds func(name string) bool) {
 	s.Helper()
 	for _, thing := range s.things {
-		for _, kind := range procKinds {
+		for _, kind := range s.kinds {
 			name := upLane(thing, kind)
 			for {
 				s.mu.Lock()
@@ -218,7 +252,7 @@ func (s *procSite) begin(every time.Duration) {
 			s.Fatalf("%v", err)
 		}
 		s.serve(nc, thing)
-		for _, kind := range procKinds {
+		for _, kind := range s.kinds {
 			s.load.Go(func() { s.publish(ctx, js, thing, kind, every) })
 		}
 		if s.realBroker() && !s.silent {
@@ -278,7 +312,7 @@ func (s *procSite) send(ctx context.Context, thing string, every time.Duration) 
 		if i%10 != 0 {
 			continue
 		}
-		id, err := s.sim.SendCommand(fleetsim.Command{Thing: thing, Action: "work"})
+		id, err := s.sim.SendCommand(fleetsim.Command{Thing: thing, Action: "work", TTL: s.ttl})
 		if err != nil {
 			s.Errorf("command: %v", err)
 			continue
@@ -313,7 +347,7 @@ func (s *procSite) finish() {
 	if err := s.books.Settled(s.ctx); err != nil {
 		s.Errorf("%v", err)
 	}
-	s.checkCommands()
+	s.checkCommands(fleetsim.Succeeded)
 	s.Logf("publishes refused %d; %+v", s.refused, s.books.Report().Total)
 }
 
@@ -385,13 +419,13 @@ func (s *procSite) readDown(js jetstream.JetStream) {
 	}
 }
 
-// checkCommands waits until every execution has its response, and looks for a second one.
-func (s *procSite) checkCommands() {
+// checkCommands waits until every execution has its response, one of those statuses, and looks for a second one.
+func (s *procSite) checkCommands(statuses ...string) {
 	s.Helper()
 	s.mu.Lock()
 	commands := s.commands
 	s.mu.Unlock()
-	again, copies := 0, 0
+	again, copies, ends := 0, 0, map[string]int{}
 	for _, id := range commands {
 		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 		c, err := s.sim.WaitCommand(ctx, id)
@@ -404,13 +438,15 @@ func (s *procSite) checkCommands() {
 		for _, r := range c.Responses {
 			different[string(r)] = true
 		}
-		if len(different) != 1 || c.Status != fleetsim.Succeeded {
+		ends[c.Status]++
+		if len(different) != 1 || !slices.Contains(statuses, c.Status) {
 			s.Errorf("execution %s is %s with the responses %s", id, c.Status, c.Responses)
 		}
 		copies += max(len(c.Responses)-1, 0)
 		again += max(s.ran(id)-1, 0)
 	}
-	s.Logf("commands %d, handlers run again %d, responses sent again %d", len(commands), again, copies)
+	s.again = again
+	s.Logf("commands %d: %v, handlers run again %d, responses sent again %d", len(commands), ends, again, copies)
 }
 
 // ran is how often the handler was called for an execution.
@@ -469,7 +505,7 @@ next:
 
 // realBroker tells that the cloud can send while the bridge is killed: the simulator's own broker loses
 // messages while a session moves from one connection to the next.
-func (s *procSite) realBroker() bool { return *brokerFlag == "mosquitto" }
+func (s *procSite) realBroker() bool { return s.real }
 
 // nap lets the load flow.
 func (s *procSite) nap(d time.Duration) {

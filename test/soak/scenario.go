@@ -19,6 +19,10 @@ type Scenario struct {
 	Waits bool
 	// Common says that it runs where nothing else is asked for: one of each sort. The others want a flag (-all).
 	Common bool
+	// Apart says that it runs only where it is named (-only): it has a machine's worth of processes of its own.
+	Apart bool
+	// Patience is how long a long round may take, if more than the others.
+	Patience time.Duration
 	// Run does it, to a world of its own. What it hands in, and what arrives, goes into the world's
 	// ledger; the runner waits for it to be settled, and judges.
 	Run func(*World)
@@ -26,7 +30,7 @@ type Scenario struct {
 
 // Scenarios lists all of them.
 func Scenarios() []Scenario {
-	return slices.Concat(linkScenarios(), brokerScenarios(), refusalScenarios(), natsScenarios(), bridgeScenarios(), procScenarios())
+	return slices.Concat(linkScenarios(), brokerScenarios(), refusalScenarios(), natsScenarios(), bridgeScenarios(), procScenarios(), clusterScenarios())
 }
 
 // World is what one round of a scenario works with. Its Fatal ends the round.

@@ -20,7 +20,7 @@ var (
 	allFlag   = flag.Bool("all", false, "run all scenarios, not only one of each sort; -soak does so, too")
 	soakFlag  = flag.Duration("soak", 0, "how long to go on, over all scenarios together; 0: each once, in short form")
 	seedFlag  = flag.Uint64("seed", 1, "the first round's seed")
-	onlyFlag  = flag.String("only", "", "comma-separated names of the scenarios to run; empty: see -all")
+	onlyFlag  = flag.String("only", "", "comma-separated names of the scenarios to run, or of sorts of them, such as cluster; empty: see -all")
 	tableFlag = flag.String("table", "", "file for the table as Markdown, relative to the module; its block between the markers soak:begin and soak:end is replaced")
 )
 
@@ -60,23 +60,21 @@ func choose(t *testing.T, all []Scenario, only string) []Scenario {
 	switch {
 	case only != "":
 	case *allFlag || *soakFlag > 0:
-		return all
+		return slices.DeleteFunc(all, func(s Scenario) bool { return s.Apart })
 	default:
 		return slices.DeleteFunc(all, func(s Scenario) bool { return !s.Common })
 	}
-	known := map[string]Scenario{}
 	var names []string
 	for _, s := range all {
-		known[s.Name] = s
 		names = append(names, s.Name)
 	}
 	var chosen []Scenario
 	for name := range strings.SplitSeq(only, ",") {
-		s, ok := known[name]
-		if !ok {
+		found := slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return s.Name != name && !strings.HasPrefix(s.Name, name+": ") })
+		if len(found) == 0 {
 			t.Fatalf("-only %q: no such scenario; there are %s", name, strings.Join(names, ", "))
 		}
-		chosen = append(chosen, s)
+		chosen = append(chosen, found...)
 	}
 	return chosen
 }
@@ -95,7 +93,7 @@ func soak(t *testing.T, row *Row, d time.Duration) {
 
 // round runs a scenario once.
 func round(t *testing.T, row *Row, seed uint64, long bool) {
-	most := patience
+	most := max(patience, row.Patience)
 	if !long {
 		most /= 2
 	}

@@ -1,0 +1,4 @@
+package soak
+
+// clusterScenarios need signals that Windows has not.
+func clusterScenarios() []Scenario { return nil }
