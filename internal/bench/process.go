@@ -86,6 +86,9 @@ func (p *Process) Profile(path string) (end func() error, err error) {
 	return func() error { _, err := p.ask(order{Do: "profiled"}); return err }, nil
 }
 
+// Kill ends the process at once.
+func (p *Process) Kill() error { return p.cmd.Process.Kill() }
+
 // Close ends the bridge, and the process with it.
 func (p *Process) Close() error {
 	_ = p.in.Close()

@@ -27,6 +27,10 @@ type Setup struct {
 	Things   []mapping.Thing `json:"things"`
 	StoreDir string          `json:"store_dir"`
 	Sync     string          `json:"sync,omitempty"` // in the place of the configuration's
+	// NATS are the servers of a cluster, of which the bridge has Shards with others; empty: the embedded one.
+	NATS   string `json:"nats,omitempty"`
+	ID     string `json:"id,omitempty"`
+	Shards int    `json:"shards,omitempty"`
 }
 
 // Configuration is the gateway's for a setup: as configured, but with a store of its own, on free ports,
@@ -66,6 +70,10 @@ func (s Setup) Configuration() (*gateway.Config, error) {
 	c.NATS.Embedded.TLS = gateway.ListenTLS{}
 	c.HTTP.Listen = "127.0.0.1:0"
 	c.Local, c.Fleets = gateway.Local{}, gateway.Fleets{}
+	if s.NATS != "" {
+		c.NATS.URL, c.NATS.Replicas = gateway.NATSURL(s.NATS), 3
+		c.Cluster.ID, c.Cluster.Shards = s.ID, s.Shards
+	}
 	return c, nil
 }
 

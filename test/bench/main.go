@@ -36,11 +36,12 @@ type plan struct {
 	size             int
 	dir              string // for stores
 	inflight         int    // mosquitto's max_inflight_messages
+	things           int    // of a cluster
 	self             string // this program, for the processes it starts
 	out              io.Writer
 }
 
-const usage = "usage: bench [flags] compare | latency | growth | profile | idle"
+const usage = "usage: bench [flags] compare | latency | growth | profile | idle | cluster"
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var found strings.Builder
@@ -52,6 +53,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&p.size, "size", 300, "bytes of a payload")
 	flags.StringVar(&p.dir, "dir", ".", "where stores are made: the disk matters")
 	flags.IntVar(&p.inflight, "inflight", 1000, "mosquitto's max_inflight_messages")
+	flags.IntVar(&p.things, "things", 10_000, "how many Things a cluster has")
 	flags.StringVar(&into, "into", "", "also put what is printed between the markers of its name in this document")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -71,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer os.RemoveAll(p.dir)
 	what, ok := map[string]func(context.Context) error{
-		"compare": p.compare, "latency": p.latency, "growth": p.growth, "profile": p.profile, "idle": p.idle,
+		"compare": p.compare, "latency": p.latency, "growth": p.growth, "profile": p.profile, "idle": p.idle, "cluster": p.cluster,
 	}[flags.Arg(0)]
 	if !ok {
 		return errors.New(usage)
@@ -94,6 +96,8 @@ func startContender(ctx context.Context, s bench.Setup) (bench.Contender, error)
 		return startTimer(), nil
 	case onlyNATS:
 		return startNATS(ctx, s)
+	case natsCluster:
+		return startNATSCluster(ctx, s)
 	}
 	return bench.StartGateway(ctx, s, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 }
