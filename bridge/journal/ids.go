@@ -16,6 +16,8 @@ const (
 
 // ids remembers which groups were accepted lately.
 type ids struct {
+	most    int               // maxIDs, in tests fewer
+	room    int               // maxIDBytes, in tests fewer
 	numbers map[string]uint64 // first record of the group
 	of      map[string]*own
 	bytes   int   // that all count
@@ -33,7 +35,9 @@ type seenID struct {
 	time int64 // Unix milliseconds
 }
 
-func newIDs() ids { return ids{numbers: map[string]uint64{}, of: map[string]*own{}} }
+func newIDs() ids {
+	return ids{most: maxIDs, room: maxIDBytes, numbers: map[string]uint64{}, of: map[string]*own{}}
+}
 
 func owner(id string) string {
 	name, _, _ := strings.Cut(id, " ")
@@ -71,7 +75,7 @@ func (d *ids) weigh(o *own, bytes int) {
 	d.bytes += bytes
 }
 
-func (d *ids) full() bool { return len(d.numbers) > maxIDs || d.bytes > maxIDBytes }
+func (d *ids) full() bool { return len(d.numbers) > d.most || d.bytes > d.room }
 
 // number returns the first record of the group with an id that was seen within the window.
 func (d *ids) number(id string, now int64) (number uint64, seen bool) {
