@@ -20,11 +20,7 @@ import (
 // costly has a schema whose alternatives multiply, for an event and for a command.
 func costly(t *testing.T) (*schemas.Catalog, *schemas.ThingSchemas) {
 	t.Helper()
-	c, err := schemas.New(schemas.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
+	c, dir := catalog(t), t.TempDir()
 	for _, name := range []string{"events/e.schema.json", "commands/c.schema.json"} {
 		path := filepath.Join(dir, name)
 		schema := `{"$defs":{"n":{"anyOf":[{"additionalProperties":{"$ref":"#/$defs/n"},"type":"object"},{"additionalProperties":{"$ref":"#/$defs/n"},"type":"object"}]}},"$ref":"#/$defs/n"}`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -31,8 +32,13 @@ type Options struct {
 
 // Catalog checks payloads against the schemas of the protocol's channels.
 type Catalog struct {
+	*builtIn
 	limits   Limits
 	scanners *scanners
+}
+
+// builtIn are the embedded schemas.
+type builtIn struct {
 	names    []string
 	channels map[string]*channel
 }
@@ -44,21 +50,26 @@ type channel struct {
 	emptyOK  bool
 }
 
-// New compiles the embedded schemas. An error is a defect of this package.
+// New makes a catalog of the embedded schemas, which are compiled once. An error is a defect of this package.
 func New(opts Options) (*Catalog, error) {
-	c := &Catalog{limits: Limits(opts).orDefault(), scanners: &scanners{}, channels: map[string]*channel{}}
+	b, err := compiled()
+	if err != nil {
+		return nil, err
+	}
+	return &Catalog{builtIn: b, limits: Limits(opts).orDefault(), scanners: &scanners{}}, nil
+}
+
+var compiled = sync.OnceValues(func() (*builtIn, error) {
+	b := &builtIn{channels: map[string]*channel{}}
 	for _, r := range mapping.Routes() {
-		if err := c.add(string(r.Channel), r.EmptyOK); err != nil {
+		if err := b.add(string(r.Channel), r.EmptyOK); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.add(ShadowDocument, false); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
+	return b, b.add(ShadowDocument, false)
+})
 
-func (c *Catalog) add(name string, emptyOK bool) error {
+func (b *builtIn) add(name string, emptyOK bool) error {
 	source, err := embedded.ReadFile(name + suffix)
 	if err != nil {
 		return fmt.Errorf("channel %s has no schema: %w", name, err)
@@ -74,8 +85,8 @@ func (c *Catalog) add(name string, emptyOK bool) error {
 	if err != nil {
 		return fmt.Errorf("schema of %s: %w", name, err)
 	}
-	c.names = append(c.names, name)
-	c.channels[name] = &channel{source, object, checker, emptyOK}
+	b.names = append(b.names, name)
+	b.channels[name] = &channel{source, object, checker, emptyOK}
 	return nil
 }
 

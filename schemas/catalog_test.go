@@ -19,11 +19,9 @@ import (
 
 var update = flag.Bool("update", false, "write the expected errors beside the invalid payloads")
 
-var defaultCatalog = sync.OnceValues(func() (*Catalog, error) { return New(Options{}) })
-
 func catalog(t testing.TB) *Catalog {
 	t.Helper()
-	c, err := defaultCatalog()
+	c, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
