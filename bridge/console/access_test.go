@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -107,6 +109,14 @@ func TestFiles(t *testing.T) {
 		if tag := answer.Header.Get("ETag"); want == 200 {
 			again := s.do("", "GET", path, nil, "If-None-Match", tag)
 			_ = again.Body.Close()
+			for _, coding := range []string{"gzip", "identity"} {
+				in := s.do("", "GET", path, nil, "Accept-Encoding", coding)
+				text, err := io.ReadAll(in.Body)
+				_ = in.Body.Close()
+				if packed := bytes.HasPrefix(text, []byte{0x1f, 0x8b}); err != nil || in.ContentLength == 0 || packed != (coding == "gzip") || packed != (in.Header.Get("Content-Encoding") == "gzip") {
+					t.Errorf("%s as %s: %q of %d bytes, %v", path, coding, in.Header.Get("Content-Encoding"), len(text), err)
+				}
+			}
 			if tag == "" || again.StatusCode != http.StatusNotModified {
 				t.Errorf("%s with tag %s: %d", path, tag, again.StatusCode)
 			}

@@ -13,6 +13,7 @@ import (
 type Console struct {
 	gateway *gateway.Gateway
 	log     *slog.Logger
+	cloud   func(act string, body []byte) (id string, err error) // nil: the cloud is real
 	logins  *logins
 	guard   guard
 	api     http.Handler
@@ -28,6 +29,14 @@ const storeReaders = 2
 
 // New makes the console of a gateway.
 func New(g *gateway.Gateway) gateway.Page { return newConsole(g) }
+
+// NewWithCloud makes the console of a gateway whose cloud is simulated: cloud has it do something, and returns an id by which
+// that can be traced, if there is one.
+func NewWithCloud(g *gateway.Gateway, cloud func(act string, body []byte) (id string, err error)) gateway.Page {
+	c := newConsole(g)
+	c.cloud = cloud
+	return c
+}
 
 func newConsole(g *gateway.Gateway) *Console {
 	cfg := g.Config()

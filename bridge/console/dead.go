@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"strconv"
@@ -155,10 +154,9 @@ func spans(payload []byte, details []schemas.Detail) []detail {
 const actTime = 8 * time.Second
 
 type deadRequest struct {
-	IDs     []uint64 `json:"ids"`
-	Force   bool     `json:"force"`
-	Payload *string  `json:"payload"`
-	Base64  *string  `json:"payloadBase64"`
+	IDs   []uint64 `json:"ids"`
+	Force bool     `json:"force"`
+	given
 }
 
 type result struct {
@@ -188,21 +186,11 @@ func (q *request) ids() (in deadRequest, err error) {
 
 // edited is the payload that somebody wrote in the place of a letter's own; nil: none.
 func (in deadRequest) edited() ([]byte, error) {
-	switch {
-	case in.Payload == nil && in.Base64 == nil:
-		return nil, nil
-	case in.Payload != nil && in.Base64 != nil:
-		return nil, refuse(http.StatusBadRequest, "payload and payloadBase64 are both given, keep one")
-	case len(in.IDs) > 1:
-		return nil, refuse(http.StatusBadRequest, "one payload is given for %d dead letters, name the one", len(in.IDs))
-	case in.Payload != nil:
-		return []byte(*in.Payload), nil
+	payload, err := in.bytes()
+	if err == nil && payload != nil && len(in.IDs) > 1 {
+		err = refuse(http.StatusBadRequest, "one payload is given for %d dead letters, name the one", len(in.IDs))
 	}
-	out, err := base64.StdEncoding.DecodeString(*in.Base64)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "payloadBase64: %s", err)
-	}
-	return append([]byte{}, out...), nil
+	return payload, err
 }
 
 func (c *Console) replay(q *request) (any, error) {

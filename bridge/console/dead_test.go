@@ -69,10 +69,10 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("as it is: %+v", got)
 	}
 	worse, good := `{"eventType":"hot","severity":1}`, `{"eventType":"hot", "severity": "warn", "timestamp":1700000000000}`
-	if got := act("replay", deadRequest{IDs: ids[:1], Payload: &worse}); got[0].OK || len(got[0].Details) == 0 || got[0].Details[0].Span == nil {
+	if got := act("replay", deadRequest{IDs: ids[:1], given: given{Payload: &worse}}); got[0].OK || len(got[0].Details) == 0 || got[0].Details[0].Span == nil {
 		t.Errorf("edited for the worse: %+v", got)
 	}
-	if got := act("replay", deadRequest{IDs: ids[:1], Payload: &good}); !got[0].OK {
+	if got := act("replay", deadRequest{IDs: ids[:1], given: given{Payload: &good}}); !got[0].OK {
 		t.Errorf("mended: %+v", got)
 	}
 	_, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool { return string(p.Payload) == good })

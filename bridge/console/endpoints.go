@@ -41,7 +41,7 @@ type request struct {
 }
 
 // endpoints is everything that the API has.
-var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, workshopEndpoints, pastEndpoints)
+var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, workshopEndpoints, cloudEndpoints, pastEndpoints)
 
 // routes makes the mux. Nothing reaches an endpoint but through serve.
 func (c *Console) routes() http.Handler {
@@ -111,6 +111,9 @@ func (c *Console) admit(e endpoint, w http.ResponseWriter, r *http.Request) (*re
 	case q.session.role < e.role:
 		return nil, refuse(http.StatusForbidden, "a %s may not do that; fleetbridge console --operator prints a link for operators", q.session.role)
 	case e.action != "" && !slices.Contains(c.actions(q.session), e.action):
+		if e.action == actCloud {
+			return nil, refuse(http.StatusForbidden, "the cloud is real; only fleetbridge demo has one to act as, and console.actions can't change that")
+		}
 		return nil, refuse(http.StatusForbidden, "%s is not in console.actions", e.action)
 	}
 	var err error
@@ -130,5 +133,9 @@ func (c *Console) actions(s session) []string {
 	if s.role < operator {
 		return []string{}
 	}
-	return append([]string{}, c.gateway.Config().Console.Actions...)
+	out := append([]string{}, c.gateway.Config().Console.Actions...)
+	if c.cloud != nil {
+		out = append(out, actCloud)
+	}
+	return out
 }

@@ -81,7 +81,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 var overviewEndpoints = []endpoint{
 	{method: "GET", path: "overview", role: viewer, stored: true, about: "Whether the gateway is all right. Counters are since the start, rates of the last 10 to 20 s. A problem without Things is the gateway's.",
-		sample: `{"now":"…","version":"v0.4.0","instance":"9f1c2d3e4a5b","started":"…","host":"gw-17","ready":false,"things":{"all":1000,"connected":998,"ready":997,"queued":31,"dead":6},"problems":[{"part":"connection","reason":"not connected to the broker: refused 0x87","things":2,"example":"pump-07"}],"up":{"delivered":12345,"duplicate":0,"dead":17,"rate":412.3},"down":{"delivered":999,"duplicate":3,"dead":0,"rate":38},"queued":1204,"oldest":"…","dead":{"stored":17,"since":[{"direction":"up","code":"schema","count":12}]},"work":{"commands":4,"nextDeadline":"…"},"streams":[{"stream":"FLEETS_DOWN","exists":true,"messages":5512,"bytes":1048576,"maxBytes":268435456,"discards":true}],"machine":{"memory":137363456,"goroutines":120,"diskFree":5476083302,"diskTotal":30064771072},"reload":{"at":"…","ok":true}}`,
+		sample: `{"now":"…","version":"v0.4.0","instance":"9f1c2d3e4a5b","started":"…","host":"gw-17","ready":false,"things":{"all":1000,"connected":998,"ready":997,"queued":31,"dead":6},"problems":[{"part":"connection","reason":"not connected to the broker: refused 0x87","things":2,"example":"pump-07"}],"up":{"delivered":12345,"duplicate":0,"dead":17,"rate":412.3},"down":{"delivered":999,"duplicate":3,"dead":0,"rate":38},"queued":1204,"oldest":"…","dead":{"stored":17,"since":[{"direction":"up","code":"schema","count":12}]},"work":{"commands":4,"nextDeadline":"…"},"streams":[{"stream":"FLEETS_DOWN","exists":true,"messages":5512,"bytes":1048576,"maxBytes":268435456,"discards":true}],"machine":{"memory":137363456,"goroutines":120,"diskFree":5476083302,"diskTotal":30064771072},"reload":{"at":"…","ok":true},"certificates":[{"file":"/etc/fleetbridge/ca.pem","use":"mqtt.tls.ca_file","expires":"…"}]}`,
 		answer: (*Console).overview},
 }
 
@@ -116,6 +116,8 @@ type overviewAnswer struct {
 	Streams  []stream       `json:"streams,omitempty"`
 	Machine  machine        `json:"machine"`
 	Reload   *reload        `json:"reload,omitempty"`
+	// Certificates has those that the bridge uses, the next to expire first.
+	Certificates []gateway.Certificate `json:"certificates,omitempty"`
 }
 
 type deadAnswer struct {
@@ -165,7 +167,7 @@ func (c *Console) lastReload() *reload {
 func (c *Console) overview(q *request) (any, error) {
 	g := c.gateway
 	look := c.look(q)
-	out := overviewAnswer{Now: now(), Version: g.Build().Version, Problems: causes(look.problems), Ready: len(look.problems) == 0, Reload: c.lastReload(), Things: look.states()}
+	out := overviewAnswer{Now: now(), Version: g.Build().Version, Problems: causes(look.problems), Ready: len(look.problems) == 0, Reload: c.lastReload(), Things: look.states(), Certificates: g.Certificates()}
 	out.Instance, out.Started = g.Instance()
 	out.Host, _ = os.Hostname()
 	for _, t := range look.things {

@@ -11,7 +11,8 @@ import (
 )
 
 var pastEndpoints = []endpoint{
-	{method: "GET", path: "history", role: viewer, about: "The last hour, a sample every ten seconds, the oldest first; start is the time of the first. Counters are rates a second since the sample before; the first sample has none.",
+	{method: "GET", path: "history", role: viewer, query: []string{"span"}, about: "The last hour, a sample every ten seconds, or with span=24h the last day, one every five minutes, the oldest first; start is the time of the first, and what is not known is null. " +
+		"Counters are rates a second since the sample before. For a day, queued and memory are the most, and connected the least, since the sample before. Both begin when the bridge starts.",
 		sample: `{"step":10,"start":"…","series":{"upDelivered":[null,412.3],"upDuplicate":[null,0],"upDead":[null,0.1],"downDelivered":[null,38],"downDuplicate":[null,0],"downDead":[null,0],"accepted":[null,413],"queued":[1204,1188],"connected":[998,998],"memory":[137363456,137363456]}}`,
 		answer: (*Console).history},
 	{method: "GET", path: "events", role: viewer, query: []string{"before", "limit"}, about: "The last 1,000 lines of the bridge's log, the newest first, of level INFO and up whatever log.level is.",
@@ -28,28 +29,41 @@ type historyAnswer struct {
 	Series map[string][]*float64 `json:"series"`
 }
 
-func (c *Console) history(*request) (any, error) {
-	samples := c.gateway.History()
-	out := historyAnswer{Step: int(gateway.HistoryStep.Seconds()), Series: map[string][]*float64{}}
+func (c *Console) history(q *request) (any, error) {
+	span, err := word(q.query, "span", "1h", "24h")
+	if err != nil {
+		return nil, err
+	}
+	samples, step, most := c.gateway.History(), gateway.HistoryStep, time.Hour
+	if span == "24h" {
+		samples, step, most = c.gateway.Day(), gateway.DayStep, 24*time.Hour
+	}
+	out := historyAnswer{Step: int(step.Seconds()), Series: map[string][]*float64{}}
+	at := places(samples, step, most)
 	if len(samples) > 0 {
 		out.Start = samples[0].At.UTC().Truncate(time.Second)
 	}
-	level := func(name string, of func(gateway.Sample) float64) {
-		series := make([]*float64, len(samples))
-		for i, s := range samples {
-			series[i] = rounded(of(s))
+	series := func(name string) []*float64 {
+		out.Series[name] = make([]*float64, 0)
+		if len(at) > 0 {
+			out.Series[name] = make([]*float64, at[len(at)-1]+1)
 		}
-		out.Series[name] = series
+		return out.Series[name]
+	}
+	level := func(name string, of func(gateway.Sample) float64) {
+		series := series(name)
+		for i, s := range samples {
+			series[at[i]] = rounded(of(s))
+		}
 	}
 	rate := func(name string, of func(gateway.Sample) uint64) {
-		series := make([]*float64, len(samples))
+		series := series(name)
 		for i := 1; i < len(samples); i++ {
 			now, before := of(samples[i]), of(samples[i-1])
 			if took := samples[i].At.Sub(samples[i-1].At).Seconds(); now >= before && took > 0 {
-				series[i] = rounded(float64(now-before) / took)
+				series[at[i]] = rounded(float64(now-before) / took)
 			}
 		}
-		out.Series[name] = series
 	}
 	rate("upDelivered", func(s gateway.Sample) uint64 { return s.Up.Delivered })
 	rate("upDuplicate", func(s gateway.Sample) uint64 { return s.Up.Duplicate })
@@ -62,6 +76,16 @@ func (c *Console) history(*request) (any, error) {
 	level("connected", func(s gateway.Sample) float64 { return float64(s.Connected) })
 	level("memory", func(s gateway.Sample) float64 { return float64(s.Memory) })
 	return out, nil
+}
+
+// places is where in a series each sample is: the computer may have slept between two.
+func places(samples []gateway.Sample, step, most time.Duration) []int {
+	out := make([]int, len(samples))
+	for i := 1; i < len(samples); i++ {
+		took := min(samples[i].At.Sub(samples[i-1].At), most)
+		out[i] = out[i-1] + max(1, int(took.Round(step)/step))
+	}
+	return out
 }
 
 // rounded keeps a few digits.

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,6 +22,7 @@ type static map[string]file
 
 type file struct {
 	data       []byte
+	packed     func() []byte // data compressed, when somebody first asks for it
 	tag, media string
 }
 
@@ -36,7 +39,8 @@ func newStatic() static {
 		}
 		data, err := web.ReadFile(name)
 		sum := sha256.Sum256(data)
-		f := file{data, `"` + hex.EncodeToString(sum[:12]) + `"`, media[path.Ext(name)]}
+		// The tag is weak, as the file is the same compressed and not.
+		f := file{data, sync.OnceValue(func() []byte { return pack(data) }), `W/"` + hex.EncodeToString(sum[:12]) + `"`, media[path.Ext(name)]}
 		if f.media == "" {
 			f.media = "text/plain; charset=utf-8"
 		}
@@ -65,8 +69,23 @@ func (s static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", f.tag)
 	h.Set("Content-Type", f.media)
+	h.Set("Vary", "Accept-Encoding")
+	data := f.data
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		data = f.packed()
+	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.data))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// pack compresses a file.
+func pack(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(data) // into memory, which takes all
+	_ = w.Close()
+	return b.Bytes()
 }
 
 // leave answers a browser that asks for a service worker, whatever its path: the console has none. One that is there was

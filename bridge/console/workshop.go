@@ -8,6 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
@@ -28,6 +33,10 @@ var workshopEndpoints = []endpoint{
 		body:   `{"at":"event","thing":"pump-07","payload":"{…}"}`,
 		sample: `{"ok":false,"schema":"event","details":[{"pointer":"/severity","message":"…","span":[23,32]}],"warnings":[]}`,
 		answer: (*Console).validate},
+	{method: "POST", path: "send", role: operator, action: "send", about: "Ask the bridge as a program does, on a subject of req: it checks the payload, and stores it for the cloud or asks the cloud. The answer is the program's; a refusal has its code, message and details.",
+		body:   `{"subject":"fleets.req.pump-07.events.hot","payload":"{…}"}`,
+		sample: `{"bytes":39,"payload":"{…}"}`,
+		answer: (*Console).send},
 }
 
 type traceAnswer struct {
@@ -134,11 +143,33 @@ func (c *Console) schema(q *request) (any, error) {
 	return schemaAnswer{channel, text, append([]string{}, c.gateway.Catalog().Rules(channel)...)}, nil
 }
 
-type validateRequest struct {
-	At      string  `json:"at"`
-	Thing   string  `json:"thing"`
+// given is a payload in a request, in one of two members.
+type given struct {
 	Payload *string `json:"payload"`
 	Base64  *string `json:"payloadBase64"`
+}
+
+// bytes are the payload; nil: none is given.
+func (g given) bytes() ([]byte, error) {
+	switch {
+	case g.Payload != nil && g.Base64 != nil:
+		return nil, refuse(http.StatusBadRequest, "payload and payloadBase64 are both given, keep one")
+	case g.Payload != nil:
+		return []byte(*g.Payload), nil
+	case g.Base64 == nil:
+		return nil, nil
+	}
+	out, err := base64.StdEncoding.DecodeString(*g.Base64)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "payloadBase64: %s", err)
+	}
+	return append([]byte{}, out...), nil
+}
+
+type validateRequest struct {
+	At    string `json:"at"`
+	Thing string `json:"thing"`
+	given
 }
 
 type validateAnswer struct {
@@ -153,17 +184,9 @@ func (c *Console) validate(q *request) (any, error) {
 	if err := q.read(&in); err != nil {
 		return nil, err
 	}
-	text := []byte{}
-	switch {
-	case in.Payload != nil && in.Base64 != nil:
-		return nil, refuse(http.StatusBadRequest, "payload and payloadBase64 are both given, keep one")
-	case in.Payload != nil:
-		text = []byte(*in.Payload)
-	case in.Base64 != nil:
-		var err error
-		if text, err = base64.StdEncoding.DecodeString(*in.Base64); err != nil {
-			return nil, refuse(http.StatusBadRequest, "payloadBase64: %s", err)
-		}
+	text, err := in.bytes()
+	if err != nil {
+		return nil, err
 	}
 	targets, err := explain.FindTargets(c.gateway.Catalog(), in.At, c.gateway.Config().NATS.Prefix)
 	if err != nil {
@@ -188,4 +211,62 @@ func (c *Console) validate(q *request) (any, error) {
 		out.Warnings = append(out.Warnings, warning)
 	}
 	return out, nil
+}
+
+type sendRequest struct {
+	Subject string `json:"subject"`
+	given
+}
+
+// send asks on a subject of programs and says in the log who did.
+func (c *Console) send(q *request) (any, error) {
+	var in sendRequest
+	if err := q.read(&in); err != nil {
+		return nil, err
+	}
+	payload, err := in.bytes()
+	if err != nil {
+		return nil, err
+	}
+	nc, subjects, err := c.gateway.NATS()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := subjects.ParseShadowGet(in.Subject); err != nil {
+		if space, _, err := subjects.Parse(in.Subject); err != nil || space != mapping.SpaceReq {
+			return nil, refuse(http.StatusBadRequest, "subject: %q is none of %s that a program can ask on; fleetbridge explain lists them", clean(in.Subject), subjects.Space(mapping.SpaceReq))
+		}
+	}
+	question := &nats.Msg{Subject: in.Subject, Data: payload, Header: nats.Header{}}
+	question.Header.Set(wire.HeaderTimeout, sendTime.String())
+	answer, err := nc.RequestMsgWithContext(q.Context(), question)
+	refused := c.refusal(payload, answer, err)
+	code := http.StatusOK
+	if refused != nil {
+		code = refused.Code
+	}
+	c.log.Info("a message was sent from the console", "subject", in.Subject, "bytes", len(payload), "code", code, "role", q.session.role.String(), "login", q.session.id)
+	if refused != nil {
+		return nil, refused
+	}
+	return newPayload(answer.Data, true), nil
+}
+
+// sendTime is how long the bridge may wait for the cloud, so that it can say itself that there was no answer.
+const sendTime = answerTime * 4 / 5
+
+// refusal is why a question was not answered as somebody wished; nil: it was.
+func (c *Console) refusal(payload []byte, answer *nats.Msg, err error) *failure {
+	if err != nil {
+		return refuse(http.StatusServiceUnavailable, "the bridge does not answer: %s", err)
+	}
+	code := answer.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return nil
+	}
+	said := bridge.RequestError{}
+	if json.Unmarshal(answer.Data, &said) != nil || said.Code < 400 || said.Code > 599 {
+		return refuse(http.StatusBadGateway, "%s %s", code, answer.Header.Get(micro.ErrorHeader))
+	}
+	return &failure{said.Code, said.Message, spans(payload, said.Details)}
 }

@@ -166,3 +166,42 @@ func TestTraceAndWork(t *testing.T) {
 		t.Errorf("%+v", things)
 	}
 }
+
+// An operator who may send asks as a program does: what is wrong is refused with its place, what is right reaches the cloud,
+// and the log says who it was.
+func TestSend(t *testing.T) {
+	s := open(t, func(c *gateway.Config) { c.Console.Actions = []string{"send"} })
+	for _, c := range []struct {
+		subject, payload string
+		code             int
+		want             string
+	}{
+		{"fleets.req.pump=2E08.events.hot", `{"eventType":"hot","severity":"info"}`, 200, "seq"},
+		{"fleets.req.pump-07.shadow.get", "", 200, "reported"},
+		{"fleets.req.pump-07.events.hot", `{"eventType":"hot","severity":"warning"}`, 400, `"span":[30,39]`},
+		{"fleets.req.pump-09.events.hot", `{"eventType":"hot","severity":"info"}`, 404, "pump-09"},
+		{"fleets.req.pump-07.jobs.no-such.get", "", 502, "no-such"},
+		{"fleets.up.pump-07.events.hot", `{"eventType":"hot","severity":"info"}`, 400, "fleets.req.>"},
+		{"fleets.req.*.events.hot", `{"eventType":"hot","severity":"info"}`, 400, "fleets.req.>"},
+		{"fleets.dead.up.pump-07", `{}`, 400, "fleets.req.>"},
+		{"$SYS.REQ.SERVER.PING", "", 400, "fleets.req.>"},
+		{"", "", 400, "fleets.req.>"},
+	} {
+		code, text := s.call(s.token, "POST", base+"send", map[string]string{"subject": c.subject, "payload": c.payload})
+		if code != c.code || !strings.Contains(text, c.want) {
+			t.Errorf("%s %s: %d %s", c.subject, c.payload, code, text)
+		}
+	}
+	if events, err := s.sim.WaitEvents(s.context(), "pump.08", 1); err != nil || events[0].Type != "hot" {
+		t.Errorf("the cloud has %+v, %v", events, err)
+	}
+	said := 0
+	for _, e := range get[list[gateway.Event]](s, "events").Items {
+		if e.Message == "a message was sent from the console" && e.Attrs["role"] == "operator" && e.Attrs["login"] != "" {
+			said++
+		}
+	}
+	if said != 5 {
+		t.Errorf("the log has %d lines of those that sent", said)
+	}
+}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -155,6 +156,27 @@ func (c *certificates) look(now time.Time) {
 		}
 		c.warn(f, n, now)
 	}
+}
+
+// Certificate is a file of certificates in use, the key that names it, and when it expires.
+type Certificate struct {
+	File    string    `json:"file"`
+	Use     string    `json:"use"`
+	Expires time.Time `json:"expires"`
+}
+
+// Certificates are those in use, the next to expire first.
+func (g *Gateway) Certificates() []Certificate {
+	g.certificates.mu.Lock()
+	defer g.certificates.mu.Unlock()
+	var out []Certificate
+	for f, n := range g.certificates.known {
+		out = append(out, Certificate{f.file, f.use, n.expires.UTC()})
+	}
+	slices.SortFunc(out, func(a, b Certificate) int {
+		return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.File+a.Use, b.File+b.Use))
+	})
+	return out
 }
 
 // warn logs once a day, and when the certificate expires.

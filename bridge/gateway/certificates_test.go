@@ -94,6 +94,9 @@ func TestExpiry(t *testing.T) {
 	write(t, pair, []byte("half"))
 	said(42 * day)
 	expiry(pair, "mqtt.tls.cert_file", start.Add(500*day))
+	if got := (&Gateway{certificates: watch}).Certificates(); len(got) != 2 || got[0].File != pair || got[0].Use != "mqtt.tls.cert_file" || !got[1].Expires.After(got[0].Expires) {
+		t.Errorf("in use: %+v", got)
+	}
 	watch.use(nil)
 	expiry(pair, "mqtt.tls.cert_file", time.Time{})
 }

@@ -78,22 +78,39 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// An hour of samples is kept.
+// An hour of samples is kept, and a day of fewer, which have the worst of their time.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	var h history
-	for n := range 2 * historySamples {
+	const all = 2 * daySamples * int(DayStep/HistoryStep)
+	for n := range all {
 		at := testTime.Add(HistoryStep * time.Duration(n))
 		if !h.due(at) {
 			t.Fatalf("sample %d is not due", n)
 		}
-		h.add(Sample{At: at})
+		s := Sample{At: at, Connected: 10, Accepted: uint64(n)}
+		if n == all-100 {
+			s.Connected, s.Queued = 3, 70
+		}
+		h.add(s)
 		if h.due(at.Add(HistoryStep / 2)) {
 			t.Fatalf("another is due right after sample %d", n)
 		}
 	}
-	if len(h.samples) != historySamples || !h.samples[0].At.Equal(testTime.Add(HistoryStep*historySamples)) {
+	if len(h.samples) != historySamples || !h.samples[0].At.Equal(testTime.Add(HistoryStep*time.Duration(all-historySamples))) {
 		t.Errorf("%d samples from %v", len(h.samples), h.samples[0].At)
+	}
+	bad := 0
+	for i, s := range h.day {
+		if i > 0 && (s.At.Sub(h.day[i-1].At) != DayStep || s.Accepted-h.day[i-1].Accepted != uint64(DayStep/HistoryStep)) {
+			t.Errorf("sample %d of the day is %+v after %+v", i, s, h.day[i-1])
+		}
+		if s.Connected == 3 && s.Queued == 70 {
+			bad++
+		}
+	}
+	if len(h.day) != daySamples || bad != 1 {
+		t.Errorf("%d samples of the day, %d bad", len(h.day), bad)
 	}
 }
 

@@ -12,10 +12,12 @@ import (
 	"fleetbridge/mapping"
 )
 
-// HistoryStep is the time between two samples; the last hour is kept.
+// HistoryStep is the time between two samples of the last hour, DayStep of the last day. Together they take 70 kB.
 const (
 	HistoryStep    = 10 * time.Second
 	historySamples = 360
+	DayStep        = 5 * time.Minute
+	daySamples     = 288
 )
 
 // Sample is what the gateway had done and held at one time. Counters are since the start.
@@ -28,19 +30,42 @@ type Sample struct {
 	Memory    uint64 // bytes
 }
 
-// history keeps samples for the console.
+// history keeps samples for the console, the oldest first.
 type history struct {
 	mu      sync.Mutex
-	samples []Sample // the oldest first
+	samples []Sample // of the last hour
+	day     []Sample
+	worst   Sample // since the last of day
 }
 
 func (h *history) add(s Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.samples) == historySamples {
-		h.samples = slices.Delete(h.samples, 0, 1)
+	h.samples = push(h.samples, s, historySamples)
+	if h.worst.At.IsZero() {
+		h.worst = s
 	}
-	h.samples = append(h.samples, s)
+	h.worst.worsen(s)
+	if n := len(h.day); n == 0 || s.At.Sub(h.day[n-1].At) >= DayStep-HistoryStep/2 {
+		h.day = push(h.day, h.worst, daySamples)
+		h.worst = Sample{}
+	}
+}
+
+// push adds a sample, and forgets the first when there are too many.
+func push(all []Sample, s Sample, most int) []Sample {
+	if len(all) == most {
+		all = slices.Delete(all, 0, 1)
+	}
+	return append(all, s)
+}
+
+// worsen makes s a later sample, which keeps the worst of what it held before, so that a link that was lost for a moment
+// shows in a day.
+func (s *Sample) worsen(now Sample) {
+	now.Queued, now.Memory = max(s.Queued, now.Queued), max(s.Memory, now.Memory)
+	now.Connected = min(s.Connected, now.Connected)
+	*s = now
 }
 
 // due reports whether it is time for another sample.
@@ -55,6 +80,14 @@ func (g *Gateway) History() []Sample {
 	g.history.mu.Lock()
 	defer g.history.mu.Unlock()
 	return slices.Clone(g.history.samples)
+}
+
+// Day is the last day, the oldest sample first. A sample has the most that was queued and the fewest Things that were
+// connected since the one before.
+func (g *Gateway) Day() []Sample {
+	g.history.mu.Lock()
+	defer g.history.mu.Unlock()
+	return slices.Clone(g.history.day)
 }
 
 // Now returns a sample of this moment, without what only the store knows.

@@ -39,7 +39,7 @@ func runDemo(ctx context.Context, s streams, once bool) error {
 	defer stop()
 	o := demo.Options{Out: s.out, Color: coloured(s.out, os.Getenv), Once: once}
 	if !once {
-		o.Console = console.New
+		o.Console = console.NewWithCloud
 	}
 	return demo.Run(ctx, o)
 }

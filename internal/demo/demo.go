@@ -24,8 +24,8 @@ type Options struct {
 	Out   io.Writer
 	Color bool // Out is a terminal that shows colours
 	Once  bool // end after the tour, instead of staying until ctx ends
-	// Console makes the bridge's console, to which links are printed; nil: none.
-	Console func(*gateway.Gateway) gateway.Page
+	// Console makes the bridge's console, to which links are printed; nil: none. cloud has the simulated cloud do something.
+	Console func(g *gateway.Gateway, cloud func(act string, body []byte) (id string, err error)) gateway.Page
 
 	// For tests: what the cloud does wrong, how long a flow may take, and who is told of the stage
 	// before the tour.

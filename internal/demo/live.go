@@ -12,6 +12,7 @@ const reportPause = 5 * time.Second
 
 // live keeps the thermostat reporting and prints what passes, until ctx ends.
 func (s *stage) live(ctx context.Context) {
+	s.toured.Store(true)
 	s.account.try(s.addresses())
 	report := time.NewTicker(reportPause)
 	defer report.Stop()

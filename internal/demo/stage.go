@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +41,7 @@ type stage struct {
 	thermostat thermostat
 	installed  chan struct{} // closed when the job's installation may end
 	repeated   int           // how many messages the cloud sent a second time
+	toured     atomic.Bool   // the tour has ended
 
 	undo []func() error // what close does, from its end
 }
@@ -114,6 +116,7 @@ func (s *stage) config(dir string) *gateway.Config {
 	c.NATS.Embedded.Sync = gateway.Sync{Interval: time.Second} // what is stored is thrown away in the end
 	c.NATS.Up.MaxBytes, c.NATS.Down.MaxBytes = 64<<20, 64<<20
 	c.HTTP.Listen, c.Console.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	c.Console.Actions = append(c.Console.Actions, "send")
 	c.Requests.Timeout = 3 * time.Second
 	c.Commands.HandlerWait = 300 * time.Millisecond
 	return c
@@ -128,7 +131,9 @@ func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, 
 	if s.gateway, err = gateway.New(s.config(filepath.Join(dir, "store")), gateway.ReadBuild("", ""), bridgeLog(s.journal)); err != nil {
 		return err
 	}
-	s.gateway.Console = o.Console
+	if o.Console != nil {
+		s.gateway.Console = func(g *gateway.Gateway) gateway.Page { return o.Console(g, s.cloud) }
+	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {

@@ -165,6 +165,12 @@ func TestViewer(t *testing.T) {
 		if (acts > 0) != operator {
 			t.Errorf("operator %t: %d controls that act", operator, acts)
 		}
+		p.visit("#/check?channel=event&thing=" + thing(7))
+		p.shows("main", "Would be accepted")
+		p.shows("h2", "Rules")
+		if sends := eval[bool](p, `Boolean(document.querySelector('[name=subject]'))`); sends != operator {
+			t.Errorf("operator %t: the page has what sends: %t", operator, sends)
+		}
 		p.visit("#/gateway?tab=config")
 		if operator {
 			p.shows("main pre", "things:")
@@ -181,6 +187,7 @@ func TestLinkBreaks(t *testing.T) {
 	t.Cleanup(shown.link.Restore)
 	p.shows("header .chip", "not ready")
 	p.shows(".problems", "not connected")
+	p.shows(".cmd", "fleetbridge doctor")
 	for n := range 3 {
 		shown.ask(t, thing(8)+".events.wait", fmt.Sprintf(`{"eventType":"wait","severity":"info","data":{"n":%d}}`, n))
 	}
@@ -205,12 +212,15 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.shows(".bar", "The bridge does not answer")
+	p.visit("#/trace") // a page that was not needed before
+	p.shows("main", "could not be loaded")
 	if err := shown.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.shows(".login", "The session has ended")
 	p.run("location.href = " + quoted(shown.login(t, false)))
-	p.until(`location.hash === '#/tail?thing=` + thing(9) + `'`)
+	p.shows("main h1", "What became of a message?")
+	p.visit("#/tail?thing=" + thing(9))
 	p.shows(".chip", "live")
 	shown.ask(t, thing(9)+".events.back", fmt.Sprintf(event, "back"))
 	p.shows("tbody", "event back")

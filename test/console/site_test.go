@@ -3,9 +3,15 @@ package console
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -119,8 +125,12 @@ func newSite(ctx context.Context, dir string) (*site, error) {
 	}
 	s.server = freePort()
 	var text strings.Builder
-	fmt.Fprintf(&text, "mqtt: {server: %q}\nfleets: {url: %q, api_key: key, api_secret: secret}\n", s.link.URL(), s.sim.HTTPURL())
-	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q}\nthings:\n",
+	ca := filepath.Join(dir, "ca.pem")
+	if err := certificate(ca, time.Now().Add(300*time.Hour)); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(&text, "mqtt: {server: %q}\nfleets: {url: %q, api_key: key, api_secret: secret, tls: {ca_file: %q}}\n", s.link.URL(), s.sim.HTTPURL(), ca)
+	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q, actions: [replay, discard, send]}\nthings:\n",
 		s.server, filepath.Join(dir, "store"), freePort(), freePort())
 	for _, name := range names() {
 		fmt.Fprintf(&text, "  - {name: %q, client_id: %q}\n", name, name)
@@ -132,6 +142,20 @@ func newSite(ctx context.Context, dir string) (*site, error) {
 		return nil, err
 	}
 	return s, s.start(ctx)
+}
+
+// certificate writes one that expires then.
+func certificate(path string, expires time.Time) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: expires, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
 // freePort is an address that nobody listened on just now.

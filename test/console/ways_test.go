@@ -1,14 +1,19 @@
 package console
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -255,4 +260,117 @@ func TestBulkReplay(t *testing.T) {
 	p.click("button", "Discard 1")
 	p.click("dialog[open] button", "Discard")
 	p.shows("main", "None matches")
+}
+
+// An operator sends a message from a Thing's page: what would be refused can't be sent, what is sent arrives, and the log says
+// who it was.
+func TestSend(t *testing.T) {
+	t.Parallel()
+	name := thing(12)
+	p := shown.open(t, true)
+	p.visit("#/things/" + name)
+	p.click("a", "Send a message")
+	p.shows("h1", "Is this payload right?")
+	p.fill("textarea", `{"eventType":"door","severity":"warning"}`)
+	p.shows(".note.bad", "/severity")
+	p.until(`[...document.querySelectorAll('main button')].find((b) => b.innerText === 'Send').disabled`)
+	p.fill("textarea", `{"eventType":"door","severity":"warn"}`)
+	p.shows(".note.ok", "Would be accepted")
+	p.until(`document.querySelector('[name=subject]').value === 'fleets.req.` + name + `.events.door'`)
+	p.click("main button", "Send")
+	p.shows("dialog[open]", "Send this message?")
+	p.click("dialog[open] button", "Send")
+	p.shows(".note.ok", `"seq"`)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if events, err := shown.sim.WaitEvents(ctx, name, 1); err != nil || events[0].Type != "door" {
+		t.Errorf("the cloud has %+v, %v", events, err)
+	}
+	p.visit("#/gateway?tab=events")
+	p.shows(".log", "a message was sent from the console")
+	p.shows(".log", "subject=fleets.req."+name+".events.door")
+	p.shows(".log", "role=operator")
+}
+
+// A certificate that expires soon is on the overview, and all that are in use are with the gateway.
+func TestCertificate(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, false)
+	p.shows(".card dt", "fleets.tls.ca_file")
+	p.shows(".card dd.warn", "expires in 12 d")
+	p.visit("#/gateway?tab=about")
+	p.shows(".card dt", "ca.pem")
+	p.shows(".card dd", "12 d left")
+}
+
+// The history says what was when: pointed at, or with the arrow keys, for all charts alike, and for a day.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, false)
+	p.visit("#/gateway?tab=history")
+	p.shows(".big", fmt.Sprint(len(names())))
+	p.until(`document.querySelectorAll('.plot path').length >= 6`) // there are two samples
+	p.run(`document.querySelector('.plot').focus()`)
+	p.press(kb.ArrowLeft)
+	p.until(`[...document.querySelectorAll('.big small')].every((e) => e.innerText.startsWith('at '))`)
+	p.until(`document.querySelector('.plot').ariaValueText.startsWith('` + fmt.Sprint(len(names())) + `, ')`)
+	p.press(escape)
+	p.gone(".big", "at ")
+	p.click("a", "24 hours")
+	p.shows("main", "the fewest that were connected")
+	p.shows(".big", fmt.Sprint(len(names())))
+}
+
+// In the demo somebody acts as the cloud, and sees what passes because of it.
+func TestBeTheCloud(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	demo := exec.CommandContext(ctx, os.Getenv("FLEETBRIDGE"), "demo")
+	demo.Cancel, demo.WaitDelay = func() error { return demo.Process.Signal(os.Interrupt) }, patience
+	demo.Env = append(os.Environ(), "NO_COLOR=1")
+	out, err := demo.StdoutPipe()
+	if err == nil {
+		err = demo.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = demo.Wait()
+	})
+	link, lines := "", bufio.NewScanner(out)
+	for toured := false; lines.Scan() && (!toured || link == ""); {
+		toured = toured || strings.HasPrefix(lines.Text(), "The demo stays up")
+		if i := strings.Index(lines.Text(), "http://"); toured && strings.Contains(lines.Text(), "#login=") {
+			link = lines.Text()[i:]
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	p := newTab(t)
+	p.allow("400") // an action that is no JSON below
+	p.do(chromedp.Navigate(link))
+	p.shows(".card h2", "Cloud link")
+	p.press("g", "c")
+	p.shows("h1", "Be the cloud")
+	p.shows(".chip", "live")
+	p.click("main button", "Set the desired state")
+	p.shows(".flow", "shadow.desired")
+	p.shows(".flow", "targetTemperature")
+	p.click("main button", "Send a command")
+	p.shows(".flow", "replied")
+	p.click("main button", "Create a job")
+	p.shows(".flow", "job.update")
+	p.click("main button", "Cut the link")
+	p.shows("header .chip", "not ready")
+	p.click("main button", "Restore the link")
+	p.gone("header .chip", "not ready")
+	p.click("main button", "Refuse reports")
+	p.shows("main", "Refuse reports, ")
+	p.click("main button", "Accept reports")
+	p.fill("textarea", "{")
+	p.click("main button", "Set the desired state")
+	p.shows(".note.bad", "JSON")
+	p.click("a", "what became of it")
+	p.shows(".verdict", "job")
 }

@@ -5,17 +5,14 @@ import { route, to } from './route.js';
 import { command, confirming, copy, copyIcon, helping, onTell, openHelp, say, shortcuts } from './part/act.js';
 import { ago, count, many, plain, skew, span } from './part/text.js';
 import * as overview from './view/overview.js';
-import * as things from './view/things.js';
-import * as thing from './view/thing.js';
-import * as dead from './view/dead.js';
-import * as tail from './view/tail.js';
-import * as trace from './view/trace.js';
-import * as check from './view/check.js';
-import * as gateway from './view/gateway.js';
 
 const menu = [['overview', 'Overview', [], 'o'], ['things', 'Things', ['things'], 't'], ['dead', 'Dead letters', ['dead'], 'd'], ['tail', 'Tail', ['tail'], 'l'],
-  ['trace', 'Trace', ['trace'], 'r'], ['check', 'Check', ['check'], 'v'], ['gateway', 'Gateway', ['gateway'], 'g']];
-const pages = { overview, things, thing, dead, tail, trace, check, gateway };
+  ['trace', 'Trace', ['trace'], 'r'], ['check', 'Check', ['check'], 'v'], ['gateway', 'Gateway', ['gateway'], 'g']], cloudly = ['cloud', 'Cloud', ['cloud'], 'c'];
+/** Only in the demo there is a cloud to act as. */
+const entries = () => may('cloud') ? [...menu, cloudly] : menu;
+// Every page but the first comes when somebody goes there.
+const pages = { overview: () => overview, things: () => import('./view/things.js'), thing: () => import('./view/thing.js'), dead: () => import('./view/dead.js'), tail: () => import('./view/tail.js'),
+  trace: () => import('./view/trace.js'), check: () => import('./view/check.js'), gateway: () => import('./view/gateway.js'), cloud: () => import('./view/cloud.js') };
 const root = document.getElementById('app');
 const app = { index: null, now: null, trouble: null, started: '', page: null, key: '', toast: '', loginError: '', busy: false };
 let polling, toastTimer, waiting = false;
@@ -53,7 +50,7 @@ function context(name, path) {
       if (text.length < 2 || text.includes('*')) return;
       try { app.names = (await get(url('things', { q: text, limit: 8 }))).items.map((t) => t[by]); update(); } catch { /* no offer then */ }
     },
-    close() { stops.splice(0).forEach((f) => f()); },
+    close() { this.closed = true; stops.splice(0).forEach((f) => f()); },
   };
 }
 
@@ -63,7 +60,7 @@ function pageOf(path) {
   return Object.hasOwn(pages, path[0]) ? path[0] : 'overview';
 }
 
-function moved() {
+async function moved() {
   const { path, query } = route();
   if (!session) { update(); return; }
   const name = pageOf(path), key = name === 'thing' ? `${name}/${path[1]}` : name;
@@ -72,10 +69,12 @@ function moved() {
     app.page.queried?.(query, path);
   } else {
     app.ctx?.close();
-    const first = !app.key;
-    app.key = key;
-    app.ctx = context(name, path);
-    app.page = pages[name].open(app.ctx);
+    const first = !app.key, ctx = context(name, path);
+    Object.assign(app, { key, ctx, page: null });
+    let page;
+    try { page = await pages[name](); } catch { page = away; }
+    if (ctx !== app.ctx) return; // gone on meanwhile
+    app.page = page.open(ctx);
     scrollTo(0, 0);
     app.arrived = !first;
   }
@@ -83,11 +82,15 @@ function moved() {
   update();
 }
 
+// A page that did not come. A browser may not ask for it again, so all is loaded anew as soon as the bridge answers.
+const away = { open() { app.missing = true; return { render: () => html`<p class="note bad" role="alert">This page could not be loaded, because the bridge did not answer.</p>` }; } };
+
 async function enter() {
   polling?.stop();
   polling = follow('overview', (data) => {
     skew.ms = Date.parse(data.now) - Date.now();
-    if (app.instance && data.instance !== app.instance) { say('The bridge was started again'); load(); }
+    // Another bridge, perhaps with another version of this page.
+    if (app.missing || app.instance && data.instance !== app.instance) { location.reload(); return; }
     app.instance = data.instance;
     app.now = data;
     update();
@@ -102,6 +105,7 @@ async function load() {
 }
 
 function leave(error = '') {
+  app.ended ||= Boolean(error);
   polling?.stop();
   app.ctx?.close();
   Object.assign(app, { ctx: null, page: null, key: '', now: null, trouble: null, loginError: error, instance: '' });
@@ -118,6 +122,7 @@ async function logIn(link) {
   try {
     const s = await post('session', { link: code });
     keep(s);
+    if (app.ended) { location.reload(); return; } // the bridge may be another version by now
     app.loginError = '';
     enter();
   } catch (e) {
@@ -143,7 +148,7 @@ setInterval(() => { if (!document.hidden && session) update(); }, 1000);
 
 // ---- keys
 
-const go = (name) => { const m = menu.find(([n]) => n === name); location.hash = to(m[2]); };
+const go = (name) => { const m = entries().find(([n]) => n === name); location.hash = to(m[2]); };
 let pending = 0;
 
 function rowMove(by) {
@@ -173,7 +178,7 @@ addEventListener('keydown', (e) => {
   if (!shortcuts()) return;
   if (performance.now() - pending < 1200) {
     pending = 0;
-    const m = menu.find(([, , , k]) => k === e.key);
+    const m = entries().find(([, , , k]) => k === e.key);
     if (m) { e.preventDefault(); go(m[0]); return; }
   }
   const own = app.page?.keys?.find(([k]) => k === e.key);
@@ -212,7 +217,7 @@ function frame() {
   <a class="skip" href="#main" @click=${(e) => { e.preventDefault(); document.getElementById('main').focus(); }}>Skip to the page</a>
   <header class="top">
     <a class="brand" href=${to([])}>${logo}<span>fleetbridge</span>${o?.host ? html`<small class="dim hide-s">${plain(o.host)}</small>` : nothing}</a>
-    <nav class="main" aria-label="Pages">${menu.map(([name, label, path]) => html`<a href=${to(path)} aria-current=${name === here ? 'page' : nothing}>${label}${
+    <nav class="main" aria-label="Pages">${entries().map(([name, label, path]) => html`<a href=${to(path)} aria-current=${name === here ? 'page' : nothing}>${label}${
       name === 'dead' && o?.dead?.stored ? html`<span class="count bad">${count(o.dead.stored)}</span>` : nothing}</a>`)}</nav>
     ${readiness()}
     <details class="menu"><summary>${session.role}<span class="quiet">, session and looks</span> <span aria-hidden="true">▾</span></summary><div>
@@ -232,7 +237,7 @@ function frame() {
   <footer><div class="twin">${twin ? html`<code title=${plain(twin)}>${plain(twin)}</code>${copyIcon(twin)}` : nothing}</div>
     <button class="bare keys-hint" type="button" @click=${() => openHelp()}><kbd>?</kbd> keys</button></footer>
   <datalist id="names">${(app.names ?? []).map((n) => html`<option value=${n}></option>`)}</datalist>
-  ${helping(menu, app.page?.keys ?? [])}${confirming()}
+  ${helping(entries(), app.page?.keys ?? [])}${confirming()}
   <div role="status" class=${app.toast ? 'toast' : 'quiet'}>${app.toast}</div>`;
 }
 

@@ -1,28 +1,28 @@
-// The gateway itself: what it is configured to do, its streams, the last hour, its log.
+// The gateway itself: what it is configured to do, its streams, the last hour and day, its log.
 import { html, nothing } from '../part/lit.js';
 import { url } from '../api.js';
 import { to } from '../route.js';
 import { copyButton } from '../part/act.js';
 import { facts, failed, waiting } from '../part/message.js';
 import { chart, meter } from '../part/spark.js';
-import { ago, block, bytes, count, plain, rate, when } from '../part/text.js';
+import { ago, block, bytes, count, now, plain, rate, span, when } from '../part/text.js';
 import { log } from './overview.js';
 
-const tabs = [['config', 'Configuration'], ['streams', 'Streams'], ['history', 'Last hour'], ['events', 'Events'], ['about', 'About']];
-const charts = [['upDelivered', 'Up, delivered each second', rate], ['downDelivered', 'Down, delivered each second', rate], ['queued', 'Queued for the cloud', count], ['connected', 'Connected Things', count],
+const tabs = [['config', 'Configuration'], ['streams', 'Streams'], ['history', 'History'], ['events', 'Events'], ['about', 'About']];
+const charts = [['connected', 'Connected Things', count], ['upDelivered', 'Up, delivered each second', rate], ['downDelivered', 'Down, delivered each second', rate], ['queued', 'Queued for the cloud', count],
   ['upDead', 'Dead up, each second', rate], ['downDead', 'Dead down, each second', rate], ['downDuplicate', 'Duplicates down, each second', rate], ['accepted', 'Accepted from programs, each second', rate], ['memory', 'Memory', bytes]];
 
 export function open(ctx) {
-  const o = { data: null, error: null };
+  const o = { data: null, error: null, at: -1 };
   let tab, key, following;
   function show(q) {
-    const next = tabs.some(([t]) => t === q.tab) ? q.tab : operator(ctx) ? 'config' : 'streams', k = `${next}|${q.before}`;
+    const next = tabs.some(([t]) => t === q.tab) ? q.tab : operator(ctx) ? 'config' : 'streams', k = `${next}|${q.before}|${q.span}`;
     if (k === key) return;
     [key, tab] = [k, next];
     following?.stop();
-    Object.assign(o, { data: null, error: null });
-    const path = { config: operator(ctx) ? 'config' : '', history: 'history', events: url('events', { before: q.before, limit: 100 }) }[tab];
-    following = path ? ctx.follow(o, 'data', path, { every: tab === 'config' ? 10000 : 4000 }) : null;
+    Object.assign(o, { data: null, error: null, at: -1 });
+    const path = { config: operator(ctx) ? 'config' : '', history: url('history', { span: q.span }), events: url('events', { before: q.before, limit: 100 }) }[tab];
+    following = path ? ctx.follow(o, 'data', path, { every: tab === 'events' ? 4000 : 10000 }) : null;
   }
   show(ctx.query);
   const twins = { config: 'fleetbridge check', streams: 'nats stream ls', history: 'curl -s http://127.0.0.1:9321/metrics', events: 'journalctl -u fleetbridge -n 100', about: 'fleetbridge version' };
@@ -56,9 +56,13 @@ function streams(ctx) {
 }
 
 function history(ctx, o) {
-  if (!o.data) return o.error ? nothing : waiting;
-  const { series, start, step } = o.data;
-  return html`<p class="dim">From ${when(start, false)}, a value every ${step} s. For longer there are the metrics and a dashboard.</p><div class="cards">${charts.filter(([k]) => series[k]?.length > 1).map(([k, name, say]) => chart(series[k], start, step, name, say))}</div>`;
+  const day = ctx.query.span === '24h', { series, start } = o.data ?? {};
+  const point = (at) => { if (at !== o.at) { o.at = at; ctx.update(); } };
+  return html`<div class="facets" role="group" aria-label="Time">${[['', 'Last hour'], ['24h', '24 hours']].map(([span, label]) => html`<a class="facet" href=${to(['gateway'], { tab: 'history', span })}
+    aria-current=${day === Boolean(span) ? 'true' : nothing}>${label}</a>`)}</div>
+  ${!start ? o.error ? nothing : o.data ? html`<p class="empty">Nothing yet.</p>` : waiting
+    : html`<p class="dim">From ${when(start, false)}, a value every ${o.data.step} s${day ? ': the fewest that were connected, the most that was queued' : ''}. It begins when the bridge starts; for longer there are the metrics and a dashboard.</p>
+    <div class="cards">${charts.filter(([k]) => series[k]).map(([k, name, say]) => chart(series[k], o.data, name, say, o.at, point))}</div>`}`;
 }
 
 function events(ctx, o) {
@@ -67,9 +71,12 @@ function events(ctx, o) {
   <div class="tools">${ctx.query.before ? html`<a class="button" href=${to(['gateway'], { tab: 'events' })}>Newest</a>` : nothing}${o.data.next ? html`<a class="button" href=${to(['gateway'], { tab: 'events', before: o.data.next })}>Older</a>` : nothing}</div>`;
 }
 
+const expiry = (at) => { const s = (Date.parse(at) - now()) / 1000; return s > 0 ? html`<span class=${s < 30 * 86400 ? 'warn' : ''}>${s < 30 * 86400 ? '! ' : ''}${span(s)} left</span>` : html`<span class="bad">✗ expired ${ago(at)}</span>`; };
+
 function about(ctx) {
-  const i = ctx.index;
+  const i = ctx.index, certificates = ctx.overview?.certificates ?? [];
   if (!i) return waiting;
   return html`<div class="cards"><div class="card">${facts([['Version', plain(i.version)], ['Commit', plain(i.commit)], ['Started', when(i.started, false)], ['Instance', html`<code>${plain(i.instance)}</code>`], ['Subjects begin with', html`<code>${plain(i.prefix)}.</code>`], ['Largest payload', bytes(i.limits?.payload)]], '')}</div>
+  ${certificates.length ? html`<div class="card"><h2>Certificates in use</h2>${facts(certificates.map((c) => [html`<code>${plain(c.file)}</code> <small>${plain(c.use)}</small>`, expiry(c.expires)]), '')}</div>` : nothing}
   <div class="card plain"><p>This page draws with <a href="vendor/lit-html/LICENSE">lit-html, BSD-3-Clause</a>. It asks only this bridge, by <code>api/v1/</code>; scripts may use the same.</p></div></div>`;
 }

@@ -8,7 +8,7 @@ import { ago, bytes, clock, count, many, now, plain, rate, span } from '../part/
 
 export function open(ctx) {
   const o = { history: null, events: null, error: null };
-  ctx.follow(o, 'history', 'history', undefined);
+  ctx.follow(o, 'history', 'history', { every: 10000 });
   ctx.follow(o, 'events', 'events?limit=12');
   return { title: () => 'Overview', twin: () => 'fleetbridge status --watch', render: () => page(ctx, o) };
 }
@@ -21,7 +21,8 @@ function page(ctx, { history, events, error }) {
   return html`<h1 class="quiet">Overview</h1>${failed(error)}
   ${o.problems?.length ? html`<section class="panel" aria-label="Why it is not ready"><h2>Why it is not ready</h2><ul class="problems">${o.problems.map((p) => html`<li>
     <span class="bad">✗ ${plain(p.reason)}</span>${p.things ? html`<span class="things">${many(p.things, 'Thing')}, such as
-    <a href=${to(['things'], { state: 'notready' })}>${plain(p.example)}</a></span>` : nothing}</li>`)}</ul></section>` : nothing}
+    <a href=${to(['things'], { state: 'notready' })}>${plain(p.example)}</a></span>` : nothing}</li>`)}</ul>
+    <div class="pad"><p class="dim">On the gateway this looks at the whole way to the cloud, and says what mends it:</p>${command('fleetbridge doctor')}</div></section>` : nothing}
   <div class="cards">
     <a class="card" href=${to(['things'], not ? { state: 'down' } : {})}><h2>Cloud link</h2>
       <div class="big"><strong>${count(t.connected)} <small>of ${count(t.all)} connected</small></strong>${spark(s.connected, 'Connected Things', count)}</div>
@@ -42,7 +43,7 @@ function page(ctx, { history, events, error }) {
       <dl class="facts"><dt>next deadline</dt><dd>${o.work?.nextDeadline ? left(o.work.nextDeadline) : 'none'}</dd><dt>wait for the cloud</dt><dd>${count(o.queued)}</dd></dl></a>
     <a class="card" href=${to(['gateway'], { tab: 'history' })}><h2>Machine</h2>
       <div class="big"><strong>${bytes(m.memory)} <small>memory</small></strong>${spark(s.memory, 'Memory', bytes)}</div>
-      <dl class="facts"><dt>disk free</dt><dd>${bytes(m.diskFree)} of ${bytes(m.diskTotal)}</dd></dl>
+      <dl class="facts"><dt>disk free</dt><dd>${bytes(m.diskFree)} of ${bytes(m.diskTotal)}</dd>${expires(o.certificates?.[0])}</dl>
       ${m.diskTotal ? meter(1 - m.diskFree / m.diskTotal, 'disk used') : nothing}</a>
   </div>
   ${passed ? nothing : html`<section class="card" aria-label="First steps"><h2>No message has passed yet. Three things to try:</h2>
@@ -50,6 +51,12 @@ function page(ctx, { history, events, error }) {
   <section class="panel" aria-labelledby="happened"><h2 id="happened">What happened</h2>
     ${events?.items?.length ? log(events.items) : html`<p class="empty">${events ? 'Nothing yet.' : 'Loading'}</p>`}
     ${events?.next ? html`<p class="pad right"><a href=${to(['gateway'], { tab: 'events' })}>All of it</a></p>` : nothing}</section>`;
+}
+
+// A certificate that expires within 30 days, or has.
+function expires(c) {
+  const s = c ? (Date.parse(c.expires) - now()) / 1000 : Infinity;
+  return s < 30 * 86400 ? html`<dt>${plain(c.use)}</dt><dd class=${s > 0 ? 'warn' : 'bad'}>${s > 0 ? `! expires in ${span(s)}` : `✗ expired ${ago(c.expires)}`}</dd>` : nothing;
 }
 
 const left = (at) => {

@@ -55,7 +55,7 @@ function page(ctx, o, tab, token) {
   const p = ctx.index?.prefix ?? 'fleets';
   return html`<div class="head"><h1>${plain(t.thing)}</h1><span class="chip ${t.ready ? 'ok' : t.connected ? 'warn' : 'bad'}">${link(t)}${t.since ? html` <small>for ${span((now() - Date.parse(t.since)) / 1000)}</small>` : nothing}</span>
     <span class="dim">${t.connected ? t.sessionPresent ? 'session kept by the broker' : 'new session' : ''}</span>
-    <div class="end">${copyButton(`nats sub '${p}.*.${token}.>'`, 'Copy nats sub', 'Command copied')}<a class="button" href=${to(['check'], { thing: token })}>Check a payload</a></div></div>
+    <div class="end">${copyButton(`nats sub '${p}.*.${token}.>'`, 'Copy nats sub', 'Command copied')}<a class="button" href=${to(['check'], { thing: token })}>${ctx.may('send') ? 'Send a message' : 'Check a payload'}</a></div></div>
   ${t.problems?.length && !(t.problems.length === 1 && !t.connected) ? html`<ul class="note warn">${t.problems.map((x) => html`<li>! ${plain(x)}</li>`)}</ul>` : nothing}
   ${failed(o.error)}
   <nav class="tabs" aria-label="Parts of this Thing">${tabs.map(([name, label]) => html`<a href=${to(['things', token], { tab: name === 'now' ? '' : name })}
@@ -150,7 +150,7 @@ function dead(ctx, o, token) {
 const MOST = 200;
 const state = (doc) => doc.state?.reported ?? doc.state?.desired ?? doc.state ?? doc;
 
-function flow(ctx, filter) {
+export function flow(ctx, filter) {
   const o = { rows: [], state: 'away', error: null, open: null, began: 0 };
   const last = new Map(); // the message of the same kind before
   let gaps = 0;
