@@ -170,7 +170,10 @@ func TestTraceAndWork(t *testing.T) {
 // An operator who may send asks as a program does: what is wrong is refused with its place, what is right reaches the cloud,
 // and the log says who it was.
 func TestSend(t *testing.T) {
-	s := open(t, func(c *gateway.Config) { c.Console.Actions = []string{"send"} })
+	s := open(t, func(c *gateway.Config) {
+		c.Console.Actions = []string{"send"}
+		c.Local.Users = []gateway.User{{Name: "hvac", Password: "hunter2", Things: []string{"pump-07"}}} // who operates is none of them
+	})
 	for _, c := range []struct {
 		subject, payload string
 		code             int

@@ -126,7 +126,11 @@ func newSite(ctx context.Context, dir string) (*site, error) {
 	s.server = freePort()
 	var text strings.Builder
 	ca := filepath.Join(dir, "ca.pem")
-	if err := certificate(ca, time.Now().Add(300*time.Hour)); err != nil {
+	expires := time.Now().Add(300 * time.Hour)
+	if *shots != "" {
+		expires = expires.AddDate(1, 0, 0)
+	}
+	if err := certificate(ca, expires); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(&text, "mqtt: {server: %q}\nfleets: {url: %q, api_key: key, api_secret: secret, tls: {ca_file: %q}}\n", s.link.URL(), s.sim.HTTPURL(), ca)

@@ -48,7 +48,7 @@ async function request(method, path, { body, signal, headers } = {}) {
     if (e.name === 'AbortError') throw e;
     throw new Refused(0);
   }
-  if (answer.ok || answer.status === 304) return answer;
+  if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
   if (answer.status === 401 && path !== 'session' && session) { keep(null); ended(); }
   throw new Refused(answer.status, said);
@@ -78,29 +78,26 @@ export function url(path, query = {}) {
 }
 
 /**
- * Asks again and again while the tab is visible, and tells what changed. A hidden tab asks nothing.
+ * Asks again and again while the tab is visible, and tells the answer. A hidden tab asks nothing.
  * @param {string} path @param {(data: any) => void} apply @param {(e: Refused | null) => void} failed null: it works again
  * @returns {{stop(): void, again(): Promise<void>}}
  */
 export function follow(path, apply, failed, { every = 2000, exact = false } = {}) {
-  let timer, etag, asking, stopped = false, wrong = false, busy = 0;
+  let timer, asking, stopped = false, wrong = false;
   async function ask() {
     clearTimeout(timer);
     if (stopped || asking) return;
     asking = new AbortController();
     const limit = setTimeout(() => asking.abort('late'), 15000);
     try {
-      const answer = await request('GET', path, { signal: asking.signal, headers: etag ? { 'If-None-Match': etag } : {} });
-      const data = answer.status === 304 ? undefined : await parsed(answer, exact);
+      const data = await parsed(await request('GET', path, { signal: asking.signal }), exact);
       if (!stopped) {
-        if (data !== undefined) { etag = answer.headers.get('ETag'); apply(data); }
+        apply(data);
         if (wrong) failed(null);
         wrong = false;
-        busy = 0;
       }
     } catch (e) {
       const said = e instanceof Refused ? e : new Refused(0);
-      if (said.status === 429 && ++busy < 4) return; // others ask, too; the next time
       if (!stopped) { wrong = true; failed(said); }
     } finally {
       clearTimeout(limit);
