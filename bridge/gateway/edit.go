@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -143,11 +144,14 @@ func (c *Config) PartPath(thing string) string {
 	return filepath.Join(c.ThingsDir, name+".yaml")
 }
 
-// WritePart writes such a file at once, for those who may read like, the configuration file. Without replace it is an error if it is there.
+// WritePart writes such a file at once, for those who may read like, the configuration file. Without replace it is an error if it is there,
+// and with replace if somebody else has written it.
 func (c *Config) WritePart(like string, i Item, replace bool) (err error) {
 	path := c.PartPath(i.Name())
 	if _, err := os.Lstat(path); err == nil && !replace {
 		return fmt.Errorf("%s is there already; use --replace, or remove it", path)
+	} else if err == nil && !c.WrittenPart(i.Name()) {
+		return fmt.Errorf("%s is there already, and somebody else has written it: change it there, or remove it", path)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -164,7 +168,7 @@ func (c *Config) WritePart(like string, i Item, replace bool) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	_, err = f.WriteString("# Written by fleetbridge things add; fleetbridge things rm removes it.\n" + string(text))
+	_, err = f.WriteString(partHead + string(text))
 	if err == nil {
 		err = f.Sync()
 	}
@@ -177,18 +181,21 @@ func (c *Config) WritePart(like string, i Item, replace bool) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
-// WrittenPart reports whether a Thing stands in a file that WritePart has written, so that it can be removed.
+// partHead begins a file that WritePart has written.
+const partHead = "# Written by fleetbridge things add; fleetbridge things rm removes it.\n"
+
+// WrittenPart reports whether a Thing stands in a file that WritePart has written, and nothing else does, so that it can be removed.
 func (c *Config) WrittenPart(thing string) bool {
-	file, _, _ := cutLast(c.Origin(thing), ":")
-	if file != c.PartPath(thing) {
+	path := c.PartPath(thing)
+	if file, _, _ := cutLast(c.Origin(thing), ":"); file != path {
 		return false
 	}
-	for other := range c.origins {
-		if of, _, _ := cutLast(c.origins[other], ":"); other != thing && of == file {
-			return false
-		}
+	in, err := plainfile.Read(path, "configuration", maxFileBytes)
+	if err != nil || !bytes.HasPrefix(in.Data, []byte(partHead)) {
+		return false
 	}
-	return true
+	items, err := Items(path, in.Data)
+	return err == nil && len(items) == 1
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

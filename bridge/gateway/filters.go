@@ -6,18 +6,19 @@ import (
 	"errors"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
 // filterMemory stores the filters of a client id's session among the marks. The key is made of the client id, because the
-// Thing may get another name.
+// Thing may get another name; of a long one it is its hash, as NATS ends a connection for a line that is too long.
 type filterMemory struct {
 	marks bridge.State
 	key   string
 }
 
 func newFilterMemory(marks bridge.State, clientID string) *filterMemory {
-	return &filterMemory{marks, "_filters." + mapping.Token(clientID)}
+	return &filterMemory{marks, "_filters." + mapping.Token(wire.ShortID(clientID))}
 }
 
 // Load implements cloud.FilterMemory. A record that can't be read is as good as none.

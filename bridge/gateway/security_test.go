@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"fleetbridge/bridge/local/wire"
 )
 
 // TestNamedTests: every test that the tables of a page name is there, in the package that the page says.
@@ -82,4 +84,19 @@ func namedTests(t *testing.T, page, without string) (out []namedTest) {
 		}
 	}
 	return out
+}
+
+// TestLongClientID: what is remembered of a client id, however long, has a key that NATS takes. A client_id of 50,000 bytes in an
+// entry of the registry made a line for which the NATS server ended the connections of all bridges, after each start again.
+func TestLongClientID(t *testing.T) {
+	keys := map[string]bool{}
+	for _, id := range []string{"pump", strings.Repeat("\x7f", 256), strings.Repeat("\x7f", 257), strings.Repeat("\x7f", 65535)} {
+		key := newFilterMemory(nil, id).key
+		if keys[key] = true; len(key) > wire.LongestSubject/2 {
+			t.Errorf("of a client id of %d bytes the key has %d", len(id), len(key))
+		}
+	}
+	if len(keys) != 4 {
+		t.Errorf("%d keys", len(keys))
+	}
 }

@@ -150,6 +150,15 @@ func TestLoadEdited(t *testing.T) {
 	if err != nil || !c.WrittenPart("0017") || c.WrittenPart("a1") || c.WrittenPart("first") {
 		t.Errorf("%v, %+v", err, c)
 	}
+	body := strings.TrimPrefix(string(written), partHead)
+	for what, text := range map[string]string{"somebody else's": body, "with a login": string(written) + "local: {users: [{name: u, password: p}]}\n", "with another Thing": string(written) + "    - name: other\n"} {
+		if err := os.WriteFile("things.d/0017.yaml", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WritePart("gw.yaml", items[0], true); c.WrittenPart("0017") || err == nil || !strings.Contains(err.Error(), "somebody else has written it") {
+			t.Errorf("%s: it could be removed, or %v", what, err)
+		}
+	}
 	many := "z: &z [" + strings.Repeat("1,", 30_000) + "]\ny: &y [" + strings.Repeat("*z,", 30_000) + "]\nx: &x [" + strings.Repeat("*y,", 30_000) + "]\nthings: *x\n"
 	if _, err := Items("f", []byte(many)); err == nil || !strings.Contains(err.Error(), "its aliases make more than") {
 		t.Errorf("aliases of aliases of aliases: %.200v", err)

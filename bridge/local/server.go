@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"os"
 	"slices"
@@ -134,7 +133,7 @@ func (s *Server) start(cfg ServerConfig) error {
 		MaxPayload: int32(cfg.MaxPayload), // 0: the server's own
 		// Limits are the streams' own; one that is larger than the disk must not keep them from starting.
 		JetStreamMaxStore: 1 << 60, MaxSubs: maxSubs, MaxClosedClients: 128,
-		MaxSubTokens:    uint8(min(maxSubTokens+strings.Count(s.subjects.Prefix(), "."), math.MaxUint8)),
+		MaxSubTokens:    access.MaxSubTokens(s.subjects),
 		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1}, // a stream has one for each Thing
 	}
 	if cfg.TLS != nil {

@@ -25,9 +25,6 @@ const (
 	accountSubs = 16 << 10
 	// anybodySubs is the same for all programs together when there are no users.
 	anybodySubs = 64 << 10
-	// maxSubTokens is how many tokens a subscription's subject may have behind those of the prefix. Each costs the server
-	// some 500 bytes, and as much again in the bridge's account.
-	maxSubTokens = 16
 	// inboxHearers and otherHearers are how many subscriptions in a group one message may reach: see hearers. What the bridge
 	// answers is delivered to one after the other, at a microsecond each and more, and everybody waits for that.
 	inboxHearers = 128
@@ -180,12 +177,12 @@ func (s *Server) connsOf(account string) []*server.ConnInfo {
 	})
 }
 
-// subsOf is for how many subscriptions those of a connection count: one with a long subject, or with many tokens, counts for
+// subsOf is for how many subscriptions those of a connection count: one with much text, or with many tokens, counts for
 // several, because it costs as much memory.
 func subsOf(c *server.ConnInfo) int {
 	n := int(c.NumSubs)
 	for _, sub := range c.SubsDetail {
-		n += (len(sub.Subject)+len(sub.Queue))/64 + strings.Count(sub.Subject, ".")/8
+		n += (len(sub.Subject)+len(sub.Queue)+len(sub.Sid))/64 + strings.Count(sub.Subject, ".")/8
 	}
 	return n
 }

@@ -49,18 +49,20 @@ func TestLongSubscriptions(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, access.User{Name: "a"})
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
-	for n, refused := range map[int]bool{maxSubTokens: false, maxSubTokens + 1: true, 1900: true} {
+	most := int(access.MaxSubTokens(r.server.subjects))
+	for n, refused := range map[int]bool{most: false, most + 1: true, 1900: true} {
 		c := rawLogin(t, r.server.URL(), "a")
 		c.write("SUB _INBOX_a%s 7\r\nPING\r\n", strings.Repeat(".x", n-1))
 		if line, err := c.in.ReadString('\n'); err != nil || strings.Contains(line, "too many tokens") != refused {
 			t.Errorf("%d tokens: %.100s %v", n, line, err)
 		}
 	}
-	for _, subject := range []string{"_INBOX_a.%d" + strings.Repeat("x", 3900), "_INBOX_a.%d " + strings.Repeat("x", 3900)} {
+	long := strings.Repeat("x", 3900)
+	for _, subject := range []string{"_INBOX_a.%[1]d" + long + " %[1]d", "_INBOX_a.%[1]d " + long + " %[1]d", "_INBOX_a.%[1]d " + long + "%[1]d"} { // subject, queue group, number
 		c := rawLogin(t, r.server.URL(), "a")
 		var out bytes.Buffer
 		for i := range accountSubs / 60 {
-			fmt.Fprintf(&out, "SUB "+subject+" %d\r\n", i, i)
+			fmt.Fprintf(&out, "SUB "+subject+"\r\n", i)
 		}
 		go func() { _, _ = c.conn.Write(out.Bytes()) }()
 		for err := error(nil); err == nil; { // it is closed
@@ -68,7 +70,7 @@ func TestLongSubscriptions(t *testing.T) {
 		}
 	}
 	r.journal.expect(t, "more subscriptions than there is room for", "user=a")
-	many := &server.ConnInfo{NumSubs: 1, SubsDetail: []server.SubDetail{{Subject: "_INBOX_a" + strings.Repeat(".x", maxSubTokens-1)}}}
+	many := &server.ConnInfo{NumSubs: 1, SubsDetail: []server.SubDetail{{Subject: "_INBOX_a" + strings.Repeat(".x", most-1)}}}
 	if n := subsOf(many); n != 2 {
 		t.Errorf("one with as many tokens as there may be counts as %d", n)
 	}

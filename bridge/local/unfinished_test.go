@@ -40,6 +40,35 @@ func (r *rig) beginsMany(login func() *rawClient) {
 	}
 }
 
+// TestLongSubjectsOfALogin: the server remembers of each connection the subjects that it has published on. The attack: a login's
+// connections publish on hundreds of subjects that are as long as a line may be, and stay. Two thousand took 2 GB.
+func TestLongSubjectsOfALogin(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, access.User{Name: "a", Things: []mapping.Thing{"a"}})
+	r.journal.forgive(" - cid:", "publish on more long subjects")
+	size := int(r.nc.MaxPayload())
+	for range door.MaxUnfinished/size - 1 { // most of the room, which the two share
+		rawLogin(t, r.server.URL(), "a").write("PUB fleets.up.a.events.x %d\r\nx", size)
+	}
+	eventually(t, "they are begun", func() bool { return r.server.door.BegunBy("a") == door.MaxUnfinished-size })
+	c := rawLogin(t, r.server.URL(), "a")
+	long := func(i int) string { return fmt.Sprintf("PUB _INBOX_a.%d%s 0\r\n\r\n", i, strings.Repeat("x", 3700)) }
+	c.write("%sPUB _INBOX_a.usual 0\r\n\r\n", long(1)+long(2)+long(3))
+	c.flush()
+	if n := r.server.door.BegunBy("a") - (door.MaxUnfinished - size); n < 3*3700 || n > 3*3720 {
+		t.Errorf("three long subjects count as %d bytes", n)
+	}
+	var out strings.Builder
+	for i := range size/3700 + 1 {
+		out.WriteString(long(i))
+	}
+	go func() { _, _ = c.conn.Write([]byte(out.String())) }() // it is closed meanwhile
+	for err := error(nil); err == nil; {
+		_, err = c.in.ReadString('\n')
+	}
+	r.journal.expect(t, "WARN", "publish on more long subjects", "user=a")
+}
+
 // TestUnfinishedOfOthers: without users, too, a program that begins few messages, of any size, and ends them, is not
 // disconnected for somebody else's.
 func TestUnfinishedOfOthers(t *testing.T) {

@@ -3,7 +3,9 @@ package access
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -249,6 +251,12 @@ func (l *Logins) dismiss(ended map[string]bool, wider map[string]*server.Permiss
 
 // MaxUserSubs is how many a user's connection may have; the server says "maximum subscriptions exceeded" to more.
 const MaxUserSubs = 4 << 10
+
+// MaxSubTokens is how many tokens a subject may have that is subscribed to: 16, and those of the prefix behind its first. Each
+// costs the server some 500 bytes, and as much again in the bridge's account.
+func MaxSubTokens(s mapping.Subjects) uint8 {
+	return uint8(min(16+strings.Count(s.Prefix(), "."), math.MaxUint8))
+}
 
 // bounded are the claims of a user's account without imports.
 func bounded(account *server.Account) *jwt.AccountClaims {

@@ -61,6 +61,7 @@ func (a ACL) Print(w io.Writer) error {
 	p := &aclPrinter{w: bufio.NewWriter(w)}
 	p.line("# The accounts of fleetbridge and of the programs in local.users, printed by fleetbridge acl.")
 	p.line("# Include this in the configuration of a NATS server with JetStream, and print it again when local.users or things change.")
+	p.line("# Write max_sub_tokens: %d beside it: without that one program's subscriptions can fill the server's memory.", MaxSubTokens(a.Subjects))
 	p.line("accounts {")
 	if err := a.bridge(p); err != nil {
 		return err
@@ -157,6 +158,7 @@ func (a ACL) program(p *aclPrinter, u User) error {
 		publish = `deny: [">"]`
 	}
 	p.line("  %q: {", u.Account())
+	p.line("    limits: {max_subs: %d} # of a connection", MaxUserSubs)
 	p.line("    users: [{%s, permissions: {", login)
 	p.line("      publish: {%s}", publish)
 	p.line("      subscribe: {allow: %s}", list(g.sub))

@@ -299,7 +299,7 @@ func (a *Arrival) Read(p []byte) (int, error) {
 		n = looked
 	}
 	a.load.bytes = n
-	if err := a.door.begun.note(a, a.along.unfinished(), a.door.cfg.Log); err != nil {
+	if err := a.door.begun.note(a, a.along.held(), a.door.cfg.Log); err != nil {
 		return 0, err
 	}
 	if n > 0 {

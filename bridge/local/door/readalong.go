@@ -15,6 +15,8 @@ type readAlong struct {
 	size int    // bytes that this payload has in all
 	most int    // bytes that the server takes of a payload; 0: any
 	lost bool   // it is not the protocol, or a line or a payload is longer than the server takes
+	// long has how many bytes long subjects had that were published on, and longest the longest of them.
+	long, longest int
 	// published is called for each subject that is published on, and where an answer is asked for, if one is. It reports
 	// whether what comes behind is for later.
 	published func(subject, reply []byte) (enough bool)
@@ -80,6 +82,10 @@ func (r *readAlong) command(line []byte) (enough bool) {
 	if end <= 0 {
 		return false
 	}
+	if end > usualSubject {
+		r.longest = max(r.longest, end)
+		r.long = min(r.long+end, serversMemory*r.longest)
+	}
 	sizes := 1
 	if line[0]|0x20 == 'h' {
 		sizes = 2
@@ -107,10 +113,18 @@ func words(s []byte) (n int) {
 	return n
 }
 
-// unfinished is how large the payload is of which something is to come; 0: there is none.
-func (r *readAlong) unfinished() int {
+const (
+	// serversMemory is how many subjects that a connection has published on the server remembers for it: where they lead
+	// (512), and whether they are allowed (128).
+	serversMemory = 512 + 128
+	usualSubject  = 256
+)
+
+// held is how much of what the client has sent the server sets aside for it: for the payload of which something is to come,
+// and about as much for long subjects.
+func (r *readAlong) held() int {
 	if r.skip == 0 || r.lost {
-		return 0
+		return r.long
 	}
-	return r.size
+	return r.long + r.size
 }

@@ -55,7 +55,7 @@ func TestUnfinished(t *testing.T) {
 		want int
 	}{{"PUB a 5\r\nhel", 5}, {"lo", 5}, {"\r\nPING\r\nPU", 0}, {"B b 100\r", 0}, {"\n", 100}, {strings.Repeat("x", 102) + "HPUB c 12 20\r\nNATS", 20}} {
 		r.look([]byte(c.text))
-		if got := r.unfinished(); got != c.want {
+		if got := r.held(); got != c.want {
 			t.Errorf("after %.20q: %d, want %d", c.text, got, c.want)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // unfinished counts, by user, the messages of which the server has the beginning: it sets aside as many bytes as such a
 // message will have, for each connection. Who opens many connections and sends the beginnings of the largest messages
-// would take gigabytes.
+// would take gigabytes. The same goes for long subjects, which the server remembers of each connection, so they count, too.
 type unfinished struct {
 	mu    sync.Mutex
 	of    map[string]*beginnings
@@ -25,11 +25,11 @@ type beginnings struct {
 	conns map[*Arrival]bool
 }
 
-// MaxUnfinished is how many bytes a user may have begun; without users, all programs together. Beyond it the connection
+// MaxUnfinished is how many bytes a user may have begun, with long subjects; without users, all programs together. Beyond it the connection
 // that has begun most is closed, of several the one that began first: without users nobody pays for somebody else.
 const MaxUnfinished = 64 << 20
 
-var errUnfinished = errors.New("too many large messages are begun and not sent to their end")
+var errUnfinished = errors.New("too many large messages are begun and not sent to their end, or too many subjects are long")
 
 // note takes down how large the message is that a connection is in the middle of; 0: there is none. It fails when the
 // connection is to be closed, and closes another one that is.
@@ -77,7 +77,7 @@ func (u *unfinished) closeLocked(b *beginnings, a *Arrival, log *slog.Logger) er
 		}
 	}
 	if flow.Due(&u.said, time.Now()) {
-		log.Warn("programs begin more large messages and do not end them than there is room for; connections of theirs are closed",
+		log.Warn("programs begin more large messages and do not end them, or publish on more long subjects, than there is room for; connections of theirs are closed",
 			"user", most.begun.user, "bytes", b.bytes, "connections", len(b.conns))
 	}
 	u.forgetLocked(most)
