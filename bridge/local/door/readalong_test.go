@@ -53,7 +53,8 @@ func TestUnfinished(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want int
-	}{{"PUB a 5\r\nhel", 5}, {"lo", 5}, {"\r\nPING\r\nPU", 0}, {"B b 100\r", 0}, {"\n", 100}, {strings.Repeat("x", 102) + "HPUB c 12 20\r\nNATS", 20}} {
+	}{{"PUB a 5\r\nhel", 5}, {"lo", 5}, {"\r\nPING\r\nPU", 0}, {"B b 100\r", 0}, {"\n", 100}, {strings.Repeat("x", 102) + "HPUB c 12 20\r\nNATS", 20},
+		{strings.Repeat("x", 18) + "PUB " + strings.Repeat("y", 300) + " 0\r\n\r\n", 300}, {"PUB z 3\r\nab", 303}} { // the server remembers long subjects
 		r.look([]byte(c.text))
 		if got := r.held(); got != c.want {
 			t.Errorf("after %.20q: %d, want %d", c.text, got, c.want)
