@@ -193,3 +193,23 @@ func TestFenceOfABusyServer(t *testing.T) {
 		t.Errorf("after %d tries: %v", busy.tries, err)
 	}
 }
+
+// A replica that stands still takes requests and answers none: another one is asked.
+func TestReplicaStandsStill(t *testing.T) {
+	t.Parallel()
+	nc, asked := fenceServer(t), 0
+	if _, err := nc.Subscribe("$JS.API.DIRECT.GET.STILL", func(m *nats.Msg) {
+		if asked++; asked < 3 {
+			return
+		}
+		answer := nats.NewMsg(m.Reply)
+		answer.Header.Set("Status", "204")
+		answer.Header.Set("Nats-UpTo-Sequence", "7")
+		_ = m.RespondMsg(answer)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, upTo, err := allOf(testContext(t), nc, "STILL", "a"); err != nil || upTo != 7 {
+		t.Errorf("up to %d, %v", upTo, err)
+	}
+}

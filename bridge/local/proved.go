@@ -52,8 +52,23 @@ func newestOf(ctx context.Context, nc *nats.Conn, stream, subject, other string)
 // errTooMany: there are more subjects than a server reads at once, which is about a thousand.
 var errTooMany = errors.New("direct get: too many subjects")
 
-// allOf reads the last message of each subject, and how far the replica was that answered. upTo is 0 when there is none.
+// firstPatience is how long the first replica that is asked may take, and the next one twice as long.
+const firstPatience = 150 * time.Millisecond
+
+// allOf reads the last message of each subject, and how far the replica was that answered. upTo is 0 when there is none. The server chooses the
+// replica. One that stands still is chosen for a minute and more, so another is asked soon.
 func allOf(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
+	for patience := firstPatience; ; patience *= 2 {
+		try, cancel := context.WithTimeout(ctx, patience)
+		found, upTo, err = askReplica(try, nc, stream, subjects)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return found, upTo, err
+		}
+	}
+}
+
+func askReplica(ctx context.Context, nc *nats.Conn, stream string, subjects []string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
 	request, _ := json.Marshal(struct {
 		Subjects []string `json:"multi_last"`
 	}{subjects})
