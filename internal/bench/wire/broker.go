@@ -15,7 +15,8 @@ type Broker struct {
 	work     sync.WaitGroup
 	mu       sync.Mutex
 	closed   bool
-	peers    map[string]*Peer // subscribed, by client id
+	sessions map[string]*Peer // by client id
+	peers    map[string]*Peer // of them those that have subscribed
 	all      map[*Peer]bool
 	changed  chan struct{} // closed at the next change of peers
 }
@@ -27,7 +28,7 @@ func Listen(onPublish func(p *Peer, topic, payload []byte)) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{onPublish: onPublish, listener: l, peers: map[string]*Peer{}, all: map[*Peer]bool{}, changed: make(chan struct{})}
+	b := &Broker{onPublish: onPublish, listener: l, sessions: map[string]*Peer{}, peers: map[string]*Peer{}, all: map[*Peer]bool{}, changed: make(chan struct{})}
 	b.work.Go(b.accept)
 	return b, nil
 }
@@ -117,6 +118,13 @@ func (b *Broker) greet(p *Peer, body []byte) error {
 		p.window = min(p.window, int(most))
 	}
 	p.mu.Unlock()
+	b.mu.Lock()
+	was := b.sessions[p.ClientID]
+	b.sessions[p.ClientID] = p
+	b.mu.Unlock()
+	if was != nil && was != p { // a client id has one connection
+		was.Close()
+	}
 	p.queue([]byte{connack, 3, 0, 0, 0})
 	return nil
 }
