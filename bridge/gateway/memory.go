@@ -7,9 +7,12 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"sync"
 
 	"fleetbridge/bridge/cloud"
 )
@@ -26,6 +29,10 @@ const (
 	inboxPart = 8
 	// goPart, in percent, is what Go's runtime may have of a container's memory. The rest is for the file cache.
 	goPart = 90
+	// garbagePart, in percent, is the part of the memory into which garbage may grow as it likes with auto. Go would let it grow to
+	// the size of what is in use. Beyond, it may have a garbageLeast-th of that.
+	garbagePart  = 80
+	garbageLeast = 4
 )
 
 // Memory is what the bridge may take: Bytes, or as much as is sensible on the machine or in the container (0, auto).
@@ -58,6 +65,7 @@ func (m *Memory) UnmarshalText(text []byte) error {
 type memory struct {
 	inbox   int   // for what brokers have sent and the store does not have yet
 	runtime int64 // Go's memory limit; math.MaxInt64: none
+	garbage int64 // up to which garbage may grow; 0: up to runtime
 }
 
 // share divides the memory. container and machine are the bytes that these have; 0: not known.
@@ -75,6 +83,7 @@ func (m Memory) share(container, machine int64) memory {
 	}
 	if m.Bytes == 0 {
 		all = max(min(all, autoMost), leastMemory)
+		out.garbage = all / 100 * garbagePart
 	}
 	out.inbox = int(min(all/inboxPart, math.MaxInt32))
 	return out
@@ -92,11 +101,62 @@ func (m memory) budget() *cloud.Budget { return cloud.NewBudget(m.inbox) }
 // limitRuntime sets Go's memory limit, so that the collector works harder before the process outgrows its memory. If the
 // operator has set GOMEMLIMIT, that stays. undo sets the old limit again.
 func (m memory) limitRuntime() (undo func()) {
-	if os.Getenv("GOMEMLIMIT") != "" || m.runtime == math.MaxInt64 {
+	if os.Getenv("GOMEMLIMIT") != "" || m.runtime == math.MaxInt64 && m.garbage == 0 {
 		return func() {}
 	}
-	before := debug.SetMemoryLimit(m.runtime)
-	return func() { debug.SetMemoryLimit(before) }
+	var mu sync.Mutex
+	over, limit := false, m.limit(inUse())
+	before := debug.SetMemoryLimit(limit)
+	afterEachCollection(func() (again bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over || m.garbage == 0 {
+			return false
+		}
+		if now := m.limit(inUse()); now != limit {
+			limit = now
+			debug.SetMemoryLimit(limit)
+		}
+		return true
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		debug.SetMemoryLimit(before)
+	}
+}
+
+// limit is Go's memory limit while so many bytes are in use in the heap, and so many outside of it. It leaves the collector
+// some room in any case: without it would do nothing else.
+func (m memory) limit(heap, rest int64) int64 {
+	if m.garbage == 0 {
+		return m.runtime
+	}
+	return min(m.runtime, max(m.garbage, heap+heap/garbageLeast+rest))
+}
+
+// inUse is what the last collection left in the heap, and what Go has from the system besides.
+func inUse() (heap, rest int64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(samples)
+	var n [6]int64
+	for i, s := range samples {
+		if s.Value.Kind() == metrics.KindUint64 {
+			n[i] = int64(s.Value.Uint64())
+		}
+	}
+	return n[0], n[1] - n[2] - n[3] - n[4] - n[5]
+}
+
+// afterEachCollection calls f after each run of the garbage collector until it returns false.
+func afterEachCollection(f func() (again bool)) {
+	runtime.AddCleanup(new([32]byte), func(f func() bool) {
+		if f() {
+			afterEachCollection(f)
+		}
+	}, f)
 }
 
 // machineMemory is the memory of the machine; 0: not known, as on systems without /proc.

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 func TestShareMemory(t *testing.T) {
@@ -94,4 +96,34 @@ func TestLimitRuntime(t *testing.T) {
 		t.Errorf("the limit is %d, the operator's was %d", got, before)
 	}
 	undo()
+}
+
+// TestGarbageIsBounded: with auto, garbage doesn't grow to the size of what is in use, as Go would have it, and there is
+// always some room for it.
+func TestGarbageIsBounded(t *testing.T) {
+	const mi = 1 << 20
+	auto := Memory{}.share(0, 64<<30)
+	for _, c := range []struct{ heap, rest, want int64 }{{0, 0, auto.garbage}, {100 * mi, 20 * mi, auto.garbage}, {400 * mi, 50 * mi, 550 * mi}} {
+		if got := auto.limit(c.heap, c.rest); got != c.want || got < 200*mi {
+			t.Errorf("%+v: the limit is %d", c, got)
+		}
+	}
+	if got := (Memory{}).share(400*mi, 64<<30).limit(400*mi, 0); got/100 != 360*mi/100 {
+		t.Errorf("in a container the limit is %d", got)
+	}
+	before := debug.SetMemoryLimit(-1)
+	undo := memory{runtime: math.MaxInt64, garbage: mi}.limitRuntime()
+	kept, end := make([]byte, 64*mi), time.Now().Add(time.Minute)
+	for debug.SetMemoryLimit(-1) < int64(len(kept)) {
+		if time.Now().After(end) {
+			t.Fatal("the limit does not follow what is in use")
+		}
+		runtime.GC()
+	}
+	runtime.KeepAlive(kept)
+	undo()
+	runtime.GC()
+	if got := debug.SetMemoryLimit(-1); got != before {
+		t.Errorf("the limit is %d, and was %d", got, before)
+	}
 }
