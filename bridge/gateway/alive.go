@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"fleetbridge/bridge/local"
 )
@@ -12,7 +13,7 @@ import (
 var errStarting = errors.New("starting")
 
 // Alive reports whether the process works: the state of every session can be had, and a request goes
-// through the NATS server to the bridge's own service and back. What is merely away is no fault of the
+// through the NATS server to the bridge's own service and back, or at least those of others do. What is merely away is no fault of the
 // process: the broker, an external NATS server, a disk that is full. It returns when ctx ends. Before
 // Listening it fails with the embedded server; a gateway that waits for an external one is alive.
 func (g *Gateway) Alive(ctx context.Context) error {
@@ -45,11 +46,37 @@ func (g *Gateway) alive(ctx context.Context, services *local.Service) error {
 	for _, t := range g.all() {
 		t.session.State()
 	}
-	if g.stopping.Load() || !g.nc.IsConnected() {
+	away := func() bool { return g.stopping.Load() || !g.nc.IsConnected() } // which waits behind what is sent
+	ask := func(ctx context.Context) error {
+		if away() {
+			return nil
+		}
+		if err := services.Ping(ctx); err != nil && !away() {
+			return err
+		}
 		return nil
 	}
-	if err := services.Ping(ctx); err != nil && !g.stopping.Load() && g.nc.IsConnected() {
-		return err
+	return moves(ctx, ask, services.Answered)
+}
+
+// movesAfter is how long an answer may take before it counts that others get answers.
+const movesAfter = 500 * time.Millisecond
+
+// moves asks, and waits for the answer. While programs flood, it is far behind in a line: then it is enough that those before
+// it get their answers, which are counted.
+func moves(ctx context.Context, ask func(context.Context) error, answered func() uint64) error {
+	before, answer := answered(), make(chan error, 1)
+	go func() { answer <- ask(ctx) }()
+	look := time.NewTicker(movesAfter)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-answer:
+			return err
+		case <-look.C:
+			if answered() != before {
+				return nil
+			}
+		}
 	}
-	return nil
 }

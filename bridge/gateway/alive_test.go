@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"fleetbridge/bridge"
@@ -56,5 +57,36 @@ func TestAlive(t *testing.T) {
 	g.nc.Close()
 	if err := g.Alive(ctx); err != nil {
 		t.Errorf("without a connection to NATS: %v", err)
+	}
+}
+
+// A request that waits in a line behind others says nothing about the process, as long as that line moves.
+func TestAliveInAFlood(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		asked error
+		came  uint64 // answers to others
+		alive bool
+	}{
+		"an answer":                    {alive: true},
+		"a refusal":                    {asked: errStarting},
+		"no answer, others get theirs": {came: 1, alive: true},
+		"no answer to anybody":         {came: 0, asked: context.DeadlineExceeded},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), aliveTimeout)
+			defer cancel()
+			n := uint64(0)
+			ask := func(ctx context.Context) error {
+				if n += c.came; c.came == 0 && c.asked != context.DeadlineExceeded {
+					return c.asked
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			if err := moves(ctx, ask, func() uint64 { return n }); (err == nil) != c.alive {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,6 +40,7 @@ type Service struct {
 	handedOn *nats.Subscription // by other bridges; nil: there are none
 	mu       sync.Mutex
 	slots    flow.Quota
+	answered atomic.Uint64 // requests
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -279,4 +281,8 @@ func badRequest(format string, args ...any) error {
 // respond sends the answer.
 func (s *Service) respond(reply string, response bridge.Response, err error) {
 	_ = s.answers.Send(wire.Answer(reply, response, err, s.answers.Room()))
+	s.answered.Add(1)
 }
+
+// Answered is how many requests have had an answer. It waits for nothing.
+func (s *Service) Answered() uint64 { return s.answered.Load() }
