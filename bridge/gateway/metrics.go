@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -31,6 +32,7 @@ type Metrics struct {
 	watched   prometheus.Gauge
 	refused   prometheus.Gauge
 	unshown   prometheus.Counter
+	penal     *prometheus.CounterVec
 	cluster   *clusterCollector
 	spans     spanCounts
 	// Of the last reload: whether it worked; and when one last did.
@@ -101,6 +103,11 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	for _, s := range local.Strays {
 		m.strays[s] = strays.WithLabelValues(string(s))
 	}
+	m.penal = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetbridge_program_connections_total",
+		Help: "Connections of programs that the bridge has closed because their login took more than its share (cut), and new ones that it refused for a while after that (refused). Embedded server only."}, []string{"penalty"})
+	for _, p := range door.Penalties {
+		m.penal.WithLabelValues(string(p))
+	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_build_info",
 		Help: "Always 1; the labels tell what is running."}, []string{"version", "commit", "goversion"})
 	m.expiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_certificate_expiry_timestamp_seconds",
@@ -117,7 +124,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	m.unshown = prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetbridge_console_skipped_total",
 		Help: "Messages that somebody who looks in the console was not shown, because there were too many. They were passed on all the same."})
 	m.cluster = &clusterCollector{}
-	m.registry.MustRegister(m.cluster, m.refused, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.expiry, m.reloaded, m.reloadedAt, build)
+	m.registry.MustRegister(m.cluster, m.refused, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.penal, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
 		m.forward[d] = forward.WithLabelValues(d.String())
@@ -129,6 +136,9 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 
 // Stray counts a publish that no stream took.
 func (m *Metrics) Stray(s local.Stray) { m.strays[s].Inc() }
+
+// Penal counts connections of programs that were closed or refused.
+func (m *Metrics) Penal(p door.Penalty) { m.penal.WithLabelValues(string(p)).Inc() }
 
 // Collect adds what is asked for at each scrape. It is called once.
 func (m *Metrics) Collect(s Scraped) {

@@ -130,7 +130,7 @@ func (g *Gateway) serveBus() (hush func(), err error) {
 func (g *Gateway) serverConfig() local.ServerConfig {
 	e := g.cfg.NATS.Embedded
 	c := local.ServerConfig{
-		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray,
+		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray, Penal: g.metrics.Penal,
 	}
 	c.Users = g.cfg.LocalUsers()
 	if e.TLS != (ListenTLS{}) {

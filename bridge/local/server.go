@@ -36,7 +36,8 @@ type ServerConfig struct {
 	Users      []access.User // none: whoever connects may do everything
 	Subjects   mapping.Subjects
 	Log        *slog.Logger
-	Stray      func(Stray) // hears of each publish on `up` that nothing takes; may be nil
+	Stray      func(Stray)        // hears of each publish on `up` that nothing takes; may be nil
+	Penal      func(door.Penalty) // hears of programs' connections that are closed or refused; may be nil
 
 	limits door.Limits // of connections; zero: what the limit of open files leaves
 }
@@ -80,6 +81,7 @@ type Server struct {
 	subjects mapping.Subjects
 	up       []byte // begins what programs publish for the cloud
 	stray    func(Stray)
+	penal    func(door.Penalty)
 	reread   reread
 	tokens   atomic.Pointer[map[string]bool] // of the configured Things; nil: not known yet
 }
@@ -104,6 +106,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stirred: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
 	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
+	s.penal = cfg.Penal
 	if s.limits = cfg.limits; s.limits == (door.Limits{}) {
 		s.limits = door.LimitsOf(cfg.Log)
 	}
@@ -277,7 +280,7 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("nats.embedded.listen: %w; choose another address, or stop what uses it", err)
 	}
 	s.door = door.New(listener, door.Config{Limits: s.limits, Anybody: s.logins == nil, TLS: s.tls, Payload: int(s.marks.MaxPayload()),
-		Published: s.upward, Costly: s.costly(), Brake: s.brake, Stirred: s.stirred, Log: s.log})
+		Published: s.upward, Costly: s.costly(), Brake: s.brake, Stirred: s.stirred, Penal: s.penal, Log: s.log})
 	if s.logins != nil {
 		s.logins.Open(s.door)
 	}

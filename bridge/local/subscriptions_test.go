@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -187,6 +188,33 @@ func TestHearersOfALogin(t *testing.T) {
 	if flush(t, other); other.Stats().Reconnects > 0 {
 		t.Error("another login was disconnected")
 	}
+}
+
+// TestLoginIsCutAgainAndAgain: who comes again each time that it is cut, costs the server all its subscriptions again. So a
+// login whose connections are cut again and again gets no new ones for a while; its others and other logins don't notice.
+func TestLoginIsCutAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	r := withUsers(t, access.User{Name: "a"}, access.User{Name: "b", Things: []mapping.Thing{"b"}})
+	r.journal.forgive(" - cid:", "more that one message reaches", "closed again and again")
+	good := rawLogin(t, r.server.URL(), "a")
+	many := ""
+	for i := range 2 * inboxHearers {
+		many += fmt.Sprintf("SUB _INBOX_a.> %d\r\n", i+10)
+	}
+	for cuts := 0; ; cuts++ {
+		c, _ := rawGreeted(t, r.server.URL())
+		_, _ = fmt.Fprintf(c.conn, `CONNECT {"verbose":false,"user":"a","pass":"secret"}`+"\r\n%s", many)
+		if said, _ := io.ReadAll(c.in); !strings.Contains(string(said), "maximum account active connections") { // until it is cut
+			continue
+		}
+		if cuts < 5 {
+			t.Errorf("it was cut %d times only", cuts)
+		}
+		break
+	}
+	r.journal.expect(t, "closed again and again", "user=a")
+	good.flush()
+	flush(t, r.login("b"))
 }
 
 func TestHearers(t *testing.T) {

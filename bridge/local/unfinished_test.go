@@ -31,7 +31,7 @@ func (r *rig) beginsMany(login func() *rawClient) {
 	r.journal.forgive("begin more large messages")
 	half := fmt.Sprintf("PUB fleets.up.a.events.x %d\r\n%s", size, strings.Repeat("x", 1000))
 	most := door.MaxUnfinished / size
-	for range 2 * most {
+	for range most + most/8 {
 		login().write("%s", half)
 	}
 	eventually(r.t, "those beyond are closed", func() bool { return r.server.door.Connections("a") <= most })

@@ -68,6 +68,9 @@ type waiter struct {
 const (
 	// brakeChunk is how many bytes one mark covers at least. Who sends less never waits.
 	brakeChunk = 16 << 10
+	// subscribing is how many bytes a subscription counts for, or its end: the server makes it among all those of everybody,
+	// one after the other, and whoever has a message to deliver waits behind them.
+	subscribing = 512
 	// BrakeBytes may be under way altogether. Nobody has more than is free beside it, or one read of the server's.
 	BrakeBytes = 256 << 10
 	// markPatience is how long a mark is waited for: one that is lost, as with a connection, holds nobody up for long.

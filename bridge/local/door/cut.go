@@ -14,11 +14,21 @@ func (d *Door) Cut(conns []*server.ConnInfo) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var cut []*Arrival
 	for from, a := range d.known {
 		if ip, ok := ports[from.Port]; ok && from.IP.Equal(net.ParseIP(ip)) {
+			cut = append(cut, a)
 			a.cut()
 		}
 	}
+	d.punishLocked(cut...)
+}
+
+// punish notes that a connection is cut.
+func (d *Door) punish(a *Arrival) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.punishLocked(a)
 }
 
 // cut ends a connection at once: what was not sent yet is of no use, and nothing of it stays with the kernel.

@@ -27,6 +27,7 @@ type Config struct {
 	Costly    Costly
 	Brake     *Brake
 	Stirred   chan struct{} // signalled when a program has sent something
+	Penal     func(Penalty) // hears what is done to those who take too much; may be nil
 	Log       *slog.Logger
 }
 
@@ -49,6 +50,7 @@ type Door struct {
 	shut      sync.Once
 	crowded   time.Time // when it was last said that strangers are let go early
 	full      map[string]time.Time
+	bans      bans
 }
 
 const (
@@ -62,7 +64,7 @@ const (
 // New takes what comes to a listener, which is closed with it.
 func New(l net.Listener, cfg Config) *Door {
 	return &Door{Listener: l, cfg: cfg, room: newRoom(cfg.Limits), strangers: linked.New(), known: map[*net.TCPAddr]*Arrival{},
-		changed: make(chan struct{}, 1), closed: make(chan struct{}), full: map[string]time.Time{}, Sending: make(chan struct{}, 1)}
+		changed: make(chan struct{}, 1), closed: make(chan struct{}), full: map[string]time.Time{}, bans: bans{}, Sending: make(chan struct{}, 1)}
 }
 
 // Arrival is a connection as the server sees it, if there is no TLS. The TCP connection is embedded for its vectored writes.
@@ -127,7 +129,7 @@ func (d *Door) Close() error {
 func (d *Door) take(tcp *net.TCPConn) *Arrival {
 	from := *tcp.RemoteAddr().(*net.TCPAddr)
 	a := &Arrival{TCPConn: tcp, door: d, from: &from, came: time.Now(), stream: tcp.Read, Gone: make(chan struct{})}
-	a.along.published, a.along.most = a.published, d.cfg.Payload
+	a.along.published, a.along.other, a.along.most = a.published, a.said, d.cfg.Payload
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.waits = d.strangers.PushBack(a)
@@ -236,6 +238,9 @@ func (d *Door) enter(a *Arrival, p Place) bool {
 		d.room.leave(a.place)
 		a.in = false
 	}
+	if d.bannedLocked(p) {
+		return false
+	}
 	if !d.room.enter(p) {
 		d.sayFullLocked(p)
 		return false
@@ -298,7 +303,7 @@ func (a *Arrival) Read(p []byte) (int, error) {
 		a.rest = slices.Concat(p[looked:n], a.rest)
 		n = looked
 	}
-	a.load.bytes = n
+	a.load.bytes += n
 	if err := a.door.begun.note(a, a.along.held(), a.door.cfg.Log); err != nil {
 		return 0, err
 	}
@@ -331,6 +336,14 @@ func (a *Arrival) published(subject, reply []byte) (enough bool) {
 		a.door.cfg.Published(*p, subject, reply)
 	}
 	return a.load.api >= apiTurn
+}
+
+// said hears of each line that is no message.
+func (a *Arrival) said(verb byte) (enough bool) {
+	if verb == 's' || verb == 'u' {
+		a.load.bytes += subscribing
+	}
+	return a.load.bytes >= brakeChunk
 }
 
 // hold waits until what was read may go to the server. Without users each connection has a share of what may be under

@@ -20,6 +20,8 @@ type readAlong struct {
 	// published is called for each subject that is published on, and where an answer is asked for, if one is. It reports
 	// whether what comes behind is for later.
 	published func(subject, reply []byte) (enough bool)
+	// other is called for each line with another verb, given by its first letter in lower case, and reports the same.
+	other func(verb byte) (enough bool)
 }
 
 // longestLine is more than the server takes.
@@ -57,7 +59,7 @@ func (r *readAlong) look(p []byte) int {
 // otherwise are nothing that clients send: of one with a CR in it, it may drop the end, and behind HMSG it finds no payload.
 func (r *readAlong) command(line []byte) (enough bool) {
 	if len(line) < len("PUB") || line[0]|0x20 != 'p' && line[0]|0x20 != 'h' || line[1]|0x20 == 'i' || line[1]|0x20 == 'o' { // PING, PONG
-		return false
+		return len(line) >= len("SUB") && r.other != nil && r.other(line[0]|0x20)
 	}
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	if len(line) > server.MAX_CONTROL_LINE_SIZE+len("HPUB ") { // the server ends the connection

@@ -82,6 +82,7 @@ func (u *unfinished) closeLocked(b *beginnings, a *Arrival, log *slog.Logger) er
 	}
 	u.forgetLocked(most)
 	most.begun.over = true
+	most.door.punish(most)
 	if most == a {
 		return errUnfinished
 	}
