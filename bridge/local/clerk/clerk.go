@@ -31,6 +31,10 @@ type Clerk struct {
 	log      *slog.Logger
 	gone     *nats.Subscription // to JetStream's word that a consumer is gone
 
+	ctx     context.Context // until Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
 	mu      sync.Mutex         // of readers, which who calls SetUsers alone changes
 	readers map[string]*reader // by user
 }
@@ -46,6 +50,7 @@ const (
 // that are gone.
 func Serve(nc *nats.Conn, subjects mapping.Subjects, users []access.User, log *slog.Logger) (*Clerk, error) {
 	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, log: log, readers: map[string]*reader{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	var err error
 	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
 		return nil, fmt.Errorf("requests of users: %w", err)
@@ -159,6 +164,8 @@ func (c *Clerk) Close() {
 	if c.gone != nil {
 		_ = c.gone.Unsubscribe() // or the connection is closed
 	}
+	c.cancel()
+	c.running.Wait()
 	for _, r := range c.readers {
 		r.cancel()
 	}

@@ -1,14 +1,18 @@
 package clerk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
+	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -161,19 +165,38 @@ func (r *reader) remove(s shelved) {
 }
 
 // takeStock puts every consumer that JetStream has for a user on its shelf, and has it read what is the user's now. Those
-// of users that are gone, or have nothing left to read, are removed.
+// that are nobody's any more it removes. What fails for a time, as without NATS, it tries again until the clerk is closed.
 func (c *Clerk) takeStock() {
-	js, err := wire.JetStream(c.nc)
-	if err != nil {
-		c.log.Error("the consumers of users can't be listed", "error", err)
+	err := c.stock()
+	if err == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
+	c.log.Warn("the consumers of users can't be listed, trying again; until then they may read what their users could read before", "error", err)
+	c.running.Go(func() {
+		for pause := time.Second; flow.Sleep(c.ctx, pause) == nil; pause = min(2*pause, maxStockPause) {
+			if c.stock() == nil {
+				c.log.Info("the consumers of users are listed again")
+				return
+			}
+		}
+	})
+}
+
+// maxStockPause is the longest pause between two tries of takeStock.
+const maxStockPause = 30 * time.Second
+
+func (c *Clerk) stock() error {
+	js, err := wire.JetStream(c.nc)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, wire.APITimeout)
 	defer cancel()
+	var failed error
 	for _, readable := range access.Readables(c.subjects) {
 		stream, err := js.Stream(ctx, readable.Stream)
 		if err != nil {
-			c.log.Error("the consumers of users can't be listed", "stream", readable.Stream, "error", err)
+			failed = cmp.Or(failed, fmt.Errorf("%s: %w", readable.Stream, err))
 			continue
 		}
 		list := stream.ListConsumers(ctx)
@@ -183,9 +206,10 @@ func (c *Clerk) takeStock() {
 			}
 		}
 		if err := list.Err(); err != nil {
-			c.log.Error("the consumers of users can't be listed", "stream", readable.Stream, "error", err)
+			failed = cmp.Or(failed, fmt.Errorf("%s: %w", readable.Stream, err))
 		}
 	}
+	return failed
 }
 
 // take looks at one consumer of a user's.
