@@ -118,7 +118,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	m.reloadedAt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_config_last_reload_success_timestamp_seconds",
 		Help: "When the configuration in force was read, Unix time."})
 	m.refused = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_things_refused",
-		Help: "Entries of the registry of Things (fleetbridge things, with nats.url) that this bridge does not take; the log and fleetbridge things ls say why."})
+		Help: "Entries of the bucket FLEETS_THINGS (fleetbridge things, with nats.url) that this bridge does not take; the log and fleetbridge things ls say why."})
 	m.watched = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetbridge_console_viewers",
 		Help: "How many look at passing messages in the console now."})
 	m.unshown = prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetbridge_console_skipped_total",
