@@ -211,13 +211,17 @@ func (h *brokerHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Pac
 
 // OnQosPublish sees a message when it is in the client's session and not sent yet, or is about to be resent.
 func (h *brokerHook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
-	if pk.FixedHeader.Type != packets.Publish || pk.FixedHeader.Dup {
+	if pk.FixedHeader.Type != packets.Publish {
 		return
 	}
-	switch {
+	switch c, ok := cl.Net.Conn.(*watchedConn); {
+	case pk.FixedHeader.Dup:
+		if ok {
+			c.window.copy(pk.Created)
+		}
 	case cl.IsTakenOver():
 		h.late.put(cl.ID, pk)
-	case cl.Closed():
+	case cl.Closed() || ok && c.closed.Load(): // the library notices it later
 		h.b.overflows(cl, pk.PacketID)
 	case h.b.bursts(cl.ID):
 		h.b.endSession(cl)

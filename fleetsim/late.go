@@ -1,7 +1,6 @@
 package fleetsim
 
 import (
-	"slices"
 	"sync"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -36,8 +35,8 @@ func (l *late) establish(cl *mqtt.Client, w *window) {
 	l.deliver(cl)
 }
 
-// deliver puts the messages in the client's session and sends them. Those that were copied are there already. A
-// client that began a new session gets none.
+// deliver puts the messages in the client's session and sends them. Those that were copied have been sent, or dropped for
+// want of room, already. A client that began a new session gets none.
 func (l *late) deliver(cl *mqtt.Client) {
 	l.mu.Lock()
 	pks := l.of[cl.ID]
@@ -46,9 +45,8 @@ func (l *late) deliver(cl *mqtt.Client) {
 	if len(pks) == 0 || cl.Properties.Clean {
 		return
 	}
-	held := cl.State.Inflight.GetAll(false)
 	for _, pk := range pks {
-		if slices.ContainsFunc(held, func(h packets.Packet) bool { return h.Created == pk.Created && h.TopicName == pk.TopicName }) {
+		if c, ok := cl.Net.Conn.(*watchedConn); !ok || c.window.wasCopied(pk.Created) {
 			continue
 		}
 		id, err := cl.NextPacketID()

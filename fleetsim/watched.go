@@ -34,7 +34,13 @@ type watchedConn struct {
 	tell   func()
 }
 
-func (c *watchedConn) Write(packet []byte) (int, error) { return c.window.write(packet) }
+// Write takes nothing once the connection is closed: what is sent then only waits in the session.
+func (c *watchedConn) Write(packet []byte) (int, error) {
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	return c.window.write(packet)
+}
 
 func (c *watchedConn) Close() error {
 	err := c.Conn.Close()

@@ -32,9 +32,10 @@ type window struct {
 	like *Traits
 
 	mu          sync.Mutex
-	size        int          // the client's Receive Maximum
-	drop        func(uint16) // takes a message out of the session
-	established bool         // the CONNACK, and what the session held, has been written
+	size        int            // the client's Receive Maximum
+	drop        func(uint16)   // takes a message out of the session
+	established bool           // the CONNACK, and what the session held, has been written
+	copied      map[int64]bool // what the session held, by the order in which it was published
 	unacked     map[uint16]publication
 	held        []publication
 	early       []publication // came before the session was established
@@ -175,7 +176,21 @@ func (w *window) connect(size int, drop func(uint16)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.size, w.drop = size, drop
-	w.unacked = map[uint16]publication{}
+	w.unacked, w.copied = map[uint16]publication{}, map[int64]bool{}
+}
+
+// copy notes a message of the session that the connection resumes.
+func (w *window) copy(order int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.copied[order] = true
+}
+
+// wasCopied reports whether the session that the connection resumed had the message.
+func (w *window) wasCopied(order int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.copied[order]
 }
 
 // establish lets new messages follow those of the resumed session. The library puts a new client
