@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,15 +77,15 @@ func TestAliveInAFlood(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), aliveTimeout)
 			defer cancel()
-			n := uint64(0)
+			var n atomic.Uint64
 			ask := func(ctx context.Context) error {
-				if n += c.came; c.came == 0 && c.asked != context.DeadlineExceeded {
+				if n.Add(c.came); c.came == 0 && c.asked != context.DeadlineExceeded {
 					return c.asked
 				}
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			if err := moves(ctx, ask, func() uint64 { return n }); (err == nil) != c.alive {
+			if err := moves(ctx, ask, n.Load); (err == nil) != c.alive {
 				t.Errorf("%s: %v", name, err)
 			}
 		})

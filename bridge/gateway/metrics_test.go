@@ -226,6 +226,7 @@ func TestNames(t *testing.T) {
 		"fleetbridge_stalled":                                      "kind,thing",
 		"fleetbridge_store_writable":                               "",
 		"fleetbridge_stray_publishes_total":                        "unknown",
+		"fleetbridge_program_connections_total":                    "penalty",
 		"fleetbridge_dead_letters_total":                           "code,direction",
 		"fleetbridge_forward_seconds":                              "direction",
 		"fleetbridge_accepted_messages_total":                      "",
