@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/services"
 )
 
 // errStarting is the answer of a gateway whose parts are not all there yet.
@@ -17,15 +17,15 @@ var errStarting = errors.New("starting")
 // process: the broker, an external NATS server, a disk that is full. It returns when ctx ends. Before
 // Listening it fails with the embedded server; a gateway that waits for an external one is alive.
 func (g *Gateway) Alive(ctx context.Context) error {
-	services := g.services.Load()
-	if services == nil {
+	service := g.services.Load()
+	if service == nil {
 		if g.awaited.Load() != nil {
 			return nil
 		}
 		return errStarting
 	}
 	answer := make(chan error, 1)
-	go func() { answer <- g.alive(ctx, services) }() // if a lock is never released, this goroutine hangs, and not the probe
+	go func() { answer <- g.alive(ctx, service) }() // if a lock is never released, this goroutine hangs, and not the probe
 	select {
 	case err := <-answer:
 		return err
@@ -42,7 +42,7 @@ func (g *Gateway) Stored() error {
 	return errors.New("the store does not work: the disk has refused a write")
 }
 
-func (g *Gateway) alive(ctx context.Context, services *local.Service) error {
+func (g *Gateway) alive(ctx context.Context, service *services.Service) error {
 	for _, t := range g.all() {
 		t.session.State()
 	}
@@ -51,12 +51,12 @@ func (g *Gateway) alive(ctx context.Context, services *local.Service) error {
 		if away() {
 			return nil
 		}
-		if err := services.Ping(ctx); err != nil && !away() {
+		if err := service.Ping(ctx); err != nil && !away() {
 			return err
 		}
 		return nil
 	}
-	return moves(ctx, ask, services.Answered)
+	return moves(ctx, ask, service.Answered)
 }
 
 // movesAfter is how long an answer may take before it counts that others get answers.

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/mapping"
 )
 
@@ -22,7 +23,7 @@ func TestAlive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := local.StartServer(local.ServerConfig{Subjects: subjects, Listen: "127.0.0.1:0", StoreDir: t.TempDir(), MaxPayload: 1 << 20,
+	server, err := embedded.Start(embedded.Config{Subjects: subjects, Listen: "127.0.0.1:0", StoreDir: t.TempDir(), MaxPayload: 1 << 20,
 		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,7 @@ func TestAlive(t *testing.T) {
 	if g.nc, err = server.Connect("test"); err != nil {
 		t.Fatal(err)
 	}
-	services, err := local.Serve(g.nc, &bridge.Requests{}, local.ServiceConfig{Subjects: subjects, Version: "1.0.0", Log: g.log})
+	services, err := services.Serve(g.nc, &bridge.Requests{}, services.Config{Subjects: subjects, Version: "1.0.0", Log: g.log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,9 @@ import (
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -45,7 +48,7 @@ type Gateway struct {
 
 	pages   *http.Server // nil: none
 	console consoleListener
-	server  *local.Server // nil with an external NATS
+	server  *embedded.Server // nil with an external NATS
 	clerk   *clerk.Clerk
 	nc      *nats.Conn
 	store   *local.Store // views and state
@@ -84,8 +87,8 @@ type Gateway struct {
 	history   history
 	listening chan struct{}
 	listens   sync.Once
-	services  atomic.Pointer[local.Service] // set when it listens
-	awaited   atomic.Pointer[string]        // before that, with an external NATS: what keeps it from listening
+	services  atomic.Pointer[services.Service] // set when it listens
+	awaited   atomic.Pointer[string]           // before that, with an external NATS: what keeps it from listening
 	stopping  atomic.Bool
 	natsURL   string
 	httpAddr  string
@@ -193,11 +196,11 @@ func (g *Gateway) serve(ctx context.Context) (err error) {
 	}
 	g.things.Store(&made)
 	g.openDesks(made)
-	services, err := local.Serve(g.nc, &g.desks, g.serviceConfig())
+	service, err := services.Serve(g.nc, &g.desks, g.serviceConfig())
 	if err != nil {
 		return err
 	}
-	defer services.Close()
+	defer service.Close()
 	defer g.closeClerk()
 	if g.ownership == nil { // else it comes with a shard
 		if err := g.openClerk(); err != nil {
@@ -209,13 +212,13 @@ func (g *Gateway) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer hush()
-	if err := g.listen(services); err != nil {
+	if err := g.listen(service); err != nil {
 		return err
 	}
 	if g.ownership != nil {
 		g.tenures.begin()
 	}
-	return g.work(ctx, services)
+	return g.work(ctx, service)
 }
 
 // plans are those of the Things that are this bridge's now.
@@ -237,8 +240,8 @@ func (g *Gateway) makeAll(ctx context.Context, plans []plan) (made []*thing, err
 	return made, err
 }
 
-func (g *Gateway) serviceConfig() local.ServiceConfig {
-	c := local.ServiceConfig{Subjects: g.subjects(), Version: g.build.Version, Log: g.log, Run: g.id}
+func (g *Gateway) serviceConfig() services.Config {
+	c := services.Config{Subjects: g.subjects(), Version: g.build.Version, Log: g.log, Run: g.id}
 	if g.ownership != nil {
 		c.Peers = g.ownership
 	}
@@ -260,7 +263,7 @@ func (g *Gateway) closeClerk() {
 
 // work runs every part until ctx ends or one of them fails, and carries out reloads one after the other.
 // Then it stops everything, in order.
-func (g *Gateway) work(ctx context.Context, services *local.Service) error {
+func (g *Gateway) work(ctx context.Context, service *services.Service) error {
 	run, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	g.failed = func(err error) {
@@ -274,7 +277,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	if g.server != nil {
 		g.server.OnClosed(g.failed)
 	} else {
-		local.OnClosed(g.nc, g.failed)
+		wire.OnClosed(g.nc, g.failed)
 	}
 	var over context.CancelFunc
 	g.lasting, over = context.WithCancel(context.WithoutCancel(ctx))
@@ -307,7 +310,7 @@ func (g *Gateway) work(ctx context.Context, services *local.Service) error {
 	defer g.letGo()
 	g.ends()
 	g.tenures.leaving.Wait() // the stop of all goes on with them
-	if err := g.stopAll(services, ctx.Err() == nil); err != nil {
+	if err := g.stopAll(service, ctx.Err() == nil); err != nil {
 		return err
 	}
 	if cause := context.Cause(run); ctx.Err() == nil && cause != nil {
@@ -352,7 +355,7 @@ func (g *Gateway) subjects() mapping.Subjects {
 }
 
 // listen lets programs in.
-func (g *Gateway) listen(services *local.Service) error {
+func (g *Gateway) listen(service *services.Service) error {
 	g.natsURL = string(g.cfg.NATS.URL)
 	if g.server != nil {
 		if err := g.server.SyncTree(); err != nil {
@@ -364,7 +367,7 @@ func (g *Gateway) listen(services *local.Service) error {
 		}
 		g.natsURL = g.server.URL()
 	}
-	g.services.Store(services) // from now on /healthz is asked in earnest
+	g.services.Store(service) // from now on /healthz is asked in earnest
 	g.log.Info("programs can connect", "nats", NATSURL(g.natsURL), "http", g.httpAddr, "things", len(g.all()))
 	g.listens.Do(func() { close(g.listening) })
 	return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -27,7 +27,7 @@ type Metrics struct {
 	forward   [2]prometheus.Observer
 	connected *prometheus.GaugeVec
 	silent    *prometheus.GaugeVec
-	strays    map[local.Stray]prometheus.Counter
+	strays    map[embedded.Stray]prometheus.Counter
 	expiry    *prometheus.GaugeVec
 	watched   prometheus.Gauge
 	refused   prometheus.Gauge
@@ -99,8 +99,8 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 		Help: "1 while the cloud does not answer what the bridge asks at each connection (jobs/get), else 0."}, []string{"thing"})
 	strays := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetbridge_stray_publishes_total",
 		Help: "What programs published on up subjects that nothing takes, and so nowhere: for a Thing that is not configured (thing), or on a channel that there is not (channel). Embedded server only."}, []string{"unknown"})
-	m.strays = map[local.Stray]prometheus.Counter{}
-	for _, s := range local.Strays {
+	m.strays = map[embedded.Stray]prometheus.Counter{}
+	for _, s := range embedded.Strays {
 		m.strays[s] = strays.WithLabelValues(string(s))
 	}
 	m.penal = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetbridge_program_connections_total",
@@ -135,7 +135,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 }
 
 // Stray counts a publish that no stream took.
-func (m *Metrics) Stray(s local.Stray) { m.strays[s].Inc() }
+func (m *Metrics) Stray(s embedded.Stray) { m.strays[s].Inc() }
 
 // Penal counts connections of programs that were closed or refused.
 func (m *Metrics) Penal(p door.Penalty) { m.penal.WithLabelValues(string(p)).Inc() }

@@ -7,6 +7,7 @@ import (
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/bus"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -21,7 +22,7 @@ func (g *Gateway) openNATS(ctx context.Context) (err error) {
 	}()
 	n := g.cfg.NATS
 	if n.URL == "" {
-		if g.server, err = local.StartServer(g.serverConfig()); err != nil {
+		if g.server, err = embedded.Start(g.serverConfig()); err != nil {
 			return err
 		}
 	}
@@ -127,9 +128,9 @@ func (g *Gateway) serveBus() (hush func(), err error) {
 	return nc.Close, err
 }
 
-func (g *Gateway) serverConfig() local.ServerConfig {
+func (g *Gateway) serverConfig() embedded.Config {
 	e := g.cfg.NATS.Embedded
-	c := local.ServerConfig{
+	c := embedded.Config{
 		Subjects: g.subjects(), Listen: e.Listen, StoreDir: e.StoreDir, MaxPayload: embeddedPayload(g.cfg.Limits), Log: g.log, Stray: g.metrics.Stray, Penal: g.metrics.Penal,
 	}
 	c.Users = g.cfg.LocalUsers()

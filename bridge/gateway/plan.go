@@ -7,8 +7,8 @@ import (
 	"reflect"
 	"slices"
 
-	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -183,7 +183,7 @@ func (g *Gateway) compare(cfg *Config, own map[mapping.Thing]ownSchemas) (differ
 func (g *Gateway) compareUsers(cfg *Config, d *difference) error {
 	d.users = cfg.LocalUsers()
 	if g.server != nil && (len(g.cfg.Local.Users) == 0) != (len(d.users) == 0) {
-		return local.ErrUsersNeedRestart
+		return embedded.ErrUsersNeedRestart
 	}
 	if err := access.CheckUsers(d.users); err != nil {
 		return err

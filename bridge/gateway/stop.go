@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/mapping"
 )
 
@@ -23,7 +23,7 @@ const (
 )
 
 // stopAll stops the gateway. broken: a part of it has failed, so requests and commands can't be finished.
-func (g *Gateway) stopAll(services *local.Service, broken bool) error {
+func (g *Gateway) stopAll(service *services.Service, broken bool) error {
 	g.log.Info("stopping")
 	ts := g.all()
 	s := stopping{ts: ts, edges: &g.edges}
@@ -34,7 +34,7 @@ func (g *Gateway) stopAll(services *local.Service, broken bool) error {
 			if g.clerk != nil {
 				g.clerk.Drain()
 			}
-			services.Drain(ctx)
+			service.Drain(ctx)
 			finishCommands(ts)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -94,7 +95,7 @@ func (g *Gateway) maker(c *Config, own map[mapping.Thing]ownSchemas, api *cloud.
 // ports are the parts that Things share.
 func (g *Gateway) ports(api *cloud.API) bridge.Ports {
 	out := bridge.Ports{
-		Graveyard: g.store, Outbox: g.lanes, Handlers: g.store.Handlers(g.server),
+		Graveyard: g.store, Outbox: g.lanes, Handlers: services.NewHandlers(g.nc, g.subjects(), g.server.NATS(), g.store.Replies()),
 		MaxRecord: int(g.nc.MaxPayload()), Commands: g.commands, Retries: g.retries, Watch: &g.watch.Watch, Clocks: g.clocks,
 		Catalog: g.catalog, Observer: g.metrics, Silent: g.metrics.Silent, Now: time.Now, Log: g.log,
 	}

@@ -12,10 +12,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
-func benchServer(b testing.TB) (*Store, *Spool, *Server) {
+func benchServer(b testing.TB) (*Store, *Spool, *embedded.Server) {
 	b.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	names, err := mapping.NewSubjects("fleets")
@@ -23,7 +24,7 @@ func benchServer(b testing.TB) (*Store, *Spool, *Server) {
 		b.Fatal(err)
 	}
 	dir := b.TempDir()
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, Subjects: names, Log: log})
+	s, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: dir, Subjects: names, Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/bus"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -259,7 +260,7 @@ func TestBusForgets(t *testing.T) {
 	for i := range users {
 		users[i].Password = "secret"
 	}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	r.journal.forgive("Readloop processing time") // of a busy machine
 	nc, err := r.server.Connect("fleetbridge bus")
 	if err == nil {
@@ -288,7 +289,7 @@ func TestBusForgets(t *testing.T) {
 	if _, data := alice.request("alice", "app.echo", "", "still there"); data != "still there" {
 		t.Errorf("%q", data)
 	}
-	eventually(t, "the server forgets", func() bool { return r.server.nats.GlobalAccount().NumPendingAllResponses() <= bus.MaxRequests+1 })
+	eventually(t, "the server forgets", func() bool { return r.server.NATS().GlobalAccount().NumPendingAllResponses() <= bus.MaxRequests+1 })
 }
 
 // TestWhoSaidIt: a program that hides from the server a header of its own beside the server's is still who it is.

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
@@ -211,7 +212,7 @@ func TestRemovedStream(t *testing.T) {
 // A full queue takes nothing, and says so while it is full.
 func TestFullQueueIsATrouble(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 100 << 10})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Up: 100 << 10})
 	r.journal.forgive("the store does not work")
 	nc, payload := r.program(), strings.Repeat("x", 5000)
 	eventually(t, "the stream refuses more", func() bool {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -31,7 +32,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 		"untouched, with its index": {func(*testing.T, string) {}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRigWith(t, ServerConfig{}, StoreConfig{})
+			r := newRigWith(t, embedded.Config{}, StoreConfig{})
 			for range 10 {
 				down(t, r, bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: make([]byte, 100)})
 			}
@@ -50,7 +51,7 @@ func TestDamagedStoreIsReported(t *testing.T) {
 			}
 			c.damage(t, blocks[0])
 			r.journal.forgive("nats: ", "the end of a stream is missing", "messages are missing")
-			r.start(ServerConfig{}, StoreConfig{})
+			r.start(embedded.Config{}, StoreConfig{})
 			if c.want != "" {
 				r.journal.expect(t, c.want, "FLEETS_DOWN", "messages_lost=")
 			} else if n := r.journal.count("ERROR"); n > 0 {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
-	"fleetbridge/internal/flow"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -35,7 +35,7 @@ func TestAnyDamageStarts(t *testing.T) {
 	t.Parallel()
 	whole := t.TempDir()
 	func() {
-		r := newRigWith(t, ServerConfig{}, StoreConfig{})
+		r := newRigWith(t, embedded.Config{}, StoreConfig{})
 		r.fill(t, 20)
 		if err := r.store.Note(testContext(t), true); err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestAnyDamageStarts(t *testing.T) {
 				}
 				r := &rig{t: t, dir: dir, journal: newJournal(t), subjects: subjects(t)}
 				r.journal.forgive("WARN", "ERROR")
-				r.start(ServerConfig{}, StoreConfig{})
+				r.start(embedded.Config{}, StoreConfig{})
 				r.fill(t, 3)
 				if err := r.store.Note(testContext(t), true); err != nil {
 					t.Error(err)
@@ -137,36 +137,17 @@ func (r *rig) fill(t *testing.T, n int) {
 }
 
 // TestDamagedRecordIsRecognized: what the server calls a write error is told apart from a disk that refuses.
-func TestDamagedRecordIsRecognized(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"JetStream stream '$G > KV_FLEETS_MARKS' critical write error: malformed or corrupt message in 1.blk: invalid checksum": "KV_FLEETS_MARKS",
-		"JetStream stream '$G > FLEETS_DOWN' critical write error: unexpected EOF":                                              "FLEETS_DOWN",
-		"JetStream stream '$G > FLEETS_DEAD' critical write error: corrupt state file":                                          "FLEETS_DEAD",
-		"JetStream stream '$G > FLEETS_DOWN' critical write error: no space left on device":                                     "",
-		"JetStream stream '$G > FLEETS_DOWN' critical write error: write 3.blk: input/output error":                             "",
-		"Filestore [KV_FLEETS_MARKS] Critical write error: no space left on device":                                             "",
-	} {
-		if got, ok := damaged(text); got != want || ok != (want != "") {
-			t.Errorf("%s: %q, %v", text, got, ok)
-		}
-	}
-}
-
 // TestDamageWhileRunning: a bucket that is damaged under a running bridge is mended, and keeps its other keys.
 func TestDamageWhileRunning(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{})
 	r.fill(t, 20)
 	if err := r.store.Shadow().PutNoted(t.Context(), "other", []byte("kept"), nil); err != nil {
 		t.Fatal(err)
 	}
 	r.seen()
 	r.journal.forgive("WARN", "ERROR")
-	r.server.mu.Lock()
-	r.server.damaged["KV_FLEETS_SHADOW"] = true // as the server's error does
-	r.server.mu.Unlock()
-	flow.Signal(r.server.broken)
+	r.server.NATS().Errorf("JetStream stream '$G > KV_FLEETS_SHADOW' critical write error: malformed or corrupt message") // as when it finds that
 	r.journal.expect(t, "the disk takes messages again")
 	r.fill(t, 3)
 	if v, err := r.store.bucket(wire.BucketShadow).Get(testContext(t), "other"); err != nil || string(v) != "kept" {

@@ -18,6 +18,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/mapping"
 )
@@ -31,20 +32,20 @@ func TestServerTakesOurListener(t *testing.T) {
 	}
 	r := newRig(t)
 	r.program()
-	if r.server.nats.Addr() != r.server.door.Addr() || r.server.door.Counts().Known != 1 {
-		t.Errorf("programs come by %v, and the door is %v", r.server.nats.Addr(), r.server.door.Addr())
+	if r.server.NATS().Addr() != r.server.Door().Addr() || r.server.Door().Counts().Known != 1 {
+		t.Errorf("programs come by %v, and the door is %v", r.server.NATS().Addr(), r.server.Door().Addr())
 	}
 }
 
 var tight = door.Limits{Strangers: 32, Users: 12, Operators: 2}
 
 // narrow is a server with little room and users a, b.
-func narrow(t *testing.T, config ServerConfig) *rig {
+func narrow(t *testing.T, config embedded.Config) *rig {
 	t.Helper()
 	for _, name := range []string{"a", "b"} {
 		config.Users = append(config.Users, access.User{Name: name, Password: "secret", Things: []mapping.Thing{"a"}})
 	}
-	config.limits = tight
+	config.Limits = tight
 	r := newRigWith(t, config, StoreConfig{Things: []mapping.Thing{"a"}})
 	r.journal.forgive(" - cid:")
 	r.journal.forgive("more connections without a login")
@@ -124,7 +125,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 		{"half closed", few, func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite(); wait(c) }},
 	} {
 		t.Run(at.name, func(t *testing.T) {
-			r := narrow(t, ServerConfig{})
+			r := narrow(t, embedded.Config{})
 			kept := r.login("a")
 			stop := besiege(r, at.n, at.do)
 			defer stop()
@@ -158,7 +159,7 @@ func (r *rig) operates() bool {
 func (r *rig) empties() {
 	r.t.Helper()
 	eventually(r.t, "the door forgets who has gone", func() bool {
-		n := r.server.door.Counts()
+		n := r.server.Door().Counts()
 		return n.Strangers == 0 && n.Fading == 0 && n.Known == n.In
 	})
 }
@@ -166,7 +167,7 @@ func (r *rig) empties() {
 // TestHalfOpenHandshakes: the same with TLS, where strangers may begin a handshake.
 func TestHalfOpenHandshakes(t *testing.T) {
 	t.Parallel()
-	r := narrow(t, ServerConfig{TLS: serverTLS(t)})
+	r := narrow(t, embedded.Config{TLS: serverTLS(t)})
 	stop := besiege(r, 2*tight.Strangers, func(c net.Conn) {
 		_, _ = bufio.NewReader(c).ReadString('\n')
 		_, _ = c.Write([]byte{0x16, 3, 1, 2, 0, 1})
@@ -188,7 +189,7 @@ func TestShareOfConnections(t *testing.T) {
 		again bool
 	}{{"holds all", false}, {"comes again in a loop", true}} {
 		t.Run(at.name, func(t *testing.T) {
-			r := narrow(t, ServerConfig{})
+			r := narrow(t, embedded.Config{})
 			n := 0
 			for ; ; n++ {
 				said, conn := r.connectAs("a")
@@ -247,7 +248,7 @@ func (r *rig) connectAs(name string) (string, net.Conn) {
 // TestAnotherLoginOnAConnection: who logs in twice on a connection has one place.
 func TestAnotherLoginOnAConnection(t *testing.T) {
 	t.Parallel()
-	r := narrow(t, ServerConfig{})
+	r := narrow(t, embedded.Config{})
 	_, c := r.connectAs("a")
 	defer c.Close()
 	in := bufio.NewReader(c)
@@ -257,7 +258,7 @@ func TestAnotherLoginOnAConnection(t *testing.T) {
 			t.Fatal(line, err)
 		}
 	}
-	if n := r.server.door.Counts().In; n != 1 {
+	if n := r.server.Door().Counts().In; n != 1 {
 		t.Errorf("%d places", n)
 	}
 	_ = c.Close()
@@ -267,7 +268,7 @@ func TestAnotherLoginOnAConnection(t *testing.T) {
 // TestProgramsWithoutUsers: whoever says something is a program, and has room beside who is silent.
 func TestProgramsWithoutUsers(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{limits: tight}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{Limits: tight}, StoreConfig{})
 	r.journal.forgive("more connections without a login")
 	r.journal.forgive("a login has all the connections")
 	r.journal.forgive(" - cid:")

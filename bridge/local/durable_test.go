@@ -14,6 +14,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -203,7 +204,7 @@ func TestUsersAreRefusedAtOnce(t *testing.T) {
 func TestPublishIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "report", Password: "secret", Things: []mapping.Thing{"a"}, Allow: []string{access.AllowReport}}}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
 	ctx := testContext(t)
 	for user, subjects := range map[string][]string{
@@ -249,7 +250,7 @@ func TestPublishIsRefusedAtOnce(t *testing.T) {
 func TestDurableConsumers(t *testing.T) {
 	t.Parallel()
 	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a", "c"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
 	ctx := testContext(t)
 	for _, thing := range []mapping.Thing{"a", "b", "c"} {
@@ -294,7 +295,7 @@ func TestDurableConsumers(t *testing.T) {
 		y.closeClerk()
 		r.stop()
 		r.journal.forgive("NATS connection lost")
-		r.start(ServerConfig{Users: now}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
+		r.start(embedded.Config{Users: now}, StoreConfig{Things: []mapping.Thing{"a", "b", "c"}})
 		y.url = r.server.URL()
 		y.serve(now)
 	}

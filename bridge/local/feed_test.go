@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -46,7 +47,7 @@ type chaos struct {
 func TestFeedChaos(t *testing.T) {
 	t.Parallel()
 	things := []mapping.Thing{"a", "b", "c"}
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: things, Window: 16})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Things: things, Window: 16})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	const count = 400

@@ -13,6 +13,7 @@ import (
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/door"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/mapping"
 )
 
@@ -43,7 +44,7 @@ func (c *rawClient) flood(n int, format string, args ...any) (ended chan struct{
 // taken is how many bytes the server has had of a user's connections.
 func (r *rig) taken(account string) (n int) {
 	r.t.Helper()
-	list, err := r.server.nats.Connz(&server.ConnzOptions{Username: true, Limit: door.MaxConns})
+	list, err := r.server.NATS().Connz(&server.ConnzOptions{Username: true, Limit: door.MaxConns})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -128,13 +129,13 @@ func TestBrakeForgets(t *testing.T) {
 		c := rawLogin(t, r.server.URL(), "")
 		ended := c.flood(16<<20, "PUB fleets.up.a.events.x 2\r\n{}\r\n")
 		eventually(t, "a mark", func() bool {
-			return r.server.brake.UnderWay().Sent > 0
+			return r.server.Brake().UnderWay().Sent > 0
 		})
 		_ = c.conn.Close()
 		<-ended
 	}
 	eventually(t, "nothing is under way", func() bool {
-		n := r.server.brake.UnderWay()
+		n := r.server.Brake().UnderWay()
 		return n.Bytes == 0 && n.Questions == 0 && n.Marks == 0
 	})
 }
@@ -146,8 +147,8 @@ func TestUnansweredOfALogin(t *testing.T) {
 	r := withUsers(t, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}})
 	r.journal.forgive(" nowhere", "messages dropped")
 	const most = 8 << 10
-	r.server.brake.Tune(0, time.Hour, 2*most)
-	line, err := NewHandlers(r.nc, r.subjects, r.server).Listen("a", "token")
+	r.server.Brake().Tune(0, time.Hour, 2*most)
+	line, err := services.NewHandlers(r.nc, r.subjects, r.server.NATS(), nil).Listen("a", "token")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,16 +156,16 @@ func TestUnansweredOfALogin(t *testing.T) {
 	alice, bob := rawLogin(t, r.server.URL(), "alice"), rawLogin(t, r.server.URL(), "bob")
 	ended := alice.flood(16<<20, "PUB _fleets.reply.a.token _INBOX_alice.x 0\r\n\r\n")
 	asked := func() int {
-		if r.server.brake.UnderWay().Waiting == 0 {
+		if r.server.Brake().UnderWay().Waiting == 0 {
 			return 0
 		}
-		return r.server.brake.AskedBy("alice")
+		return r.server.Brake().AskedBy("alice")
 	}
 	eventually(t, "alice waits", func() bool { return asked() > 0 })
 	if n := asked(); n > most+1024 { // and a part of what was read last
 		t.Errorf("%d questions count", n)
 	}
-	if n := r.server.nats.GlobalAccount().NumPendingAllResponses(); n > most+4096 {
+	if n := r.server.NATS().GlobalAccount().NumPendingAllResponses(); n > most+4096 {
 		t.Errorf("the server keeps %d questions", n)
 	}
 	select {
@@ -251,7 +252,7 @@ func TestUnansweredIsForgotten(t *testing.T) {
 			real = name
 		}
 	}
-	line, err := NewHandlers(r.nc, r.subjects, r.server).Listen("a", "token")
+	line, err := services.NewHandlers(r.nc, r.subjects, r.server.NATS(), nil).Listen("a", "token")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,5 +266,5 @@ func TestUnansweredIsForgotten(t *testing.T) {
 		alice.publish("$JS.FC.FLEETS_DOWN."+real+".x", fmt.Sprintf("_INBOX_alice.%d", i), "", "")
 	}
 	alice.flush()
-	eventually(t, "the server forgets", func() bool { return r.server.nats.GlobalAccount().NumPendingAllResponses() == 0 })
+	eventually(t, "the server forgets", func() bool { return r.server.NATS().GlobalAccount().NumPendingAllResponses() == 0 })
 }

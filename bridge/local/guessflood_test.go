@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -22,7 +23,7 @@ func TestFloodOfGuesses(t *testing.T) {
 	}
 	users := []access.User{{Name: "a", Password: hash, Things: []mapping.Thing{"a"}}, {Name: "b", Password: hash, Things: []mapping.Thing{"a"}},
 		{Name: "c", Password: "secret", Things: []mapping.Thing{"a"}}}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
 	r.journal.forgive(" - cid:", "more connections without a login")
 	if !r.logsIn(nats.UserInfo("a", "secret")) {
 		t.Fatal("no login")

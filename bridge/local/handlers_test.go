@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/services"
 )
 
 // TestWhoWatchesIsNoHandler: a command that only subscribers to more than commands would get has no handler.
@@ -59,7 +60,7 @@ func TestWhoWatchesIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	flush(t, nc)
-	line, err := o.store.Handlers(nil).Listen("pump", "x")
+	line, err := services.NewHandlers(o.store.nc, o.store.cfg.Subjects, nil, o.store.Replies()).Listen("pump", "x")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -36,12 +38,12 @@ func blocksTooLarge() map[string]string {
 // comes behind it on the connection is read as it is.
 func TestHeaderBlocksAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{MaxPayload: 2 << 20, Users: []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{MaxPayload: 2 << 20, Users: []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"pump"}}}}, StoreConfig{})
 	handled := make(chan bridge.Request, 100)
-	s, err := Serve(r.nc, handle(func(_ context.Context, q bridge.Request) (bridge.Response, error) {
+	s, err := services.Serve(r.nc, handle(func(_ context.Context, q bridge.Request) (bridge.Response, error) {
 		handled <- q
 		return bridge.Response{Payload: []byte("{}")}, nil
-	}), ServiceConfig{Subjects: r.subjects, Version: "1.0.0", Log: r.journal.log()})
+	}), services.Config{Subjects: r.subjects, Version: "1.0.0", Log: r.journal.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

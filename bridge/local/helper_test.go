@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
@@ -174,7 +175,7 @@ type rig struct {
 	t       *testing.T
 	dir     string
 	journal *logbook
-	server  *Server
+	server  *embedded.Server
 	nc      *nats.Conn
 	store   *Store
 	spool   *Spool
@@ -187,10 +188,10 @@ type rig struct {
 
 func newRig(t *testing.T, things ...mapping.Thing) *rig {
 	t.Helper()
-	return newRigWith(t, ServerConfig{}, StoreConfig{Things: things})
+	return newRigWith(t, embedded.Config{}, StoreConfig{Things: things})
 }
 
-func newRigWith(t *testing.T, server ServerConfig, store StoreConfig) *rig {
+func newRigWith(t *testing.T, server embedded.Config, store StoreConfig) *rig {
 	t.Helper()
 	return newRigOn(t, 0, server, store)
 }
@@ -198,17 +199,17 @@ func newRigWith(t *testing.T, server ServerConfig, store StoreConfig) *rig {
 // newRelaxed is one that syncs telemetry at intervals, if that is wanted.
 func newRelaxed(t *testing.T, relaxed bool) *rig {
 	t.Helper()
-	return newRigOn(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{})
+	return newRigOn(t, intervalIf(relaxed), embedded.Config{}, StoreConfig{})
 }
 
-func newRigOn(t *testing.T, interval time.Duration, server ServerConfig, store StoreConfig) *rig {
+func newRigOn(t *testing.T, interval time.Duration, server embedded.Config, store StoreConfig) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), interval: interval}
 	r.start(server, store)
 	return r
 }
 
-func (r *rig) start(server ServerConfig, store StoreConfig) {
+func (r *rig) start(server embedded.Config, store StoreConfig) {
 	r.t.Helper()
 	server.StoreDir, server.Log, server.Subjects = r.dir, r.journal.log(), r.subjects
 	if server.Listen == "" {
@@ -218,7 +219,7 @@ func (r *rig) start(server ServerConfig, store StoreConfig) {
 		store.Things = []mapping.Thing{"pump"}
 	}
 	store.Subjects = r.subjects
-	s, err := StartServer(server)
+	s, err := embedded.Start(server)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -305,6 +306,22 @@ func (r *rig) stop() {
 	r.store.Close()
 	r.nc.Close()
 	r.server.Shutdown()
+}
+
+// stopJetStream ends JetStream under the programs, until what it returns is called.
+func (r *rig) stopJetStream() (start func()) {
+	r.t.Helper()
+	config := *r.server.NATS().JetStreamConfig()
+	config.StoreDir = r.dir
+	if err := r.server.NATS().ShutdownJetStream(); err != nil {
+		r.t.Fatal(err)
+	}
+	return func() {
+		r.t.Helper()
+		if err := r.server.NATS().EnableJetStream(&config); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 }
 
 // program connects as a program does.

@@ -130,8 +130,8 @@ func TestNobodyReachesTheServersOwnAccount(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "a")
 	nc := r.program()
-	for _, subject := range []string{"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER." + r.server.nats.ID() + ".KICK", "$SYS.REQ.SERVER." + r.server.nats.ID() + ".LDM",
-		"$SYS.REQ.SERVER." + r.server.nats.ID() + ".RELOAD", "$SYS.REQ.ACCOUNT.$SYS.CONNZ", "$JS.API.SERVER.REMOVE"} {
+	for _, subject := range []string{"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER." + r.server.NATS().ID() + ".KICK", "$SYS.REQ.SERVER." + r.server.NATS().ID() + ".LDM",
+		"$SYS.REQ.SERVER." + r.server.NATS().ID() + ".RELOAD", "$SYS.REQ.ACCOUNT.$SYS.CONNZ", "$JS.API.SERVER.REMOVE"} {
 		if m, err := nc.Request(subject, []byte(`{}`), 300*time.Millisecond); err == nil && !strings.Contains(string(m.Data), `"error"`) {
 			t.Errorf("%s is answered: %s", subject, m.Data)
 		}
@@ -143,11 +143,11 @@ func TestNobodyReachesTheServersOwnAccount(t *testing.T) {
 func TestListenerLimits(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, access.User{Name: "alice"})
-	v, err := r.server.nats.Varz(&server.VarzOptions{})
+	v, err := r.server.NATS().Varz(&server.VarzOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := r.server.limits; l.All() > door.MaxConns || v.MaxSubs != maxSubs || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
+	if l := door.LimitsOf(r.journal.log()); l.All() > door.MaxConns || v.MaxSubs != 64<<10 || v.AuthTimeout <= 0 || v.AuthTimeout > 10 || v.MaxControlLine > 4096 {
 		t.Errorf("%+v, %d subscriptions, %v s to log in, control lines of %d bytes", l, v.MaxSubs, v.AuthTimeout, v.MaxControlLine)
 	}
 	for name, n := range map[string]int{"websocket": v.Websocket.Port, "mqtt": v.MQTT.Port, "leaf": v.LeafNode.Port, "route": v.Cluster.Port, "gateway": v.Gateway.Port, "http": v.HTTPPort, "https": v.HTTPSPort} {

@@ -2,49 +2,17 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
 // What can be seen of a bridge from outside, without changing anything.
-
-// Serving tells whether a bridge with this prefix answers on the connection.
-func Serving(ctx context.Context, nc *nats.Conn, subjects mapping.Subjects) (bool, error) {
-	subject, err := micro.ControlSubject(micro.InfoVerb, wire.ServiceName, "")
-	if err != nil {
-		return false, err
-	}
-	inbox := nc.NewInbox()
-	answers, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = answers.Unsubscribe() }()
-	if err := nc.PublishRequest(subject, inbox, nil); err != nil {
-		return false, err
-	}
-	for { // one answer from each service of that name
-		m, err := answers.NextMsgWithContext(ctx)
-		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		var info micro.Info
-		if json.Unmarshal(m.Data, &info) == nil && info.Metadata["prefix"] == subjects.Prefix() {
-			return true, nil
-		}
-	}
-}
 
 // Fill is how full a stream is.
 type Fill struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -59,7 +60,7 @@ func takesIn(t *testing.T, r *rig) {
 // TestIntakeRefusals: one message that is refused takes no other along, and gets an answer of its own.
 func TestIntakeRefusals(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{MaxPayload: 64 << 10}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{MaxPayload: 64 << 10}, StoreConfig{})
 	nc := r.program()
 	large := strings.Repeat("x", 60<<10) // beyond the stream's limit, not the server's
 	for i, c := range []struct{ data, header, value, want string }{
@@ -98,7 +99,7 @@ func TestDuplicatesAcrossARestart(t *testing.T) {
 	stop()
 	for range 2 {
 		r.stop()
-		r.start(ServerConfig{}, StoreConfig{})
+		r.start(embedded.Config{}, StoreConfig{})
 		if again := publish(); !again.Duplicate || again.Sequence != first.Sequence || again.Stream != first.Stream {
 			t.Errorf("%+v, want the duplicate of %+v", again, first)
 		}
@@ -161,13 +162,9 @@ func TestWithoutJetStream(t *testing.T) {
 	r := newRig(t, "pump")
 	r.journal.forgive("NATS connection lost")
 	nc := r.program()
-	if err := r.server.stopJetStream(); err != nil {
-		t.Fatal(err)
-	}
+	start := r.stopJetStream()
 	if answer := r.publish(nc, "fleets.up.pump.events.x", "1"); strings.Contains(answer, "error") {
 		t.Error(answer)
 	}
-	if err := r.server.startJetStream(); err != nil {
-		t.Fatal(err)
-	}
+	start()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -18,7 +19,7 @@ import (
 func inBothModes(t *testing.T, f func(t *testing.T, r *rig)) {
 	for name, relaxed := range map[string]bool{"synced": false, "relaxed": true} {
 		t.Run(name, func(t *testing.T) {
-			f(t, withUsersAs(t, intervalIf(relaxed), ServerConfig{}, StoreConfig{}, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}}))
+			f(t, withUsersAs(t, intervalIf(relaxed), embedded.Config{}, StoreConfig{}, access.User{Name: "alice"}, access.User{Name: "bob", Things: []mapping.Thing{"b"}}))
 		})
 	}
 }
@@ -143,7 +144,7 @@ func TestStampedEvents(t *testing.T) {
 		t.Errorf("the lamp's: %d", ms)
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "lamp"}})
+	r.start(embedded.Config{}, StoreConfig{Things: []mapping.Thing{"pump", "lamp"}})
 	if again := take("pump", mapping.Events, 22); !slices.Equal(again, first) {
 		t.Errorf("%v after a restart, want %v", again, first)
 	}

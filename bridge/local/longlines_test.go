@@ -10,6 +10,8 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/mapping"
 )
 
@@ -19,7 +21,7 @@ import (
 func TestLongLines(t *testing.T) {
 	t.Parallel()
 	users := []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}, {Name: "bob", Password: "secret", Things: []mapping.Thing{"b"}}}
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	r.journal.forgive(" - cid:", "Violation", "maximum control line")
 	y := (&yard{rig: r, url: r.server.URL()}).serve(users)
 	ended := make(chan error, 100)
@@ -46,7 +48,7 @@ func TestLongLines(t *testing.T) {
 		}
 	}
 	// A command of an older version's store.
-	l, err := r.store.Handlers(r.server).Listen("a", "token")
+	l, err := services.NewHandlers(r.nc, r.subjects, r.server.NATS(), nil).Listen("a", "token")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +75,17 @@ func TestLongLines(t *testing.T) {
 	default:
 	}
 	// What ends for good is told.
-	if err := r.server.marks.Publish(long("x", 5000), nil); err != nil {
+	nc, err := r.server.Connect("fleetbridge long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server.OnClosed(func(err error) { ended <- err })
+	if err := nc.Publish(long("x", 5000), nil); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case err := <-ended:
-		if !strings.Contains(err.Error(), "fleetbridge marks") {
+		if !strings.Contains(err.Error(), "fleetbridge long") {
 			t.Error(err)
 		}
 	case <-time.After(patience):

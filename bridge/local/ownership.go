@@ -355,7 +355,7 @@ func (o *Ownership) ShardOf(t mapping.Thing) int {
 	return ownership.Of(mapping.Token(string(t)), o.cfg.Shards)
 }
 
-// Owner implements Peers.
+// Owner is services.Peers.
 func (o *Ownership) Owner(t mapping.Thing) (run string, mine bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
 	"fleetbridge/mapping"
@@ -28,18 +29,19 @@ type opener func(t *testing.T, c StoreConfig) *opened
 
 // inModes runs a test with each kind of server that a store may have.
 func inModes(t *testing.T, f func(t *testing.T, open opener)) {
-	t.Run("embedded", func(t *testing.T) { f(t, embedded(0)) })
+	t.Run("embedded", func(t *testing.T) { f(t, within(0)) })
 	t.Run("external", func(t *testing.T) { f(t, external) })
 }
 
-func embedded(interval time.Duration) opener {
+// within is with the embedded server.
+func within(interval time.Duration) opener {
 	return func(t *testing.T, c StoreConfig) *opened {
-		r := newRigOn(t, interval, ServerConfig{}, c)
+		r := newRigOn(t, interval, embedded.Config{}, c)
 		var now func() *opened
 		now = func() *opened {
 			return &opened{r.store, r.spool, r.program(), func() *opened {
 				r.stop()
-				r.start(ServerConfig{}, c)
+				r.start(embedded.Config{}, c)
 				return now()
 			}}
 		}
@@ -121,7 +123,7 @@ func TestLanes(t *testing.T) {
 		})
 	}
 	inModes(t, test)
-	t.Run("relaxed", func(t *testing.T) { test(t, embedded(time.Second)) })
+	t.Run("relaxed", func(t *testing.T) { test(t, within(time.Second)) })
 }
 
 func TestViews(t *testing.T) {
@@ -140,7 +142,7 @@ func TestPromptAndKeeper(t *testing.T) {
 			r := o.store.spool.records[wire.BucketExecutions]
 			return &porttest.PromptHouse{State: r, Prompt: r, Kill: func() *porttest.PromptHouse { return house(o.kill()) }}
 		}
-		return house(embedded(0)(t, StoreConfig{}))
+		return house(within(0)(t, StoreConfig{}))
 	})
 	porttest.Keeper(t, func(t *testing.T) *porttest.KeeperHouse {
 		var house func(o *opened) *porttest.KeeperHouse
@@ -148,7 +150,7 @@ func TestPromptAndKeeper(t *testing.T) {
 			return &porttest.KeeperHouse{Keeper: o.store.Down().(bridge.Keeper), Executions: o.store.Executions(), Archive: o.store,
 				Kill: func() *porttest.KeeperHouse { return house(o.kill()) }}
 		}
-		return house(embedded(0)(t, StoreConfig{}))
+		return house(within(0)(t, StoreConfig{}))
 	})
 }
 

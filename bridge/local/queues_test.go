@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -29,7 +30,7 @@ func TestSubjectKey(t *testing.T) {
 func TestKindThatStandsStill(t *testing.T) {
 	t.Parallel()
 	const n = 3 * feedMessages
-	r := newRigWith(t, ServerConfig{}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{})
 	nc := r.program()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -65,7 +66,7 @@ func TestKindThatStandsStill(t *testing.T) {
 	}
 	stop()
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	nc = r.program()
 	events, _ = r.run("pump", mapping.Events)
 	report("3")

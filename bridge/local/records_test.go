@@ -10,13 +10,14 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 )
 
 // TestRecordsExpire: after their life records are gone, for those who ask at once, and then from the journal.
 func TestRecordsExpire(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{ExecutionTTL: time.Hour})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{ExecutionTTL: time.Hour})
 	ctx, b := testContext(t), r.spool.records[wire.BucketExecutions]
 	put := func(key string, age time.Duration) {
 		t.Helper()
@@ -59,7 +60,7 @@ func TestDamagedRecords(t *testing.T) {
 	}
 	r.stop()
 	r.flip(t, []byte(strings.Repeat("pump.a", 20)))
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	r.journal.forgive("a record is damaged")
 	b := r.store.Leases()
 	for range 2 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -42,14 +43,14 @@ func TestRevisionsGrow(t *testing.T) {
 	}
 	grows("the next value")
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	grows("after a restart")
 	far := uint64(time.Now().Add(24 * 365 * time.Hour).UnixMicro())
 	if err := r.store.bucket(wire.BucketMarks).Put(ctx, revisionKey, strconv.AppendUint(nil, far, 10)); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	last = far
 	grows("after the clock was set back by a year")
 	if err := r.store.js.DeleteStream(ctx, "KV_FLEETS_STATUS"); err != nil {
@@ -60,7 +61,7 @@ func TestRevisionsGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	if now := put(); now > far {
 		t.Errorf("a damaged mark was followed to %d", now)
 	}
@@ -98,7 +99,7 @@ func TestNotedValues(t *testing.T) {
 		expect(c[0], c[1])
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	b = r.store.Shadow()
 	expect(`{"a":3}`, strings.Repeat("x", bridge.MaxNote))
 	if err := b.Delete(ctx, "pump"); err != nil {
@@ -112,7 +113,7 @@ func TestNotedValues(t *testing.T) {
 // What a bucket will never take is said so, whoever finds out.
 func TestValuesTooLarge(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{MaxPayload: 64 << 10}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{MaxPayload: 64 << 10}, StoreConfig{})
 	ctx := testContext(t)
 	large := make([]byte, 65<<10)
 	for name, err := range map[string]error{

@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
 // behindTLS is a server with TLS and users a, b.
-func behindTLS(t *testing.T, config ServerConfig) *rig {
+func behindTLS(t *testing.T, config embedded.Config) *rig {
 	t.Helper()
 	config.TLS = serverTLS(t)
 	for _, name := range []string{"a", "b"} {
@@ -28,7 +29,7 @@ func behindTLS(t *testing.T, config ServerConfig) *rig {
 func TestFencesBehindTLS(t *testing.T) {
 	t.Parallel()
 	var strays atomic.Int64
-	r := behindTLS(t, ServerConfig{Stray: func(Stray) { strays.Add(1) }})
+	r := behindTLS(t, embedded.Config{Stray: func(embedded.Stray) { strays.Add(1) }})
 	r.journal.forgive(" nowhere")
 	c := rawSecure(t, r.server.URL(), "b")
 	if _, data := c.request("b", "fleets.up.b.events.x", "", "{}"); !strings.Contains(data, `"seq"`) {
@@ -45,7 +46,7 @@ func TestFencesBehindTLS(t *testing.T) {
 // TestTLSIsWanted: who speaks no TLS, or TLS within TLS, is heard by nobody.
 func TestTLSIsWanted(t *testing.T) {
 	t.Parallel()
-	r := behindTLS(t, ServerConfig{})
+	r := behindTLS(t, embedded.Config{})
 	const hello = `CONNECT {"verbose":false,"user":"a","pass":"secret"}` + "\r\nPUB fleets.up.a.events.x 2\r\n{}\r\nPING\r\n"
 	plain, _ := rawGreeted(t, r.server.URL())
 	plain.write("%s", hello)

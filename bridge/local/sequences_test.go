@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/internal/race"
 )
 
@@ -29,7 +30,7 @@ func recordsIn(t *testing.T, path string) (out []int) {
 // TestDamagedSequence: whichever record's sequence a flipped bit has put out of line, the bridge starts, and works.
 func TestDamagedSequence(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{})
 	r.fill(t, 20)
 	r.stop()
 	blocks, err := filepath.Glob(filepath.Join(r.dir, "jetstream", "$G", "streams", "*", "msgs", "*.blk"))
@@ -64,7 +65,7 @@ func TestDamagedSequence(t *testing.T) {
 				}
 				again := &rig{t: t, dir: dir, journal: newJournal(t), subjects: subjects(t)}
 				again.journal.forgive("WARN", "ERROR")
-				again.start(ServerConfig{}, StoreConfig{})
+				again.start(embedded.Config{}, StoreConfig{})
 				again.fill(t, 3)
 				again.stop()
 			})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -18,7 +19,7 @@ import (
 func TestProgramsConnectAfterListenOnly(t *testing.T) {
 	t.Parallel()
 	j := newJournal(t)
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Log: j.log(), Subjects: subjects(t)})
+	s, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Log: j.log(), Subjects: subjects(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,12 +48,12 @@ func TestProgramsConnectAfterListenOnly(t *testing.T) {
 func TestStoreDirBelongsToOneServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log()})
+	_, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log()})
 	if err == nil || !strings.Contains(err.Error(), "another fleetbridge is using it") || !strings.Contains(err.Error(), r.dir) {
 		t.Errorf("error %v", err)
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 }
 
 func TestListenOnTakenPort(t *testing.T) {
@@ -63,7 +64,7 @@ func TestListenOnTakenPort(t *testing.T) {
 	}
 	defer taken.Close()
 	j := newJournal(t)
-	s, err := StartServer(ServerConfig{Listen: taken.Addr().String(), StoreDir: t.TempDir(), Log: j.log()})
+	s, err := embedded.Start(embedded.Config{Listen: taken.Addr().String(), StoreDir: t.TempDir(), Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestListenAddress(t *testing.T) {
 		{"127.0.0.1:70000", "no port"},
 		{"127.0.0.1:-1", "no port"},
 	} {
-		_, err := StartServer(ServerConfig{Listen: c.listen, StoreDir: t.TempDir()})
+		_, err := embedded.Start(embedded.Config{Listen: c.listen, StoreDir: t.TempDir()})
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), c.listen) {
 			t.Errorf("%s: error %v", c.listen, err)
 		}
@@ -96,7 +97,7 @@ func TestStoreDirThatCannotBe(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: file}); err == nil || !strings.Contains(err.Error(), "store directory") {
+	if _, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: file}); err == nil || !strings.Contains(err.Error(), "store directory") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -132,10 +133,10 @@ func TestDialWithoutJetStream(t *testing.T) {
 
 func TestRestartKeepsWhatIsStored(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{})
 	r.publish(r.program(), "fleets.up.pump.events.started", `{}`)
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	queued, err := r.up().Queued(testContext(t))
 	if err != nil || queued[mapping.Thing("pump")] != 1 {
 		t.Errorf("queued %v, %v", queued, err)

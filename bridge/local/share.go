@@ -106,13 +106,4 @@ func (s ownStatus) Delete(ctx context.Context, key string) error {
 	return s.StatusView.Delete(ctx, key)
 }
 
-// Peers are the bridges that share the Things.
-type Peers interface {
-	// Owner is the run of the bridge that has a Thing, and whether it is this one; empty: none that lives.
-	Owner(t mapping.Thing) (run string, mine bool)
-}
-
-var (
-	_ bridge.Archive = (*Share)(nil)
-	_ Peers          = (*Ownership)(nil)
-)
+var _ bridge.Archive = (*Share)(nil)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -46,7 +47,7 @@ func TestDeadLettersHaveShares(t *testing.T) {
 		c := floods[i]
 		t.Run(c.name, func(t *testing.T) {
 			cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
-			r := newRigWith(t, ServerConfig{}, cfg)
+			r := newRigWith(t, embedded.Config{}, cfg)
 			r.journal.forgive("more than their share")
 			flood(t, r, "good", 50, 1_000)
 			for _, when := range []string{"at first", "after a restart"} {
@@ -64,7 +65,7 @@ func TestDeadLettersHaveShares(t *testing.T) {
 					t.Errorf("%s: the newest letter is %.20q, %v", when, last.Payload, err)
 				}
 				r.stop()
-				r.start(ServerConfig{}, cfg)
+				r.start(embedded.Config{}, cfg)
 			}
 		})
 	}
@@ -74,7 +75,7 @@ func TestDeadLettersHaveShares(t *testing.T) {
 func TestDeadLettersAreFew(t *testing.T) {
 	t.Parallel()
 	cfg := StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20}
-	r := newRigWith(t, ServerConfig{}, cfg)
+	r := newRigWith(t, embedded.Config{}, cfg)
 	few := func() {
 		if r.store.shares.least != cfg.Up*3/4/maxLetters {
 			t.Errorf("a letter counts %d bytes at least", r.store.shares.least)
@@ -89,7 +90,7 @@ func TestDeadLettersAreFew(t *testing.T) {
 	flood(t, r, "good", 30, 10)
 	flood(t, r, "bad", 300, 10)
 	r.stop()
-	r.start(ServerConfig{}, cfg)
+	r.start(embedded.Config{}, cfg)
 	few()
 	flood(t, r, "bad", 300, 10)
 	d := r.store.DeadLetters()
@@ -101,7 +102,7 @@ func TestDeadLettersAreFew(t *testing.T) {
 // As long as there is room for all, nobody has to share.
 func TestDeadLettersWithRoom(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
 	flood(t, r, "bad", 150, 4_000) // more than a third, less than three quarters
 	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 150 {
 		t.Errorf("%d letters are left of 150", got)
@@ -120,7 +121,7 @@ func TestThingOfTail(t *testing.T) {
 // A start goes on when the letters can't be counted, and says so.
 func TestDeadLettersCannotBeCounted(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"good", "bad"}, Up: 1 << 20})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Things: []mapping.Thing{"good", "bad"}, Up: 1 << 20})
 	flood(t, r, "bad", 10, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/race"
 )
@@ -155,9 +156,9 @@ func TestAnswersGoNowhereElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRelaxed(t, relaxed)
 			r.journal.forgive("refused what a program published", "could not decode headers")
-			s, err := Serve(r.nc, handle(func(context.Context, bridge.Request) (bridge.Response, error) {
+			s, err := services.Serve(r.nc, handle(func(context.Context, bridge.Request) (bridge.Response, error) {
 				return bridge.Response{Payload: []byte("{}")}, nil
-			}), ServiceConfig{Subjects: r.subjects, Version: "1.0.0", Log: r.journal.log()})
+			}), services.Config{Subjects: r.subjects, Version: "1.0.0", Log: r.journal.log()})
 			if err != nil {
 				t.Fatal(err)
 			}

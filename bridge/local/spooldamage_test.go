@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -18,7 +19,7 @@ import (
 func damagedRig(t *testing.T, things []mapping.Thing, n int, bad ...int) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), segment: 64 << 10} // little to look through
-	r.start(ServerConfig{}, StoreConfig{Things: things})
+	r.start(embedded.Config{}, StoreConfig{Things: things})
 	for i := range n {
 		a := mapping.Address{Thing: things[i%len(things)], Channel: mapping.Event, ID: "x"}
 		if _, err := r.spool.Enqueue(testContext(t), a, numberedPayload(i+1), bridge.Trace{}); err != nil {
@@ -30,7 +31,7 @@ func damagedRig(t *testing.T, things []mapping.Thing, n int, bad ...int) *rig {
 		r.flip(t, numberedPayload(number))
 	}
 	r.journal.forgive("can't be read any more")
-	r.start(ServerConfig{}, StoreConfig{Things: things, Window: 2})
+	r.start(embedded.Config{}, StoreConfig{Things: things, Window: 2})
 	return r
 }
 
@@ -111,7 +112,7 @@ func TestDamagedMessages(t *testing.T) {
 			}
 			stop()
 			r.stop()
-			r.start(ServerConfig{}, StoreConfig{})
+			r.start(embedded.Config{}, StoreConfig{})
 			if n := queuedOf(t, r, "pump"); n != 0 || r.journal.missed("pump") != len(bad) {
 				t.Errorf("after a restart %d are queued", n)
 			}
@@ -176,7 +177,7 @@ func TestMissingJournal(t *testing.T) {
 				r.stop()
 				c.damage(t, r)
 				r.journal.forgive("of the journal is", "from the journal", "end of the journal was torn")
-				r.start(ServerConfig{}, StoreConfig{})
+				r.start(embedded.Config{}, StoreConfig{})
 				if c.want != "" {
 					r.journal.expect(t, c.want, "lost=")
 				} else if n := r.journal.count("ERROR"); n > 0 {

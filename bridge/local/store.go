@@ -318,6 +318,9 @@ func (s *Store) Shadow() bridge.ShadowView {
 // Status holds the connections' status, key {t}; in memory.
 func (s *Store) Status() bridge.StatusView { return s.bucket(wire.BucketStatus) }
 
+// Replies is the stream that keeps what handlers reply, in a cluster; else nil.
+func (s *Store) Replies() jetstream.Stream { return s.replies }
+
 // state is in the spool's journal with the embedded server, and else in a bucket.
 func (s *Store) state(name string) bridge.State {
 	if s.spool != nil {

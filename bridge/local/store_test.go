@@ -11,13 +11,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
 func TestStreams(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{
+	r := newRigWith(t, embedded.Config{}, StoreConfig{
 		Things: []mapping.Thing{"pump", "com.acme 7"},
 		Up:     1 << 30, Down: Limits{MaxBytes: 1 << 20, MaxAge: time.Minute},
 	})
@@ -89,7 +90,7 @@ func TestDuplicateMessageID(t *testing.T) {
 
 func TestFullStreamTellsThePublisher(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Up: 4096})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Up: 4096})
 	nc := r.program()
 	payload := strings.Repeat("x", 1000)
 	stored, answer := 0, ""
@@ -153,13 +154,13 @@ func TestStreamThatDoesNotFit(t *testing.T) {
 
 func TestLimitsAndThingsChange(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump", "com.acme"}, Up: 1 << 20})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Things: []mapping.Thing{"pump", "com.acme"}, Up: 1 << 20})
 	nc := r.program()
 	r.publish(nc, "fleets.up.com=2Eacme.events.x", `1`)
 	r.publish(nc, "fleets.up.com=2Eacme.jobs.get", `2`)
 	r.stop()
 
-	r.start(ServerConfig{}, StoreConfig{Things: []mapping.Thing{"pump"}, Up: 2 << 20})
+	r.start(embedded.Config{}, StoreConfig{Things: []mapping.Thing{"pump"}, Up: 2 << 20})
 	nc = r.program()
 	r.journal.expect(t, "WARN", "not configured", "thing=com.acme", "messages=2")
 	if _, err := nc.Request("fleets.up.com=2Eacme.events.x", nil, patience); !errors.Is(err, nats.ErrNoResponders) {
@@ -167,7 +168,7 @@ func TestLimitsAndThingsChange(t *testing.T) {
 	}
 	r.stop()
 
-	r.start(ServerConfig{}, StoreConfig{Things: []mapping.Thing{"com.acme"}})
+	r.start(embedded.Config{}, StoreConfig{Things: []mapping.Thing{"com.acme"}})
 	q, _ := r.run("com.acme", mapping.Events)
 	if d := next(t, q); string(d.Payload) != "1" {
 		t.Errorf("payload %s", d.Payload)

@@ -26,7 +26,7 @@ var errObscured = errors.New("the headers hide what the server has written behin
 // storedMessage reads what a server sends of a stored message: republished, or got. A program may have set such headers,
 // too; the server's own come behind them.
 func storedMessage(m *nats.Msg) (number uint64, at time.Time, e *entry, err error) {
-	if obscured(m, serversLeast) {
+	if wire.Obscured(m, wire.ServersLeast) {
 		return 0, at, nil, errObscured
 	}
 	if number, err = strconv.ParseUint(lastOf(m.Header, jetstream.SequenceHeader), 10, 64); err != nil {
@@ -36,28 +36,6 @@ func storedMessage(m *nats.Msg) (number uint64, at time.Time, e *entry, err erro
 		return 0, at, nil, err
 	}
 	return number, at, &entry{subject: lastOf(m.Header, jetstream.SubjectHeader), received: at, trace: wire.TraceOf(m.Header), payload: m.Data}, nil
-}
-
-const (
-	// serversLeast is the least that a server appends to a stored message's block, requestLeast to a request's that comes
-	// from another account.
-	serversLeast = len("Nats-Stream: S\r\nNats-Subject: s\r\nNats-Sequence: 1\r\nNats-Time-Stamp: 2006-01-02T15:04:05Z\r\n")
-	requestLeast = len(`Nats-Request-Info: {"acc":"a","rtt":1}` + "\r\n")
-)
-
-// obscured reports whether so many bytes of a received message's block may not be among the headers that nats.go has read
-// of it. It counts the fewest bytes that those take: a line without a blank, ended by LF.
-func obscured(m *nats.Msg, least int) bool {
-	read := len("NATS/1.0\n") + len("\n")
-	for key, values := range m.Header {
-		if key == "Status" || key == "Description" { // nats.go makes them of the first line
-			return true
-		}
-		for _, v := range values {
-			read += len(key) + len(":") + len(v) + len("\n")
-		}
-	}
-	return m.Size()-len(m.Subject)-len(m.Reply)-len(m.Data)-read >= least
 }
 
 func lastOf(h nats.Header, key string) string {

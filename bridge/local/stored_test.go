@@ -121,7 +121,7 @@ func TestObscured(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if obscured(m, requestLeast) {
+		if wire.Obscured(m, wire.RequestLeast) {
 			t.Errorf("%s: obscured", name)
 		}
 	}

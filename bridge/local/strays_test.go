@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/mapping"
 )
 
@@ -22,11 +23,11 @@ func TestStrays(t *testing.T) {
 	for name, users := range map[string][]access.User{"without users": nil, "with users": {{Name: "u"}}} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
-			counted := map[Stray]int{}
+			counted := map[embedded.Stray]int{}
 			for i := range users {
 				users[i].Password, users[i].Things = "secret", []mapping.Thing{"a"}
 			}
-			r := newRigWith(t, ServerConfig{Users: users, Stray: func(s Stray) { mu.Lock(); defer mu.Unlock(); counted[s]++ }}, StoreConfig{Things: []mapping.Thing{"a"}})
+			r := newRigWith(t, embedded.Config{Users: users, Stray: func(s embedded.Stray) { mu.Lock(); defer mu.Unlock(); counted[s]++ }}, StoreConfig{Things: []mapping.Thing{"a"}})
 			r.server.SetThings([]mapping.Thing{"a"})
 			r.journal.forgive("it goes nowhere", "Violation")
 			nc := r.program(nats.UserInfo("u", "secret"))
@@ -58,7 +59,7 @@ func TestStrays(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if counted[StrayChannel] != 2 || (counted[StrayThing] > 0) != (len(users) == 0) {
+			if counted[embedded.StrayChannel] != 2 || (counted[embedded.StrayThing] > 0) != (len(users) == 0) {
 				t.Errorf("counted %v", counted)
 			}
 		})
@@ -69,7 +70,7 @@ func TestStrays(t *testing.T) {
 func TestStraysOfStrangers(t *testing.T) {
 	t.Parallel()
 	var counted atomic.Int64
-	r := newRigWith(t, ServerConfig{Users: []access.User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(Stray) { counted.Add(1) }},
+	r := newRigWith(t, embedded.Config{Users: []access.User{{Name: "u", Password: "secret", Things: []mapping.Thing{"a"}}}, Stray: func(embedded.Stray) { counted.Add(1) }},
 		StoreConfig{Things: []mapping.Thing{"a"}})
 	r.server.SetThings([]mapping.Thing{"a"})
 	r.journal.forgive(" - cid:", "it goes nowhere")

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -69,7 +70,7 @@ func queuedOf(t *testing.T, r *rig, thing mapping.Thing) uint64 {
 // TestWindow: with a full window the lane waits, and goes on when something is settled.
 func TestWindow(t *testing.T) {
 	t.Parallel()
-	r := newRigWith(t, ServerConfig{}, StoreConfig{Window: 3})
+	r := newRigWith(t, embedded.Config{}, StoreConfig{Window: 3})
 	nc := r.program()
 	for i := range 10 {
 		r.publish(nc, "fleets.up.pump.events.x", fmt.Sprint(i))

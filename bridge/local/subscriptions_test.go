@@ -34,9 +34,15 @@ func (c *rawClient) subscribeMany(from, n int, queue string) (said string, open 
 	}
 }
 
+// What all programs of a user may have, and without users all programs.
+const (
+	accountSubs = 16 << 10
+	anybodySubs = 64 << 10
+)
+
 // held are the subscriptions of the programs' connections.
 func (r *rig) held(account string) (n int) {
-	for _, c := range r.server.connsOf(account) {
+	for _, c := range r.connsOf(account) {
 		if c.Port != 0 {
 			n += int(c.NumSubs)
 		}
@@ -50,7 +56,7 @@ func TestLongSubscriptions(t *testing.T) {
 	t.Parallel()
 	r := withUsers(t, access.User{Name: "a"})
 	r.journal.forgive(" - cid:", "more subscriptions than there is room for")
-	most := int(access.MaxSubTokens(r.server.subjects))
+	most := int(access.MaxSubTokens(r.subjects))
 	for n, refused := range map[int]bool{most: false, most + 1: true, 1900: true} {
 		c := rawLogin(t, r.server.URL(), "a")
 		c.write("SUB _INBOX_a%s 7\r\nPING\r\n", strings.Repeat(".x", n-1))
@@ -71,10 +77,6 @@ func TestLongSubscriptions(t *testing.T) {
 		}
 	}
 	r.journal.expect(t, "more subscriptions than there is room for", "user=a")
-	many := &server.ConnInfo{NumSubs: 1, SubsDetail: []server.SubDetail{{Subject: "_INBOX_a" + strings.Repeat(".x", most-1)}}}
-	if n := subsOf(many); n != 2 {
-		t.Errorf("one with as many tokens as there may be counts as %d", n)
-	}
 }
 
 func TestSubscriptionsOfAConnection(t *testing.T) {
@@ -181,9 +183,6 @@ func TestHearersOfALogin(t *testing.T) {
 	}
 	c.write("%s", out.String())
 	c.flush()
-	if over := tooManyHear(r.server.detailed(r.server.connsOf("program-a"))); len(over) > 0 {
-		t.Errorf("of subscriptions that no message reaches together %d connections are too many", len(over))
-	}
 	c.flush()
 	if flush(t, other); other.Stats().Reconnects > 0 {
 		t.Error("another login was disconnected")
@@ -198,7 +197,7 @@ func TestLoginIsCutAgainAndAgain(t *testing.T) {
 	r.journal.forgive(" - cid:", "more that one message reaches", "closed again and again")
 	good := rawLogin(t, r.server.URL(), "a")
 	many := ""
-	for i := range 2 * inboxHearers {
+	for i := range 300 { // more than one message may reach
 		many += fmt.Sprintf("SUB _INBOX_a.> %d\r\n", i+10)
 	}
 	for cuts := 0; ; cuts++ {
@@ -215,16 +214,4 @@ func TestLoginIsCutAgainAndAgain(t *testing.T) {
 	r.journal.expect(t, "closed again and again", "user=a")
 	good.flush()
 	flush(t, r.login("b"))
-}
-
-func TestHearers(t *testing.T) {
-	t.Parallel()
-	for subject, want := range map[string]string{
-		"_INBOX.x": "._INBOX.x", "_INBOX.x.1": "._INBOX.x.", "_INBOX_a.x.*": "._INBOX_a.x.", "_INBOX_a.*.x": "inboxes", "_INBOX_a.>": "inboxes", ">": "*",
-		"fleets.down.a.>": ".fleets.down.a.", "fleets.down.a.events.x": ".fleets.down.a.", "fleets.down.*.events.x": "*", "fleets.down.>": "*", "fleets.down": ".fleets.down", "*.down.a": "*",
-	} {
-		if got, _ := hearers(subject); got != want {
-			t.Errorf("%s: %q, want %q", subject, got, want)
-		}
-	}
 }

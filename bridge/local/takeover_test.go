@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
@@ -70,7 +71,7 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
 	unpack(t, "streams-store.tgz", r.dir)
 	things := StoreConfig{Things: []mapping.Thing{"pump", "com.acme fan"}}
-	r.start(ServerConfig{}, things)
+	r.start(embedded.Config{}, things)
 	r.journal.expect(t, "WARN messages of a Thing that is not configured", "thing=gone", "messages=1")
 	for _, name := range []string{"FLEETS_UP_CONTROL", "FLEETS_UP_TELEMETRY"} {
 		if _, err := r.store.js.Stream(testContext(t), name); !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -113,7 +114,7 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 	stop()
 	r.stop()
 	r.journal.forgive("not configured")
-	r.start(ServerConfig{}, things)
+	r.start(embedded.Config{}, things)
 	events, _ = r.run("pump", mapping.Events)
 	last := next(t, events).Sequence
 	r.publish(r.program(), "fleets.up.pump.events.x", "newer")
@@ -162,7 +163,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 	whole := t.TempDir()
 	func() {
 		r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t)}
-		s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log(), Subjects: r.subjects})
+		s, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log(), Subjects: r.subjects})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +230,7 @@ func TestTakeoverIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		done = r.failToOpen(t, syncs)
-		r.start(ServerConfig{}, StoreConfig{})
+		r.start(embedded.Config{}, StoreConfig{})
 		for bucket, keys := range olderRecords {
 			remembers(t, r, bucket, keys)
 		}
@@ -300,7 +301,7 @@ func remembers(t *testing.T, r *rig, sort string, keys []string) {
 func (r *rig) failToOpen(t *testing.T, syncs int64) (opened bool) {
 	t.Helper()
 	r.journal.forgive("the journal can't be written", "the journal can't be closed", "cannot store")
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log(), Subjects: r.subjects})
+	s, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: r.dir, Log: r.journal.log(), Subjects: r.subjects})
 	if err != nil {
 		t.Fatal(err)
 	}

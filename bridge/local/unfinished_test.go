@@ -34,8 +34,8 @@ func (r *rig) beginsMany(login func() *rawClient) {
 	for range most + most/8 {
 		login().write("%s", half)
 	}
-	eventually(r.t, "those beyond are closed", func() bool { return r.server.door.Connections("a") <= most })
-	if got := r.server.door.BegunBy("a"); got > door.MaxUnfinished {
+	eventually(r.t, "those beyond are closed", func() bool { return r.server.Door().Connections("a") <= most })
+	if got := r.server.Door().BegunBy("a"); got > door.MaxUnfinished {
 		r.t.Errorf("%d bytes are begun", got)
 	}
 }
@@ -50,12 +50,12 @@ func TestLongSubjectsOfALogin(t *testing.T) {
 	for range door.MaxUnfinished/size - 1 { // most of the room, which the two share
 		rawLogin(t, r.server.URL(), "a").write("PUB fleets.up.a.events.x %d\r\nx", size)
 	}
-	eventually(t, "they are begun", func() bool { return r.server.door.BegunBy("a") == door.MaxUnfinished-size })
+	eventually(t, "they are begun", func() bool { return r.server.Door().BegunBy("a") == door.MaxUnfinished-size })
 	c := rawLogin(t, r.server.URL(), "a")
 	long := func(i int) string { return fmt.Sprintf("PUB _INBOX_a.%d%s 0\r\n\r\n", i, strings.Repeat("x", 3700)) }
 	c.write("%sPUB _INBOX_a.usual 0\r\n\r\n", long(1)+long(2)+long(3))
 	c.flush()
-	if n := r.server.door.BegunBy("a") - (door.MaxUnfinished - size); n < 3*3700 || n > 3*3720 {
+	if n := r.server.Door().BegunBy("a") - (door.MaxUnfinished - size); n < 3*3700 || n > 3*3720 {
 		t.Errorf("three long subjects count as %d bytes", n)
 	}
 	var out strings.Builder
@@ -80,11 +80,11 @@ func TestUnfinishedOfOthers(t *testing.T) {
 	for range door.MaxUnfinished / size {
 		rawLogin(t, r.server.URL(), "").write("%s", half)
 	}
-	eventually(t, "all are begun", func() bool { return r.server.door.BegunBy("") == door.MaxUnfinished })
+	eventually(t, "all are begun", func() bool { return r.server.Door().BegunBy("") == door.MaxUnfinished })
 	other := rawLogin(t, r.server.URL(), "")
 	for _, size := range []int{2, size} {
 		other.write("PUB x %d\r\nx", size)
-		eventually(t, "it is begun", func() bool { return r.server.door.BegunOn(other.conn.LocalAddr().String()) == size })
+		eventually(t, "it is begun", func() bool { return r.server.Door().BegunOn(other.conn.LocalAddr().String()) == size })
 		other.write("%s\r\n", strings.Repeat("x", size-1))
 		other.flush()
 	}
@@ -100,14 +100,14 @@ func TestUnfinishedClaims(t *testing.T) {
 	size := int(r.nc.MaxPayload())
 	other := rawLogin(t, r.server.URL(), "")
 	other.write("PUB x %d\r\nx", size)
-	eventually(t, "it is begun", func() bool { return r.server.door.BegunOn(other.conn.LocalAddr().String()) == size })
+	eventually(t, "it is begun", func() bool { return r.server.Door().BegunOn(other.conn.LocalAddr().String()) == size })
 	for _, claim := range []string{"PUB x 100000000", "PUB x 9223372036854775807", "HPUB x 12 100000000", fmt.Sprintf("PUB x %d", size+1)} {
 		c := rawLogin(t, r.server.URL(), "")
 		c.write("%s\r\nx", claim)
 		if said, _ := io.ReadAll(c.in); strings.Contains(string(said), "PONG") { // and the server hangs up
 			t.Errorf("%s: %q", claim, said)
 		}
-		if got := r.server.door.BegunBy(""); got != size {
+		if got := r.server.Door().BegunBy(""); got != size {
 			t.Errorf("%s: %d bytes are begun", claim, got)
 		}
 	}

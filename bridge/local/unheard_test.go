@@ -12,6 +12,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/mapping"
 )
 
@@ -65,9 +66,9 @@ func (c *slowCloud) abandon(t *testing.T, nc *nats.Conn, payload string, err err
 }
 
 // check has some ask and stay, and others ask and go.
-func (c *slowCloud) check(t *testing.T, s *Service, program *nats.Conn) {
+func (c *slowCloud) check(t *testing.T, bridges, program *nats.Conn) {
 	t.Helper()
-	before := s.nc.NumSubscriptions()
+	before := bridges.NumSubscriptions()
 	for i := range 3 {
 		c.abandon(t, program, fmt.Sprint("gone ", i), nil)
 		c.answer <- nil
@@ -78,11 +79,7 @@ func (c *slowCloud) check(t *testing.T, s *Service, program *nats.Conn) {
 		<-c.asked
 	}
 	c.abandon(t, program, "rejected", errors.New("no"))
-	eventually(t, "nothing is left", func() bool {
-		s.audience.mu.Lock()
-		defer s.audience.mu.Unlock()
-		return len(s.audience.waiting)+len(s.audience.unheard) == 0 && s.nc.NumSubscriptions() == before
-	})
+	eventually(t, "nothing is left", func() bool { return bridges.NumSubscriptions() == before })
 	select {
 	case payload := <-c.unheard:
 		t.Errorf("%q was heard", payload)
@@ -94,12 +91,12 @@ func (c *slowCloud) check(t *testing.T, s *Service, program *nats.Conn) {
 func TestUnheardAnswers(t *testing.T) {
 	t.Parallel()
 	c, r := newSlowCloud(), newRig(t, "a")
-	s, err := Serve(r.nc, c, ServiceConfig{Subjects: r.subjects, Version: "1.0.0", Log: slog.New(slog.DiscardHandler)})
+	s, err := services.Serve(r.nc, c, services.Config{Subjects: r.subjects, Version: "1.0.0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	c.check(t, s, r.program())
+	c.check(t, r.nc, r.program())
 }
 
 // The same between accounts.
@@ -108,6 +105,6 @@ func TestUnheardAnswersOfUsers(t *testing.T) {
 	inYards(t, []access.User{{Name: "alice", Things: []mapping.Thing{"a"}}}, func(t *testing.T, y *yard) {
 		c := newSlowCloud()
 		y.other.Store(c) // not a second service: the first one's subscriptions would end some time later
-		c.check(t, y.service, y.as("alice"))
+		c.check(t, y.nc, y.as("alice"))
 	})
 }

@@ -1,14 +1,17 @@
 package local
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/door"
 	"fleetbridge/mapping"
 )
 
@@ -28,6 +31,7 @@ func TestUnreadOfALogin(t *testing.T) {
 	flood := rawLogin(t, r.server.URL(), "a")
 	flood.write("UNSUB 1\r\n")
 	message := fmt.Sprintf("PUB %s.x %d\r\n%s\r\n", flood.inbox("a"), size, strings.Repeat("x", size))
+	const maxUnread = server.MAX_PENDING_SIZE
 	most := 0
 	for range 10 * maxUnread / deaf / size {
 		flood.write("%s", message)
@@ -43,26 +47,20 @@ func TestUnreadOfALogin(t *testing.T) {
 	}
 }
 
+// connsOf are the connections of an account.
+func (r *rig) connsOf(account string) []*server.ConnInfo {
+	r.t.Helper()
+	list, err := r.server.NATS().Connz(&server.ConnzOptions{Username: true, Limit: 2 * door.MaxConns})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return slices.DeleteFunc(list.Conns, func(c *server.ConnInfo) bool { return cmp.Or(c.Account, server.DEFAULT_GLOBAL_ACCOUNT) != account })
+}
+
 // waiting is how many bytes wait for a login's connections.
 func (r *rig) waiting(account string) (n int) {
-	for _, c := range r.server.connsOf(account) {
+	for _, c := range r.connsOf(account) {
 		n += c.Pending
 	}
 	return n
-}
-
-func TestBeyond(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		unread []int
-		closed int
-	}{{nil, 0}, {[]int{5, 5}, 0}, {[]int{5, 6}, 1}, {[]int{11}, 1}, {[]int{1, 9, 1}, 1}, {[]int{6, 6, 6}, 2}, {[]int{20, 20}, 2}} {
-		var conns []*server.ConnInfo
-		for _, n := range c.unread {
-			conns = append(conns, &server.ConnInfo{Pending: n})
-		}
-		if got := beyond(conns, 10, unreadOf); len(got) != c.closed {
-			t.Errorf("%v: %d closed, want %d", c.unread, len(got), c.closed)
-		}
-	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -30,7 +31,7 @@ type roster struct {
 
 func openRoster(t *testing.T, users ...access.User) *roster {
 	t.Helper()
-	r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
+	r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a", "b"}})
 	y := &roster{yard: &yard{rig: r, url: r.server.URL()}, things: []mapping.Thing{"a", "b"}}
 	r.journal.forgive(" - cid:", "more about clients", "a client's error")
 	var err error
@@ -401,7 +402,7 @@ func TestUsersThatCannotBe(t *testing.T) {
 		t.Error(err)
 	}
 	open := newRig(t, "a")
-	if err := open.server.SetUsers([]access.User{named("alice", "a")}, nil); !errors.Is(err, ErrUsersNeedRestart) {
+	if err := open.server.SetUsers([]access.User{named("alice", "a")}, nil); !errors.Is(err, embedded.ErrUsersNeedRestart) {
 		t.Errorf("the first user: %v", err)
 	}
 }

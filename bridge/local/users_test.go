@@ -18,6 +18,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -51,7 +52,7 @@ func TestUserCheck(t *testing.T) {
 		}
 	}
 	j := newJournal(t)
-	_, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: []access.User{good, good, {Name: "x"}}, Subjects: subjects(t), Log: j.log()})
+	_, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: []access.User{good, good, {Name: "x"}}, Subjects: subjects(t), Log: j.log()})
 	if err == nil || !containsAll(err.Error(), []string{"hvac: stands twice", "user x: has neither"}) {
 		t.Errorf("error %v", err)
 	}
@@ -64,10 +65,10 @@ func withUsers(t *testing.T, users ...access.User) *rig {
 
 func withUsersAt(t *testing.T, store StoreConfig, users ...access.User) *rig {
 	t.Helper()
-	return withUsersAs(t, 0, ServerConfig{}, store, users...)
+	return withUsersAs(t, 0, embedded.Config{}, store, users...)
 }
 
-func withUsersAs(t *testing.T, interval time.Duration, server ServerConfig, store StoreConfig, users ...access.User) *rig {
+func withUsersAs(t *testing.T, interval time.Duration, server embedded.Config, store StoreConfig, users ...access.User) *rig {
 	t.Helper()
 	for i := range users {
 		if users[i].Password == "" && users[i].NKey == "" {
@@ -290,7 +291,7 @@ func TestOperator(t *testing.T) {
 	}
 	before, _ := os.ReadFile(path)
 	r.stop()
-	r.start(ServerConfig{Users: []access.User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}}, StoreConfig{})
+	r.start(embedded.Config{Users: []access.User{{Name: "a", Password: "secret", Things: []mapping.Thing{"a"}}}}, StoreConfig{})
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
 		t.Error("the operator's key changed")
 	}
@@ -316,7 +317,7 @@ func TestOperator(t *testing.T) {
 	}
 	nc.Close()
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("the operator's key stays without users")
 	}
@@ -334,7 +335,7 @@ func TestFirstUser(t *testing.T) {
 	r.publish(r.program(), "fleets.up.a.events.x", "before")
 	for _, users := range [][]access.User{{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil} {
 		r.stop()
-		r.start(ServerConfig{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
+		r.start(embedded.Config{Users: users}, StoreConfig{Things: []mapping.Thing{"a"}})
 		q, stop := r.run("a", mapping.Events)
 		if d := next(t, q); string(d.Payload) != "before" {
 			t.Errorf("with %d users: %s", len(users), d.Payload)
@@ -363,12 +364,8 @@ func TestUsersOutliveAFullDisk(t *testing.T) {
 		if _, err := js.KeyValue(testContext(t), "FLEETS_SHADOW"); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.server.stopJetStream(); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.server.startJetStream(); err != nil {
-			t.Fatal(err)
-		}
+		start := r.stopJetStream()
+		start()
 	}
 	if nc.LastError() != nil {
 		t.Error(nc.LastError())
@@ -386,7 +383,7 @@ func TestManyUsers(t *testing.T) {
 		users = append(users, access.User{Name: fmt.Sprintf("user-%d", i), Password: "secret", Things: things})
 	}
 	j, start := newJournal(t), time.Now()
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: users, Subjects: subjects(t), Log: j.log()})
+	s, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Users: users, Subjects: subjects(t), Log: j.log()})
 	if err != nil {
 		t.Fatal(err)
 	}

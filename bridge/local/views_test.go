@@ -15,6 +15,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/embedded"
 	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -30,7 +31,7 @@ func (r *rig) crashed(damage func(dir string)) *rig {
 	damage(dir)
 	c := &rig{t: r.t, dir: dir, journal: newJournal(r.t), subjects: r.subjects}
 	c.journal.forgive("nats: ", "dropped; nobody had been told", "the end of the journal was torn", "missing in the middle")
-	c.start(ServerConfig{}, StoreConfig{})
+	c.start(embedded.Config{}, StoreConfig{})
 	c.seen()
 	return c
 }
@@ -68,7 +69,7 @@ func blocks(t *testing.T, dir, stream string) []string {
 func TestViewsAfterACrash(t *testing.T) {
 	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	var want []string
 	store := func(n int) {
 		for range n {
@@ -140,7 +141,7 @@ func TestViewsAfterACrash(t *testing.T) {
 		t.Errorf("the journal has %d records, from %d", n, r.spool.journal.Views(0, 1)[0].Number)
 	}
 	r.stop()
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	if n := r.spool.journal.Size().Views; n != 0 {
 		t.Errorf("after a stop the journal has %d records", n)
 	}
@@ -181,7 +182,7 @@ func TestNewJournalBesideOldStreams(t *testing.T) {
 	r.checkpoint = time.Hour
 	r.stop()
 	newJournalIn(t, r.dir)
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	m.Payload = []byte("new")
 	down(t, r, m)
 	c := r.crashed(func(dir string) {
@@ -201,7 +202,7 @@ func TestNewJournalBesideOldStreams(t *testing.T) {
 func TestCommandIsKeptAtOnce(t *testing.T) {
 	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	sink := r.store.Down().(bridge.Keeper)
 	ctx := testContext(t)
 	a := mapping.Address{Thing: "pump", Channel: mapping.CommandRequest, ID: "e1"}
@@ -259,7 +260,7 @@ func TestShadowsAfterACrash(t *testing.T) {
 	}
 	r.stop()
 	for range 2 {
-		r.start(ServerConfig{}, StoreConfig{})
+		r.start(embedded.Config{}, StoreConfig{})
 		r.seen()
 		for key, want := range map[string]string{"same": "newer than the journal's note", "lost": "lost note of lost", "gone": "", "older": "older "} {
 			value, note, err := r.store.Shadow().GetNoted(ctx, key)
@@ -287,13 +288,11 @@ func TestShadowsAfterACrash(t *testing.T) {
 func TestStoredWithoutJetStream(t *testing.T) {
 	t.Parallel()
 	r := &rig{t: t, dir: t.TempDir(), journal: newJournal(t), subjects: subjects(t), checkpoint: time.Hour}
-	r.start(ServerConfig{}, StoreConfig{})
+	r.start(embedded.Config{}, StoreConfig{})
 	m := bridge.Message{Address: mapping.Address{Thing: "pump", Channel: mapping.JobsNotify}, Payload: []byte("0")}
 	down(t, r, m)
 	r.journal.forgive("cannot store", "NATS connection lost")
-	if err := r.server.stopJetStream(); err != nil {
-		t.Fatal(err)
-	}
+	start := r.stopJetStream()
 	sink, want := r.store.Down(), []string{"0"}
 	for i := range 5 {
 		m.Payload = fmt.Append(nil, i+1)
@@ -307,9 +306,7 @@ func TestStoredWithoutJetStream(t *testing.T) {
 	if got := r.crashed(func(string) {}).holds("FLEETS_DOWN"); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if err := r.server.startJetStream(); err != nil {
-		t.Fatal(err)
-	}
+	start()
 	r.seen()
 	if got := r.holds("FLEETS_DOWN"); !slices.Equal(got, want) {
 		t.Errorf("when JetStream is back: %q", got)

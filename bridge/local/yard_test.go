@@ -18,6 +18,8 @@ import (
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/bus"
 	"fleetbridge/bridge/local/clerk"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -27,7 +29,7 @@ import (
 type yard struct {
 	*rig
 	url     string
-	service *Service
+	service *services.Service
 	clerk   *clerk.Clerk
 	other   atomic.Pointer[slowCloud] // answers instead of the yard, if there is one
 }
@@ -43,7 +45,7 @@ func inYards(t *testing.T, users []access.User, f func(*testing.T, *yard)) {
 	}
 	things := []mapping.Thing{"a", "b", "c"}
 	t.Run("embedded", func(t *testing.T) {
-		r := newRigWith(t, ServerConfig{Users: users}, StoreConfig{Things: things})
+		r := newRigWith(t, embedded.Config{Users: users}, StoreConfig{Things: things})
 		f(t, (&yard{rig: r, url: r.server.URL()}).serve(users))
 	})
 	t.Run("external", func(t *testing.T) {
@@ -104,12 +106,12 @@ func (y *yard) serve(users []access.User) *yard {
 		y.t.Fatal(err)
 	}
 	y.t.Cleanup(bus.Close)
-	s, err := Serve(y.nc, handle(func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
+	s, err := services.Serve(y.nc, handle(func(ctx context.Context, r bridge.Request) (bridge.Response, error) {
 		if other := y.other.Load(); other != nil {
 			return other.Handle(ctx, r)
 		}
 		return bridge.Response{Payload: []byte("answer for " + string(r.Thing))}, nil
-	}), ServiceConfig{Subjects: y.subjects, Version: "1.0.0", Log: y.journal.log()})
+	}), services.Config{Subjects: y.subjects, Version: "1.0.0", Log: y.journal.log()})
 	if err != nil {
 		y.t.Fatal(err)
 	}
@@ -162,7 +164,7 @@ func (y *yard) call(thing mapping.Thing, action string) (bridge.Reply, error) {
 
 // call runs a command as the bridge does.
 func call(ctx context.Context, r *rig, c bridge.Call) (bridge.Reply, error) {
-	l, err := NewHandlers(r.nc, r.subjects, r.server).Listen(c.Thing, nuid.Next())
+	l, err := services.NewHandlers(r.nc, r.subjects, r.server.NATS(), nil).Listen(c.Thing, nuid.Next())
 	if err != nil {
 		return bridge.Reply{}, err
 	}

@@ -13,6 +13,8 @@ import (
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/services"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -36,7 +38,7 @@ func (d *Doctor) serving(ctx context.Context) (bool, error) {
 	const quick = 2 * time.Second // who serves answers at once; nobody is told at once by the server
 	ctx, cancel := context.WithTimeout(ctx, min(quick, d.options.Timeout))
 	defer cancel()
-	return local.Serving(ctx, d.nc, d.subjects)
+	return services.Serving(ctx, d.nc, d.subjects)
 }
 
 // nats tells of the connection, or of the address that the embedded server would listen on.
@@ -147,7 +149,7 @@ func (d *Doctor) trial(ctx context.Context) {
 }
 
 func (d *Doctor) store(ctx context.Context, dir string) error {
-	server, err := local.StartServer(local.ServerConfig{Subjects: d.subjects, Listen: "127.0.0.1:0", StoreDir: dir, Log: quiet()})
+	server, err := embedded.Start(embedded.Config{Subjects: d.subjects, Listen: "127.0.0.1:0", StoreDir: dir, Log: quiet()})
 	if err != nil {
 		return err
 	}

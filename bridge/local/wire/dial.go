@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -139,4 +140,12 @@ func printed(urls string) string {
 		}
 	}
 	return strings.Join(parts, ",")
+}
+
+// OnClosed has f hear when a connection ends that is not made anew: somebody has closed it, or the server has ended it for
+// something that nats.go takes for a mistake of its own.
+func OnClosed(nc *nats.Conn, f func(error)) {
+	nc.SetClosedHandler(func(nc *nats.Conn) {
+		f(fmt.Errorf("the connection %q to NATS has ended for good: %w", nc.Opts.Name, cmp.Or(nc.LastError(), nats.ErrConnectionClosed)))
+	})
 }

@@ -1,11 +1,14 @@
-package local
+package services
 
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
@@ -18,19 +21,15 @@ import (
 type handlers struct {
 	nc       *nats.Conn
 	subjects mapping.Subjects
-	server   *Server          // nil with an external one
+	server   *server.Server   // nil with an external one
 	kept     jetstream.Stream // of replies; nil: none are kept
 }
 
 // NewHandlers reaches the programs that subscribe to {prefix}.cmd.{t}.{action}. With the embedded server, whoever
-// subscribes to more than commands only watches; an external one can't be asked, and all that it delivers to counts.
-func NewHandlers(nc *nats.Conn, subjects mapping.Subjects, server *Server) bridge.Handlers {
-	return handlers{nc: nc, subjects: subjects, server: server}
-}
-
-// Handlers is NewHandlers. In a cluster, replies that came while no bridge listened are found as well.
-func (s *Store) Handlers(server *Server) bridge.Handlers {
-	return handlers{s.nc, s.cfg.Subjects, server, s.replies}
+// subscribes to more than commands only watches; an external one (nil) can't be asked, and all that it delivers to counts.
+// A stream that keeps replies has those that came while no bridge listened; nil: none does.
+func NewHandlers(nc *nats.Conn, subjects mapping.Subjects, s *server.Server, kept jetstream.Stream) bridge.Handlers {
+	return handlers{nc, subjects, s, kept}
 }
 
 // watched reports whether all who would get a command subscribe to a wildcard in the place of cmd, or to a shorter one:
@@ -41,8 +40,28 @@ func (h handlers) watched(t mapping.Thing, action string) bool {
 	}
 	subject := h.subjects.Command(t, action)
 	kind, other := h.subjects.Prefix()+".cmd.", h.subjects.Prefix()+"._."
-	return h.server.onlyWith(subject, other+strings.TrimPrefix(subject, kind))
+	return onlyWith(h.server, subject, other+strings.TrimPrefix(subject, kind))
 }
+
+// onlyWith reports whether there are subscriptions that a subject of the bridge's account reaches, and another one reaches
+// all of them, too. It costs something only when the other one reaches any.
+func onlyWith(s *server.Server, subject, other string) bool {
+	account := s.GlobalAccount()
+	if account.Interest(other) == 0 {
+		return false
+	}
+	list, err := s.Subsz(&server.SubszOptions{Subscriptions: true, Account: account.Name, Test: subject, Limit: math.MaxInt32})
+	if err != nil || len(list.Subs) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(list.Subs, func(sub server.SubDetail) bool {
+		_, both := wire.Intersect(sub.Subject, other)
+		return !both
+	})
+}
+
+// lookTime is how long the look for a reply that is kept may take, before the next one.
+const lookTime = 5 * time.Second
 
 // replyRoom is how many replies to one execution are kept while the first is being read: several come if
 // programs subscribe without a queue group.
@@ -121,7 +140,7 @@ func (l *line) Wait(ctx context.Context) (bridge.Reply, error) {
 // look finds a reply that came before this run listened.
 func (l *line) look() {
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 		raw, err := l.kept.GetLastMsgForSubject(ctx, l.subject)
 		cancel()
 		switch {

@@ -1,4 +1,4 @@
-package local
+package services
 
 import (
 	"context"
@@ -16,6 +16,12 @@ import (
 // Of several bridges that share the Things any gets a request. One that has not the Thing hands the request on to the
 // bridge that has it. That one answers who asked; to who handed it on it says only that it has taken it. So a request is
 // taken once: it is handed on again only after somebody's word that it was not taken, or the server's that nobody is there.
+
+// Peers are the bridges that share the Things.
+type Peers interface {
+	// Owner is the run of the bridge that has a Thing, and whether it is this one; empty: none that lives.
+	Owner(t mapping.Thing) (run string, mine bool)
+}
 
 // headerAsker has the reply subject of who asked.
 const headerAsker = "Fleets-Asker"

@@ -1,4 +1,4 @@
-package local
+package services
 
 import (
 	"context"
@@ -46,8 +46,8 @@ type Service struct {
 	running  sync.WaitGroup
 }
 
-// ServiceConfig is what a Service is besides its connection and its handler.
-type ServiceConfig struct {
+// Config is what a Service is besides its connection and its handler.
+type Config struct {
 	Subjects mapping.Subjects
 	Version  string // of the bridge
 	Log      *slog.Logger
@@ -57,7 +57,7 @@ type ServiceConfig struct {
 }
 
 // Serve answers requests on {prefix}.req.… with h until it is closed.
-func Serve(nc *nats.Conn, h bridge.RequestHandler, c ServiceConfig) (*Service, error) {
+func Serve(nc *nats.Conn, h bridge.RequestHandler, c Config) (*Service, error) {
 	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, peers: c.Peers, run: c.Run, slots: flow.Quota{Limit: maxRequests}}
 	if err := s.start(c.Version); err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (s *Service) take(a asked) {
 // requester is who asks: the account, as the server says, or without accounts the Thing.
 func (s *Service) requester(r micro.Request) string {
 	m := messageOf(r)
-	if account := wire.AccountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), wire.Crossing) && m != nil && !obscured(m, requestLeast) { // no program's
+	if account := wire.AccountOf(nats.Header(r.Headers())); account != "" && strings.HasPrefix(r.Reply(), wire.Crossing) && m != nil && !wire.Obscured(m, wire.RequestLeast) { // no program's
 		return account
 	}
 	return wire.ThingToken(r.Subject(), s.subjects.Space(mapping.SpaceReq))

@@ -1,7 +1,6 @@
-package local
+package embedded
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -27,8 +26,8 @@ import (
 	"fleetbridge/mapping"
 )
 
-// ServerConfig describes the embedded NATS server.
-type ServerConfig struct {
+// Config describes the embedded NATS server.
+type Config struct {
 	Listen     string        // host:port; port 0 takes a free one
 	StoreDir   string        // made if it isn't there; belongs to one server at a time
 	TLS        *tls.Config   // of the listener; nil: none
@@ -38,8 +37,7 @@ type ServerConfig struct {
 	Log        *slog.Logger
 	Stray      func(Stray)        // hears of each publish on `up` that nothing takes; may be nil
 	Penal      func(door.Penalty) // hears of programs' connections that are closed or refused; may be nil
-
-	limits door.Limits // of connections; zero: what the limit of open files leaves
+	Limits     door.Limits        // of connections; zero: what the limit of open files leaves
 }
 
 // Server is the embedded NATS server. It serves Connect at once and programs after Listen.
@@ -93,9 +91,9 @@ const startTimeout = 5 * time.Minute
 // tlsTimeout is how long a program may take for its handshake.
 const tlsTimeout = 10 * time.Second
 
-// StartServer locks the store directory, recovers what is in it and starts the server without its
+// Start locks the store directory, recovers what is in it and starts the server without its
 // listener.
-func StartServer(cfg ServerConfig) (*Server, error) {
+func Start(cfg Config) (*Server, error) {
 	host, port, err := splitListen(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -107,7 +105,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stirred: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
 	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
 	s.penal = cfg.Penal
-	if s.limits = cfg.limits; s.limits == (door.Limits{}) {
+	if s.limits = cfg.Limits; s.limits == (door.Limits{}) {
 		s.limits = door.LimitsOf(cfg.Log)
 	}
 	s.ending, s.end = context.WithCancel(context.Background())
@@ -126,10 +124,21 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
+// NATS is the server itself, for what it says of itself; nil if there is no embedded one.
+func (s *Server) NATS() *server.Server {
+	if s == nil {
+		return nil
+	}
+	return s.nats
+}
+
+// Door is where programs connect; nil before Listen.
+func (s *Server) Door() *door.Door { return s.door }
+
 // Brake holds back programs that send faster than the bridge reads.
 func (s *Server) Brake() *door.Brake { return s.brake }
 
-func (s *Server) start(cfg ServerConfig) error {
+func (s *Server) start(cfg Config) error {
 	opts := &server.Options{
 		ServerName: "fleetbridge", Host: s.host, Port: s.port, DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: cfg.StoreDir, // unsynced: see views
@@ -174,7 +183,7 @@ func (s *Server) start(cfg ServerConfig) error {
 }
 
 // login sets the users up, or removes the operator's key when there are none.
-func (s *Server) login(cfg ServerConfig, opts *server.Options) error {
+func (s *Server) login(cfg Config, opts *server.Options) error {
 	if len(cfg.Users) == 0 {
 		s.anybody = access.NewAnybody(cfg.Subjects)
 		s.anybody.Open(opts)
@@ -230,23 +239,15 @@ func (s *Server) ConnectIntake() (*nats.Conn, error) {
 	return nc, nil
 }
 
-// OnClosed has f hear of every connection of the bridge's that ends for good; see the function of that name.
+// OnClosed has f hear of every connection of the bridge's that ends for good; see wire.OnClosed.
 func (s *Server) OnClosed(f func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, nc := range append(slices.Clone(s.conns), s.intake) {
 		if nc != nil {
-			OnClosed(nc, f)
+			wire.OnClosed(nc, f)
 		}
 	}
-}
-
-// OnClosed has f hear when a connection ends that is not made anew: somebody has closed it, or the server has ended it for
-// something that nats.go takes for a mistake of its own.
-func OnClosed(nc *nats.Conn, f func(error)) {
-	nc.SetClosedHandler(func(nc *nats.Conn) {
-		f(fmt.Errorf("the connection %q to NATS has ended for good: %w", nc.Opts.Name, cmp.Or(nc.LastError(), nats.ErrConnectionClosed)))
-	})
 }
 
 func (s *Server) connect(name string) (*nats.Conn, error) {

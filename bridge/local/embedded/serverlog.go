@@ -1,4 +1,4 @@
-package local
+package embedded
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // serverLog passes the server's messages on; its notices are details of ours. What says in alarming words that the server
 // does its work is a detail, too, and one line of ours stands for all of it. Fatalf doesn't end the process: what is fatal
-// to the server shows as an error of StartServer or Listen.
+// to the server shows as an error of Start or Listen.
 type serverLog struct {
 	log    *slog.Logger
 	wrote  func(text string)

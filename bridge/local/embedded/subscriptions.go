@@ -1,15 +1,13 @@
-package local
+package embedded
 
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"fleetbridge/bridge/local/door"
-	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -185,21 +183,4 @@ func subsOf(c *server.ConnInfo) int {
 		n += (len(sub.Subject)+len(sub.Queue)+len(sub.Sid))/64 + strings.Count(sub.Subject, ".")/8
 	}
 	return n
-}
-
-// onlyWith reports whether there are subscriptions that a subject of the bridge's account reaches, and another one reaches
-// all of them, too. It costs something only when the other one reaches any.
-func (s *Server) onlyWith(subject, other string) bool {
-	account := s.nats.GlobalAccount()
-	if account.Interest(other) == 0 {
-		return false
-	}
-	list, err := s.nats.Subsz(&server.SubszOptions{Subscriptions: true, Account: account.Name, Test: subject, Limit: math.MaxInt32})
-	if err != nil || len(list.Subs) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(list.Subs, func(sub server.SubDetail) bool {
-		_, both := wire.Intersect(sub.Subject, other)
-		return !both
-	})
 }
