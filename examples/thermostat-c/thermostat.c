@@ -27,6 +27,8 @@ static atomic_bool ended;
 static sem_t hints; // a job may wait
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; // of the target
 static double target = 20;
+static pthread_mutex_t applying = PTHREAD_MUTEX_INITIALIZER; // one after the other: the target, and its report
+static double newest; // version of the shadow that was applied
 
 static const char *variable(const char *name, const char *missing) {
   const char *value = getenv(name);
@@ -97,21 +99,27 @@ static const cJSON *at(const cJSON *object, const char *name) {
   return cJSON_GetObjectItemCaseSensitive(object, name);
 }
 
-// Does what the device can, not what it is told, and reports what came of it.
-static void apply(const cJSON *settings) {
+// Does what the device can, not what it is told, and reports what came of it. Settings of an older version of the shadow come
+// too late: an answer and a delta come on two threads.
+static void apply(const cJSON *settings, const cJSON *version) {
   const cJSON *wanted = at(settings, "targetTemperature");
   if (!cJSON_IsNumber(wanted)) return;
-  char report[PAYLOAD];
-  pthread_mutex_lock(&lock);
-  target = fmin(fmax(wanted->valuedouble, COLDEST), HOTTEST);
-  snprintf(report, sizeof report, "{\"state\":{\"reported\":{\"targetTemperature\":%.10g}}}", target);
-  pthread_mutex_unlock(&lock);
-  publish("shadow.update", report);
+  pthread_mutex_lock(&applying);
+  if (!cJSON_IsNumber(version) || version->valuedouble >= newest) {
+    if (cJSON_IsNumber(version)) newest = version->valuedouble;
+    char report[PAYLOAD];
+    pthread_mutex_lock(&lock);
+    target = fmin(fmax(wanted->valuedouble, COLDEST), HOTTEST);
+    snprintf(report, sizeof report, "{\"state\":{\"reported\":{\"targetTemperature\":%.10g}}}", target);
+    pthread_mutex_unlock(&lock);
+    publish("shadow.update", report);
+  }
+  pthread_mutex_unlock(&applying);
 }
 
 static void on_delta(natsConnection *, natsSubscription *, natsMsg *msg, void *) {
   cJSON *delta = cJSON_ParseWithLength(natsMsg_GetData(msg), natsMsg_GetDataLength(msg));
-  apply(at(delta, "state"));
+  apply(at(delta, "state"), at(delta, "version"));
   cJSON_Delete(delta);
   natsMsg_Destroy(msg);
 }
@@ -125,7 +133,7 @@ static void on_set_temperature(natsConnection *, natsSubscription *, natsMsg *ms
   if (cJSON_IsNumber(value) && value->valuedouble >= COLDEST && value->valuedouble <= HOTTEST) {
     cJSON *settings = cJSON_CreateObject();
     cJSON_AddNumberToObject(settings, "targetTemperature", value->valuedouble);
-    apply(settings);
+    apply(settings, NULL);
     cJSON_Delete(settings);
     snprintf(response, sizeof response, "{\"status\":\"SUCCEEDED\",\"result\":{\"targetTemperature\":%.10g}}", value->valuedouble);
     natsMsg_Create(&reply, natsMsg_GetReply(msg), NULL, response, (int)strlen(response));
@@ -150,7 +158,7 @@ static void on_notify(natsConnection *, natsSubscription *, natsMsg *msg, void *
 static void catch_up(natsConnection *, void *) {
   sem_post(&hints);
   cJSON *shadow = ask("shadow.get", "{}");
-  apply(at(shadow, "delta")); // nothing, when nothing is known yet; what comes is a delta
+  apply(at(shadow, "delta"), at(shadow, "version")); // nothing, when nothing is known yet; what comes is a delta
   cJSON_Delete(shadow);
 }
 

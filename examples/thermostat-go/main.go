@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,6 +35,9 @@ type thermostat struct {
 	connected chan struct{} // may have missed something
 	hint      chan struct{} // a job may wait
 	closed    chan struct{}
+
+	mu      sync.Mutex
+	version int64 // of the shadow that was applied
 }
 
 // object is JSON to send.
@@ -126,18 +130,26 @@ func (t *thermostat) run(ctx context.Context) error {
 // settings are what the cloud may set; a delta is a part of them.
 type settings struct{ TargetTemperature *float64 }
 
-func (t *thermostat) apply(s settings) {
-	if s.TargetTemperature != nil {
+// apply passes on what the cloud wants. What is of an older version of the shadow comes too late: an answer and a delta come
+// on two goroutines.
+func (t *thermostat) apply(s settings, version int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.TargetTemperature != nil && version >= t.version {
+		t.version = version
 		t.targets <- *s.TargetTemperature
 	}
 }
 
 func (t *thermostat) onDelta(m *nats.Msg) {
-	var delta struct{ State settings }
+	var delta struct {
+		State   settings
+		Version int64
+	}
 	if err := json.Unmarshal(m.Data, &delta); err != nil {
 		log.Printf("delta: %v", err)
 	}
-	t.apply(delta.State)
+	t.apply(delta.State, delta.Version)
 }
 
 // setTemperature serves the command. An error of the service is a command that FAILED.
@@ -204,11 +216,14 @@ func wake(c chan struct{}) {
 // catchUp does what the cloud asked for while this program was not listening.
 func (t *thermostat) catchUp(ctx context.Context) {
 	wake(t.hint)
-	var shadow struct{ Delta settings }
+	var shadow struct {
+		Delta   settings
+		Version int64
+	}
 	if err := t.ask(ctx, "shadow.get", object{}, &shadow); err != nil {
 		log.Printf("shadow: %v", err) // nothing is known yet; what comes is a delta
 	}
-	t.apply(shadow.Delta)
+	t.apply(shadow.Delta, shadow.Version)
 }
 
 // connect subscribes to what the cloud wants, commands, and hints at. Until the gateway is there, this waits
