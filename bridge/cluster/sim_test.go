@@ -16,14 +16,15 @@ type sim struct {
 	judge  judge
 	broken mutant
 
-	quorum  bool
-	log     []Entry
-	keys    []string
-	last    map[string]uint64
-	nodes   []*node
-	shards  []*place
-	planned bool // nothing fails in this history
-	moved   int  // shards that were stopped
+	quorum   bool
+	regained Time // when the log took something again
+	log      []Entry
+	keys     []string
+	last     map[string]uint64
+	nodes    []*node
+	shards   []*place
+	planned  bool // nothing fails in this history
+	moved    int  // shards that were stopped
 }
 
 const (
@@ -93,6 +94,7 @@ type node struct {
 	far       Time // from the broker, until then
 	paused    Time // until then
 	wellSince Time
+	beaten    Time // when the log took its last beat
 	pace      float64
 	b         *Bridge
 	pos       int // in the log
@@ -244,6 +246,9 @@ func (s *sim) append(key string, e Entry) {
 	s.log, s.keys = append(s.log, e), append(s.keys, key)
 	s.last[key] = e.Seq
 	for _, n := range s.nodes {
+		if e.Member != nil && e.ID == n.id {
+			n.beaten = s.now
+		}
 		if n.up {
 			n.follow()
 		}
@@ -277,6 +282,7 @@ func (n *node) crash(back Time) {
 	n.up = false
 	for _, o := range n.owners {
 		o.hangUp()
+		o.over = true
 	}
 	if back > 0 {
 		n.s.after(back, n.start)
@@ -304,9 +310,18 @@ func (n *node) cutOff(d Time) {
 	n.s.after(d, func() { n.cut, n.wellSince = false, n.s.now; n.follow() })
 }
 
+// loseQuorum has the log take nothing for a while. Who had no beat in it between the trouble before and this one has been
+// well only since the end.
 func (s *sim) loseQuorum(d Time) {
 	s.quorum = false
-	s.after(d, func() { s.quorum = true })
+	s.after(d, func() {
+		for _, n := range s.nodes {
+			if n.beaten < max(n.wellSince, s.regained) {
+				n.wellSince = s.now
+			}
+		}
+		s.quorum, s.regained = true, s.now
+	})
 }
 
 func (s *sim) drain(n *node, removed bool) {
