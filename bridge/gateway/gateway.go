@@ -250,7 +250,7 @@ func (g *Gateway) serviceConfig() services.Config {
 
 // openClerk has the requests of users answered.
 func (g *Gateway) openClerk() (err error) {
-	g.clerk, err = clerk.Serve(g.nc, g.subjects(), g.cfg.LocalUsers(), g.log)
+	g.clerk, err = clerk.Serve(g.nc, g.subjects(), g.cfg.LocalUsers(), g.retries, g.log)
 	return err
 }
 

@@ -110,7 +110,7 @@ func TestConsumersOfOlderVersions(t *testing.T) {
 	if _, err := r.store.js.CreateConsumer(ctx, "FLEETS_DOWN", config); err != nil {
 		t.Fatal(err)
 	}
-	clerk, err := clerk.Serve(r.nc, r.subjects, []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, r.journal.log())
+	clerk, err := clerk.Serve(r.nc, r.subjects, []access.User{{Name: "alice", Password: "secret", Things: []mapping.Thing{"a"}}}, nil, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func openRoster(t *testing.T, users ...access.User) *roster {
 	y := &roster{yard: &yard{rig: r, url: r.server.URL()}, things: []mapping.Thing{"a", "b"}}
 	r.journal.forgive(" - cid:", "more about clients", "a client's error")
 	var err error
-	if y.clerk, err = clerk.Serve(r.nc, r.subjects, users, r.journal.log()); err != nil {
+	if y.clerk, err = clerk.Serve(r.nc, r.subjects, users, nil, r.journal.log()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { y.clerk.Close() })

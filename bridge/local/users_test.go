@@ -81,7 +81,7 @@ func withUsersAs(t *testing.T, interval time.Duration, server embedded.Config, s
 	store.Things = []mapping.Thing{"a", "b"}
 	server.Users = users
 	r := newRigOn(t, interval, server, store)
-	clerk, err := clerk.Serve(r.nc, r.subjects, users, r.journal.log())
+	clerk, err := clerk.Serve(r.nc, r.subjects, users, nil, r.journal.log())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func externalServer(t *testing.T, acl access.ACL) *server.Server {
 func (y *yard) serve(users []access.User) *yard {
 	y.t.Helper()
 	y.journal.forgive(" - cid:", "refused what a program published", "could not decode headers") // refusals that tests ask for
-	clerk, err := clerk.Serve(y.nc, y.subjects, users, y.journal.log())
+	clerk, err := clerk.Serve(y.nc, y.subjects, users, nil, y.journal.log())
 	if err != nil {
 		y.t.Fatal(err)
 	}

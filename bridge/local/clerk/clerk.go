@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -30,10 +31,13 @@ type Clerk struct {
 	subjects mapping.Subjects
 	log      *slog.Logger
 	gone     *nats.Subscription // to JetStream's word that a consumer is gone
+	retries  *bridge.Retries
+	life     context.Context // ends with Close, and with it the readers'
+	end      context.CancelFunc
 
-	ctx     context.Context // until Close
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	unsettled []access.User // who is not answered since a change; of who calls SetUsers, and of settling
+	settling  sync.WaitGroup
+	unsettle  context.CancelFunc // ends it
 
 	mu      sync.Mutex         // of readers, which who calls SetUsers alone changes
 	readers map[string]*reader // by user
@@ -47,10 +51,11 @@ const (
 )
 
 // Serve answers the users until it is closed. It takes up the consumers that they had, and removes those of users
-// that are gone.
-func Serve(nc *nats.Conn, subjects mapping.Subjects, users []access.User, log *slog.Logger) (*Clerk, error) {
-	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, log: log, readers: map[string]*reader{}}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+// that are gone. What it has to try again it does with retries.
+func Serve(nc *nats.Conn, subjects mapping.Subjects, users []access.User, retries *bridge.Retries, log *slog.Logger) (*Clerk, error) {
+	c := &Clerk{nc: nc, answers: wire.NewAnswers(nc, log), subjects: subjects, retries: retries, log: log, readers: map[string]*reader{}}
+	c.life, c.end = context.WithCancel(context.Background())
+	c.unsettle = func() {} // nothing is
 	var err error
 	if c.gone, err = nc.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.>", c.deleted); err != nil {
 		return nil, fmt.Errorf("requests of users: %w", err)
@@ -71,6 +76,8 @@ func (c *Clerk) SetUsers(users []access.User, things []mapping.Thing) (leave fun
 	if err := access.CheckUsers(users); err != nil {
 		return nil, err
 	}
+	c.unsettle()
+	c.settling.Wait()
 	var added, changed, wider []access.User
 	stays, there := map[string]bool{}, make(map[mapping.Thing]bool, len(things))
 	for _, t := range things {
@@ -95,6 +102,7 @@ func (c *Clerk) SetUsers(users []access.User, things []mapping.Thing) (leave fun
 		}
 	}
 	if err := c.open(added); err != nil {
+		c.settle(c.unsettled)
 		return nil, err
 	}
 	for _, u := range wider {
@@ -107,11 +115,30 @@ func (c *Clerk) SetUsers(users []access.User, things []mapping.Thing) (leave fun
 			r.close()
 			r.forget(slices.ContainsFunc(changed, func(u access.User) bool { return u.Name == r.name }))
 		}
-		if err := c.open(changed); err != nil {
-			c.log.Error("users whose rights have changed are not answered until the next change or start", "error", err)
-		}
-		c.takeStock()
+		c.settle(changed)
 	}, nil
+}
+
+// settle answers users whose rights have changed, and takes stock. What fails, as without NATS, is tried again until the
+// users change again, or the clerk is closed.
+func (c *Clerk) settle(changed []access.User) {
+	ctx, cancel := context.WithCancel(c.life)
+	c.unsettle, c.unsettled = cancel, changed
+	try := func() error {
+		if !c.nc.IsConnected() {
+			return nats.ErrDisconnected
+		}
+		if err := c.open(c.unsettled); err != nil {
+			return err
+		}
+		c.unsettled = nil
+		return c.takeStock(ctx)
+	}
+	if try() == nil {
+		cancel()
+		return
+	}
+	c.settling.Go(func() { _ = c.retries.Until(ctx, "", "to answer users after a change", try) })
 }
 
 // put sets who answers a user; nil: nobody.
@@ -164,11 +191,8 @@ func (c *Clerk) Close() {
 	if c.gone != nil {
 		_ = c.gone.Unsubscribe() // or the connection is closed
 	}
-	c.cancel()
-	c.running.Wait()
-	for _, r := range c.readers {
-		r.cancel()
-	}
+	c.end()
+	c.settling.Wait()
 	for _, r := range c.readers {
 		r.close()
 	}
@@ -228,7 +252,7 @@ func (c *Clerk) rights(m access.Membership) *rights {
 
 func newReader(c *Clerk, u access.User) *reader {
 	r := &reader{Clerk: c, name: u.Name, space: access.APISpace(c.subjects, u.Name)}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.ctx, r.cancel = context.WithCancel(c.life)
 	r.now.Store(c.rights(access.Membership{User: u, Given: u.Things}))
 	return r
 }

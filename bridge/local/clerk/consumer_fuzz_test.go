@@ -24,7 +24,7 @@ func FuzzConsumerRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	r := newReader(&Clerk{subjects: s}, access.User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
+	r := newReader(&Clerk{life: f.Context(), subjects: s}, access.User{Name: "alice", Things: []mapping.Thing{"a", "com.acme.c"}})
 	own := r.own("FLEETS_DOWN")
 	f.Fuzz(func(t *testing.T, body string) {
 		var q consumerRequest

@@ -8,11 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/wire"
-	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -165,32 +163,13 @@ func (r *reader) remove(s shelved) {
 }
 
 // takeStock puts every consumer that JetStream has for a user on its shelf, and has it read what is the user's now. Those
-// that are nobody's any more it removes. What fails for a time, as without NATS, it tries again until the clerk is closed.
-func (c *Clerk) takeStock() {
-	err := c.stock()
-	if err == nil {
-		return
-	}
-	c.log.Warn("the consumers of users can't be listed, trying again; until then they may read what their users could read before", "error", err)
-	c.running.Go(func() {
-		for pause := time.Second; flow.Sleep(c.ctx, pause) == nil; pause = min(2*pause, maxStockPause) {
-			if c.stock() == nil {
-				c.log.Info("the consumers of users are listed again")
-				return
-			}
-		}
-	})
-}
-
-// maxStockPause is the longest pause between two tries of takeStock.
-const maxStockPause = 30 * time.Second
-
-func (c *Clerk) stock() error {
+// that are nobody's any more it removes.
+func (c *Clerk) takeStock(ctx context.Context) error {
 	js, err := wire.JetStream(c.nc)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, wire.APITimeout)
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
 	var failed error
 	for _, readable := range access.Readables(c.subjects) {
