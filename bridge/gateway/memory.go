@@ -127,8 +127,8 @@ func (m memory) limitRuntime() (undo func()) {
 	}
 }
 
-// limit is Go's memory limit while so many bytes are in use in the heap, and so many outside of it. It leaves the collector
-// some room in any case: without it would do nothing else.
+// limit is Go's memory limit while so many bytes are in use in the heap, and so many outside of it. It leaves room
+// for garbage in any case: without any, the collector would run all the time.
 func (m memory) limit(heap, rest int64) int64 {
 	if m.garbage == 0 {
 		return m.runtime

@@ -133,9 +133,7 @@ func bridgeStandsStill(s *clusterSite) {
 	m.signal(syscall.SIGSTOP)
 	s.Fault()
 	s.recovers(began)
-	if rest := s.Between(8*time.Second, 25*time.Second) - time.Since(began); rest > 0 {
-		s.nap(rest)
-	}
+	s.nap(s.Between(8*time.Second, 25*time.Second) - time.Since(began))
 	m.signal(syscall.SIGCONT)
 	s.flows(time.Now())
 }
@@ -161,9 +159,7 @@ func leaderStandsStill(s *clusterSite) {
 	n.signal(syscall.SIGSTOP)
 	s.Fault()
 	s.recovers(began)
-	if rest := 20*time.Second - time.Since(began); rest > 0 {
-		s.nap(rest)
-	}
+	s.nap(20*time.Second - time.Since(began))
 	n.signal(syscall.SIGCONT)
 	n.healthy(s.ctx, s.World)
 }
@@ -187,9 +183,7 @@ func cutFromNATS(s *clusterSite) {
 	s.Fault()
 	s.Logf("%s is cut from NATS: %s", m.id, []string{"refused", "nothing passes", "nothing passes to the servers", "nothing passes from the servers"}[how])
 	s.recovers(began)
-	if rest := s.Between(8*time.Second, 30*time.Second) - time.Since(began); rest > 0 {
-		s.nap(rest)
-	}
+	s.nap(s.Between(8*time.Second, 30*time.Second) - time.Since(began))
 	for _, l := range m.nats {
 		l.Restore()
 		l.BlackHole(false)
@@ -205,9 +199,7 @@ func cutFromBroker(s *clusterSite) {
 	began := time.Now()
 	s.Fault()
 	s.recovers(began)
-	if rest := time.Minute - time.Since(began); rest > 0 {
-		s.nap(rest)
-	}
+	s.nap(time.Minute - time.Since(began))
 	m.broker.Restore()
 	s.flows(time.Now())
 }

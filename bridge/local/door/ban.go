@@ -23,8 +23,8 @@ const (
 	cutForgotten = 2 * mostBan
 )
 
-// cut notes that a login was cut, of one connection or several at a time. It returns for how long the login is kept out from now on, and 0 while
-// that is as before.
+// cut notes that one connection of a login was cut, or several at a time. It returns how long the login is kept out from now
+// on, and 0 when that does not change.
 func (b bans) cut(user string, now time.Time) time.Duration {
 	x := b[user]
 	if x == nil || now.Sub(x.last) > cutForgotten {
