@@ -238,7 +238,8 @@ func (s *scale) open(ctx context.Context, bridges int) (took time.Duration, err 
 		return 0, err
 	}
 	s.undo = append(s.undo, func() error { s.nc.Close(); return nil })
-	return time.Since(began), s.connected(ctx, bridges)
+	err = s.connected(ctx, bridges)
+	return time.Since(began), err
 }
 
 func (s *scale) members(ctx context.Context) ([]local.ClusterMember, error) {
