@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -181,7 +182,7 @@ func (c *Clerk) takeStock(ctx context.Context) error {
 		list := stream.ListConsumers(ctx)
 		for info := range list.Info() {
 			if owner := ConsumerOwner(info.Name); owner != "" {
-				c.take(ctx, stream, info)
+				failed = cmp.Or(failed, c.take(ctx, stream, info))
 			}
 		}
 		if err := list.Err(); err != nil {
@@ -191,8 +192,8 @@ func (c *Clerk) takeStock(ctx context.Context) error {
 	return failed
 }
 
-// take looks at one consumer of a user's.
-func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) {
+// take looks at one consumer of a user's. With an error nobody answers for it, until it is looked at again.
+func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) error {
 	r, config, name := c.readerOf(ConsumerOwner(info.Name)), info.Config, stream.CachedInfo().Config.Name
 	have, filters := config.FilterSubjects, []string(nil)
 	if config.FilterSubject != "" {
@@ -207,23 +208,25 @@ func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstre
 			filters = nil
 		}
 	}
-	var err error
 	ungrouped := config.DeliverSubject == "" && len(config.PriorityGroups) == 0 // of an older version
 	if len(filters) > 0 && (ungrouped || !slices.Equal(filters, have)) {
 		if config.FilterSubject, config.FilterSubjects = "", filters; ungrouped {
 			config.PriorityPolicy, config.PriorityGroups = jetstream.PriorityPolicyOverflow, []string{newGroup()}
 		}
-		if _, err = stream.UpdateConsumer(ctx, config); err != nil {
+		var refused *jetstream.APIError
+		if _, err := stream.UpdateConsumer(ctx, config); errors.As(err, &refused) && refused.Code < 500 {
 			c.log.Error("a user's consumer can't be given what the user may read now, so it is removed", "consumer", info.Name, "error", err)
+			filters = nil
+		} else if err != nil {
+			return fmt.Errorf("consumer %s of %s: %w", info.Name, name, err)
 		}
 	}
-	if len(filters) == 0 || err != nil {
-		if err := stream.DeleteConsumer(ctx, info.Name); err != nil {
-			c.log.Error("the consumer of a user that may not have it stays; remove it with nats consumer rm", "stream", name, "consumer", info.Name, "error", err)
-			return
+	if len(filters) == 0 {
+		if err := stream.DeleteConsumer(ctx, info.Name); err != nil && wire.APICode(err) != jetstream.JSErrCodeConsumerNotFound {
+			return fmt.Errorf("consumer %s of %s, which its user may not have: %w", info.Name, name, err)
 		}
 		c.log.Info("a consumer was removed with its user's right to it", "stream", name, "consumer", info.Name)
-		return
+		return nil
 	}
 	id := consumerID{name, ShownName(info.Name)}
 	if _, there := r.shelf.find(id); !there {
@@ -233,4 +236,5 @@ func (c *Clerk) take(ctx context.Context, stream jetstream.Stream, info *jetstre
 		}
 		r.shelf.add(id, kept)
 	}
+	return nil
 }
