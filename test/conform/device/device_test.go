@@ -55,6 +55,9 @@ func failed(t *testing.T, over, mistake string) []string {
 	if over == "nats" {
 		o.Bridge, o.Login = *bridge, true
 	}
+	if *bridge != "" {
+		o.Settle = time.Second // so many programs at once are slow to make their mistakes
+	}
 	report, err := conform.Run(ctx, o)
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, said.String(), report.Output)
