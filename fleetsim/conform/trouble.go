@@ -114,7 +114,7 @@ func (r *run) reboots(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.execution(ctx, long, func(e fleetsim.JobExecution) error {
+	doing := func(e fleetsim.JobExecution) error {
 		switch {
 		case e.Final():
 			return &lost{fmt.Errorf("longJob ended %s before the program could be killed: give it one that takes seconds", e.Status)}
@@ -122,14 +122,17 @@ func (r *run) reboots(ctx context.Context) error {
 			return errors.New("the job has not begun")
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if err := r.execution(ctx, long, doing); err != nil {
 		return err
 	}
 	if err := rest(ctx, r.Settle); err != nil { // so that it knows of the job
 		return err
 	}
 	r.program.kill()
+	if err := r.execution(ctx, long, doing); err != nil {
+		return err
+	}
 	want, err := r.next()
 	if err != nil {
 		return err
