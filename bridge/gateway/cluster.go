@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/mapping"
 )
 
@@ -26,7 +26,7 @@ type role struct {
 func (g *Gateway) join(ctx context.Context) error {
 	g.metrics.SetThings(nil)
 	err := g.await(ctx, func() (err error) {
-		g.ownership, err = local.OpenOwnership(ctx, g.nc, g.ownershipConfig())
+		g.ownership, err = ownership.Open(ctx, g.nc, g.ownershipConfig())
 		return err
 	})
 	if err != nil {
@@ -67,9 +67,9 @@ func (g *Gateway) join(ctx context.Context) error {
 	return err
 }
 
-func (g *Gateway) ownershipConfig() local.OwnershipConfig {
+func (g *Gateway) ownershipConfig() ownership.Config {
 	c := g.Config()
-	return local.OwnershipConfig{
+	return ownership.Config{
 		Subjects: g.subjects(), Replicas: c.NATS.Replicas, ID: c.Cluster.ID, Run: g.id, Shards: c.Cluster.Shards, Beat: c.Cluster.Beat,
 		Grace: c.Cluster.BrokerGrace, Version: g.build.Version, Config: c.digest(), Log: g.log, Count: func() (things, connected int, broker bool) {
 			things, connected = g.countThings()

@@ -6,13 +6,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 )
 
 // clusterCollector asks how the cluster stands when somebody scrapes. A bridge alone is a cluster of nobody else.
 type clusterCollector struct {
 	mu        sync.Mutex
-	ownership *local.Ownership
+	ownership *ownership.Ownership
 	takeovers uint64
 	last      time.Duration
 }
@@ -42,7 +42,7 @@ func (c *clusterCollector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-func (c *clusterCollector) of(o *local.Ownership) {
+func (c *clusterCollector) of(o *ownership.Ownership) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ownership = o
@@ -58,7 +58,7 @@ func (c *clusterCollector) took(shards int, d time.Duration) {
 func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, fenced := local.OwnershipView{}, uint64(0)
+	v, fenced := ownership.View{}, uint64(0)
 	if c.ownership != nil {
 		v = c.ownership.View()
 	}

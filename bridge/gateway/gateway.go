@@ -21,6 +21,8 @@ import (
 	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/bridge/local/services"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/sightings"
@@ -76,7 +78,7 @@ type Gateway struct {
 	taken    atomic.Pointer[taken]      // nil: nothing of it was
 	reloaded atomic.Pointer[Reloaded]
 	// Of a cluster, in Run's goroutine: what there is of it, and the shards that are this bridge's.
-	ownership *local.Ownership
+	ownership *ownership.Ownership
 	tenures   tenures
 	role      atomic.Pointer[role] // what /readyz says of the cluster; nil: there is none
 	probed    atomic.Bool          // a broker took a connection that was none of a Thing
@@ -164,7 +166,7 @@ func (g *Gateway) open(ctx context.Context) error {
 		return err
 	}
 	defer g.closeNATS()
-	deaf, err := local.ServeStandings(g.nc, g.subjects(), g.standings)
+	deaf, err := registry.ServeStandings(g.nc, g.subjects(), g.standings)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -28,13 +28,13 @@ type Refused struct {
 
 // WithRegistry is the configuration with the Things of the registry beside those of the files, and what is refused. A Thing that the
 // files have is theirs.
-func (c *Config) WithRegistry(entries []local.RegistryEntry) (*Config, []Refused) {
+func (c *Config) WithRegistry(entries []registry.Entry) (*Config, []Refused) {
 	merged, refused, _ := c.withRegistry(entries)
 	return merged, refused
 }
 
 // withRegistry returns besides which files it read, or would have.
-func (c *Config) withRegistry(entries []local.RegistryEntry) (*Config, []Refused, watchlist) {
+func (c *Config) withRegistry(entries []registry.Entry) (*Config, []Refused, watchlist) {
 	if len(entries) == 0 {
 		return c, nil, watchlist{}
 	}
@@ -78,7 +78,7 @@ type merger struct {
 // any file and send it to a broker.
 var secretKeys = []string{"password", "password_file", "tls"}
 
-func (m *merger) add(e local.RegistryEntry) error {
+func (m *merger) add(e registry.Entry) error {
 	r := newReport(m.dir + "/registry") // the paths in it begin where those of the configuration do
 	t := Thing{}
 	const at = "thing"

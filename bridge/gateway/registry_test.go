@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -34,11 +34,11 @@ func TestRegistry(t *testing.T) {
 	}
 	t.Cleanup(nc.Close)
 	subjects, _ := mapping.NewSubjects("fleets")
-	reg, err := local.NewRegistry(nc, subjects, 1)
+	reg, err := registry.New(nc, subjects, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	put := func(entries ...local.RegistryEntry) uint64 {
+	put := func(entries ...registry.Entry) uint64 {
 		t.Helper()
 		revision, err := reg.Put(s.context(), entries, false)
 		if err != nil {
@@ -46,14 +46,14 @@ func TestRegistry(t *testing.T) {
 		}
 		return revision
 	}
-	entry := func(key, value string) local.RegistryEntry {
-		return local.RegistryEntry{Key: key, Value: []byte(value)}
+	entry := func(key, value string) registry.Entry {
+		return registry.Entry{Key: key, Value: []byte(value)}
 	}
 	// taken waits until the bridge has taken a change over, and returns what it says of a Thing.
-	taken := func(revision uint64, thing string) local.Standing {
+	taken := func(revision uint64, thing string) registry.Standing {
 		t.Helper()
 		for {
-			answers, err := local.AskStandings(s.context(), nc, subjects, []string{thing}, 1)
+			answers, err := registry.AskStandings(s.context(), nc, subjects, []string{thing}, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestRegistry(t *testing.T) {
 	}
 	s.metrics("fleetbridge_things_refused 2")
 
-	var entries []local.RegistryEntry
+	var entries []registry.Entry
 	for _, name := range names[2:] {
 		entries = append(entries, entry(name, fmt.Sprintf(`{"name":%q}`, name)))
 	}

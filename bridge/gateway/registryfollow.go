@@ -4,13 +4,13 @@ import (
 	"context"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/mapping"
 )
 
 // registered is the registry as it was read.
 type registered struct {
-	entries  []local.RegistryEntry
+	entries  []registry.Entry
 	revision uint64
 }
 
@@ -27,7 +27,7 @@ func (g *Gateway) openRegistry(ctx context.Context) (leave func(), err error) {
 	if g.server != nil {
 		return func() {}, nil
 	}
-	reg, err := local.NewRegistry(g.nc, g.subjects(), g.cfg.NATS.Replicas)
+	reg, err := registry.New(g.nc, g.subjects(), g.cfg.NATS.Replicas)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (g *Gateway) openRegistry(ctx context.Context) (leave func(), err error) {
 const registryPatience = 10 * time.Second
 
 // followRegistry looks at the registry again and again, and has changes taken over, until ctx ends.
-func (g *Gateway) followRegistry(ctx context.Context, reg *local.Registry) {
+func (g *Gateway) followRegistry(ctx context.Context, reg *registry.Registry) {
 	ticker := time.NewTicker(followInterval)
 	defer ticker.Stop()
 	var failing time.Time // since when
@@ -159,8 +159,8 @@ func (g *Gateway) sayRefused(refused []Refused) {
 }
 
 // standings says how Things stand at this bridge.
-func (g *Gateway) standings(things []string) local.Standings {
-	out := local.Standings{}
+func (g *Gateway) standings(things []string) registry.Standings {
+	out := registry.Standings{}
 	if cfg := g.Config(); cfg.Cluster.On() {
 		out.Bridge = cfg.Cluster.ID
 	}
@@ -181,7 +181,7 @@ func (g *Gateway) standings(things []string) local.Standings {
 		here[t.bridge.Name] = t
 	}
 	for _, name := range things {
-		s := local.Standing{Thing: name, Refused: refused[name]}
+		s := registry.Standing{Thing: name, Refused: refused[name]}
 		if t := here[mapping.Thing(name)]; t != nil {
 			s.Here, s.Connected, s.Queued = true, t.session.State().Connected, t.bridge.Status.Status().Queued
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
@@ -215,12 +215,12 @@ func TestClusterShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := local.Drain(p.ctx, p.nc, s, "b", true); err != nil {
+	if err := ownership.Drain(p.ctx, p.nc, s, "b", true); err != nil {
 		t.Fatal(err)
 	}
 	p.share("one is drained", []int{0, 4, 4}, a, b, c)
 	p.ask()
-	if err := local.Drain(p.ctx, p.nc, s, "b", false); err != nil {
+	if err := ownership.Drain(p.ctx, p.nc, s, "b", false); err != nil {
 		t.Fatal(err)
 	}
 	p.share("it is back", []int{2, 3, 3}, a, b, c)

@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/mapping"
 )
 
 // tenures are the shards that are this bridge's, in a cluster. Of a bridge alone nothing is in it.
 type tenures struct {
-	begin   func()             // has shards claimed
-	of      map[int]*tenure    // by shard
-	claimed <-chan *local.Term // what is this bridge's from now on
-	over    chan *tenure       // what is another's from now on; there is room for all
-	left    chan *tenure       // whose Things have stopped; there is room for all
-	leaving sync.WaitGroup     // those whose Things stop
+	begin   func()                 // has shards claimed
+	of      map[int]*tenure        // by shard
+	claimed <-chan *ownership.Term // what is this bridge's from now on
+	over    chan *tenure           // what is another's from now on; there is room for all
+	left    chan *tenure           // whose Things have stopped; there is room for all
+	leaving sync.WaitGroup         // those whose Things stop
 }
 
 // tenure is a shard while it is this bridge's, and what the store has of it.
 type tenure struct {
-	*local.Term
+	*ownership.Term
 	share *local.Share
 	begun bool // its Things run
 }
@@ -54,7 +55,7 @@ func (g *Gateway) lost(name mapping.Thing, err error) bool {
 		return false
 	}
 	t := g.tenures.of[g.ownership.ShardOf(name)]
-	return t == nil || t.Err() != nil || errors.Is(err, local.ErrFenced)
+	return t == nil || t.Err() != nil || errors.Is(err, ownership.ErrFenced)
 }
 
 // ofShard are the Things of a shard that there are.
@@ -68,7 +69,7 @@ func (g *Gateway) ofShard(p int) (out []*thing) {
 }
 
 // claim begins all that is this bridge's since a moment ago.
-func (g *Gateway) claim(run context.Context, first *local.Term) error {
+func (g *Gateway) claim(run context.Context, first *ownership.Term) error {
 	claimed := []*tenure{{Term: first}}
 	for more := true; more; {
 		select {
@@ -168,7 +169,7 @@ func (g *Gateway) release(run context.Context, t *tenure) {
 	things, why := g.ofShard(t.Shard), context.Cause(t)
 	g.log.Info("a shard is given up", "shard", t.Shard, "epoch", t.Epoch, "things", len(things), "reason", why)
 	g.tenures.leaving.Go(func() {
-		if errors.Is(why, local.ErrLost) { // nothing that programs wait for will come
+		if errors.Is(why, ownership.ErrLost) { // nothing that programs wait for will come
 			g.desks.close(things)
 			stopping{ts: things, hurry: run.Done()}.run()
 		} else {

@@ -11,6 +11,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/bridge/local/services"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -166,7 +167,7 @@ func (m maker) make(ctx context.Context, p plan) (*thing, error) {
 	if g.ownership != nil {
 		tenure := g.tenures.of[g.ownership.ShardOf(name)]
 		if tenure == nil {
-			return nil, local.ErrLost
+			return nil, ownership.ErrLost
 		}
 		books, sc.Permit = tenure.share, tenure.Verified
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/registry"
 )
 
 // What a Thing leaves out comes from thing_defaults, with paths that begin at the main file; what it says holds.
@@ -60,10 +60,10 @@ func TestWithRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := func(key, value string) local.RegistryEntry {
-		return local.RegistryEntry{Key: key, Value: []byte(value)}
+	entry := func(key, value string) registry.Entry {
+		return registry.Entry{Key: key, Value: []byte(value)}
 	}
-	merged, refused := c.WithRegistry([]local.RegistryEntry{
+	merged, refused := c.WithRegistry([]registry.Entry{
 		entry("client", `{"name":"client","client_id":"first"}`),
 		entry("empty", ``),
 		entry("env", `{"name":"env","username":"${HOME}","password_file":"/etc/shadow"}`),

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -192,5 +193,5 @@ func (d *DeadLetters) Count(ctx context.Context, t mapping.Thing) (uint64, error
 	if _, err := d.stream(ctx); err != nil {
 		return 0, err
 	}
-	return countOf(ctx, d.nc, d.subjects.Name(wire.StreamDead), Selection{Thing: t}.filter(d.subjects))
+	return streams.Count(ctx, d.nc, d.subjects.Name(wire.StreamDead), Selection{Thing: t}.filter(d.subjects))
 }

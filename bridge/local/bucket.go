@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -21,7 +22,7 @@ type bucket struct {
 	config jetstream.KeyValueConfig
 	// leader answers gets where a replica may lag; nil: whoever is asked.
 	leader   jetstream.Stream
-	fence    *fence // nil: nobody else writes
+	fence    *ownership.Fence // nil: nobody else writes
 	troubles *troubles
 	// made is called with one in memory after it was made anew.
 	made func(context.Context, *bucket) error
@@ -49,7 +50,7 @@ func (b *bucket) PutNoted(ctx context.Context, key string, value, note []byte) e
 // store puts what is no plain value.
 func (b *bucket) store(ctx context.Context, m *nats.Msg) error {
 	if b.fence != nil {
-		return b.fence.write(ctx, m)
+		return b.fence.Write(ctx, m)
 	}
 	_, err := b.js.PublishMsg(ctx, m)
 	return err
@@ -105,7 +106,7 @@ func (b *bucket) last(ctx context.Context, from jetstream.Stream, key string) (*
 	var raw *jetstream.RawStreamMsg
 	var err error
 	if b.fence != nil {
-		raw, err = b.fence.get(ctx, b.js.Conn(), b.subject(key))
+		raw, err = b.fence.Get(ctx, b.subject(key))
 	} else {
 		raw, err = from.GetLastMsgForSubject(ctx, b.subject(key))
 	}
@@ -120,7 +121,7 @@ func (b *bucket) Put(ctx context.Context, key string, value []byte) error {
 		if b.fence != nil {
 			m := nats.NewMsg(b.subject(key))
 			m.Data = value
-			return b.fence.write(ctx, m)
+			return b.fence.Write(ctx, m)
 		}
 		_, err := b.kv.Put(ctx, key, value)
 		return err
@@ -133,12 +134,12 @@ func (b *bucket) Create(ctx context.Context, key string, value []byte) error {
 
 // Delete leaves a mark where marks expire, and nothing where they would pile up.
 func (b *bucket) Delete(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	if b.fence != nil {
 		m := nats.NewMsg(b.subject(key))
 		m.Header.Set(wire.HeaderOperation, "DEL")
-		if err := b.fence.write(ctx, m); err != nil || b.config.TTL > 0 {
+		if err := b.fence.Write(ctx, m); err != nil || b.config.TTL > 0 {
 			return b.wrote(key, err)
 		}
 		// What is removed now was no value any more, whoever is the owner.
@@ -151,18 +152,14 @@ func (b *bucket) Delete(ctx context.Context, key string) error {
 	}
 	options := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(b.subject(key))}
 	if b.fence != nil {
-		options = append(options, jetstream.WithPurgeSequence(b.fence.newest()+1))
+		options = append(options, jetstream.WithPurgeSequence(b.fence.Newest()+1))
 	}
 	return b.wrote(key, stream.Purge(ctx, options...))
 }
 
-// answerTime is how long an answer may take before the try counts as failed: the answer may have gone
-// down with a connection. Whoever asked asks again, and every change may be made twice.
-const answerTime = 5 * time.Second
-
 // do tries once more when the bucket was lost.
 func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	err := f(ctx)
 	lost := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound)
@@ -182,10 +179,10 @@ func (b *bucket) do(ctx context.Context, f func(context.Context) error) error {
 
 func (b *bucket) List(ctx context.Context, prefix string, f func(key string, value []byte) error) error {
 	if b.fence != nil {
-		return b.wrap(prefix+">", b.fence.list(ctx, b, prefix+">", f))
+		return b.wrap(prefix+">", b.fence.List(ctx, prefix+">", f))
 	}
 	var ended error // f's, which is not the bucket's
-	err := eachEntry(ctx, b.kv, prefix+">", func(e jetstream.KeyValueEntry) error {
+	err := streams.Entries(ctx, b.kv, []string{prefix + ">"}, func(e jetstream.KeyValueEntry) error {
 		ended = f(e.Key(), e.Value())
 		return ended
 	})
@@ -193,35 +190,6 @@ func (b *bucket) List(ctx context.Context, prefix string, f func(key string, val
 		return err
 	}
 	return b.wrap(prefix+">", err)
-}
-
-// eachEntry calls f for what a bucket has under some keys, until f returns an error, which it returns.
-func eachEntry(ctx context.Context, kv jetstream.KeyValue, keys string, f func(jetstream.KeyValueEntry) error) error {
-	return eachEntryOf(ctx, kv, []string{keys}, f)
-}
-
-func eachEntryOf(ctx context.Context, kv jetstream.KeyValue, keys []string, f func(jetstream.KeyValueEntry) error) error {
-	watch, err := kv.WatchFiltered(ctx, keys, jetstream.IgnoreDeletes())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = watch.Stop() }()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case entry, ok := <-watch.Updates():
-			if !ok {
-				return errors.New("the watch ended early")
-			}
-			if entry == nil { // all that was there has been told
-				return nil
-			}
-			if err := f(entry); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // wrote is wrap for a write, whose failure the store's health knows of.

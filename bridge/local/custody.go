@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -66,7 +67,7 @@ func loadCustody(ctx context.Context, js jetstream.JetStream, bucket string, log
 
 // compare reports, once for each stream, what is missing of it.
 func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
-	info, _, err := detailed(ctx, stream)
+	info, _, err := streams.Detailed(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", stream.CachedInfo().Config.Name, err)
 	}
@@ -74,21 +75,6 @@ func (c *custody) compare(ctx context.Context, stream jetstream.Stream) error {
 	c.judge(c.last[name], info)
 	c.last[name] = mark{Last: info.State.LastSeq}
 	return nil
-}
-
-// maxHoles is of how many removed messages the server is asked for a list: it has ten bytes for each, and the server
-// closes the connection of whoever leaves 64 MiB unread. One message that waits while millions pass leaves so many.
-const maxHoles = 1 << 20
-
-// detailed is the state of a stream, with the sequences of what was removed from between and of what the server has lost. If
-// those are too many to list, it has neither.
-func detailed(ctx context.Context, stream jetstream.Stream) (info *jetstream.StreamInfo, listed bool, err error) {
-	info, err = stream.Info(ctx)
-	if err != nil || info.State.NumDeleted > maxHoles {
-		return info, false, err
-	}
-	info, err = stream.Info(ctx, jetstream.WithDeletedDetails(true))
-	return info, true, err
 }
 
 // judge says what is missing, as far as it can be told.

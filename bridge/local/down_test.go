@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -142,7 +143,7 @@ func orderThroughFailures(t *testing.T, batches bool) {
 	js := r.store.js
 	p := newPublisher(r.nc, "test", batches, nil, r.journal.log())
 	defer p.close()
-	const n, room = 2000, groupMax + 10 // the first group fits, the second does not
+	const n, room = 2000, streams.GroupMax + 10 // the first group fits, the second does not
 	stored := sequence(testContext(t), p, "order.x", n)
 	r.journal.expect(t, "WARN cannot store", "what=test", "no responders") // there is no stream yet
 	config := jetstream.StreamConfig{Name: "ORDER", Subjects: []string{"order.>"}, Discard: jetstream.DiscardNew, MaxMsgs: room, AllowAtomicPublish: batches}

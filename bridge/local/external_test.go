@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"fleetbridge/bridge/local/access"
+	"fleetbridge/bridge/local/natstest"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -26,23 +27,7 @@ func plainServer(t *testing.T, jetStream bool) (url string) {
 
 func startPlain(t *testing.T, port int, dir string, jetStream bool) *server.Server {
 	t.Helper()
-	return startOther(t, &server.Options{Host: "127.0.0.1", Port: port, JetStream: jetStream, StoreDir: dir})
-}
-
-// startOther starts somebody else's server.
-func startOther(t *testing.T, o *server.Options) *server.Server {
-	t.Helper()
-	o.NoSigs, o.NoLog = true, true
-	s, err := server.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("server not ready")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
+	return natstest.Start(t, &server.Options{Host: "127.0.0.1", Port: port, JetStream: jetStream, StoreDir: dir})
 }
 
 // breakable is an external server behind a proxy whose connections can be cut in the middle.

@@ -12,6 +12,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/mapping"
 )
 
@@ -98,7 +99,7 @@ func (c *chaos) publish(nc *nats.Conn) {
 		open.Go(func() {
 			m, err := sub.NextMsg(patience)
 			if err == nil {
-				_, err = pubAck(m)
+				_, err = streams.PubAck(m)
 			}
 			if err != nil {
 				c.t.Error(err)

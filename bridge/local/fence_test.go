@@ -8,37 +8,24 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
-	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/natstest"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
 	"fleetbridge/mapping"
 )
 
 // terms makes terms of one shard without a log: the test says whose turn it is.
-func terms(t *testing.T, nc *nats.Conn, j *logbook) func(id string, epoch uint64) *Term {
-	return func(id string, epoch uint64) *Term {
-		o, err := OpenOwnership(t.Context(), nc, OwnershipConfig{Subjects: subjects(t), ID: id, Run: id, Shards: 1, Beat: time.Second, Log: j.log()})
+func terms(t *testing.T, nc *nats.Conn, j *logbook) func(id string, epoch uint64) *ownership.Term {
+	return func(id string, epoch uint64) *ownership.Term {
+		o, err := ownership.Open(t.Context(), nc, ownership.Config{Subjects: subjects(t), ID: id, Run: id, Shards: 1, Beat: time.Second, Log: j.log()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		term := &Term{Epoch: epoch, ID: id, of: o}
-		term.Context, term.end = context.WithCancelCause(t.Context())
-		o.bridge.Step(0, ownership.Told{})
-		return term
+		return o.NewTerm(0, epoch)
 	}
-}
-
-func fenceServer(t *testing.T) *nats.Conn {
-	t.Helper()
-	nc, err := nats.Connect(plainServer(t, true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
 }
 
 // From the moment at which another bridge has put its marker, nothing is stored that the one before writes, and what the
@@ -47,7 +34,7 @@ func TestFence(t *testing.T) {
 	t.Parallel()
 	j := newJournal(t)
 	j.forgiven = append(j.forgiven, "another bridge owns the things")
-	nc := fenceServer(t)
+	nc := natstest.Connect(t)
 	term := terms(t, nc, j)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -56,7 +43,7 @@ func TestFence(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	opened := func(x *Term) *Share {
+	opened := func(x *ownership.Term) *Share {
 		t.Helper()
 		s, err := store.Own(ctx, x)
 		if err != nil {
@@ -120,14 +107,14 @@ func TestFence(t *testing.T) {
 		t.Errorf("the new owner finds the delta %q, %v", m.Payload, err)
 	}
 	for name, state := range map[string]bridge.State{"executions": a.Executions(), "leases": a.Leases(), "marks": a.Marks()} {
-		if err := state.Put(ctx, "x.y", []byte("late")); !errors.Is(err, ErrFenced) {
+		if err := state.Put(ctx, "x.y", []byte("late")); !errors.Is(err, ownership.ErrFenced) {
 			t.Errorf("%s: a late write: %v", name, err)
 		}
 		if _, err := b.bucket(map[string]string{"executions": wire.BucketExecutions, "leases": wire.BucketLeases, "marks": wire.BucketMarks}[name]).Get(ctx, "x.y"); !errors.Is(err, bridge.ErrNotFound) {
 			t.Errorf("%s: a late write is there: %v", name, err)
 		}
 	}
-	if err := a.Shadow().PutNoted(ctx, "pump", []byte(`{"late":1}`), nil); !errors.Is(err, ErrFenced) {
+	if err := a.Shadow().PutNoted(ctx, "pump", []byte(`{"late":1}`), nil); !errors.Is(err, ownership.ErrFenced) {
 		t.Errorf("a late shadow: %v", err)
 	}
 	down(a, "late")
@@ -138,7 +125,7 @@ func TestFence(t *testing.T) {
 	if m, err := b.Last(ctx, mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}); err != nil || string(m.Payload) != "2" {
 		t.Errorf("after a late delta the last one is %q, %v", m.Payload, err)
 	}
-	if _, err := store.Own(ctx, term("c", 8)); !errors.Is(err, ErrFenced) {
+	if _, err := store.Own(ctx, term("c", 8)); !errors.Is(err, ownership.ErrFenced) {
 		t.Errorf("an older epoch puts its markers: %v", err)
 	}
 	other := term("c", 8)
@@ -156,7 +143,7 @@ func TestFencedState(t *testing.T) {
 	t.Parallel()
 	porttest.State(t, func(t *testing.T) *porttest.StateHouse {
 		j := newJournal(t)
-		nc := fenceServer(t)
+		nc := natstest.Connect(t)
 		store, err := Open(t.Context(), nc, StoreConfig{Subjects: subjects(t), Things: []mapping.Thing{"pump"}, Shards: 1}, j.log())
 		if err != nil {
 			t.Fatal(err)
@@ -169,47 +156,4 @@ func TestFencedState(t *testing.T) {
 		t.Cleanup(s.Close)
 		return &porttest.StateHouse{State: s.Leases()}
 	})
-}
-
-// busyOnce is a server that is busy with another checked write, once.
-type busyOnce struct {
-	jetstream.JetStream
-	tries int
-}
-
-func (b *busyOnce) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	if b.tries++; b.tries == 1 {
-		return nil, &jetstream.APIError{Code: 400, ErrorCode: wire.CodeBusy}
-	}
-	return &jetstream.PubAck{Sequence: 7}, nil
-}
-
-// A write that meets a busy server is made again, and is no failure.
-func TestFenceOfABusyServer(t *testing.T) {
-	t.Parallel()
-	busy := &busyOnce{}
-	f := &fence{js: busy, subject: "marker", writing: make(chan struct{}, 1)}
-	if err := f.write(testContext(t), nats.NewMsg("key")); err != nil || busy.tries != 2 || f.newest() != 7 {
-		t.Errorf("after %d tries: %v", busy.tries, err)
-	}
-}
-
-// A replica that stands still takes requests and answers none: another one is asked.
-func TestReplicaStandsStill(t *testing.T) {
-	t.Parallel()
-	nc, asked := fenceServer(t), 0
-	if _, err := nc.Subscribe("$JS.API.DIRECT.GET.STILL", func(m *nats.Msg) {
-		if asked++; asked < 3 {
-			return
-		}
-		answer := nats.NewMsg(m.Reply)
-		answer.Header.Set("Status", "204")
-		answer.Header.Set("Nats-UpTo-Sequence", "7")
-		_ = m.RespondMsg(answer)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, upTo, err := allOf(testContext(t), nc, "STILL", "a"); err != nil || upTo != 7 {
-		t.Errorf("up to %d, %v", upTo, err)
-	}
 }

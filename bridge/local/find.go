@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -246,7 +247,7 @@ func (f *Finder) look(ctx context.Context, name string, subjects []string, id st
 	found := 0
 	for _, subject := range subjects {
 		for next := uint64(1); found < maxFound; found++ {
-			m, err := getStored(ctx, f.nc, name, storedAsk{From: next, Next: subject})
+			m, err := streams.Get(ctx, f.nc, name, streams.Ask{From: next, Next: subject})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				break
 			}

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/internal/flow"
 )
 
@@ -80,7 +82,7 @@ func (t *troubles) wrote(bucket string, err error) {
 	switch {
 	case err == nil:
 		t.note("bucket "+bucket, "")
-	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled), errors.Is(err, ErrFenced):
+	case errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, context.Canceled), errors.Is(err, ownership.ErrFenced):
 	default:
 		t.put("bucket "+bucket, trouble{err.Error(), time.Now().Add(noteFor)})
 	}
@@ -128,7 +130,7 @@ func (s *Store) watchRemoved() error {
 // Troubles. It returns ErrStreamGone when a stream was missing twice in a row: the bridge can't go on as if
 // nothing had happened, and the next start makes the stream anew.
 func (s *Store) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	for _, name := range s.names() {
 		stream, err := s.js.Stream(ctx, name)

@@ -2,10 +2,8 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -143,7 +142,7 @@ func (h holding) look(ctx context.Context) (lanes map[queueKey]bool, longest int
 func (h holding) countEach(ctx context.Context, lanes map[queueKey]bool) (map[queueKey]uint64, error) {
 	held := map[queueKey]uint64{}
 	for of := range lanes {
-		n, err := countOf(ctx, h.nc, h.name, laneFilter(h.space, of))
+		n, err := streams.Count(ctx, h.nc, h.name, laneFilter(h.space, of))
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: %w", h.name, err)
 		}
@@ -157,25 +156,6 @@ func (h holding) countEach(ctx context.Context, lanes map[queueKey]bool) (map[qu
 // laneFilter are the subjects of a lane.
 func laneFilter(space string, of queueKey) string {
 	return strings.TrimSuffix(space, ">") + of.token + "." + of.kind.String() + ".>"
-}
-
-// countOf counts the messages of a stream under a filter. The server says with the first how many more there are.
-func countOf(ctx context.Context, nc *nats.Conn, stream, filter string) (uint64, error) {
-	ask, _ := json.Marshal(map[string]any{"seq": 1, "next_by_subj": filter, "batch": 1}) // texts and numbers
-	first, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, ask)
-	if err != nil {
-		return 0, err
-	}
-	if status := first.Header.Get("Status"); status == "404" {
-		return 0, nil
-	} else if status != "" {
-		return 0, fmt.Errorf("the server answers %s %s", status, first.Header.Get("Description"))
-	}
-	more, err := strconv.ParseUint(first.Header.Get("Nats-Num-Pending"), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("the server does not say how many messages %s has; use NATS 2.11 or later", filter)
-	}
-	return more + 1, nil
 }
 
 // subjectLength is what is known of the longest subject of a stream.

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/natstest"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -20,7 +22,7 @@ func TestManySubjects(t *testing.T) {
 	t.Parallel()
 	const types, pending = 4800, 8 << 20
 	ctx, j := testContext(t), newJournal(t)
-	url := startOther(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), MaxPending: pending}).ClientURL()
+	url := natstest.Start(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), MaxPending: pending}).ClientURL()
 	var nc *nats.Conn
 	open := func() *Store {
 		t.Helper()
@@ -118,9 +120,9 @@ func (i *infos) Info(_ context.Context, opts ...jetstream.StreamInfoOpt) (*jetst
 // TestManyHoles: one message waits while millions pass. What the server would list of them costs the bridge its connection.
 func TestManyHoles(t *testing.T) {
 	t.Parallel()
-	for holes, lists := range map[int]int{0: 1, maxHoles: 1, maxHoles + 1: 0} {
+	for holes, lists := range map[int]int{0: 1, streams.MaxHoles: 1, streams.MaxHoles + 1: 0} {
 		s := &infos{state: jetstream.StreamState{NumDeleted: holes}}
-		_, listed, err := detailed(testContext(t), s)
+		_, listed, err := streams.Detailed(testContext(t), s)
 		if err != nil || s.lists != lists || listed != (lists > 0) {
 			t.Errorf("%d removed: %d lists, %v, %v", holes, s.lists, listed, err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/natstest"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
@@ -153,21 +154,14 @@ func containsAll(s string, parts []string) bool {
 	return true
 }
 
-// patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
-const patience = 30 * time.Second
+const patience = natstest.Patience
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	t.Cleanup(cancel)
-	return ctx
+	return natstest.Context(t)
 }
 
 func subjects(t testing.TB) mapping.Subjects {
-	s, err := mapping.NewSubjects("fleets")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return natstest.Subjects(t)
 }
 
 // rig is a server with a connection and a store, started like the bridge does.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/internal/flow"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -106,7 +107,7 @@ func (h *history) trim(ctx context.Context, length int) (before, after uint64, e
 }
 
 func (h *history) state(ctx context.Context) (jetstream.StreamState, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	info, err := h.stream.Info(ctx)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/mapping"
 )
 
@@ -42,7 +43,7 @@ func takesIn(t *testing.T, r *rig) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ack, err := pubAck(m)
+		ack, err := streams.PubAck(m)
 		if err != nil || ack.Stream != "FLEETS_UP_TELEMETRY" || m.Subject != fmt.Sprintf("acks.%d", i) || i > 0 && ack.Sequence <= seqs[i-1] {
 			t.Fatalf("%s on %s, %v", m.Data, m.Subject, err)
 		}

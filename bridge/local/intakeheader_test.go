@@ -11,6 +11,7 @@ import (
 
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -102,11 +103,11 @@ func TestStampedEvents(t *testing.T) {
 		if forged != "" {
 			m.Header.Set(wire.HeaderStamp, forged)
 		}
-		answer, err := nc.RequestMsg(m, answerTime)
+		answer, err := nc.RequestMsg(m, streams.AnswerTime)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := pubAck(answer); err != nil {
+		if _, err := streams.PubAck(answer); err != nil {
 			t.Fatal(err)
 		}
 	}

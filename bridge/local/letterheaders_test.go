@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -34,9 +35,9 @@ func buryGroups(t *testing.T, r *rig, n int) {
 	for i := range n {
 		group = append(group, r.store.letter(upLetter(fmt.Sprint(i))))
 	}
-	answer, err := commit(testContext(t), r.nc, group, "group")
+	answer, err := streams.Commit(testContext(t), r.nc, group, "group")
 	if err == nil {
-		_, err = pubAck(answer)
+		_, err = streams.PubAck(answer)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
 	"fleetbridge/mapping"
@@ -92,7 +93,7 @@ func (o *opened) lanes() *porttest.LaneHouse {
 			}
 			answer, err := o.nc.RequestMsgWithContext(ctx, m)
 			if err == nil {
-				_, err = pubAck(answer)
+				_, err = streams.PubAck(answer)
 			}
 			return err
 		},

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
@@ -34,7 +36,7 @@ type publisher struct {
 	back   chan struct{} // the connection came back
 	ended  chan struct{}
 	work   sync.WaitGroup
-	fence  *fence // nil: nobody else writes
+	fence  *ownership.Fence // nil: nobody else writes
 
 	// Of run's goroutine.
 	tries   tries           // its note is set before the first send
@@ -64,7 +66,7 @@ const (
 
 var errAckTimeout = errors.New("no PubAck in time")
 
-func newPublisher(nc *nats.Conn, what string, atomic bool, f *fence, log *slog.Logger) *publisher {
+func newPublisher(nc *nats.Conn, what string, atomic bool, f *ownership.Fence, log *slog.Logger) *publisher {
 	p := &publisher{
 		nc: nc, atomic: atomic, fence: f, nonce: nuid.Next(),
 		queue: make(chan *parcel, publishWindow), back: make(chan struct{}, 1), ended: make(chan struct{}),
@@ -122,7 +124,7 @@ func (p *publisher) gather(group []*parcel) []*parcel {
 	if !p.atomic {
 		return group
 	}
-	for bytes := len(group[0].msg.Data); len(group) < groupMax && bytes < groupBytes; {
+	for bytes := len(group[0].msg.Data); len(group) < streams.GroupMax && bytes < streams.GroupBytes; {
 		select {
 		case x := <-p.queue:
 			group = append(group, x)
@@ -140,10 +142,10 @@ func (p *publisher) store(group []*parcel) bool {
 	p.number++
 	group[len(group)-1].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
 	for {
-		again, err := p.fence.again(p.life, p.try(group))
+		again, err := p.fence.Again(p.life, p.try(group))
 		rejection := (*bridge.Rejection)(nil)
 		switch {
-		case p.gone(), errors.Is(err, ErrFenced): // nothing of this epoch is stored any more
+		case p.gone(), errors.Is(err, ownership.ErrFenced): // nothing of this epoch is stored any more
 			return false
 		case again:
 		case len(group) > 1 && wire.APICode(err) == wire.CodeBatchBroken: // the stream refused one of them: find out which
@@ -196,18 +198,18 @@ func (p *publisher) try(group []*parcel) error {
 	for _, x := range group {
 		p.wire = append(p.wire, x.msg)
 	}
-	p.fence.stamp(p.wire[0].Header)
+	p.fence.Stamp(p.wire[0].Header)
 	defer clear(p.wire)
-	answer, err := commit(ctx, p.nc, p.wire, p.nonce+"-"+strconv.FormatUint(p.batches, 36))
+	answer, err := streams.Commit(ctx, p.nc, p.wire, p.nonce+"-"+strconv.FormatUint(p.batches, 36))
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errAckTimeout) {
 			return cause
 		}
 		return err
 	}
-	ack, err := pubAck(answer)
+	ack, err := streams.PubAck(answer)
 	if err == nil {
-		p.fence.wrote(ack.Sequence)
+		p.fence.Wrote(ack.Sequence)
 	}
 	if wire.APICode(err) == wire.CodeBatchDuplicate { // an earlier try was stored, its PubAck lost
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 )
 
@@ -280,7 +281,7 @@ func (r *records) keys(prefix string) (out []string) {
 }
 
 func (r *records) append(ctx context.Context, key string, g *journal.Group) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	_, err := r.spool.journal.Append(ctx, g)
 	if errors.Is(err, journal.ErrTooLarge) {
@@ -318,7 +319,7 @@ func (r *records) sweep() {
 	g, n := &journal.Group{Urgent: true}, 0
 	flush := func() {
 		if n > 0 {
-			ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+			ctx, cancel := context.WithTimeout(context.Background(), streams.AnswerTime)
 			defer cancel()
 			_, err := r.spool.journal.Append(ctx, g)
 			r.spool.fails(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/streams"
 )
 
 // takeOver moves what a bucket of an older version holds into the journal, before anybody asks for it; kept says which
@@ -51,7 +52,7 @@ func (r *records) copyBucket(ctx context.Context, kv jetstream.KeyValue, kept fu
 		g, bytes = &journal.Group{Urgent: true}, 0
 		return err
 	}
-	err = eachEntry(ctx, kv, ">", func(e jetstream.KeyValueEntry) error {
+	err = streams.Entries(ctx, kv, []string{">"}, func(e jetstream.KeyValueEntry) error {
 		if kept != nil && kept(e.Key()) {
 			return nil
 		}

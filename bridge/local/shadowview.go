@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
@@ -213,7 +214,7 @@ func (v *shadowView) takeStale() []string {
 
 // copy writes a document into the bucket as it is now.
 func (v *shadowView) copy(key string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	ctx, cancel := context.WithTimeout(context.Background(), streams.AnswerTime)
 	defer cancel()
 	value, note, err := v.GetNoted(ctx, key)
 	if errors.Is(err, bridge.ErrNotFound) {

@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -17,34 +19,34 @@ import (
 // while the shard's marker is the term's.
 type Share struct {
 	store   *Store
-	term    *Term
-	down    *fence
+	term    *ownership.Term
+	down    *ownership.Fence
 	toDown  *publisher
 	buckets map[string]*bucket
 }
 
 // Own puts the term's markers into all streams, and so ends what an earlier owner writes there. What is read of the share
 // is not older than that.
-func (s *Store) Own(ctx context.Context, t *Term) (*Share, error) {
+func (s *Store) Own(ctx context.Context, t *ownership.Term) (*Share, error) {
 	out := &Share{store: s, term: t, buckets: map[string]*bucket{}}
 	var raising sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	raise := func(stream, subject string, use func(*fence)) {
+	raise := func(stream, subject string, use func(*ownership.Fence)) {
 		raising.Go(func() {
-			f, err := newFence(ctx, t, s.js, stream, subject)
+			f, err := ownership.NewFence(ctx, t, s.js, stream, subject)
 			mu.Lock()
 			defer mu.Unlock()
 			failed = errors.Join(failed, err)
 			use(f)
 		})
 	}
-	raise(s.cfg.Subjects.Name(wire.StreamDown), downMarker(s.cfg.Subjects, strconv.Itoa(t.Shard)), func(f *fence) { out.down = f })
+	raise(s.cfg.Subjects.Name(wire.StreamDown), downMarker(s.cfg.Subjects, strconv.Itoa(t.Shard)), func(f *ownership.Fence) { out.down = f })
 	for name, b := range s.buckets {
 		if b.config.Storage == jetstream.MemoryStorage {
 			continue
 		}
-		raise("KV_"+b.config.Bucket, b.subject(markerKey(t.Shard)), func(f *fence) {
+		raise("KV_"+b.config.Bucket, b.subject(markerKey(t.Shard)), func(f *ownership.Fence) {
 			own := *b
 			own.fence = f
 			out.buckets[name] = &own
@@ -77,11 +79,9 @@ func (s *Share) Marks() bridge.State       { return s.bucket(wire.BucketMarks) }
 
 // Last is bridge.Archive.
 func (s *Share) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
-	return s.store.lastOf(a, func(subject string) (*jetstream.RawStreamMsg, error) {
-		return s.down.get(ctx, s.store.nc, subject)
-	})
+	return s.store.lastOf(a, func(subject string) (*jetstream.RawStreamMsg, error) { return s.down.Get(ctx, subject) })
 }
 
 // Status is not fenced. It says nothing of Things that may be another bridge's by now.
@@ -89,7 +89,7 @@ func (s *Share) Status() bridge.StatusView { return ownStatus{s.store.Status(), 
 
 type ownStatus struct {
 	bridge.StatusView
-	term *Term
+	term *ownership.Term
 }
 
 func (s ownStatus) Put(ctx context.Context, key string, value []byte) error {
@@ -107,3 +107,6 @@ func (s ownStatus) Delete(ctx context.Context, key string) error {
 }
 
 var _ bridge.Archive = (*Share)(nil)
+
+// markerKey is no token of a Thing: "=" begins an escape there.
+func markerKey(shard int) string { return "=epoch." + strconv.Itoa(shard) }

@@ -10,6 +10,7 @@ import (
 
 	"fleetbridge/bridge/journal"
 	"fleetbridge/bridge/local/storedir"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -59,7 +60,7 @@ func (s *Spool) watch() {
 // Check looks whether what kept the journal from taking messages is over, and whether a class is full, and notes it for
 // Store.Troubles. It is called every few seconds.
 func (s *Spool) Check(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	if s.store.troubles.has(partDisk) {
 		if _, err := s.journal.Append(ctx, &journal.Group{}); err == nil && s.store.troubles.note(partDisk, "") { // which asks for room

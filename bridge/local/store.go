@@ -14,7 +14,9 @@ import (
 	"github.com/nats-io/nuid"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/bridge/local/salvage"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -201,19 +203,19 @@ func (c StoreConfig) salvageBuckets(ctx context.Context, js jetstream.JetStream,
 
 // openStreams sees to the streams, tells what is missing of them, and returns the one of dead letters.
 func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err error) {
-	streams := map[string]jetstream.Stream{}
+	opened := map[string]jetstream.Stream{}
 	for _, want := range s.cfg.streams(s.nc.MaxPayload()) {
-		stream, err := ensureStream(ctx, s.js, want)
+		stream, err := streams.Ensure(ctx, s.js, want)
 		if err == nil && !s.cfg.Embedded { // else the journal may have what the stream lacks
 			err = s.custody.compare(ctx, stream)
 		}
 		if err != nil {
 			return nil, err
 		}
-		streams[want.Name] = stream
+		opened[want.Name] = stream
 	}
 	for _, class := range mapping.Classes {
-		up := streams[s.cfg.Subjects.Name(wire.UpStream(class))]
+		up := opened[s.cfg.Subjects.Name(wire.UpStream(class))]
 		if up == nil {
 			continue
 		}
@@ -225,15 +227,15 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 	if s.down, err = s.decisive(ctx, s.cfg.Subjects.Name(wire.StreamDown)); err != nil {
 		return nil, err
 	}
-	if s.replies = streams[s.cfg.Subjects.Name(wire.StreamReplies)]; s.replies != nil {
+	if s.replies = opened[s.cfg.Subjects.Name(wire.StreamReplies)]; s.replies != nil {
 		s.replies.CachedInfo().Config.AllowDirect = false // what is read decides
 	}
-	return streams[s.cfg.Subjects.Name(wire.StreamDead)], nil
+	return opened[s.cfg.Subjects.Name(wire.StreamDead)], nil
 }
 
 func (s *Store) openBuckets(ctx context.Context) error {
 	for _, want := range s.cfg.buckets() {
-		kv, err := ensureBucket(ctx, s.js, &want)
+		kv, err := streams.EnsureBucket(ctx, s.js, &want)
 		if err != nil {
 			return err
 		}
@@ -275,7 +277,7 @@ func (s *Store) decisive(ctx context.Context, name string) (jetstream.Stream, er
 }
 
 // publisher makes one whose failures count as the store's.
-func (s *Store) publisher(what string, stream jetstream.Stream, f *fence) *publisher {
+func (s *Store) publisher(what string, stream jetstream.Stream, f *ownership.Fence) *publisher {
 	p := newPublisher(s.nc, what, takesBatches(stream), f, s.log)
 	p.tries.note = func(reason string) { s.troubles.note(what, reason) }
 	return p
@@ -340,7 +342,7 @@ func (s *Store) Marks() bridge.State { return s.state(wire.BucketMarks) }
 
 // Last is bridge.Archive on the down stream.
 func (s *Store) Last(ctx context.Context, a mapping.Address) (bridge.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime)
 	defer cancel()
 	if s.spool != nil {
 		if err := s.spool.views.caughtUp(ctx); err != nil {
@@ -388,7 +390,7 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 // Pending is bridge.Outbox.
 func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
-	_, err := getStored(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, storedAsk{Last: subject})
+	_, err := streams.Get(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, streams.Ask{Last: subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

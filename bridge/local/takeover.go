@@ -13,6 +13,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -126,7 +127,7 @@ func (s *Spool) takeOverStream(ctx context.Context, stream jetstream.Stream) err
 	if err := s.store.custody.compare(ctx, stream); err != nil {
 		return err
 	}
-	info, listed, err := detailed(ctx, stream)
+	info, listed, err := streams.Detailed(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func readStream(ctx context.Context, stream jetstream.Stream, from, to uint64, h
 				if holes[seq] {
 					continue
 				}
-				all[seq-from], errs[r] = readOne(ctx, stream, seq)
+				all[seq-from], errs[r] = streams.ReadOne(ctx, stream, seq)
 			}
 		})
 	}
@@ -204,15 +205,6 @@ func readStream(ctx context.Context, stream jetstream.Stream, from, to uint64, h
 		}
 	}
 	return messages, missing, nil
-}
-
-// readOne returns nil for a message that the server can't read.
-func readOne(ctx context.Context, stream jetstream.Stream, seq uint64) (*jetstream.RawStreamMsg, error) {
-	m, err := stream.GetMsg(ctx, seq)
-	if wire.APICode(err) == jetstream.JSErrCodeMessageNotFound { // the server has looked
-		return nil, nil
-	}
-	return m, err
 }
 
 // move stores a part of a stream, group after group, and how far it goes.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/mapping"
 )
 
@@ -41,7 +42,7 @@ func (s *Store) reshape(ctx context.Context, class mapping.Class, edit func(*jet
 		return nil
 	}
 	if _, err := s.js.UpdateStream(ctx, info.Config); err != nil {
-		return explain(ctx, s.js, info.Config, err)
+		return streams.Explain(ctx, s.js, info.Config, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -112,7 +113,7 @@ func (v *view) gather(group []*charge) []*charge {
 		}
 	}
 	group = append(group, first)
-	for cost, most := first.cost(), min(v.of.spool.journal.LargestGroup(), groupBytes); len(group) < groupMax; {
+	for cost, most := first.cost(), min(v.of.spool.journal.LargestGroup(), streams.GroupBytes); len(group) < streams.GroupMax; {
 		select {
 		case c := <-v.intake:
 			if cost += c.cost(); cost > most {

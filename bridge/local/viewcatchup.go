@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
@@ -93,7 +94,7 @@ func (s *view) look(ctx context.Context) error {
 	switch {
 	case err == nil:
 		for seq := m.Sequence; s.newest == 0 && seq > 0 && m.Sequence-seq < replayed; seq-- {
-			if m, err := readOne(ctx, s.stream, seq); err != nil {
+			if m, err := streams.ReadOne(ctx, s.stream, seq); err != nil {
 				return fmt.Errorf("stream %s: %w", s.name, err)
 			} else if m != nil {
 				s.newest, s.at = s.numberOf(m), seq
@@ -115,7 +116,7 @@ func (s *view) fence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = pubAck(answer); wire.APICode(err) != codeOtherStream {
+	if _, err = streams.PubAck(answer); wire.APICode(err) != codeOtherStream {
 		return fmt.Errorf("an unexpected answer: %w", err)
 	}
 	return nil
@@ -165,7 +166,7 @@ func (s *view) catchUp(ctx context.Context, before uint64, single bool) error {
 			return nil
 		}
 		batch = append(batch, c)
-		if bytes += len(c.body); len(batch) < viewBatch && bytes < groupBytes {
+		if bytes += len(c.body); len(batch) < viewBatch && bytes < streams.GroupBytes {
 			return nil
 		}
 		return put()
@@ -241,7 +242,7 @@ func (s *view) whole(ctx context.Context, numbers []uint64) error {
 	}
 	there, older := map[uint64]uint64{}, false // sequences, by number
 	for seq, last := s.at, uint64(0); seq > 0 && s.at-seq <= 2*uint64(len(numbers))+viewBatch && (last == 0 || last >= numbers[0]); seq-- {
-		m, err := readOne(ctx, s.stream, seq)
+		m, err := streams.ReadOne(ctx, s.stream, seq)
 		if err != nil {
 			return err
 		}
@@ -279,7 +280,7 @@ func (s *view) isWhole(ctx context.Context, numbers []uint64) (bool, error) {
 		return false, nil
 	}
 	from := s.at - uint64(len(numbers)) + 1
-	m, err := readOne(ctx, s.stream, from)
+	m, err := streams.ReadOne(ctx, s.stream, from)
 	if m == nil || err != nil || s.numberOf(m) != numbers[0] {
 		return false, err
 	}
@@ -287,7 +288,7 @@ func (s *view) isWhole(ctx context.Context, numbers []uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	info, listed, err := detailed(ctx, now)
+	info, listed, err := streams.Detailed(ctx, now)
 	if !listed || err != nil { // then each is looked at
 		return false, err
 	}

@@ -15,6 +15,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
 	"fleetbridge/bridge/local/storedir"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -181,7 +182,7 @@ func (v *views) take() []*charge {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	n, bytes := 0, 0
-	for n < min(len(v.queue), viewBatch) && bytes < groupBytes {
+	for n < min(len(v.queue), viewBatch) && bytes < streams.GroupBytes {
 		bytes += len(v.queue[n].body)
 		n++
 	}
@@ -296,7 +297,7 @@ func (s *view) ask(ctx context.Context, c *charge, n uint64) error {
 		}
 		return err
 	}
-	ack, err := pubAck(answer)
+	ack, err := streams.PubAck(answer)
 	if rejection, refused := errors.AsType[*bridge.Rejection](err); refused && n == 1 {
 		s.of.log.Error("a stream refuses a message for good; programs will not see it", "stream", s.name, "subject", c.msg.Subject, "bytes", len(c.msg.Data), "error", rejection)
 		s.newest = c.number

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -79,25 +80,25 @@ func waitingSubject(s mapping.Subjects) string { return "_" + s.Prefix() + ".wai
 
 // Lanes are those in which something waits, by Thing and kind. Empty names mean all.
 func (w *Waiting) Lanes(ctx context.Context, t mapping.Thing, kind string) (out []WaitingLane, err error) {
-	streams, err := w.streams(ctx)
+	all, err := w.streams(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(streams) == 0 {
+	if len(all) == 0 {
 		err := w.ask(ctx, waitingQuestion{Do: "lanes", Thing: string(t), Kind: kind}, func(a *waitingAnswer) error {
 			out = append(out, a.Lanes...)
 			return nil
 		})
 		return out, err
 	}
-	for _, stream := range streams {
+	for _, stream := range all {
 		held, err := w.held(ctx, stream, t, kind)
 		if err != nil {
 			return nil, err
 		}
 		for of, n := range held {
 			l := WaitingLane{Thing: thingOf(of.token), Kind: of.kind.String(), Messages: n}
-			m, err := getStored(ctx, w.nc, stream.CachedInfo().Config.Name, storedAsk{From: 1, Next: w.filter(of)})
+			m, err := streams.Get(ctx, w.nc, stream.CachedInfo().Config.Name, streams.Ask{From: 1, Next: w.filter(of)})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				continue // sent meanwhile
 			}
@@ -116,11 +117,11 @@ func (w *Waiting) Lanes(ctx context.Context, t mapping.Thing, kind string) (out 
 
 // Each calls f for what waits, lane after lane, the oldest first, until f returns an error.
 func (w *Waiting) Each(ctx context.Context, t mapping.Thing, kind string, f func(WaitingMessage) error) error {
-	streams, err := w.streams(ctx)
+	all, err := w.streams(ctx)
 	if err != nil {
 		return err
 	}
-	if len(streams) == 0 {
+	if len(all) == 0 {
 		return w.ask(ctx, waitingQuestion{Do: "messages", Thing: string(t), Kind: kind}, func(a *waitingAnswer) error {
 			for _, m := range a.Messages {
 				if err := f(m); err != nil {
@@ -130,14 +131,14 @@ func (w *Waiting) Each(ctx context.Context, t mapping.Thing, kind string, f func
 			return nil
 		})
 	}
-	for _, stream := range streams {
+	for _, stream := range all {
 		held, err := w.held(ctx, stream, t, kind)
 		if err != nil {
 			return err
 		}
 		for _, of := range slices.SortedFunc(maps.Keys(held), func(a, b queueKey) int { return cmp.Or(cmp.Compare(a.token, b.token), cmp.Compare(a.kind, b.kind)) }) {
 			for seq := uint64(1); ; {
-				m, err := getStored(ctx, w.nc, stream.CachedInfo().Config.Name, storedAsk{From: seq, Next: w.filter(of)})
+				m, err := streams.Get(ctx, w.nc, stream.CachedInfo().Config.Name, streams.Ask{From: seq, Next: w.filter(of)})
 				if errors.Is(err, jetstream.ErrMsgNotFound) {
 					break
 				}
@@ -157,11 +158,11 @@ func (w *Waiting) Each(ctx context.Context, t mapping.Thing, kind string, f func
 // Drop removes what waits of a Thing that no bridge sends, of one kind or of all, and returns how many messages that
 // were. The error is ErrConfigured if one does.
 func (w *Waiting) Drop(ctx context.Context, t mapping.Thing, kind string) (n uint64, err error) {
-	streams, err := w.streams(ctx)
+	all, err := w.streams(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if len(streams) == 0 {
+	if len(all) == 0 {
 		err := w.ask(ctx, waitingQuestion{Do: "drop", Thing: string(t), Kind: kind}, func(a *waitingAnswer) error {
 			n += a.Dropped
 			return nil
@@ -171,7 +172,7 @@ func (w *Waiting) Drop(ctx context.Context, t mapping.Thing, kind string) (n uin
 	if status, err := StatusOf(ctx, w.nc, w.subjects, t); err != nil || status != nil {
 		return 0, cmp.Or(err, ErrConfigured)
 	}
-	for _, stream := range streams {
+	for _, stream := range all {
 		held, err := w.held(ctx, stream, t, kind)
 		if err != nil {
 			return n, err

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/mapping"
 )
 
@@ -87,10 +87,10 @@ func (t *deadTarget) bridges(c *cobra.Command) (*bridges, error) {
 	return &bridges{nc, subjects}, nil
 }
 
-func (b *bridges) list(ctx context.Context) ([]local.ClusterMember, error) {
+func (b *bridges) list(ctx context.Context) ([]ownership.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
 	defer cancel()
-	all, err := local.ClusterMembers(ctx, b.nc, b.subjects)
+	all, err := ownership.Members(ctx, b.nc, b.subjects)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -98,12 +98,12 @@ func (b *bridges) list(ctx context.Context) ([]local.ClusterMember, error) {
 }
 
 // drain has a bridge give its Things away, or no longer. It returns all that there were before.
-func (b *bridges) drain(ctx context.Context, id string, on bool) ([]local.ClusterMember, error) {
+func (b *bridges) drain(ctx context.Context, id string, on bool) ([]ownership.Member, error) {
 	all, err := b.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(all, func(m local.ClusterMember) bool { return m.ID == id }) {
+	if !slices.ContainsFunc(all, func(m ownership.Member) bool { return m.ID == id }) {
 		var ids []string
 		for _, m := range all {
 			ids = append(ids, m.ID)
@@ -112,7 +112,7 @@ func (b *bridges) drain(ctx context.Context, id string, on bool) ([]local.Cluste
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
 	defer cancel()
-	if err := local.Drain(ctx, b.nc, b.subjects, id, on); err != nil {
+	if err := ownership.Drain(ctx, b.nc, b.subjects, id, on); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	return all, nil
@@ -138,7 +138,7 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			other := slices.ContainsFunc(all, func(m local.ClusterMember) bool {
+			other := slices.ContainsFunc(all, func(m ownership.Member) bool {
 				return m.ID != id && (m.State == "active" || m.State == "standby")
 			})
 			if !other {
@@ -175,7 +175,7 @@ func newClusterDrain(s streams, t *deadTarget) *cobra.Command {
 }
 
 // given reports whether a bridge has no Things any more, and the others are connected with so many.
-func given(all []local.ClusterMember, id string, things int) bool {
+func given(all []ownership.Member, id string, things int) bool {
 	connected := 0
 	for _, m := range all {
 		switch {

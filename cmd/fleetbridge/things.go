@@ -14,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/mapping"
 )
 
@@ -54,7 +55,7 @@ type fleet struct {
 	nc       *nats.Conn      // nil: the bridge with the embedded server does not answer
 	away     error           // why
 	subjects mapping.Subjects
-	registry *local.Registry // nil with the embedded server
+	registry *registry.Registry // nil with the embedded server
 	refused  []gateway.Refused
 	bridges  int // how many answer
 }
@@ -93,7 +94,7 @@ func (f *fleet) close() {
 func (f *fleet) read(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, thingsPatience)
 	defer cancel()
-	if f.registry, err = local.NewRegistry(f.nc, f.subjects, f.cfg.NATS.Replicas); err != nil {
+	if f.registry, err = registry.New(f.nc, f.subjects, f.cfg.NATS.Replicas); err != nil {
 		return err
 	}
 	if _, err := f.registry.Follow(ctx); err != nil {
@@ -103,8 +104,8 @@ func (f *fleet) read(ctx context.Context) (err error) {
 	if !f.cfg.Cluster.On() {
 		return nil
 	}
-	members, err := local.ClusterMembers(ctx, f.nc, f.subjects)
-	if err != nil && !errors.Is(err, local.ErrNoCluster) {
+	members, err := ownership.Members(ctx, f.nc, f.subjects)
+	if err != nil && !errors.Is(err, ownership.ErrNoCluster) {
 		return fmt.Errorf("things: %w", err)
 	}
 	f.bridges = 0
@@ -143,11 +144,11 @@ func (f *fleet) names() []string {
 }
 
 // ask asks the bridges for some Things.
-func (f *fleet) ask(ctx context.Context, names []string) ([]thingRecord, []local.Standings, error) {
-	var answers []local.Standings
+func (f *fleet) ask(ctx context.Context, names []string) ([]thingRecord, []registry.Standings, error) {
+	var answers []registry.Standings
 	if f.nc != nil {
 		var err error
-		if answers, err = local.AskStandings(ctx, f.nc, f.subjects, names, f.bridges); err != nil {
+		if answers, err = registry.AskStandings(ctx, f.nc, f.subjects, names, f.bridges); err != nil {
 			return nil, nil, fmt.Errorf("things: %w", err)
 		}
 	}

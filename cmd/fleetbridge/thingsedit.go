@@ -19,6 +19,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/registry"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 )
@@ -152,7 +153,7 @@ func (e *thingsEdit) register(ctx context.Context, f *fleet, name string, items 
 	for _, entry := range f.registry.Entries() {
 		all[entry.Key], was[entry.Key] = entry.Value, true
 	}
-	var added []local.RegistryEntry
+	var added []registry.Entry
 	var errs []error
 	for _, i := range items {
 		value, err := json.Marshal(i)
@@ -164,20 +165,20 @@ func (e *thingsEdit) register(ctx context.Context, f *fleet, name string, items 
 			errs = append(errs, fmt.Errorf("things add: %s is in the registry already; use --replace to change it", i.Name()))
 		}
 		all[key] = value
-		added = append(added, local.RegistryEntry{Key: key, Value: value})
+		added = append(added, registry.Entry{Key: key, Value: value})
 	}
-	var entries []local.RegistryEntry
+	var entries []registry.Entry
 	for key, value := range all {
-		entries = append(entries, local.RegistryEntry{Key: key, Value: value})
+		entries = append(entries, registry.Entry{Key: key, Value: value})
 	}
-	slices.SortFunc(entries, func(a, b local.RegistryEntry) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(entries, func(a, b registry.Entry) int { return strings.Compare(a.Key, b.Key) })
 	before := map[string]bool{}
 	for _, r := range f.refused {
 		before[r.Key] = true
 	}
 	_, refused := f.files.WithRegistry(entries)
 	for _, r := range refused {
-		isNew := slices.ContainsFunc(added, func(a local.RegistryEntry) bool { return a.Key == r.Key })
+		isNew := slices.ContainsFunc(added, func(a registry.Entry) bool { return a.Key == r.Key })
 		if isNew || !before[r.Key] {
 			errs = append(errs, fmt.Errorf("%s: %s: %s", name, cmp.Or(r.Thing, r.Key), r.Reason))
 		}
@@ -219,7 +220,7 @@ func (e *thingsEdit) remove(c *cobra.Command, s streams, names []string, force b
 	var errs []error
 	for _, name := range names {
 		from := f.cfg.Origin(name)
-		registered := f.registry != nil && slices.ContainsFunc(f.registry.Entries(), func(r local.RegistryEntry) bool { return r.Key == mapping.Token(name) })
+		registered := f.registry != nil && slices.ContainsFunc(f.registry.Entries(), func(r registry.Entry) bool { return r.Key == mapping.Token(name) })
 		switch {
 		case registered:
 			keys = append(keys, mapping.Token(name))
@@ -330,7 +331,7 @@ func (e *thingsEdit) wait(ctx context.Context, s streams, f *fleet, ch change) e
 }
 
 // look tells what is left; empty: nothing. An error says that it will not come.
-func (ch change) look(records []thingRecord, answers []local.Standings) (left string, err error) {
+func (ch change) look(records []thingRecord, answers []registry.Standings) (left string, err error) {
 	for _, a := range answers {
 		if a.Revision < ch.revision {
 			return "a bridge has not read the registry", nil

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/fleetsim"
 	"fleetbridge/internal/bench"
 	"fleetbridge/internal/flow"
@@ -242,12 +242,12 @@ func (s *scale) open(ctx context.Context, bridges int) (took time.Duration, err 
 	return time.Since(began), err
 }
 
-func (s *scale) members(ctx context.Context) ([]local.ClusterMember, error) {
+func (s *scale) members(ctx context.Context) ([]ownership.Member, error) {
 	subjects, err := mapping.NewSubjects("fleets")
 	if err != nil {
 		return nil, err
 	}
-	return local.ClusterMembers(ctx, s.nc, subjects)
+	return ownership.Members(ctx, s.nc, subjects)
 }
 
 // connected waits until so many bridges have all Things connected.

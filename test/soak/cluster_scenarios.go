@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/fleetsim"
 )
 
@@ -242,13 +242,13 @@ func bridgesInTurn(s *clusterSite) {
 func drainAndUndrain(s *clusterSite) {
 	m := s.busy()
 	began := time.Now()
-	if err := local.Drain(s.ctx, s.nc, subjects, m.id, true); err != nil {
+	if err := ownership.Drain(s.ctx, s.nc, subjects, m.id, true); err != nil {
 		s.Fatal(err)
 	}
 	s.Fault()
 	s.shares(0, 4, 4)
 	s.recovers(began)
-	if err := local.Drain(s.ctx, s.nc, subjects, m.id, false); err != nil {
+	if err := ownership.Drain(s.ctx, s.nc, subjects, m.id, false); err != nil {
 		s.Fatal(err)
 	}
 }

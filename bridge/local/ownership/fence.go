@@ -1,4 +1,4 @@
-package local
+package ownership
 
 import (
 	"context"
@@ -12,13 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/cluster"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
-// fence lets a stream take writes only from the owner of the epoch whose marker is in it. The server compares.
-type fence struct {
+// Fence lets a stream take writes only from the owner of the epoch whose marker is in it. The server compares.
+type Fence struct {
 	term    *Term
 	js      jetstream.JetStream
 	leader  jetstream.Stream // answers gets from the leader
@@ -39,17 +39,14 @@ const (
 	busyPause  = 5 * time.Millisecond
 )
 
-// markerKey is no token of a Thing: "=" begins an escape there.
-func markerKey(shard int) string { return "=epoch." + strconv.Itoa(shard) }
-
-// newFence puts the term's marker into a stream. From then on no older epoch can write there.
-func newFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subject string) (*fence, error) {
+// NewFence puts the term's marker into a stream. From then on no older epoch can write there.
+func NewFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subject string) (*Fence, error) {
 	leader, err := js.Stream(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", stream, err)
 	}
 	leader.CachedInfo().Config.AllowDirect = false
-	f := &fence{term: t, js: js, leader: leader, stream: stream, subject: subject, writing: make(chan struct{}, 1)}
+	f := &Fence{term: t, js: js, leader: leader, stream: stream, subject: subject, writing: make(chan struct{}, 1)}
 	if err := f.raise(ctx); err != nil {
 		return nil, fmt.Errorf("stream %s: the marker of epoch %d: %w", stream, t.Epoch, err)
 	}
@@ -57,7 +54,7 @@ func newFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subj
 }
 
 // look reads the marker, nil: there is none.
-func (f *fence) look(ctx context.Context) (*ownership.Marker, uint64, error) {
+func (f *Fence) look(ctx context.Context) (*cluster.Marker, uint64, error) {
 	raw, err := f.leader.GetLastMsgForSubject(ctx, f.subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, 0, nil
@@ -65,7 +62,7 @@ func (f *fence) look(ctx context.Context) (*ownership.Marker, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	m := &ownership.Marker{}
+	m := &cluster.Marker{}
 	if err := json.Unmarshal(raw.Data, m); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", f.subject, err)
 	}
@@ -73,14 +70,14 @@ func (f *fence) look(ctx context.Context) (*ownership.Marker, uint64, error) {
 }
 
 // raise puts the marker in the place of an older one, or of none.
-func (f *fence) raise(ctx context.Context) error {
-	value, _ := json.Marshal(ownership.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
+func (f *Fence) raise(ctx context.Context) error {
+	value, _ := json.Marshal(cluster.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
 	for {
 		m, seq, err := f.look(ctx)
 		if err != nil {
 			return err
 		}
-		if !ownership.Raise(f.term.Epoch, m) {
+		if !cluster.Raise(f.term.Epoch, m) {
 			return f.superseded()
 		}
 		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
@@ -101,14 +98,14 @@ func (f *fence) raise(ctx context.Context) error {
 	}
 }
 
-func (f *fence) superseded() error {
+func (f *Fence) superseded() error {
 	f.term.lost(f.stream)
 	return ErrFenced
 }
 
-// stamp has the server compare the marker before it stores the message, or the group that it begins. A nil fence asks
+// Stamp has the server compare the marker before it stores the message, or the group that it begins. A nil fence asks
 // for nothing.
-func (f *fence) stamp(h nats.Header) {
+func (f *Fence) Stamp(h nats.Header) {
 	if f == nil {
 		return
 	}
@@ -117,8 +114,8 @@ func (f *fence) stamp(h nats.Header) {
 	h[jetstream.ExpectedLastSubjSeqHeader], h[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{strconv.FormatUint(f.marker, 10)}, []string{f.subject}
 }
 
-// wrote notes a write that was stored.
-func (f *fence) wrote(seq uint64) {
+// Wrote notes a write that was stored.
+func (f *Fence) Wrote(seq uint64) {
 	if f == nil {
 		return
 	}
@@ -127,9 +124,9 @@ func (f *fence) wrote(seq uint64) {
 	f.known = max(f.known, seq)
 }
 
-// again judges the failure of a write. It is true when the write is to be tried again at once, and else returns the error,
+// Again judges the failure of a write. It is true when the write is to be tried again at once, and else returns the error,
 // ErrFenced among them.
-func (f *fence) again(ctx context.Context, err error) (bool, error) {
+func (f *Fence) Again(ctx context.Context, err error) (bool, error) {
 	if f == nil {
 		return false, err
 	}
@@ -145,18 +142,18 @@ func (f *fence) again(ctx context.Context, err error) (bool, error) {
 }
 
 // check looks whether the marker is there, and puts it back if it is nobody's.
-func (f *fence) check(ctx context.Context) error {
+func (f *Fence) check(ctx context.Context) error {
 	m, seq, err := f.look(ctx)
 	if err != nil {
 		return err
 	}
-	switch ownership.Refusal(f.term.Epoch, m) {
-	case ownership.Again:
+	switch cluster.Refusal(f.term.Epoch, m) {
+	case cluster.Again:
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.marker = seq
 		return nil
-	case ownership.PutBack: // a full stream has dropped it
+	case cluster.PutBack: // a full stream has dropped it
 		if err := f.term.Verified(ctx); err != nil {
 			return err
 		}
@@ -165,15 +162,15 @@ func (f *fence) check(ctx context.Context) error {
 	return f.superseded()
 }
 
-// newest is the sequence of the newest write of this term.
-func (f *fence) newest() uint64 {
+// Newest is the sequence of the newest write of this term.
+func (f *Fence) Newest() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.known
 }
 
-// write stores one message. Writes are stored one after the other.
-func (f *fence) write(ctx context.Context, m *nats.Msg) error {
+// Write stores one message. Writes are stored one after the other.
+func (f *Fence) Write(ctx context.Context, m *nats.Msg) error {
 	select {
 	case f.writing <- struct{}{}:
 		defer func() { <-f.writing }()
@@ -181,13 +178,13 @@ func (f *fence) write(ctx context.Context, m *nats.Msg) error {
 		return ctx.Err()
 	}
 	for {
-		f.stamp(m.Header)
+		f.Stamp(m.Header)
 		ack, err := f.js.PublishMsg(ctx, m)
 		if err == nil {
-			f.wrote(ack.Sequence)
+			f.Wrote(ack.Sequence)
 			return nil
 		}
-		if again, err := f.again(ctx, err); !again {
+		if again, err := f.Again(ctx, err); !again {
 			return err
 		}
 	}

@@ -1,9 +1,9 @@
-package local
+package ownership
 
 import (
 	"context"
 
-	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/cluster"
 )
 
 // Term is the time in which a shard is this bridge's. Its context ends with ErrLost or ErrReleased.
@@ -14,6 +14,13 @@ type Term struct {
 	Shard int
 	of    *Ownership
 	end   context.CancelCauseFunc
+}
+
+// NewTerm makes a term as the log does when it names this bridge the owner. Tests make terms of their own.
+func (o *Ownership) NewTerm(shard int, epoch uint64) *Term {
+	t := &Term{Epoch: epoch, ID: o.cfg.ID, Shard: shard, of: o}
+	t.Context, t.end = context.WithCancelCause(context.Background())
+	return t
 }
 
 // Verified returns when it is proved that the shard is this bridge's, later than the call.
@@ -27,7 +34,7 @@ func (t *Term) Holds() bool {
 }
 
 // Stopped says that nothing is done for the shard any more.
-func (t *Term) Stopped() { t.of.step(ownership.Stopped{Shard: t.Shard, Epoch: t.Epoch}) }
+func (t *Term) Stopped() { t.of.step(cluster.Stopped{Shard: t.Shard, Epoch: t.Epoch}) }
 
 // lost says that a stream has refused a write for good.
 func (t *Term) lost(stream string) {
@@ -35,5 +42,5 @@ func (t *Term) lost(stream string) {
 	t.of.fences[stream]++
 	t.of.mu.Unlock()
 	t.of.cfg.Log.Warn("another bridge owns the things: what this one was still writing is refused", "stream", stream, "shard", t.Shard, "epoch", t.Epoch)
-	t.of.step(ownership.Fenced{Shard: t.Shard, Epoch: t.Epoch})
+	t.of.step(cluster.Fenced{Shard: t.Shard, Epoch: t.Epoch})
 }

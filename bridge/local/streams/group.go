@@ -1,4 +1,4 @@
-package local
+package streams
 
 import (
 	"context"
@@ -16,13 +16,13 @@ import (
 // A group is stored whole or not at all: it goes as an atomic batch, for which the server syncs the disk
 // once. A message that is alone goes as it is.
 const (
-	groupMax   = 1000    // messages a group; the server takes no more
-	groupBytes = 4 << 20 // payloads of a group, and one message more
+	GroupMax   = 1000    // messages a group; the server takes no more
+	GroupBytes = 4 << 20 // payloads of a group, and one message more
 )
 
-// commit puts a group on the wire and returns what it was answered. id is no other group's. The messages'
+// Commit puts a group on the wire and returns what it was answered. id is no other group's. The messages'
 // headers are changed.
-func commit(ctx context.Context, nc *nats.Conn, group []*nats.Msg, id string) (*nats.Msg, error) {
+func Commit(ctx context.Context, nc *nats.Conn, group []*nats.Msg, id string) (*nats.Msg, error) {
 	last := len(group) - 1
 	if last == 0 {
 		unbatch(group[0])
@@ -55,17 +55,17 @@ func unbatch(m *nats.Msg) {
 	}
 }
 
-// stored is what a stream answers.
-type stored struct {
+// Ack is what a stream answers.
+type Ack struct {
 	Stream    string              `json:"stream"`
 	Sequence  uint64              `json:"seq"` // of the group's last message
 	Duplicate bool                `json:"duplicate"`
 	Error     *jetstream.APIError `json:"error"`
 }
 
-// pubAck reads what a group was answered. The error is a *bridge.Rejection when the stream will never take
+// PubAck reads what a group was answered. The error is a *bridge.Rejection when the stream will never take
 // it; any other passes.
-func pubAck(m *nats.Msg) (ack stored, err error) {
+func PubAck(m *nats.Msg) (ack Ack, err error) {
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
 		return ack, errors.New("the PubAck is no JSON")
 	}

@@ -1,4 +1,4 @@
-package local
+package ownership
 
 import (
 	"context"
@@ -7,12 +7,16 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
 
-// shapingMost is how long another bridge is waited for that may have died meanwhile.
-const shapingMost = 15 * time.Second
+const (
+	// shapingMost is how long another bridge is waited for that may have died meanwhile.
+	shapingMost  = 15 * time.Second
+	shapingPause = 50 * time.Millisecond
+)
 
 // Shape has f make or change streams while no other bridge of the cluster does: of three servers that are asked for the same
 // by several at once, none answers for 20 s. That is all; nothing else rests on it.
@@ -22,7 +26,7 @@ func (o *Ownership) Shape(ctx context.Context, f func() error) error {
 		mine, err := o.kv.Create(ctx, keyShaping, []byte(o.cfg.Run))
 		if err == nil {
 			defer func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.AnswerTime)
 				defer cancel()
 				_ = o.kv.Delete(ctx, keyShaping, jetstream.LastRevision(mine)) // or others wait a while
 			}()
@@ -47,7 +51,7 @@ func (o *Ownership) Shape(ctx context.Context, f func() error) error {
 		case time.Since(since) > shapingMost:
 			_ = o.kv.Delete(ctx, keyShaping, jetstream.LastRevision(revision)) // or somebody else did
 		}
-		if err := flow.Sleep(ctx, backoffMin); err != nil {
+		if err := flow.Sleep(ctx, shapingPause); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package local
+package registry
 
 import (
 	"errors"
@@ -9,22 +9,23 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/natstest"
 	"fleetbridge/bridge/local/wire"
 )
 
 // Who follows the registry sees every change: also that the bucket was emptied, or made anew.
 func TestRegistry(t *testing.T) {
-	nc, err := nats.Connect(plainServer(t, true))
+	nc, err := nats.Connect(natstest.Server(t).ClientURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	ctx := testContext(t)
-	writer, err := NewRegistry(nc, subjects(t), 1)
+	ctx := natstest.Context(t)
+	writer, err := New(nc, natstest.Subjects(t), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, _ := NewRegistry(nc, subjects(t), 1)
+	reader, _ := New(nc, natstest.Subjects(t), 1)
 	follows := func(changed bool, want ...string) {
 		t.Helper()
 		is, err := reader.Follow(ctx)
@@ -37,10 +38,10 @@ func TestRegistry(t *testing.T) {
 		}
 	}
 	put := func(replace bool, pairs ...string) error {
-		var entries []RegistryEntry
+		var entries []Entry
 		for _, p := range pairs {
 			key, value, _ := strings.Cut(p, "=")
-			entries = append(entries, RegistryEntry{key, []byte(value)})
+			entries = append(entries, Entry{key, []byte(value)})
 		}
 		_, err := writer.Put(ctx, entries, replace)
 		return err

@@ -1,4 +1,4 @@
-package local
+package ownership
 
 import (
 	"context"
@@ -13,14 +13,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
-// OwnershipView is what a bridge knows of its cluster.
-type OwnershipView struct {
-	Members []ownership.Standing
+// View is what a bridge knows of its cluster.
+type View struct {
+	Members []cluster.Standing
 	Config  string // digest of this bridge's settings
 	Shards  int
 	Owned   int      // of them this bridge's
@@ -34,11 +35,11 @@ type OwnershipView struct {
 }
 
 // View tells how the cluster stands.
-func (o *Ownership) View() OwnershipView {
+func (o *Ownership) View() View {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	v := OwnershipView{Members: o.bridge.Members(now), Config: o.cfg.Config, Shards: o.cfg.Shards, Suspect: o.bridge.Suspect(now), Away: o.bridge.Away(), Joined: o.bridge.Joined(), Proof: o.bridge.Proved(now), Fenced: maps.Clone(o.fences)}
+	v := View{Members: o.bridge.Members(now), Config: o.cfg.Config, Shards: o.cfg.Shards, Suspect: o.bridge.Suspect(now), Away: o.bridge.Away(), Joined: o.bridge.Joined(), Proof: o.bridge.Proved(now), Fenced: maps.Clone(o.fences)}
 	for p := range o.cfg.Shards {
 		owner, lives := o.bridge.Owner(p, now)
 		if !lives {
@@ -109,8 +110,8 @@ func (o *Ownership) say() {
 	o.said.other = other
 }
 
-// ClusterMember is a bridge's record, for fleetbridge cluster.
-type ClusterMember struct {
+// Member is a bridge's record, for fleetbridge cluster.
+type Member struct {
 	ID string `json:"id"`
 	// State is active (it owns Things), standby, draining, away (it does not reach the broker), left, or silent: its last
 	// beat is long ago.
@@ -141,29 +142,29 @@ func clusterBucket(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (jets
 	return kv, err
 }
 
-// ClusterMembers reads who is in the cluster, by id. now is the server's time as far as it is known.
-func ClusterMembers(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out []ClusterMember, err error) {
+// Members reads who is in the cluster, by id. now is the server's time as far as it is known.
+func Members(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out []Member, err error) {
 	kv, err := clusterBucket(ctx, nc, s)
 	if err != nil {
 		return nil, err
 	}
-	runs, owned, drained := map[string]string{}, map[ownership.Shard]int{}, map[string]bool{}
+	runs, owned, drained := map[string]string{}, map[cluster.Shard]int{}, map[string]bool{}
 	newest := time.Time{}
-	err = eachEntry(ctx, kv, ">", func(e jetstream.KeyValueEntry) error {
+	err = streams.Entries(ctx, kv, []string{">"}, func(e jetstream.KeyValueEntry) error {
 		if e.Created().After(newest) {
 			newest = e.Created()
 		}
 		if token, is := strings.CutPrefix(e.Key(), keyDrain); is {
 			drained[token] = true
 		} else if strings.HasPrefix(e.Key(), keyShard) {
-			var p ownership.Shard
+			var p cluster.Shard
 			if err := json.Unmarshal(e.Value(), &p); err != nil {
 				return fmt.Errorf("%s: %w", e.Key(), err)
 			}
 			p.For = ""
 			owned[p]++
 		} else if token, is := strings.CutPrefix(e.Key(), keyMember); is {
-			var m ownership.Member
+			var m cluster.Member
 			if err := json.Unmarshal(e.Value(), &m); err != nil {
 				return fmt.Errorf("%s: %w", e.Key(), err)
 			}
@@ -179,13 +180,13 @@ func ClusterMembers(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out
 				state = "away"
 			}
 			runs[id] = m.Incarnation
-			out = append(out, ClusterMember{ID: id, State: state, Version: m.Version, Things: m.Things, Connected: m.Connected, Beat: e.Created(), Config: m.Config})
+			out = append(out, Member{ID: id, State: state, Version: m.Version, Things: m.Things, Connected: m.Connected, Beat: e.Created(), Config: m.Config})
 		}
 		return nil
 	})
 	for i := range out {
 		m := &out[i]
-		m.Shards = owned[ownership.Shard{Owner: m.ID, Incarnation: runs[m.ID]}]
+		m.Shards = owned[cluster.Shard{Owner: m.ID, Incarnation: runs[m.ID]}]
 		switch {
 		case m.State == "left":
 		case max(newest.Sub(m.Beat), time.Since(m.Beat)) > silentAfter:

@@ -1,4 +1,10 @@
-package local
+// Package ownership has the shards of a cluster's bridge on NATS: the log in the bucket FLEETS_CLUSTER, from which each bridge
+// learns what is its own, and fences, with which a stream takes writes from the owner only. What is to be done
+// package cluster decides, without I/O.
+//
+// An Ownership follows the log and writes it. A Term is the time in which a shard is this bridge's. Whoever writes for the
+// shard raises a Fence in each stream, in the name of the term, and writes and reads through it.
+package ownership
 
 import (
 	"cmp"
@@ -16,14 +22,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	ownership "fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
 
-// OwnershipConfig says which bridge this is, and of which cluster.
-type OwnershipConfig struct {
+// Config says which bridge this is, and of which cluster.
+type Config struct {
 	Subjects mapping.Subjects
 	Replicas int
 	ID       string
@@ -41,7 +48,7 @@ type OwnershipConfig struct {
 
 // Ownership is the ownership log on NATS, as one bridge follows and writes it. What is to be done cluster.Bridge decides.
 type Ownership struct {
-	cfg    OwnershipConfig
+	cfg    Config
 	nc     *nats.Conn
 	kv     jetstream.KeyValue
 	stream jetstream.Stream
@@ -54,7 +61,7 @@ type Ownership struct {
 	acting  sync.Mutex // held while outputs are carried out, so in order
 	term    map[int]*Term
 	mu      sync.Mutex
-	bridge  *ownership.Bridge
+	bridge  *cluster.Bridge
 	changed chan struct{} // closed when something has happened
 	fatal   error
 	said    said
@@ -82,15 +89,15 @@ var (
 	ErrReleased = errors.New("the things go to another bridge")
 )
 
-// OpenOwnership makes the log if there is none, and fails when it has another shape.
-func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ownership, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime) // of several who make it at once not all are answered; see Shape
+// Open makes the log if there is none, and fails when it has another shape.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Ownership, error) {
+	ctx, cancel := context.WithTimeout(ctx, streams.AnswerTime) // of several who make it at once not all are answered; see Shape
 	defer cancel()
 	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
-	kv, err := ensureBucket(ctx, js, &jetstream.KeyValueConfig{Bucket: cfg.Subjects.Name(bucketCluster), Description: "which bridge owns which shard", History: 1, Replicas: max(cfg.Replicas, 1)})
+	kv, err := streams.EnsureBucket(ctx, js, &jetstream.KeyValueConfig{Bucket: cfg.Subjects.Name(bucketCluster), Description: "which bridge owns which shard", History: 1, Replicas: max(cfg.Replicas, 1)})
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +111,11 @@ func OpenOwnership(ctx context.Context, nc *nats.Conn, cfg OwnershipConfig) (*Ow
 	return &Ownership{
 		cfg: cfg, nc: nc, kv: kv, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
 		proves: make(chan struct{}, 1), leaves: make(chan struct{}), changed: make(chan struct{}), fences: map[string]uint64{},
-		bridge: ownership.New(ownership.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat, Grace: cfg.Grace}),
+		bridge: cluster.New(cluster.Config{ID: cfg.ID, Incarnation: cfg.Run, Shards: cfg.Shards, Beat: cfg.Beat, Grace: cfg.Grace}),
 	}, nil
 }
 
-func (c OwnershipConfig) shaped(ctx context.Context, kv jetstream.KeyValue) error {
+func (c Config) shaped(ctx context.Context, kv jetstream.KeyValue) error {
 	value, _ := json.Marshal(shape{c.Shards})
 	if _, err := kv.Create(ctx, keyShape, value); err == nil || !errors.Is(err, jetstream.ErrKeyExists) {
 		return err
@@ -142,12 +149,12 @@ func (o *Ownership) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C: // one that was missed is gone
 			o.note()
-			o.step(ownership.Tick{})
+			o.step(cluster.Tick{})
 			o.say()
 		case <-reached:
-			o.step(ownership.Reached{})
+			o.step(cluster.Reached{})
 		case <-o.proves:
-			o.step(ownership.Prove{})
+			o.step(cluster.Prove{})
 		}
 		if err := o.failure(); err != nil {
 			return err
@@ -156,7 +163,7 @@ func (o *Ownership) Run(ctx context.Context) error {
 }
 
 func (o *Ownership) note() {
-	m := ownership.Member{Version: o.cfg.Version, Config: o.cfg.Config}
+	m := cluster.Member{Version: o.cfg.Version, Config: o.cfg.Config}
 	m.Things, m.Connected, m.Broker = o.cfg.Count()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -170,7 +177,7 @@ func (o *Ownership) failure() error {
 }
 
 // now is the bridge's own time, which a wall clock that is set does not change.
-func (o *Ownership) now() ownership.Time { return time.Since(o.began) }
+func (o *Ownership) now() cluster.Time { return time.Since(o.began) }
 
 // step has the bridge decide, and carries out what it decides.
 func (o *Ownership) step(in any) {
@@ -183,21 +190,20 @@ func (o *Ownership) step(in any) {
 	o.mu.Unlock()
 	for _, out := range outs {
 		switch out := out.(type) {
-		case ownership.Write:
+		case cluster.Write:
 			o.write(out)
-		case ownership.Start:
-			t := &Term{Epoch: out.Epoch, ID: o.cfg.ID, Shard: out.Shard, of: o}
-			t.Context, t.end = context.WithCancelCause(context.Background())
+		case cluster.Start:
+			t := o.NewTerm(out.Shard, out.Epoch)
 			o.term[out.Shard] = t
 			o.terms <- t
-		case ownership.Stop:
+		case cluster.Stop:
 			t := o.term[out.Shard]
 			if out.Lost {
 				t.end(ErrLost)
 			} else {
 				t.end(ErrReleased)
 			}
-		case ownership.Reconnect:
+		case cluster.Reconnect:
 			if !o.nc.IsConnected() { // it does what it can
 				continue
 			}
@@ -205,7 +211,7 @@ func (o *Ownership) step(in any) {
 			if err := o.nc.ForceReconnect(); err != nil {
 				o.cfg.Log.Debug("cannot reconnect", "error", err)
 			}
-		case ownership.Exit:
+		case cluster.Exit:
 			o.mu.Lock()
 			o.fatal = fmt.Errorf("cluster.id %q is another bridge's too, which runs now: give each bridge an id of its own", o.cfg.ID)
 			o.mu.Unlock()
@@ -214,7 +220,7 @@ func (o *Ownership) step(in any) {
 }
 
 // write puts a record on its way. Whether it was stored the log itself says.
-func (o *Ownership) write(w ownership.Write) {
+func (o *Ownership) write(w cluster.Write) {
 	key, value := keyShard+strconv.Itoa(w.Shard), any(w.Owner)
 	if w.Member != nil {
 		key, value = keyMember+mapping.Token(o.cfg.ID), w.Member
@@ -244,11 +250,11 @@ func (o *Ownership) follow(ctx context.Context) {
 		}
 		if first := last == 0; upTo > last {
 			if last = upTo; first {
-				o.step(ownership.Told{})
+				o.step(cluster.Told{})
 			}
 		}
 		if leaves == nil {
-			o.step(ownership.Prove{}) // others wait for the last beat
+			o.step(cluster.Prove{}) // others wait for the last beat
 		}
 		select {
 		case <-tick.C:
@@ -267,11 +273,11 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 	ctx, cancel := context.WithTimeout(ctx, max(o.cfg.Beat, 500*time.Millisecond))
 	defer cancel()
 	space := "$KV." + o.cfg.Subjects.Name(bucketCluster) + "."
-	found, upTo, err := allOf(ctx, o.nc, "KV_"+o.cfg.Subjects.Name(bucketCluster), space+">")
+	found, upTo, err := streams.Newest(ctx, o.nc, "KV_"+o.cfg.Subjects.Name(bucketCluster), space+">")
 	if err != nil || upTo <= last { // a replica that lags has nothing new
 		return 0, err
 	}
-	var entries []ownership.Entry
+	var entries []cluster.Entry
 	for _, m := range found {
 		if m.Sequence > last {
 			if e, ok := o.entry(strings.TrimPrefix(m.Subject, space), m); ok {
@@ -279,7 +285,7 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 			}
 		}
 	}
-	rank := func(e ownership.Entry) int {
+	rank := func(e cluster.Entry) int {
 		switch {
 		case e.Member == nil:
 			return 0
@@ -288,29 +294,29 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 		}
 		return 2
 	}
-	slices.SortFunc(entries, func(a, b ownership.Entry) int {
+	slices.SortFunc(entries, func(a, b cluster.Entry) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Seq, b.Seq))
 	})
 	for _, e := range entries {
-		o.step(ownership.Seen{Entry: e})
+		o.step(cluster.Seen{Entry: e})
 	}
 	return upTo, nil
 }
 
 // entry reads what the log has. What is no record of the cluster's is not looked at.
-func (o *Ownership) entry(key string, m *jetstream.RawStreamMsg) (e ownership.Entry, ok bool) {
-	e = ownership.Entry{Seq: m.Sequence, Removed: m.Header.Get(wire.HeaderOperation) != ""}
+func (o *Ownership) entry(key string, m *jetstream.RawStreamMsg) (e cluster.Entry, ok bool) {
+	e = cluster.Entry{Seq: m.Sequence, Removed: m.Header.Get(wire.HeaderOperation) != ""}
 	var value any
 	if id, is := strings.CutPrefix(key, keyMember); is {
-		e.ID, e.Member, value = id, &ownership.Member{}, &e.Member
+		e.ID, e.Member, value = id, &cluster.Member{}, &e.Member
 	} else if id, is := strings.CutPrefix(key, keyDrain); is {
-		e.ID, e.Drain, value = id, &ownership.Drain{}, &e.Drain
+		e.ID, e.Drain, value = id, &cluster.Drain{}, &e.Drain
 	} else if p, is := strings.CutPrefix(key, keyShard); is {
 		n, err := strconv.Atoi(p)
 		if err != nil || n < 0 {
 			return e, false
 		}
-		e.Shard, e.Owner, value = n, &ownership.Shard{}, &e.Owner
+		e.Shard, e.Owner, value = n, &cluster.Shard{}, &e.Owner
 	} else {
 		return e, false
 	}
@@ -352,7 +358,7 @@ func (o *Ownership) verified(ctx context.Context, shard int) error {
 
 // ShardOf is the shard of a Thing.
 func (o *Ownership) ShardOf(t mapping.Thing) int {
-	return ownership.Of(mapping.Token(string(t)), o.cfg.Shards)
+	return cluster.Of(mapping.Token(string(t)), o.cfg.Shards)
 }
 
 // Owner is services.Peers.
@@ -371,7 +377,7 @@ func (o *Ownership) Claimed() <-chan *Term { return o.terms }
 
 // Leave gives away what there is, and claims nothing more. Left waits until the log says so.
 func (o *Ownership) Leave() {
-	o.step(ownership.Leave{})
+	o.step(cluster.Leave{})
 	o.leave.Do(func() { close(o.leaves) })
 }
 

@@ -1,4 +1,6 @@
-package local
+// Package registry has the Things that are added at run time, for bridges on an external NATS server: the bucket FLEETS_THINGS,
+// and the question to all bridges how their Things stand.
+package registry
 
 import (
 	"context"
@@ -13,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -25,8 +28,8 @@ const bucketThings = "THINGS"
 // maxRegistryEntry is the size of an entry, a Thing of a configuration.
 const maxRegistryEntry = 64 << 10
 
-// RegistryEntry is a Thing in the registry, not checked.
-type RegistryEntry struct {
+// Entry is a Thing in the registry, not checked.
+type Entry struct {
 	Key   string // the Thing's token, if somebody who knows has written it
 	Value []byte // a member of things: in a configuration, as YAML or JSON
 }
@@ -42,8 +45,8 @@ type Registry struct {
 	kept map[string][]byte // by key; nil: it was removed
 }
 
-// NewRegistry opens the registry. replicas is what a bucket has that it makes.
-func NewRegistry(nc *nats.Conn, subjects mapping.Subjects, replicas int) (*Registry, error) {
+// New opens the registry. replicas is what a bucket has that it makes.
+func New(nc *nats.Conn, subjects mapping.Subjects, replicas int) (*Registry, error) {
 	js, err := wire.JetStream(nc)
 	return &Registry{js: js, bucket: subjects.Name(bucketThings), replicas: replicas, kept: map[string][]byte{}}, err
 }
@@ -55,10 +58,10 @@ func (r *Registry) Name() string { return r.bucket }
 func (r *Registry) Revision() uint64 { return r.read }
 
 // Entries are those that Follow has read, by key.
-func (r *Registry) Entries() (out []RegistryEntry) {
+func (r *Registry) Entries() (out []Entry) {
 	for _, key := range slices.Sorted(maps.Keys(r.kept)) {
 		if value := r.kept[key]; value != nil {
-			out = append(out, RegistryEntry{key, value})
+			out = append(out, Entry{key, value})
 		}
 	}
 	return out
@@ -108,8 +111,8 @@ func (r *Registry) forget(made time.Time) { r.made, r.read, r.kept = made, 0, ma
 func (r *Registry) open(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := r.js.KeyValue(ctx, r.bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		return ensureBucket(ctx, r.js, &jetstream.KeyValueConfig{Bucket: r.bucket, Description: "Things that were added at run time",
-			History: 1, Replicas: max(r.replicas, 1), MaxValueSize: maxRegistryEntry, MaxBytes: bucketBytes})
+		return streams.EnsureBucket(ctx, r.js, &jetstream.KeyValueConfig{Bucket: r.bucket, Description: "Things that were added at run time",
+			History: 1, Replicas: max(r.replicas, 1), MaxValueSize: maxRegistryEntry, MaxBytes: streams.BucketBytes})
 	}
 	return kv, err
 }
@@ -119,7 +122,7 @@ const registryWriters = 16
 
 // Put writes entries, and returns the number of the newest change. Without replace an entry that is there already is an
 // error that is bridge.ErrExists; others may have been written then.
-func (r *Registry) Put(ctx context.Context, entries []RegistryEntry, replace bool) (uint64, error) {
+func (r *Registry) Put(ctx context.Context, entries []Entry, replace bool) (uint64, error) {
 	kv, err := r.open(ctx)
 	if err != nil {
 		return 0, err
@@ -130,7 +133,7 @@ func (r *Registry) Put(ctx context.Context, entries []RegistryEntry, replace boo
 	}
 	var newest uint64
 	var errs []error
-	for _, w := range flow.Each(entries, registryWriters, func(e RegistryEntry) (w written) {
+	for _, w := range flow.Each(entries, registryWriters, func(e Entry) (w written) {
 		if replace {
 			w.revision, w.err = kv.Put(ctx, e.Key, e.Value)
 		} else {
