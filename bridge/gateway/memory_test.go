@@ -84,6 +84,7 @@ func TestContainerMemory(t *testing.T) {
 }
 
 func TestLimitRuntime(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
 	before := debug.SetMemoryLimit(-1)
 	undo := memory{runtime: 1 << 40}.limitRuntime()
 	if got := debug.SetMemoryLimit(-1); got != 1<<40 {
@@ -101,6 +102,7 @@ func TestLimitRuntime(t *testing.T) {
 // TestGarbageIsBounded: with auto, garbage doesn't grow to the size of what is in use, as Go would have it, and there is
 // always some room for it.
 func TestGarbageIsBounded(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
 	const mi = 1 << 20
 	auto := Memory{}.share(0, 64<<30)
 	for _, c := range []struct{ heap, rest, want int64 }{{0, 0, auto.garbage}, {100 * mi, 20 * mi, auto.garbage}, {400 * mi, 50 * mi, 550 * mi}} {
