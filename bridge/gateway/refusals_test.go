@@ -10,14 +10,16 @@ import (
 	"fleetbridge/fleetsim"
 )
 
-const reportTopic = "$emqx/things/pump-07/shadow/update"
+const reportTopic = "$emqx/things/pump-07/shadow/update" // of the Thing that most tests have
 
-// whole waits until the broker has taken a report in which these members are so; an empty value: they are not there.
-func (s *site) whole(want map[string]string) {
+func reportsOf(thing string) string { return "$emqx/things/" + thing + "/shadow/update" }
+
+// whole waits until the broker has taken a report of a Thing in which these members are so; an empty value: they are not there.
+func (s *site) whole(thing string, want map[string]string) {
 	s.t.Helper()
 	last := ""
 	_, err := s.sim.WaitPublish(s.context(), func(p fleetsim.Publish) bool {
-		if p.Topic != reportTopic || p.Refused != 0 {
+		if p.Topic != reportsOf(thing) || p.Refused != 0 {
 			return false
 		}
 		last = gjson.GetBytes(p.Payload, "state.reported").Raw
@@ -39,34 +41,46 @@ func (s *site) whole(want map[string]string) {
 func TestRefusedReportLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	simOnly(t)
+	type row struct {
+		name string
+		code byte
+		at   int
+	}
+	var rows []row
+	var names []string
 	for _, code := range []byte{0x83, 0x80, 0x99} {
 		for _, at := range []int{0, 5, 19} {
-			t.Run(fmt.Sprintf("%#x, number %d of 20", code, at), func(t *testing.T) {
-				t.Parallel() // it waits more than it works
-				s := open(t, startCut(), expect("cannot connect", "messages wait", "dead letters"))
-				s.sim.Broker().DenyPayload(reportTopic, `"bad":`, code)
-				for n := range 20 {
-					if n == at {
-						s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"bad":1}}}`)
-						continue
-					}
-					s.publish("fleets.up.pump-07.shadow.update", fmt.Sprintf(`{"state":{"reported":{"n":%d,"r%d":true}}}`, n, n))
-				}
-				s.link.Restore()
-				s.publish("fleets.up.pump-07.shadow.update", `{"state":{"reported":{"last":true}}}`)
-				letter := s.letter("fleets.dead.up.pump-07.shadow.update")
-				if !strings.Contains(string(letter.Data()), `"bad":1`) || letter.Headers().Get("Fleets-Error-Code") != "refused" {
-					t.Errorf("the dead letter is %s %s", letter.Headers().Get("Fleets-Error"), letter.Data())
-				}
-				s.whole(map[string]string{"last": "true", "r1": "true", "r18": "true", "bad": ""})
-				s.status("pump-07", func(v string) bool {
-					return gjson.Get(v, "queued").Int() == 0 && gjson.Get(v, "lastError").String() == ""
-				})
-				if n := s.stored("FLEETS_DEAD"); n != 1 {
-					t.Errorf("%d dead letters", n)
-				}
-			})
+			r := row{fmt.Sprintf("%x-number-%d-of-20", code, at), code, at}
+			rows, names = append(rows, r), append(names, r.name)
 		}
+	}
+	s := open(t, things(names...), startCut(), expect("cannot connect", "messages wait", "dead letters"))
+	for _, r := range rows { // each is a Thing
+		s.sim.Broker().DenyPayload(reportsOf(r.name), `"bad":`, r.code)
+		for n := range 20 {
+			report := fmt.Sprintf(`{"state":{"reported":{"n":%d,"r%d":true}}}`, n, n)
+			if n == r.at {
+				report = `{"state":{"reported":{"bad":1}}}`
+			}
+			s.publish("fleets.up."+r.name+".shadow.update", report)
+		}
+	}
+	s.link.Restore()
+	for _, r := range rows {
+		s.publish("fleets.up."+r.name+".shadow.update", `{"state":{"reported":{"last":true}}}`)
+	}
+	for _, r := range rows {
+		letter := s.letter("fleets.dead.up." + r.name + ".shadow.update")
+		if !strings.Contains(string(letter.Data()), `"bad":1`) || letter.Headers().Get("Fleets-Error-Code") != "refused" {
+			t.Errorf("%s: the dead letter is %s %s", r.name, letter.Headers().Get("Fleets-Error"), letter.Data())
+		}
+		s.whole(r.name, map[string]string{"last": "true", "r1": "true", "r18": "true", "bad": ""})
+		s.status(r.name, func(v string) bool {
+			return gjson.Get(v, "queued").Int() == 0 && gjson.Get(v, "lastError").String() == ""
+		})
+	}
+	if n := s.stored("FLEETS_DEAD"); n != uint64(len(rows)) {
+		t.Errorf("%d dead letters", n)
 	}
 }
 
