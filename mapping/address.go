@@ -3,6 +3,7 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,7 +31,10 @@ func (a Address) Route() *Route { return a.Channel.Route() }
 func (a Address) Topic() string { return a.Route().pattern().topic(string(a.Thing), a.ID) }
 
 // Tail prints the subject after "{prefix}.{space}.", beginning with the Thing's token.
-func (a Address) Tail() string { return a.Route().pattern().tail(a) }
+func (a Address) Tail() string {
+	p := a.Route().pattern()
+	return Token(string(a.Thing)) + "." + p.subject.before + p.token(a) + p.subject.behind
+}
 
 // ParseTopic is the inverse of Address.Topic. The direction is needed because shadow/update is used
 // both ways. A topic that belongs to the other direction only is ErrOwnEcho: the broker looped back
@@ -106,6 +110,21 @@ type pattern struct {
 	literals []string // "" where the id stands
 	id       int      // index of the id, -1 if none
 	idName   string
+	subject  spelling // after the Thing's token
+	levels   spelling // of the topic, after the root
+}
+
+// spelling is a pattern as text: what stands before the id, and behind it. Without an id all stands before.
+type spelling struct{ before, behind string }
+
+// spell joins levels. One that is empty is the id.
+func spell(levels []string, sep string) spelling {
+	text := strings.Join(levels, sep)
+	if at := slices.Index(levels, ""); at >= 0 {
+		before := len(strings.Join(append(slices.Clone(levels[:at]), ""), sep))
+		return spelling{text[:before], text[before:]}
+	}
+	return spelling{before: text}
 }
 
 var (
@@ -132,6 +151,10 @@ var _ = func() struct{} {
 				p.id, p.idName, level = j, strings.Trim(level, "{}"), ""
 			}
 			p.literals = append(p.literals, level)
+		}
+		p.subject, p.levels = spell(p.literals, "."), spell(p.literals, "/")
+		if p.literals[0] == "commands" {
+			p.levels = spell(p.literals[1:], "/")
 		}
 		byChannel[r.Channel], patterns[r.Channel] = r, p
 		s := shape{r.Direction, len(p.literals), p.literals[0]}
@@ -168,32 +191,20 @@ next:
 }
 
 func (p *pattern) topic(thing, id string) string {
-	root := "$emqx/things/" + thing + "/"
-	levels := p.literals
-	if levels[0] == "commands" {
-		root, levels = "$emqx/commands/things/"+thing+"/executions/", levels[1:]
+	root, end := "$emqx/things/", "/"
+	if p.literals[0] == "commands" {
+		root, end = "$emqx/commands/things/", "/executions/"
 	}
-	return root + join(levels, "/", id)
+	if p.id < 0 {
+		id = ""
+	}
+	return root + thing + end + p.levels.before + id + p.levels.behind
 }
 
-func (p *pattern) tail(a Address) string {
-	id := a.ID
-	if p.id >= 0 {
-		id = Token(id)
+// token is the id as a token; empty: there is none.
+func (p *pattern) token(a Address) string {
+	if p.id < 0 {
+		return ""
 	}
-	return Token(string(a.Thing)) + "." + join(p.literals, ".", id)
-}
-
-func join(levels []string, sep, id string) string {
-	var b strings.Builder
-	for i, l := range levels {
-		if i > 0 {
-			b.WriteString(sep)
-		}
-		if l == "" {
-			l = id
-		}
-		b.WriteString(l)
-	}
-	return b.String()
+	return Token(a.ID)
 }

@@ -12,7 +12,7 @@ import (
 // exact value. A null in desired is missing as long as reported has anything there. Members keep the bytes
 // that they have in desired; what is no object counts as an empty one.
 func Missing(desired, reported []byte) []byte {
-	return missing(gjson.ParseBytes(desired), gjson.ParseBytes(reported))
+	return missing(parse(desired), parse(reported))
 }
 
 func missing(desired, reported gjson.Result) []byte {
@@ -37,7 +37,7 @@ func missing(desired, reported gjson.Result) []byte {
 // Unconfirmed returns what is left of a merge patch without everything that doc already has. Numbers are compared as doubles,
 // because whoever keeps doc may keep them as doubles.
 func Unconfirmed(patch, doc []byte) []byte {
-	return unconfirmed(gjson.ParseBytes(patch), gjson.ParseBytes(doc))
+	return unconfirmed(parse(patch), parse(doc))
 }
 
 func unconfirmed(patch, doc gjson.Result) []byte {
@@ -60,7 +60,7 @@ func unconfirmed(patch, doc gjson.Result) []byte {
 }
 
 // Patch returns the merge patch that turns from into to. A null that a member of to has counts as no member.
-func Patch(from, to []byte) []byte { return patch(gjson.ParseBytes(from), gjson.ParseBytes(to)) }
+func Patch(from, to []byte) []byte { return patch(parse(from), parse(to)) }
 
 func patch(from, to gjson.Result) []byte {
 	var out object

@@ -1,6 +1,10 @@
 package mapping
 
-import "github.com/tidwall/gjson"
+import (
+	"unsafe"
+
+	"github.com/tidwall/gjson"
+)
 
 // members are the members of an object, in order; none if the value is no object.
 type members struct {
@@ -18,14 +22,23 @@ type member struct {
 // fewMembers are searched one by one.
 const fewMembers = 8
 
-func membersOf(v gjson.Result) (m members) {
+func membersOf(v gjson.Result) (m members) { return membersIn(nil, v) }
+
+// membersIn is membersOf with room for some of them.
+func membersIn(room []member, v gjson.Result) (m members) {
 	each(v, func(k, v gjson.Result) {
-		if m.all == nil {
-			m.all = make([]member, 0, fewMembers/2)
+		if room == nil {
+			room = make([]member, 0, fewMembers/2)
 		}
-		m.all = append(m.all, member{name: k.Str, key: k.Raw, value: v})
+		room = append(room, member{name: k.Str, key: k.Raw, value: v})
 	})
+	m.all = room
 	return m
+}
+
+// parse reads a document where it lies: the results hold until somebody writes into it.
+func parse(doc []byte) gjson.Result {
+	return gjson.Parse(unsafe.String(unsafe.SliceData(doc), len(doc)))
 }
 
 // find looks for a member by its name.

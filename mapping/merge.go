@@ -7,13 +7,13 @@ import "github.com/tidwall/gjson"
 // the target keep their place, new ones follow in the patch's order. A target or patch that is no
 // object counts as the RFC says: the patch replaces the target.
 func Merge(target, patch []byte) []byte {
-	return merge(gjson.ParseBytes(target), gjson.ParseBytes(patch), false)
+	return merge(parse(target), parse(patch), false)
 }
 
 // MergeKeepingNulls is Merge, except that a null in the patch stays in the result. So whoever keeps the document
 // gets the deletion, once.
 func MergeKeepingNulls(target, patch []byte) []byte {
-	return merge(gjson.ParseBytes(target), gjson.ParseBytes(patch), true)
+	return merge(parse(target), parse(patch), true)
 }
 
 func merge(target, patch gjson.Result, keepNulls bool) []byte {

@@ -46,7 +46,12 @@ func (s Subjects) Space(sp Space) string { return s.prefix + "." + string(sp) + 
 
 // Print spells an address in a space.
 func (s Subjects) Print(sp Space, a Address) string {
-	return s.prefix + "." + string(sp) + "." + a.Tail()
+	return s.print("", sp, a)
+}
+
+func (s Subjects) print(before string, sp Space, a Address) string {
+	p := a.Route().pattern()
+	return before + s.prefix + "." + string(sp) + "." + Token(string(a.Thing)) + "." + p.subject.before + p.token(a) + p.subject.behind
 }
 
 // Parse is the inverse of Print.
@@ -102,7 +107,11 @@ func (s Subjects) Command(t Thing, action string) string {
 // Service prints the subject of the request service of an upward route, with * for the Thing and
 // the id: "fleets.req.*.jobs.*.update".
 func (s Subjects) Service(r *Route) string {
-	return s.prefix + "." + string(SpaceReq) + ".*." + join(r.pattern().literals, ".", "*")
+	id, p := "", r.pattern()
+	if p.id >= 0 {
+		id = "*"
+	}
+	return s.prefix + "." + string(SpaceReq) + ".*." + p.subject.before + id + p.subject.behind
 }
 
 // ShadowGet names the one request that has no topic: it goes to the Fleets HTTP API.
@@ -138,7 +147,7 @@ func (s Subjects) ParseShadowGet(subject string) (Thing, error) {
 // Store prints the subject on which the bridge alone hands a message to a capturing stream. The
 // stream stores and republishes it under Print's spelling, so that nobody sees what is not on disk
 // and what a program publishes on a down subject is not mistaken for the cloud's word.
-func (s Subjects) Store(sp Space, a Address) string { return "_" + s.Print(sp, a) }
+func (s Subjects) Store(sp Space, a Address) string { return s.print("_", sp, a) }
 
 // Stream and bucket names, derived from the prefix in upper case: FLEETS_DOWN.
 func (s Subjects) Name(suffix string) string {

@@ -24,3 +24,18 @@ func TestShadowGet(t *testing.T) {
 		}
 	}
 }
+
+// What goes into each message is made in one piece.
+func TestCostOfPrinting(t *testing.T) {
+	s := subjects(t)
+	for _, a := range []Address{{"pump-07", ShadowDelta, ""}, {"pump-07", CommandRequest, "6f0c9c1e"}} {
+		for what, f := range map[string]func(){
+			"topic": func() { _ = a.Topic() }, "tail": func() { _ = a.Tail() },
+			"subject": func() { _ = s.Print(SpaceDown, a) }, "internal subject": func() { _ = s.Store(SpaceDown, a) },
+		} {
+			if n := testing.AllocsPerRun(100, f); n > 1 {
+				t.Errorf("%s of %v: %.0f allocations, want 1", what, a, n)
+			}
+		}
+	}
+}

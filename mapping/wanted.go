@@ -7,17 +7,18 @@ import "github.com/tidwall/gjson"
 // withdrawn; otherwise the delta would name it. pending is a merge patch of reports that the writer of the delta may not
 // have seen yet: desired members that it touches stay.
 func Wanted(desired, reported, state, pending []byte) []byte {
-	shown := gjson.ParseBytes(reported)
+	shown := parse(reported)
 	if !shown.IsObject() {
 		shown = gjson.Parse("{}")
 	}
-	return wanted(gjson.ParseBytes(desired), shown, gjson.ParseBytes(state), gjson.ParseBytes(pending))
+	return wanted(parse(desired), shown, parse(state), parse(pending))
 }
 
 // wanted goes through all four at once. A reported that is no object misses all that is desired, nulls too.
 func wanted(desired, reported, state, pending gjson.Result) []byte {
 	var out object
-	have, named, touched := membersOf(reported), membersOf(state), membersOf(pending)
+	var room [3][fewMembers / 2]member
+	have, named, touched := membersIn(room[0][:0], reported), membersIn(room[1][:0], state), membersIn(room[2][:0], pending)
 	each(desired, func(k, d gjson.Result) {
 		got, shown := have.find(k.Str)
 		shown = shown && got.Type != gjson.Null

@@ -58,7 +58,7 @@ func FuzzWanted(f *testing.F) {
 func TestCostOfWanted(t *testing.T) {
 	desired, state := []byte(`{"m":{"x":1,"y":2},"n":"old"}`), []byte(`{"m":{"x":3},"n":"new"}`)
 	reported := []byte(`{"m":{"x":0,"y":2},"n":""}`)
-	const most = 10
+	const most = 3
 	if n := testing.AllocsPerRun(100, func() { Wanted(desired, reported, state, nil) }); n > most {
 		t.Errorf("%.0f allocations a delta, want at most %d", n, most)
 	}
