@@ -42,8 +42,7 @@ func (m mark) advances(version int64, state string) bool {
 // A version that was delivered already is not, unless its content is new; an older one never; nor one
 // that is caught in a loop. An empty delta is delivered, too: it says that nothing is left to do.
 func (s *Shadow) Delta(payload []byte) (deliver bool) {
-	text := string(payload) // so that what is found in it is no copy
-	version, state := gjson.Get(text, "version").Int(), gjson.Get(text, "state")
+	version, state, timestamp := deltaOf(payload)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.delta.advances(version, state.Raw) {
@@ -53,23 +52,37 @@ func (s *Shadow) Delta(payload []byte) (deliver bool) {
 		return false
 	}
 	s.stale = 0
-	if at, ok := mapping.Moment(gjson.Get(text, "timestamp")); ok {
+	if at, ok := mapping.Moment(timestamp); ok {
 		s.cloud.hears(at, s.now())
 	}
 	if version >= s.push.version || !s.push.known {
-		s.wanted(state)
+		s.wanted(payload, state)
 	}
 	s.changed(version)
 	s.delta = mark{version, hash(state.Raw), true}
 	return emptyObject(state) || s.loop.admits(s.delta.content, s.now())
 }
 
+// deltaOf reads a delta once. What it does not have is null.
+func deltaOf(payload []byte) (version int64, state, timestamp gjson.Result) {
+	var members [3]gjson.Result
+	gjson.ParseBytes(payload).ForEach(func(key, value gjson.Result) bool {
+		for i, name := range [...]string{"version", "state", "timestamp"} {
+			if key.Str == name && !members[i].Exists() {
+				members[i] = value
+			}
+		}
+		return true
+	})
+	return members[0].Int(), members[1], members[2]
+}
+
 // wanted changes desired by a delta. What the delta names is desired. What it does not name, and is not reported either,
 // is not desired any more: otherwise the cloud would have named it.
-func (s *Shadow) wanted(state gjson.Result) {
+func (s *Shadow) wanted(payload []byte, state gjson.Result) {
 	named := []byte("{}")
 	if state.IsObject() {
-		named = []byte(state.Raw)
+		named = payload[state.Index : state.Index+len(state.Raw)]
 	}
 	pending := s.unconfirmed
 	for _, r := range s.flight {
