@@ -192,6 +192,9 @@ func (b *body) skip(n int) error {
 	if n > b.left {
 		return errShort
 	}
+	if n == 0 {
+		return nil
+	}
 	b.left -= n
 	_, err := io.CopyN(io.Discard, b.from, int64(n))
 	return err

@@ -136,13 +136,13 @@ func startFlood(t *testing.T, b *Budget, packet func(n int) []byte) *flood {
 func (f *flood) held() (n, messages int) {
 	f.s.inbox.mu.Lock()
 	defer f.s.inbox.mu.Unlock()
-	for _, it := range f.s.inbox.items {
+	for _, it := range f.s.inbox.items[f.s.inbox.first:] {
 		n += cap(it.delivery.Payload) + len(it.delivery.Origin) + len(it.delivery.Stray) + len(it.delivery.Trace.Parent)
 		if it.delivery.Err != nil {
 			n += len(it.delivery.Err.Error())
 		}
 	}
-	return n, len(f.s.inbox.items)
+	return n, len(f.s.inbox.items[f.s.inbox.first:])
 }
 
 func of(p *packets.Publish) []byte {

@@ -177,8 +177,9 @@ type inbox struct {
 	blocked atomic.Bool
 
 	mu    sync.Mutex
-	items []item
-	more  chan struct{} // items is not empty any more
+	items []item // from first on
+	first int
+	more  chan struct{} // there are items again
 	over  bool          // nobody takes any more
 	taken []bridge.Delivery
 }
@@ -236,8 +237,13 @@ func (b *inbox) put(it item) {
 		it.held.drop()
 		return
 	}
+	if len(b.items) == cap(b.items) && b.first > len(b.items)/2 { // in the place of more memory
+		n := copy(b.items, b.items[b.first:])
+		clear(b.items[n:])
+		b.items, b.first = b.items[:n], 0
+	}
 	b.items = append(b.items, it)
-	if len(b.items) == 1 {
+	if len(b.items) == b.first+1 {
 		flow.Signal(b.more)
 	}
 }
@@ -270,19 +276,19 @@ func (b *inbox) next(most int) []bridge.Delivery {
 	defer b.mu.Unlock()
 	clear(b.taken)
 	b.taken = b.taken[:0]
-	n := min(len(b.items), most)
-	for i := range n {
-		b.taken = append(b.taken, b.items[i].delivery)
+	next := b.items[b.first:]
+	next = next[:min(len(next), most)]
+	for i := range next {
+		b.taken = append(b.taken, next[i].delivery)
 	}
-	clear(b.items[:n])
-	switch {
-	case n < len(b.items):
-		b.items = b.items[n:]
+	clear(next)
+	switch b.first += len(next); {
+	case b.first < len(b.items):
 		flow.Signal(b.more)
 	case cap(b.items) > 4*takeMost:
-		b.items = nil // after a rush
+		b.items, b.first = nil, 0 // after a rush
 	default:
-		b.items = b.items[:0]
+		b.items, b.first = b.items[:0], 0
 	}
 	return b.taken
 }
@@ -292,12 +298,12 @@ func (b *inbox) purge(session int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	kept := b.items[:0:0]
-	for _, it := range b.items {
+	for _, it := range b.items[b.first:] {
 		if it.session == session {
 			it.held.drop()
 			continue
 		}
 		kept = append(kept, it)
 	}
-	b.items = kept
+	b.items, b.first = kept, 0
 }

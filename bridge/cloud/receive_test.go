@@ -41,7 +41,7 @@ func one(t testing.TB, ctx context.Context, s *Session) bridge.Delivery {
 func (s *Session) waiting() int {
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
-	return len(s.inbox.items)
+	return len(s.inbox.items[s.inbox.first:])
 }
 
 func payloads(ds []bridge.Delivery) (s string) {
