@@ -38,9 +38,8 @@ func (d *DownSink) Send(ctx context.Context, m bridge.Message, done func(error))
 }
 
 func downMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
-	out := nats.NewMsg(s.Store(mapping.SpaceDown, m.Address))
-	out.Data = m.Payload
-	wire.Stamp(out.Header, m)
-	out.Header.Set(wire.HeaderTopic, wire.HeaderText(m.Address.Topic()))
-	return out
+	h := wire.NewHeaders()
+	h.Stamp(m)
+	h.Set(wire.HeaderTopic, wire.HeaderText(m.Address.Topic()))
+	return &nats.Msg{Subject: s.Store(mapping.SpaceDown, m.Address), Header: h.Header, Data: m.Payload}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,5 +278,29 @@ func TestLiveSubscribersSeeNothingEarly(t *testing.T) {
 		if len(m.Data) != i || m.Header.Get("Nats-Sequence") != fmt.Sprint(i+1) {
 			t.Errorf("message %d: %s, sequence %s", i, m.Data, m.Header.Get("Nats-Sequence"))
 		}
+	}
+}
+
+// A message from the cloud has each header once, and costs few allocations.
+func TestCostOfDownMessage(t *testing.T) {
+	names, err := mapping.NewSubjects("fleets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := bridge.Message{
+		Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: []byte("{}"), Received: time.Unix(1700000000, 5).UTC(),
+		Source: bridge.SourceShadowGet, Trace: bridge.Trace{Parent: "00-1-2-01", State: "a=b"},
+	}
+	got := downMessage(names, m)
+	want := nats.Header{
+		"Fleets-Thing": {"pump"}, "Fleets-Channel": {"shadow.delta"}, "Fleets-Received": {"2023-11-14T22:13:20.000000005Z"}, "Fleets-Source": {"shadow-get"},
+		"traceparent": {"00-1-2-01"}, "tracestate": {"a=b"}, "Fleets-Topic": {"$emqx/things/pump/shadow/update/delta"},
+	}
+	if got.Subject != "_fleets.down.pump.shadow.update.delta" || !maps.EqualFunc(got.Header, want, slices.Equal) || string(got.Data) != "{}" {
+		t.Errorf("got %+v", got)
+	}
+	const most = 8
+	if n := testing.AllocsPerRun(100, func() { downMessage(names, m) }); n > most {
+		t.Errorf("%.0f allocations, want at most %d", n, most)
 	}
 }

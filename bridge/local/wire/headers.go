@@ -148,17 +148,44 @@ func traceable(s string) bool {
 }
 
 // SetTrace writes the trace context, if there is one.
-func SetTrace(h nats.Header, t bridge.Trace) {
+func SetTrace(h nats.Header, t bridge.Trace) { (&Headers{Header: h}).SetTrace(t) }
+
+// Stamp writes what a message tells about itself, the same on down messages and on dead letters.
+func Stamp(h nats.Header, m bridge.Message) { (&Headers{Header: h}).Stamp(m) }
+
+// Headers are written with few allocations: there are some on each message from the cloud.
+type Headers struct {
+	nats.Header
+	values []string // of the header, one behind the other
+}
+
+// usualHeaders is room for what a message from the cloud has.
+const usualHeaders = 8
+
+// NewHeaders are empty.
+func NewHeaders() *Headers {
+	return &Headers{make(nats.Header, usualHeaders), make([]string, 0, usualHeaders)}
+}
+
+// Set gives a header its only value.
+func (h *Headers) Set(key, value string) {
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.Header[key] = h.values[n-1 : n : n]
+}
+
+// SetTrace writes the trace context, if there is one.
+func (h *Headers) SetTrace(t bridge.Trace) {
 	if t.Parent != "" && traceable(t.Parent) {
-		h[headerParent] = []string{t.Parent}
+		h.Set(headerParent, t.Parent)
 	}
 	if t.State != "" && traceable(t.State) {
-		h[headerState] = []string{t.State}
+		h.Set(headerState, t.State)
 	}
 }
 
 // Stamp writes what a message tells about itself, the same on down messages and on dead letters.
-func Stamp(h nats.Header, m bridge.Message) {
+func (h *Headers) Stamp(m bridge.Message) {
 	if m.Address.Thing != "" {
 		h.Set(HeaderThing, HeaderText(string(m.Address.Thing)))
 	}
@@ -171,7 +198,7 @@ func Stamp(h nats.Header, m bridge.Message) {
 	if m.Source != "" {
 		h.Set(HeaderSource, HeaderText(OneLine(m.Source, MaxLine)))
 	}
-	SetTrace(h, m.Trace)
+	h.SetTrace(m.Trace)
 }
 
 // Size is how many bytes the server counts for a message: headers and payload.
