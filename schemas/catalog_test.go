@@ -237,6 +237,16 @@ func TestErrorIsBounded(t *testing.T) {
 	}
 }
 
+// What a schema says, which may be a long text, does not go to programs whole.
+func TestSchemaTextsAreBounded(t *testing.T) {
+	long := strings.Repeat("a", 600)
+	for _, k := range []keywords{{"type": "string", "pattern": "^" + long + "\n$"}, {"type": "string", "format": long}, {"const": long}, {"enum": []any{long}}} {
+		if got := k.phrase(); len(got) > 200 || strings.Contains(got, "\n") {
+			t.Errorf("%d bytes: %q", len(got), got)
+		}
+	}
+}
+
 func TestUnder(t *testing.T) {
 	err := Under(PartData, refuse([]Detail{{"/a", "x"}, {"", "y"}}))
 	if got := err.Error(); got != "/data/a: x; /data: y" {

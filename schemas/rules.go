@@ -183,10 +183,10 @@ func (k keywords) form(t string) string {
 			b.WriteString(k.between("minLength", "maxLength", "character"))
 		}
 		if v, ok := k["pattern"].(string); ok {
-			fmt.Fprintf(&b, " that matches %s", v)
+			fmt.Fprintf(&b, " that matches %s", quoted(v))
 		}
 		if v, ok := k["format"].(string); ok {
-			fmt.Fprintf(&b, " in the format %s", v)
+			fmt.Fprintf(&b, " in the format %s", quoted(v))
 		}
 	case "array":
 		b.WriteString(k.between("minItems", "maxItems", "item"))
@@ -219,6 +219,9 @@ func (k keywords) between(low, high, noun string) string {
 	}
 	return ""
 }
+
+// quoted is a text of a schema as far as a refusal tells it.
+func quoted(s string) string { return printable(shorten(s, 2*maxWord)) }
 
 // maxWord bounds an allowed value in bytes.
 const maxWord = 60
