@@ -35,16 +35,20 @@ const (
 	// followRest is how often they are looked at without a notice. Network and FUSE file systems give none of what others
 	// change, and nor does a link in the middle of several.
 	followRest = 30 * time.Second
+	// followMost is how many looks see other files each time until they are read all the same: somebody may write all the
+	// time.
+	followMost = 10
 )
 
 // Follow reads the configuration again when again says so or a file has changed, and has the gateway
 // take it over, until ctx ends. A file counts as changed when it looks alike twice, and other than when it
-// was read: who writes several, or one in pieces, is waited for.
+// was read: who writes several, or one in pieces, is waited for, for a while.
 func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
 	n := newNotices(g.log)
 	defer n.close()
 	complete, looking := n.watch(f.seen), true // what changed before the first notice could come is seen by a look
 	var before *watchlist
+	unlike := 0 // looks in a row that saw other files
 	for {
 		changes, rest := n.changes, followRest
 		if looking || !complete {
@@ -55,7 +59,7 @@ func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-again:
-			before = nil
+			before, unlike = nil, 0
 			g.takeOver(ctx, f)
 			complete, looking = n.watch(f.seen), true
 			continue
@@ -68,11 +72,15 @@ func (g *Gateway) Follow(ctx context.Context, f *File, again <-chan os.Signal) {
 		now := f.seen.again()
 		switch {
 		case now.same(f.seen):
-			before = nil
-		case before == nil || !now.same(*before):
+			before, unlike = nil, 0
+		case (before == nil || !now.same(*before)) && unlike < followMost:
 			before, looking = &now, true
+			unlike++
 		default:
-			before = nil
+			if unlike == followMost {
+				g.log.Warn("the configuration's files change all the time; they are read as they are now", "mend", "write each in one piece, and seldom")
+			}
+			before, unlike = nil, 0
 			g.takeOver(ctx, f)
 			complete, looking = n.watch(f.seen), true
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/fleetsim"
@@ -64,6 +65,29 @@ const (
 	reloadGood = "fleetbridge_config_last_reload_successful 1"
 	reloadBad  = "fleetbridge_config_last_reload_successful 0"
 )
+
+// A file that somebody writes all the time holds no change back for ever.
+func TestFollowRestlessFile(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	f := follow(t, []string{"pump-07", "valve-3"}, "things: [{name: pump-07}]\n", "change all the time")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			text := f.config("things: [{name: pump-07}, {name: valve-3}]\n") + "#" + strings.Repeat("x", n%1000) + "\n"
+			if os.WriteFile(f.file+".new", []byte(text), 0o600) != nil || os.Rename(f.file+".new", f.file) != nil {
+				return
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	f.connected("valve-3", true)
+}
 
 // A changed file is taken over, a broken one is refused with every problem in one line while the old
 // configuration goes on, and SIGHUP asks for another try.
