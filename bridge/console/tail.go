@@ -18,10 +18,10 @@ import (
 var tailEndpoints = []endpoint{
 	{method: "GET", path: "tail", role: viewer, query: []string{"thing", "channel", "direction", "outcome", "text"},
 		about: "Messages as they pass, with what became of each: server-sent events, at most 50 rows each 100 ms, until the reader goes away. thing may have * for any characters; text is looked for in the first 4 KiB of the payload, the id and the reason. " +
-			"The header Last-Event-ID goes on behind an event, as far as it is still kept. A gap says how many rows were not shown; with lost, also some that were not counted. Eight may look at a time.",
+			"The header Last-Event-ID goes on behind an event, as far as it is still kept. A gap says how many rows were not shown, in all and by channel; with lost, also some that were not counted. Eight may look at a time.",
 		sample: "event: hello\ndata: {\"instance\":\"9f1c2d3e4a5b\",\"version\":\"v0.4.0\"}\n\n" +
 			"event: seen\nid: 9f1c2d3e4a5b.1234\ndata: [{\"n\":1234,\"at\":\"…\",\"outcome\":\"dead\",\"direction\":\"up\",\"thing\":\"pump-08\",\"channel\":\"event\",\"id\":\"hot\",\"code\":\"schema\",\"reason\":\"…\",\"tookMs\":3.1,\"bytes\":96,\"origin\":\"fleets.up.pump-08.events.hot\",\"sequence\":771,\"traceparent\":\"00-…\",\"payload\":\"{…}\"}]\n\n" +
-			"event: gap\ndata: {\"skipped\":1203}\n\n: a comment every 15 s\n\nevent: bye\ndata: {\"reason\":\"the bridge stops\"}",
+			"event: gap\ndata: {\"skipped\":1203,\"by\":{\"event\":1200,\"connection\":3}}\n\n: a comment every 15 s\n\nevent: bye\ndata: {\"reason\":\"the bridge stops\"}",
 		stream: (*Console).tail},
 }
 
@@ -97,8 +97,9 @@ func (c *Console) tail(w http.ResponseWriter, q *request) error {
 
 // gap is what a reader was not shown.
 type gap struct {
-	Skipped uint64 `json:"skipped"`
-	Lost    bool   `json:"lost,omitempty"` // and some that were not counted
+	Skipped uint64        `json:"skipped"`
+	By      sightings.Gap `json:"by,omitempty"`
+	Lost    bool          `json:"lost,omitempty"` // and some that were not counted
 }
 
 // follow writes until the reader or the login is gone, or the bridge stops.
@@ -107,7 +108,7 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 	defer beat.Stop()
 	defer pace.Stop()
 	<-pace.C
-	var skipped uint64
+	var skipped sightings.Gap
 	var gaps <-chan time.Time // set while a gap is to be told
 	wake := reader.Wake()
 	for {
@@ -126,8 +127,8 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 			}
 			s.comment()
 		case <-gaps:
-			s.event("gap", "", gap{Skipped: skipped})
-			skipped, gaps = 0, nil
+			s.event("gap", "", gap{Skipped: skipped.Sum(), By: skipped})
+			skipped, gaps = nil, nil
 		case <-wake: // and what comes within the next moment goes with it
 			wake = nil
 			pace.Reset(batchTime)
@@ -136,13 +137,14 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 			wake = reader.Wake()
 			rows, missed := reader.Next(nil)
 			shown, left := choose(rows)
-			skipped += missed + left
-			c.gateway.Unshown(missed + left)
+			missed = missed.Add(left)
+			skipped = skipped.Add(missed)
+			c.gateway.Unshown(missed.Sum())
 			if len(shown) > 0 {
 				s.event("seen", fmt.Sprintf("%s.%d", instance, rows[len(rows)-1].Number()), shown)
 			}
 		}
-		if skipped > 0 && gaps == nil {
+		if len(skipped) > 0 && gaps == nil {
 			gaps = time.After(gapTime)
 		}
 		if !s.flush() {
@@ -152,7 +154,7 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 }
 
 // choose picks what one batch shows: what was not plainly delivered first, and of each the newest.
-func choose(rows []*sightings.Record) (shown []seen, left uint64) {
+func choose(rows []*sightings.Record) (shown []seen, left sightings.Gap) {
 	wanted := make([]bool, len(rows))
 	n, size := 0, 0
 	for _, odd := range []bool{true, false} {
@@ -170,9 +172,11 @@ func choose(rows []*sightings.Record) (shown []seen, left uint64) {
 	for i, r := range rows {
 		if wanted[i] {
 			shown = append(shown, seen{r.Number(), r})
+		} else {
+			left = left.Miss(mapping.Channel(r.Channel))
 		}
 	}
-	return shown, uint64(len(rows) - n)
+	return shown, left
 }
 
 // events writes server-sent events. A reader that takes nothing for a while is given up.

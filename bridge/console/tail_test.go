@@ -79,9 +79,9 @@ func (r *reading) next() (e event) {
 }
 
 // rows reads on until so many rows and skipped ones came.
-func (r *reading) rows(want int) (out []seen, skipped int) {
+func (r *reading) rows(want int) (out []seen, skipped sightings.Gap) {
 	r.s.t.Helper()
-	for len(out)+skipped < want {
+	for len(out)+int(skipped.Sum()) < want {
 		switch e := r.next(); e.name {
 		case "seen":
 			var some []seen
@@ -94,9 +94,12 @@ func (r *reading) rows(want int) (out []seen, skipped int) {
 			if err := json.Unmarshal([]byte(e.data), &g); err != nil {
 				r.s.t.Fatal(err)
 			}
-			skipped += int(g.Skipped)
+			if g.Skipped != g.By.Sum() {
+				r.s.t.Errorf("a gap of %d has %v", g.Skipped, g.By)
+			}
+			skipped = skipped.Add(g.By)
 		default:
-			r.s.t.Fatalf("after %d rows and %d skipped of %d: %+v", len(out), skipped, want, e)
+			r.s.t.Fatalf("after %d rows and %v skipped of %d: %+v", len(out), skipped, want, e)
 		}
 	}
 	return out, skipped
@@ -123,8 +126,8 @@ func TestTail(t *testing.T) {
 		return slices.ContainsFunc(s.gw.Recorder().All(), func(r *sightings.Record) bool { return r.ID == "cold" })
 	})
 	again := s.tail(looker, "channel=event&thing=pump-*", "Last-Event-ID", r.last)
-	if rows, skipped := again.rows(1); len(rows) != 1 || rows[0].ID != "cold" || skipped != 0 {
-		t.Errorf("after a pause: %+v, %d skipped", rows, skipped)
+	if rows, skipped := again.rows(1); len(rows) != 1 || rows[0].ID != "cold" || len(skipped) != 0 {
+		t.Errorf("after a pause: %+v, %v skipped", rows, skipped)
 	}
 	other := s.tail(looker, "", "Last-Event-ID", "another.17")
 	if e := other.next(); e != (event{"gap", `{"skipped":0,"lost":true}`}) {
@@ -143,22 +146,30 @@ func TestTailIsBounded(t *testing.T) {
 	r := s.tail(s.token, "thing=valve")
 	const all = 3000
 	watch := s.gw.Recorder()
+	channels := []mapping.Channel{mapping.Event, mapping.ShadowReport, ""}
 	for n := range all {
 		o := bridge.Delivered
 		if n%100 == 0 {
 			o = bridge.Dead
 		}
-		watch.Saw(&bridge.Sighting{At: time.Now(), Outcome: o, Address: mapping.Address{Thing: "valve", Channel: mapping.Event, ID: "e"}, Payload: []byte(fmt.Sprint(n))})
+		watch.Saw(&bridge.Sighting{At: time.Now(), Outcome: o, Address: mapping.Address{Thing: "valve", Channel: channels[n%3], ID: "e"}, Payload: []byte(fmt.Sprint(n))})
 	}
 	rows, skipped := r.rows(all)
 	odd := 0
+	of := skipped.Add(nil)
 	for _, row := range rows {
 		if row.Outcome == bridge.Dead {
 			odd++
 		}
+		of.Miss(mapping.Channel(row.Channel))
 	}
-	if len(rows)+skipped != all || skipped == 0 || odd != all/100 {
-		t.Errorf("%d shown, %d of them odd, %d skipped", len(rows), odd, skipped)
+	if odd != all/100 {
+		t.Errorf("%d shown, %d of them odd, %v skipped", len(rows), odd, skipped)
+	}
+	for _, c := range []mapping.Channel{mapping.Event, mapping.ShadowReport, "connection"} {
+		if skipped[c] == 0 || of[c] != all/3 {
+			t.Errorf("of %s are %d skipped, and %d were shown or skipped", c, skipped[c], of[c])
+		}
 	}
 }
 
@@ -172,14 +183,14 @@ func TestChoose(t *testing.T) {
 		many = append(many, record(bridge.Delivered, 10))
 		large = append(large, record(bridge.Delivered, 4096))
 	}
-	if shown, left := choose(many); len(shown) != batchRows || left != 150 || shown[batchRows-1].Record != many[199] {
-		t.Errorf("%d shown, %d left", len(shown), left)
+	if shown, left := choose(many); len(shown) != batchRows || left.Sum() != 150 || shown[batchRows-1].Record != many[199] {
+		t.Errorf("%d shown, %v left", len(shown), left)
 	}
-	if shown, left := choose(large); len(shown) > 12 || len(shown)+int(left) != 200 {
-		t.Errorf("%d large ones shown, %d left", len(shown), left)
+	if shown, left := choose(large); len(shown) > 12 || len(shown)+int(left.Sum()) != 200 {
+		t.Errorf("%d large ones shown, %v left", len(shown), left)
 	}
-	if shown, left := choose([]*sightings.Record{record(bridge.Dead, 1<<20)}); len(shown) != 1 || left != 0 {
-		t.Errorf("a very large one alone: %d %d", len(shown), left)
+	if shown, left := choose([]*sightings.Record{record(bridge.Dead, 1<<20)}); len(shown) != 1 || left != nil {
+		t.Errorf("a very large one alone: %d %v", len(shown), left)
 	}
 	if shown, _ := choose(append(many[:100:100], record(bridge.Dead, 1))); shown[len(shown)-1].Outcome != bridge.Dead {
 		t.Error("a dead one is left out")

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Line is one line of the answer: a record, or how many were not shown, or a word of the bridge.
+// Line is one line of the answer: a record, or how many were not shown, in all and by channel, or a word of the bridge.
 type Line struct {
 	*Record
 	Skipped uint64 `json:"skipped,omitempty"`
+	By      Gap    `json:"by,omitempty"`
 	Hello   string `json:"hello,omitempty"` // the first line: the bridge's version
 	Bye     string `json:"bye,omitempty"`   // the last: why no more comes
 }
@@ -94,7 +95,7 @@ func (p *page) write(l Line) (ok bool) {
 // follow writes what the tail sees until the reader has gone or the bridge stops.
 func (p *page) follow(tail *Reader, gone, stop <-chan struct{}) {
 	var rows []*Record
-	gap := uint64(0)
+	var gap Gap
 	var gaps <-chan time.Time // set while a gap is to be told
 	for stopped := false; ; {
 		select {
@@ -103,27 +104,27 @@ func (p *page) follow(tail *Reader, gone, stop <-chan struct{}) {
 		case <-stop:
 			stopped = true
 		case <-gaps:
-			if !p.write(Line{Skipped: gap}) {
+			if !p.write(Line{Skipped: gap.Sum(), By: gap}) {
 				return
 			}
-			gap, gaps = 0, nil
+			gap, gaps = nil, nil
 		case <-tail.Wake():
 		}
-		var skipped uint64
+		var skipped Gap
 		rows, skipped = tail.Next(rows[:0])
-		gap += skipped
+		gap = gap.Add(skipped)
 		p.records(rows)
 		if len(rows) > 0 && !p.flush() {
 			return
 		}
 		if stopped {
-			if gap > 0 {
-				p.line(Line{Skipped: gap})
+			if len(gap) > 0 {
+				p.line(Line{Skipped: gap.Sum(), By: gap})
 			}
 			p.write(Line{Bye: "the bridge stops"})
 			return
 		}
-		if gap > 0 && gaps == nil {
+		if len(gap) > 0 && gaps == nil {
 			gaps = time.After(gapTime)
 		}
 	}

@@ -42,14 +42,14 @@ func (r *Recorder) rewind(t *tail, last uint64) (lost bool) {
 // Wake is sent to when there is something to read.
 func (r *Reader) Wake() <-chan struct{} { return r.tail.wake }
 
-// Next appends what came since the last call to out, the oldest first, and returns how much of what the filter picks was
-// not kept.
-func (r *Reader) Next(out []*Record) (_ []*Record, skipped uint64) {
+// Next appends what came since the last call to out, the oldest first, and returns what of that which the filter picks
+// was not kept.
+func (r *Reader) Next(out []*Record) (_ []*Record, skipped Gap) {
 	for more := true; more; {
 		var some []*Record
-		var n uint64
-		some, n, more = r.recorder.read(r.tail, nil)
-		out, skipped = append(out, some...), skipped+n
+		var gap Gap
+		some, gap, more = r.recorder.read(r.tail, nil)
+		out, skipped = append(out, some...), skipped.Add(gap)
 	}
 	return out, skipped
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
+	"fleetbridge/mapping"
 )
 
 // Bounds of the ring, and of how many sightings it takes in a second: of those other than delivered (odd), of those that a
@@ -47,7 +48,7 @@ func NewRecorder(w *bridge.Watch) *Recorder {
 type tail struct {
 	filter  Filter
 	next    uint64 // the record that it has not seen yet
-	skipped uint64 // sightings since the last read that its filter picks and that were not kept
+	skipped Gap    // sightings since the last read that its filter picks and that were not kept
 	wake    chan struct{}
 }
 
@@ -127,7 +128,7 @@ func (r *Recorder) Saw(s *bridge.Sighting) {
 			continue
 		}
 		if kept == nil || !t.filter.keeps(kept) { // what it looks for may have been cut off
-			t.skipped++
+			t.skipped = t.skipped.Miss(s.Address.Channel)
 		}
 		select {
 		case t.wake <- struct{}{}:
@@ -168,7 +169,7 @@ func (r *Recorder) keep(n *Record) {
 			}
 			t.next = gone.number + 1
 			if t.filter.keeps(gone) {
-				t.skipped++
+				t.skipped = t.skipped.Miss(mapping.Channel(gone.Channel))
 			}
 		}
 	}
@@ -177,12 +178,12 @@ func (r *Recorder) keep(n *Record) {
 // batch bounds what a tail reads at once.
 const batch = 256
 
-// read appends records that the tail has not seen yet to out, at most a batch, and returns how many were skipped since the last
+// read appends records that the tail has not seen yet to out, at most a batch, and returns what was skipped since the last
 // read. more reports whether there is more to read.
-func (r *Recorder) read(t *tail, out []*Record) (_ []*Record, skipped uint64, more bool) {
+func (r *Recorder) read(t *tail, out []*Record) (_ []*Record, skipped Gap, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	skipped, t.skipped = t.skipped, 0
+	skipped, t.skipped = t.skipped, nil
 	if len(r.ring) > 0 {
 		from := int(t.next - r.ring[0].number) // keep has seen to it that this is not negative
 		for _, n := range r.ring[min(from, len(r.ring)):] {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -29,27 +30,22 @@ func newStill() (*Recorder, *bridge.Watch) {
 }
 
 // drain reads all that there is for a tail.
-func drain(r *Recorder, t *tail) (got []*Record, skipped uint64) {
-	for more := true; more; {
-		var some []*Record
-		var n uint64
-		some, n, more = r.read(t, nil)
-		got, skipped = append(got, some...), skipped+n
-	}
-	return got, skipped
-}
+func drain(r *Recorder, t *tail) (got []*Record, skipped Gap) { return (&Reader{r, t}).Next(nil) }
 
+// What a tail is shown and what it is not are together what its filter picks, of each channel.
 func TestGapsAddUp(t *testing.T) {
 	r, _ := newStill()
 	defer r.Close()
 	all, one, dead := r.open(Filter{}), r.open(Filter{Thing: "pump-1"}), r.open(Filter{Outcome: "dead"})
 	const each = 3000
+	channels := []mapping.Channel{mapping.Event, mapping.ShadowReport, mapping.CommandResponse, ""}
 	var senders sync.WaitGroup
 	for i := range 4 {
 		senders.Go(func() {
 			for n := range each {
 				s := seen(fmt.Sprint("pump-", i), strings.Repeat("x", n%6000))
-				if n%10 == 0 {
+				s.Address.Channel = channels[n%len(channels)]
+				if n%12 == 0 {
 					s.Outcome = bridge.Dead
 				}
 				r.Saw(s)
@@ -57,11 +53,13 @@ func TestGapsAddUp(t *testing.T) {
 		})
 	}
 	readers := []*tail{all, one, dead}
-	shown, skipped := make([]uint64, 3), make([]uint64, 3)
+	shown, skipped := []Gap{{}, {}, {}}, []Gap{{}, {}, {}}
 	read := func(i int) {
 		got, more := drain(r, readers[i])
-		shown[i] += uint64(len(got))
-		skipped[i] += more
+		for _, r := range got {
+			shown[i].Miss(mapping.Channel(r.Channel))
+		}
+		skipped[i].Add(more)
 	}
 	done := make(chan struct{})
 	go func() { senders.Wait(); close(done) }()
@@ -75,12 +73,21 @@ func TestGapsAddUp(t *testing.T) {
 	}
 	for i := range readers {
 		read(i)
-		want := []uint64{4 * each, each, 4 * each / 10}[i]
-		if shown[i]+skipped[i] != want {
-			t.Errorf("tail %d: %d shown and %d not shown of %d", i, shown[i], skipped[i], want)
+		want := Gap{mapping.Event: each, mapping.ShadowReport: each, mapping.CommandResponse: each, connection: each}
+		switch i {
+		case 1: // one Thing of four
+			for c := range want {
+				want[c] /= 4
+			}
+		case 2: // each twelfth message is dead
+			want = Gap{mapping.Event: 4 * each / 12}
 		}
-		if shown[i] == 0 || skipped[i] == 0 {
-			t.Errorf("tail %d: %d shown, %d not shown: nothing was tested", i, shown[i], skipped[i])
+		both := Gap{}.Add(shown[i]).Add(skipped[i])
+		if !maps.Equal(both, want) {
+			t.Errorf("tail %d: shown are %s, not shown %s, of %s", i, shown[i], skipped[i], want)
+		}
+		if shown[i].Sum() == 0 || skipped[i].Sum() == 0 {
+			t.Errorf("tail %d: shown are %s, not shown %s: nothing was tested", i, shown[i], skipped[i])
 		}
 	}
 	if len(r.ring) > maxRecords || r.bytes > maxBytes {
@@ -99,8 +106,8 @@ func TestRingIsBounded(t *testing.T) {
 	for n := range sent {
 		r.Saw(seen([]string{"pump-1", "valve-1"}[n%2], strings.Repeat("x", 3000)))
 	}
-	if got, gone := drain(r, late); uint64(len(got))+gone != sent/2 || gone == 0 || len(got) == 0 {
-		t.Errorf("%d shown and %d not shown of %d", len(got), gone, sent/2)
+	if got, gone := drain(r, late); uint64(len(got))+gone[mapping.Event] != sent/2 || len(gone) != 1 || len(got) == 0 {
+		t.Errorf("%d shown and %s not shown of %d", len(got), gone, sent/2)
 	}
 	if r.bytes > maxBytes {
 		t.Errorf("%d bytes are kept", r.bytes)

@@ -128,7 +128,9 @@ func TestViewerThatDoesNotRead(t *testing.T) {
 		if l.Record != nil {
 			shown++
 		}
-		skipped += l.Skipped
+		if skipped += l.Skipped; l.Skipped != l.By.Sum() {
+			t.Errorf("a gap of %d has %s", l.Skipped, l.By)
+		}
 		bye += l.Bye
 		return nil
 	})

@@ -140,7 +140,7 @@ func notWatched(command string, cfg *gateway.Config, err error) error {
 // tailLine is a line for people.
 func tailLine(l sightings.Line) string {
 	if l.Record == nil {
-		return fmt.Sprintf("── %d more were not shown; name less with --thing, --channel or --text ──", l.Skipped)
+		return fmt.Sprintf("── %d more were not shown (%s); name less with --thing, --channel or --text ──", l.Skipped, l.By)
 	}
 	r := l.Record
 	arrow := map[string]string{"up": "▲", "down": "▼"}[r.Direction]

@@ -39,7 +39,7 @@ func TestTailLine(t *testing.T) {
 			`08:00:00.000 ● t            connection               disconnected: EOF`},
 		{sightings.Line{Record: &sightings.Record{At: at, Outcome: "o\x1b[2J", Direction: "up", Thing: "t\x1b]0;x\a", Channel: "event", ID: "\u202e", Code: "\r", Reason: "\x9b1m", Base64: []byte("\xff\x1b[31m\x00")}},
 			"08:00:00.000 ▲ t�]0;x�      event �                  o�[2J �: �1m  ��[31m�"},
-		{sightings.Line{Skipped: 7}, `── 7 more were not shown; name less with --thing, --channel or --text ──`},
+		{sightings.Line{Skipped: 7, By: sightings.Gap{"event": 5, "connection": 1, "job.get": 1}}, `── 7 more were not shown (event 5, connection 1, job.get 1); name less with --thing, --channel or --text ──`},
 	} {
 		if got := tailLine(c.line); got != c.want {
 			t.Errorf("got\n%q\nwant\n%q", got, c.want)

@@ -103,9 +103,13 @@ func TestTailAddsUp(t *testing.T) {
 			var row struct {
 				Outcome string
 				Skipped int
+				By      map[string]int
 			}
 			if err := json.Unmarshal([]byte(line), &row); err != nil {
 				t.Fatal(err)
+			}
+			if row.By["event"] != row.Skipped {
+				t.Errorf("a gap of %d has %v", row.Skipped, row.By)
 			}
 			if skipped += row.Skipped; row.Outcome != "" {
 				seen++

@@ -3,7 +3,7 @@ import { html, nothing } from './lit.js';
 import { to } from '../route.js';
 import { copyButton } from './act.js';
 import { changes, parse, payload, shown, whole } from './payload.js';
-import { bytes, plain, took, when } from './text.js';
+import { bytes, count, plain, took, when } from './text.js';
 
 /** ▲ up, ▼ down, ● the connection: a sign with a word. */
 export const arrow = (d) => d === 'up' ? html`<span class="up" title="up, to the cloud">▲<span class="quiet"> up</span></span>`
@@ -30,6 +30,12 @@ export const time = (m) => m.tookMs ? took(m.tookMs) : nothing;
 
 /** An item's payload, whichever member it is in. */
 export const body = (m) => m?.payloadBase64 !== undefined ? { base64: m.payloadBase64 } : m?.payload;
+
+/** How many there are in all that are counted by channel. */
+export const sum = (by) => Object.values(by ?? {}).reduce((n, k) => n + k, 0);
+
+/** 1,203 more were not shown (event 1,200, connection 3) */
+export const missed = (by, end) => `${count(sum(by))} more ${end} (${Object.entries(by).sort((a, b) => b[1] - a[1]).map(([c, n]) => `${c} ${count(n)}`).join(', ')})`;
 
 /** Marks for payload(), of details of a check. */
 export const marks = (details) => (details ?? []).filter((d) => d.span).map((d) => ({ from: d.span[0], to: d.span[1], message: d.message }));

@@ -2,7 +2,7 @@
 import { html, kept, live, nothing, repeat } from '../part/lit.js';
 import { stream } from '../api.js';
 import { change } from '../route.js';
-import { arrow, body, failed, opened, outcome, time, what } from '../part/message.js';
+import { arrow, body, failed, missed, opened, outcome, sum, time, what } from '../part/message.js';
 import { save } from '../part/act.js';
 import { peek } from '../part/payload.js';
 import { clock, count, many, plain, quote } from '../part/text.js';
@@ -11,7 +11,7 @@ const MOST = 5000, AROUND = 8;
 const filters = ['thing', 'channel', 'direction', 'outcome', 'text'];
 
 export function open(ctx) {
-  const o = { rows: [], held: [], heldGone: 0, paused: false, bottom: true, state: 'away', error: null, open: null, at: null, high: 26, unseen: 0, rate: 0, instance: '' };
+  const o = { rows: [], held: [], heldGone: {}, paused: false, bottom: true, state: 'away', error: null, open: null, at: null, high: 26, unseen: 0, rate: 0, instance: '' };
   let reading, typing, key, gaps = 0, arrived = [], box = null, focus = false;
 
   function put(rows) {
@@ -27,7 +27,9 @@ export function open(ctx) {
     if (!o.paused) { put(rows); return; }
     o.held.push(...rows);
     const over = o.held.length - MOST;
-    if (over > 0) o.heldGone += o.held.splice(0, over).reduce((n, r) => n + (r.gap ?? 1), 0);
+    if (over > 0) for (const r of o.held.splice(0, over)) {
+      for (const [c, n] of Object.entries(r.gap ?? (r.m ? { [r.m.channel ?? 'connection']: 1 } : {}))) o.heldGone[c] = (o.heldGone[c] ?? 0) + n;
+    }
   };
   function seen(event, data) {
     if (event === 'hello') {
@@ -38,7 +40,7 @@ export function open(ctx) {
       arrived.push([t, data.length]);
       take(data.map((m) => ({ key: `${o.instance}${m.n}`, m })));
     } else if (event === 'gap' && data.lost) take([{ key: `g${++gaps}`, note: 'Something is missing here; nobody knows how much.' }]);
-    else if (event === 'gap' && data.skipped) take([{ key: `g${++gaps}`, gap: data.skipped }]);
+    else if (event === 'gap') take([{ key: `g${++gaps}`, gap: data.by }]);
     else if (event === 'bye') take([{ key: `g${++gaps}`, note: `The tail ended: ${data.reason}` }]);
     ctx.update();
   }
@@ -47,7 +49,7 @@ export function open(ctx) {
     if (k === key) return;
     key = k;
     reading?.stop();
-    Object.assign(o, { rows: [], held: [], heldGone: 0, open: null, at: null, unseen: 0, bottom: true, error: null, state: 'away' });
+    Object.assign(o, { rows: [], held: [], heldGone: {}, open: null, at: null, unseen: 0, bottom: true, error: null, state: 'away' });
     reading = stream(Object.fromEntries(filters.map((f) => [f, q[f]])), seen, (state, e) => {
       if (state === 'away' && o.state === 'live') take([{ key: `g${++gaps}`, note: 'The connection to the bridge was lost; what passed meanwhile may be missing.' }]);
       o.state = state;
@@ -62,8 +64,8 @@ export function open(ctx) {
     o.paused = !o.paused;
     if (!o.paused) {
       const held = o.held, gone = o.heldGone;
-      Object.assign(o, { held: [], heldGone: 0 });
-      if (gone) put([{ key: `g${++gaps}`, note: `${count(gone)} more came during the pause and were not kept` }]);
+      Object.assign(o, { held: [], heldGone: {} });
+      if (sum(gone)) put([{ key: `g${++gaps}`, gap: gone, note: missed(gone, 'came during the pause and were not kept') }]);
       put(held);
     }
     ctx.update();
@@ -116,13 +118,13 @@ export function open(ctx) {
   };
 }
 
-const keepFile = (o) => save('fleetbridge-tail.ndjson', o.rows.map((r) => JSON.stringify(r.m ?? { skipped: r.gap, note: r.note })).join('\n') + '\n');
+const keepFile = (o) => save('fleetbridge-tail.ndjson', o.rows.map((r) => JSON.stringify(r.m ?? { skipped: r.gap && sum(r.gap), by: r.gap, note: r.note })).join('\n') + '\n');
 
 function page(ctx, o, d) {
   const q = ctx.query;
   const select = (name, label, all) => html`<select aria-label=${label} .value=${live(q[name] ?? '')} @change=${(e) => change({ [name]: e.target.value })}><option value="">${label}: all</option>${all.map((c) => html`<option value=${c} ?selected=${q[name] === c}>${c}</option>`)}</select>`;
   const text = (name, label, first) => html`<input type="search" name=${name} list=${first ? 'names' : nothing} ?data-filter=${first} aria-label=${label} placeholder=${label + (first ? ' ( / )' : '')} spellcheck="false" .value=${kept(name, q[name])} @input=${d.typed(name)}>`;
-  const state = o.paused ? html`<span class="chip warn">‖ paused, ${count(o.held.length + o.heldGone)} came meanwhile</span>`
+  const state = o.paused ? html`<span class="chip warn">‖ paused, ${count(o.held.length + sum(o.heldGone))} came meanwhile</span>`
     : o.state === 'live' ? html`<span class="chip ok">● live, ${o.rate < 1 ? o.rate.toFixed(1) : count(Math.round(o.rate))}/s</span>` : html`<span class="chip warn">! not connected, tries again</span>`;
   return html`<h1 class="quiet">Tail</h1>
   <div class="tools">${text('thing', 'Thing; * for any', true)}${select('channel', 'Channel', ctx.index?.channels ?? [])}${select('direction', 'Direction', ['up', 'down'])}${select('outcome', 'Outcome', ctx.index?.outcomes ?? [])}${text('text', 'Text in it', false)}</div>
@@ -145,7 +147,7 @@ function table(o, d) {
 }
 
 function row(r, o, d) {
-  if (!r.m) return html`<tr class="gap"><td colspan="4">${r.note ? plain(r.note) : html`${count(r.gap)} more were not shown: too many to show, narrow the filter`}</td></tr>`;
+  if (!r.m) return html`<tr class="gap"><td colspan="4">${r.note ? plain(r.note) : html`${missed(r.gap, 'were not shown')}: too many at a time, narrow the filter`}</td></tr>`;
   const m = r.m;
   return html`<tr data-row tabindex=${o.at === r.key ? '0' : '-1'} class=${o.at === r.key ? 'at' : ''} @click=${() => d.toggle(r)}><td class="mono">${clock(m.at, false)}<span class="hide-s">${clock(m.at).slice(8)}</span></td><td title=${plain(m.thing)}>${arrow(m.direction)} ${plain(m.thing)}</td>
     <td title=${what(m)}>${what(m)}</td><td>${outcome(m)}</td><td class="right hide-s">${time(m)}</td><td class="payload-line hide-s">${m.reason ? html`<span class="bad">${plain(m.reason)}</span> ` : nothing}${peek(body(m))}</td></tr>`;

@@ -164,7 +164,7 @@ export function flow(ctx, filter) {
         if (doc) last.set(kind, { m, doc });
         add(row);
       }
-    } else if (event === 'gap') add({ key: `g${++gaps}`, gap: data.skipped || data.lost });
+    } else if (event === 'gap') add({ key: `g${++gaps}`, gap: data.lost || data.by });
     ctx.update();
   }, (state, e) => { o.state = state; o.error = e ?? null; ctx.update(); });
   const shut = () => { o.open = null; ctx.update(); };
@@ -179,7 +179,7 @@ export function flow(ctx, filter) {
 }
 
 function one(r, o, ctx, shut) {
-  if (r.gap) return html`<li><span class="warn wide gap-line">${r.gap === true ? 'Something is missing here; nobody knows how much' : html`${count(r.gap)} more were not shown: too many in this time`}</span></li>`;
+  if (r.gap) return html`<li><span class="warn wide gap-line">${r.gap === true ? 'Something is missing here; nobody knows how much' : html`${missed(r.gap, 'were not shown')}: too many at a time`}</span></li>`;
   const m = r.m, open = o.open === r.key;
   const toggle = () => { o.open = open ? null : r.key; ctx.update(); };
   return html`<li><time class="mono dim" datetime=${m.at}>${clock(m.at)}</time>${arrow(m.direction)}
