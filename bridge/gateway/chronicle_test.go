@@ -92,7 +92,7 @@ func TestHistory(t *testing.T) {
 		if n == all-100 {
 			s.Connected, s.Queued = 3, 70
 		}
-		h.add(s)
+		h.add(s, [2]spread{})
 		if h.due(at.Add(HistoryStep / 2)) {
 			t.Fatalf("another is due right after sample %d", n)
 		}

@@ -12,7 +12,7 @@ import (
 	"fleetbridge/mapping"
 )
 
-// HistoryStep is the time between two samples of the last hour, DayStep of the last day. Together they take 70 kB.
+// HistoryStep is the time between two samples of the last hour, DayStep of the last day. Together they take 75 kB.
 const (
 	HistoryStep    = 10 * time.Second
 	historySamples = 360
@@ -35,12 +35,14 @@ type history struct {
 	mu      sync.Mutex
 	samples []Sample // of the last hour
 	day     []Sample
-	worst   Sample // since the last of day
+	worst   Sample                    // since the last of day
+	spreads [][len(directions)]spread // of the last minute
 }
 
-func (h *history) add(s Sample) {
+func (h *history) add(s Sample, delivered [len(directions)]spread) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.spreads = push(h.spreads, delivered, latencySamples)
 	h.samples = push(h.samples, s, historySamples)
 	if h.worst.At.IsZero() {
 		h.worst = s
@@ -52,8 +54,18 @@ func (h *history) add(s Sample) {
 	}
 }
 
+// before is what was delivered until a minute ago.
+func (h *history) before() (out [len(directions)]spread) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.spreads) == latencySamples {
+		out = h.spreads[0]
+	}
+	return out
+}
+
 // push adds a sample, and forgets the first when there are too many.
-func push(all []Sample, s Sample, most int) []Sample {
+func push[T any](all []T, s T, most int) []T {
 	if len(all) == most {
 		all = slices.Delete(all, 0, 1)
 	}

@@ -24,7 +24,7 @@ type Metrics struct {
 	registry  *prometheus.Registry
 	messages  map[messageLabels]prometheus.Counter
 	dead      map[deadLabels]prometheus.Counter
-	forward   [2]prometheus.Observer
+	forward   [len(directions)]prometheus.Histogram
 	connected *prometheus.GaugeVec
 	silent    *prometheus.GaugeVec
 	strays    map[embedded.Stray]prometheus.Counter
@@ -59,7 +59,7 @@ type deadLabels struct {
 const noChannel = "unknown"
 
 // forwardBuckets are in seconds, from a broker in the same network to a night without a link.
-var forwardBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200}
+var forwardBuckets = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200}
 
 var (
 	outcomes   = [...]bridge.Outcome{bridge.Delivered, bridge.Duplicate, bridge.Dead}
@@ -92,7 +92,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 
 	forward := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fleetbridge_forward_seconds",
 		Help:    "Time from taking charge of a message to its delivery; delivered messages only.",
-		Buckets: forwardBuckets}, []string{"direction"})
+		Buckets: forwardBuckets[:]}, []string{"direction"})
 	m.connected = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_mqtt_connected",
 		Help: "1 while the Thing's MQTT session is connected, else 0."}, []string{"thing"})
 	m.silent = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fleetbridge_cloud_silent",
@@ -127,7 +127,7 @@ func NewMetrics(b Build, things []mapping.Thing) *Metrics {
 	m.registry.MustRegister(m.cluster, m.refused, m.watched, m.unshown, forward, m.connected, m.silent, strays, m.penal, m.expiry, m.reloaded, m.reloadedAt, build)
 	m.Reloaded(true, time.Now())
 	for _, d := range directions {
-		m.forward[d] = forward.WithLabelValues(d.String())
+		m.forward[d] = forward.WithLabelValues(d.String()).(prometheus.Histogram)
 	}
 	m.SetThings(things)
 	build.WithLabelValues(b.Version, b.Commit, runtime.Version()).Set(1)

@@ -262,7 +262,7 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 		if now := time.Now(); g.history.due(now) {
 			s := g.Now()
 			s.Accepted, _ = g.Accepted(ctx)
-			g.history.add(s)
+			g.history.add(s, g.metrics.spreads())
 		}
 		trouble = ""
 		if all := g.store.Troubles(); len(all) > 0 {
