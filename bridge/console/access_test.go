@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,7 +83,7 @@ func TestAccess(t *testing.T) {
 			}
 		}
 		if e.method != "GET" {
-			if code, _ := s.call(s.token, "GET", e.filled(), nil); code != http.StatusNotFound {
+			if code, _ := s.call(s.token, "GET", e.filled(), nil); code != http.StatusNotFound && !slices.ContainsFunc(endpoints, func(o endpoint) bool { return o.method == "GET" && o.path == e.path }) {
 				t.Errorf("GET %s: %d", e.path, code)
 			}
 		}

@@ -22,6 +22,8 @@ type Console struct {
 	stop    chan struct{} // closed when the bridge stops
 	once    sync.Once
 	beat    time.Duration // how often a tail looks whether its login is good still, and says that it is there
+
+	examination examination
 }
 
 // storeReaders is how many requests read the store at a time.

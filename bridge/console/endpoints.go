@@ -41,7 +41,7 @@ type request struct {
 }
 
 // endpoints is everything that the API has.
-var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, workshopEndpoints, cloudEndpoints, pastEndpoints)
+var endpoints = slices.Concat(loginEndpoints, overviewEndpoints, thingEndpoints, storedEndpoints, deadEndpoints, tailEndpoints, workshopEndpoints, cloudEndpoints, pastEndpoints, doctorEndpoints)
 
 // routes makes the mux. Nothing reaches an endpoint but through serve.
 func (c *Console) routes() http.Handler {

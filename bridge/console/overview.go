@@ -19,7 +19,7 @@ import (
 var loginEndpoints = []endpoint{
 	{method: "POST", path: "session", about: "Log in with the code of a link, which is used up.",
 		body:   `{"link":"CODE"}`,
-		sample: `{"token":"1.operator.…","role":"operator","actions":["replay","discard"],"expires":"2026-12-01T07:00:00Z"}`,
+		sample: `{"token":"1.operator.…","role":"operator","actions":["replay","discard","doctor"],"expires":"2026-12-01T07:00:00Z"}`,
 		answer: (*Console).login},
 	{method: "GET", path: "", role: viewer, about: "What this console is, who asks, and the values that parameters can have.",
 		sample: `{"version":"v0.4.0","commit":"…","instance":"9f1c2d3e4a5b","started":"…","now":"…","prefix":"fleets","role":"viewer","actions":[],"expires":"…","channels":["shadow.report"],"codes":["json"],"outcomes":["delivered"],"kinds":["commands"],"limits":{"payload":131072,"page":100,"bulk":1000}}`,
@@ -80,8 +80,8 @@ func (c *Console) index(q *request) (any, error) {
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 var overviewEndpoints = []endpoint{
-	{method: "GET", path: "overview", role: viewer, stored: true, about: "Whether the gateway is all right. Counters are since the start, rates of the last 10 to 20 s. A problem without Things is the gateway's.",
-		sample: `{"now":"…","version":"v0.4.0","instance":"9f1c2d3e4a5b","started":"…","host":"gw-17","ready":false,"things":{"all":1000,"connected":998,"ready":997,"queued":31,"dead":6},"problems":[{"part":"connection","reason":"not connected to the broker: refused 0x87","things":2,"example":"pump-07"}],"up":{"delivered":12345,"duplicate":0,"dead":17,"rate":412.3},"down":{"delivered":999,"duplicate":3,"dead":0,"rate":38},"queued":1204,"oldest":"…","dead":{"stored":17,"since":[{"direction":"up","code":"schema","count":12}]},"work":{"commands":4,"nextDeadline":"…"},"streams":[{"stream":"FLEETS_DOWN","exists":true,"messages":5512,"bytes":1048576,"maxBytes":268435456,"discards":true}],"machine":{"memory":137363456,"goroutines":120,"diskFree":5476083302,"diskTotal":30064771072},"reload":{"at":"…","ok":true},"certificates":[{"file":"/etc/fleetbridge/ca.pem","use":"mqtt.tls.ca_file","expires":"…"}]}`,
+	{method: "GET", path: "overview", role: viewer, stored: true, about: "Whether the gateway is all right. Counters are since the start, rates of the last 10 to 20 s; p50Ms and p99Ms estimate how long the messages took that were delivered within the last minute. A problem without Things is the gateway's.",
+		sample: `{"now":"…","version":"v0.4.0","instance":"9f1c2d3e4a5b","started":"…","host":"gw-17","ready":false,"things":{"all":1000,"connected":998,"ready":997,"queued":31,"dead":6},"problems":[{"part":"connection","reason":"not connected to the broker: refused 0x87","things":2,"example":"pump-07"}],"up":{"delivered":12345,"duplicate":0,"dead":17,"rate":412.3,"p50Ms":3.9,"p99Ms":22.1},"down":{"delivered":999,"duplicate":3,"dead":0,"rate":38},"queued":1204,"oldest":"…","dead":{"stored":17,"since":[{"direction":"up","code":"schema","count":12}]},"work":{"commands":4,"nextDeadline":"…"},"streams":[{"stream":"FLEETS_DOWN","exists":true,"messages":5512,"bytes":1048576,"maxBytes":268435456,"discards":true}],"machine":{"memory":137363456,"goroutines":120,"diskFree":5476083302,"diskTotal":30064771072},"reload":{"at":"…","ok":true},"certificates":[{"file":"/etc/fleetbridge/ca.pem","use":"mqtt.tls.ca_file","expires":"…"}]}`,
 		answer: (*Console).overview},
 }
 
@@ -96,6 +96,9 @@ type problem struct {
 type flow struct {
 	gateway.Counts
 	Rate float64 `json:"rate"` // delivered, a second
+	// P50 and P99 are estimates of how long they took within the last minute; nil: none was delivered.
+	P50 *float64 `json:"p50Ms,omitempty"`
+	P99 *float64 `json:"p99Ms,omitempty"`
 }
 
 type overviewAnswer struct {
@@ -218,8 +221,16 @@ func (c *Console) flows(out *overviewAnswer) {
 	rate := func(now, then gateway.Counts) float64 {
 		return float64(now.Delivered-then.Delivered) / max(s.At.Sub(before.At).Seconds(), 1)
 	}
-	out.Up, out.Down = flow{s.Up, rate(s.Up, before.Up)}, flow{s.Down, rate(s.Down, before.Down)}
+	out.Up, out.Down = c.flow(mapping.Up, s.Up, rate(s.Up, before.Up)), c.flow(mapping.Down, s.Down, rate(s.Down, before.Down))
 	out.Machine.Memory, out.Machine.Goroutines = s.Memory, runtime.NumGoroutine()
+}
+
+func (c *Console) flow(d mapping.Direction, counts gateway.Counts, rate float64) flow {
+	out := flow{Counts: counts, Rate: rate}
+	if p50, p99, known := c.gateway.Latency(d); known {
+		out.P50, out.P99 = rounded(p50.Seconds()*1000), rounded(p99.Seconds()*1000)
+	}
+	return out
 }
 
 // causes adds up problems that say the same, the most common first.

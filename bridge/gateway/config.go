@@ -206,7 +206,7 @@ type Console struct {
 	Listen    string   `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with plain_http; empty: nowhere"`
 	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
 	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"allows any address in listen. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a link"`
-	Actions   []string `yaml:"actions" default:"replay discard" oneof:"replay discard send" unit:"list" doc:"what operators may do: replay and discard dead letters, send messages as programs do"`
+	Actions   []string `yaml:"actions" default:"replay discard doctor" oneof:"replay discard doctor send" unit:"list" doc:"what operators may do: replay and discard dead letters, have the bridge examined as fleetbridge doctor does, send messages as programs do"`
 }
 
 // Traces is where spans go. An empty endpoint: nowhere.

@@ -138,7 +138,7 @@ func TestDefaults(t *testing.T) {
 		Cluster: Cluster{Beat: time.Second, BrokerGrace: 30 * time.Second}, Shadow: Shadow{"merged"}, Requests: Requests{10 * time.Second},
 		Commands: Commands{"reject", 5 * time.Second, time.Minute, 5 * time.Second},
 		Limits:   Limits{Payload: 128 << 10, Depth: 64}, HTTP: HTTP{"127.0.0.1:9321"},
-		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard"}}, Traces: Traces{Sample: 1}, Log: Log{"info", "text"},
+		Console: Console{Listen: "127.0.0.1:9322", Actions: []string{"replay", "discard", "doctor"}}, Traces: Traces{Sample: 1}, Log: Log{"info", "text"},
 	}
 	for _, file := range []string{"good/minimal.yaml", "good/nulls.yaml"} {
 		want.dir, want.origins = "good", map[string]string{"pump-07": load(t, file).Origin("pump-07")}

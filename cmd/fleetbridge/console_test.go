@@ -64,7 +64,7 @@ func TestConsole(t *testing.T) {
 	if got := viewer(""); !strings.Contains(got, `"role":"viewer","actions":[]`) {
 		t.Errorf("a viewer: %s", got)
 	}
-	if got := operator(""); !strings.Contains(got, `"role":"operator","actions":["replay","discard"]`) {
+	if got := operator(""); !strings.Contains(got, `"role":"operator","actions":["replay","discard","doctor"]`) {
 		t.Errorf("an operator: %s", got)
 	}
 	first := ask()

@@ -65,13 +65,7 @@ func (e examination) run(c *cobra.Command, s streams) error {
 			fmt.Fprintln(s.out, printable(f.String()))
 		}
 	}
-	for _, w := range cfg.Warnings {
-		add(doctor.Finding{Status: doctor.Warn, Check: "config", Detail: w.String()})
-	}
-	if len(cfg.Warnings) == 0 {
-		add(doctor.Finding{Status: doctor.OK, Check: "config", Subject: e.config, Detail: "valid"})
-	}
-	d, err := doctor.New(cfg, doctor.Options{Stay: e.stay, Timeout: e.step}, add)
+	d, err := doctor.New(cfg, doctor.Options{File: e.config, Stay: e.stay, Timeout: e.step}, add)
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,22 @@ type Options struct {
 	// Stay keeps the doctor from connecting as the Things: another gateway may hold their sessions, which
 	// can't be seen from here.
 	Stay bool
+	// File is where the configuration is from, for the words; it may be empty.
+	File string
 	// Timeout bounds one step, such as a connection or an answer. Default 10 s.
 	Timeout time.Duration
+	// Running is the bridge that the doctor is part of. Then nothing is asked by the address of http.listen or with a login.
+	Running Bridge
 	// Now is the clock that certificates and the cloud's time are compared with. Default: time.Now.
 	Now func() time.Time
+}
+
+// Bridge is a bridge that runs in this process; *gateway.Gateway is one.
+type Bridge interface {
+	// NATS is its connection. An error says why there is none.
+	NATS() (*nats.Conn, mapping.Subjects, error)
+	// Ready is what /readyz says.
+	Ready(context.Context) []gateway.NotReady
 }
 
 // Doctor examines what a configuration names.
@@ -35,6 +47,7 @@ type Doctor struct {
 	unreached bool // dns, tcp or tls has failed
 	bridge    presence
 	nc        *nats.Conn // nil: not reached
+	lent      bool       // nc is the bridge's own
 	ncErr     error
 	reached   map[string]bool // targets whose TCP connection worked
 }
@@ -62,11 +75,12 @@ func New(cfg *gateway.Config, o Options, tell func(Finding)) (*Doctor, error) {
 // is skipped after its failure; the others go on. When ctx ends, what is left is skipped. The store
 // directory is locked meanwhile, so that a bridge that would be disturbed can't start.
 func (d *Doctor) Run(ctx context.Context) (healthy bool) {
+	d.config()
 	d.secrets()
 	release := d.findBridge(ctx)
 	defer release()
 	defer func() {
-		if d.nc != nil {
+		if d.nc != nil && !d.lent {
 			d.nc.Close()
 		}
 	}()
@@ -91,6 +105,16 @@ func (d *Doctor) add(f Finding) {
 	d.tell(f)
 }
 
+// config tells the warnings of a configuration that is valid.
+func (d *Doctor) config() {
+	for _, w := range d.cfg.Warnings {
+		d.add(Finding{Status: Warn, Check: checkConfig, Detail: w.String()})
+	}
+	if len(d.cfg.Warnings) == 0 {
+		d.ok(checkConfig, d.options.File, "valid")
+	}
+}
+
 // Shorthands of add.
 
 func (d *Doctor) ok(check, subject, format string, args ...any) {
@@ -106,7 +130,11 @@ func (d *Doctor) over(ctx context.Context, check string) bool {
 	if ctx.Err() == nil {
 		return false
 	}
-	d.skip(check, "", "no time left; give more with --timeout")
+	if d.options.Running != nil {
+		d.skip(check, "", "no time left")
+	} else {
+		d.skip(check, "", "no time left; give more with --timeout")
+	}
 	return true
 }
 

@@ -96,7 +96,7 @@ func TestHealthy(t *testing.T) {
 	if !healthy {
 		t.Error("not healthy")
 	}
-	order := []string{"secrets", "bridge", "dns", "tcp", "tls", "clock", "connect", "subscribe", "publish", "session", "queues", "api", "nats", "jetstream", "disk", "fsync"}
+	order := []string{"config", "secrets", "bridge", "dns", "tcp", "tls", "clock", "connect", "subscribe", "publish", "session", "queues", "api", "nats", "jetstream", "disk", "fsync"}
 	at := 0
 	for _, line := range lines {
 		check := strings.Fields(line)[1]

@@ -17,6 +17,7 @@ const (
 
 // Checks, in the order in which they are made.
 const (
+	checkConfig    = "config"
 	checkSecrets   = "secrets"
 	checkBridge    = "bridge"
 	checkDNS       = "dns"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
@@ -34,6 +35,13 @@ type readiness struct {
 // its services on an external NATS server. release gives the lock back.
 func (d *Doctor) findBridge(ctx context.Context) (release func()) {
 	release = func() {}
+	if b := d.options.Running; b != nil {
+		d.bridge = presence{running: true, ready: d.askItself(ctx)}
+		d.lent = true
+		d.nc, _, d.ncErr = b.NATS()
+		d.ok(checkBridge, "", "fleetbridge is running, and examines itself%s", d.bridge.said())
+		return release
+	}
 	sure, how := false, ""
 	if d.embedded() {
 		held, err := storedir.Hold(d.cfg.NATS.Embedded.StoreDir)
@@ -111,10 +119,29 @@ func (p presence) said() string {
 		return "; /readyz says ready"
 	}
 	text := "; /readyz says not ready"
-	for _, problem := range p.ready.Problems {
-		text += fmt.Sprintf(" (%s %s)", problem.Thing, problem.Reason)
+	const most = 5
+	for _, problem := range p.ready.Problems[:min(len(p.ready.Problems), most)] {
+		text += fmt.Sprintf(" (%s)", strings.TrimSpace(problem.Thing+" "+problem.Reason))
+	}
+	if more := len(p.ready.Problems) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more problems", more)
 	}
 	return text
+}
+
+// askItself is what /readyz of this process says.
+func (d *Doctor) askItself(ctx context.Context) *readiness {
+	out := &readiness{Things: map[string]bool{}, Problems: d.options.Running.Ready(ctx)}
+	out.Ready = len(out.Problems) == 0
+	for _, t := range d.cfg.Things {
+		out.Things[t.Name] = true
+	}
+	for _, p := range out.Problems {
+		if p.Thing != "" {
+			out.Things[p.Thing] = false
+		}
+	}
+	return out
 }
 
 // askReady asks the HTTP listener. An answer of a bridge with other Things is somebody else's.

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func all(t *testing.T) []string {
 	for _, tab := range []string{"", "shadow", "work", "queue", "received", "dead"} {
 		out = append(out, "#/things/"+name+"?tab="+tab)
 	}
-	for _, tab := range []string{"config", "streams", "history", "events", "about"} {
+	for _, tab := range []string{"config", "streams", "history", "events", "doctor", "about"} {
 		out = append(out, "#/gateway?tab="+tab)
 	}
 	return out
@@ -45,9 +46,10 @@ func colours(scheme string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// Every page passes the rules of axe-core for WCAG 2.2 AA, in light and dark.
-func TestAccessible(t *testing.T) {
-	t.Parallel()
+// judge makes what reports every breach of axe-core's rules for WCAG 2.2 AA on what the page shows then.
+func (p *tab) judge() func(what string) {
+	t := p.t
+	t.Helper()
 	path := os.Getenv("AXE")
 	if path == "" {
 		t.Fatal("AXE names no axe.min.js; make console-test does")
@@ -56,9 +58,8 @@ func TestAccessible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := shown.open(t, true)
 	p.run(string(axe))
-	check := func(what string) {
+	return func(what string) {
 		t.Helper()
 		var found []struct {
 			ID, Impact, Help string
@@ -78,6 +79,29 @@ func TestAccessible(t *testing.T) {
 			t.Errorf("%s: %s (%s): %s\n%s\n%s", what, f.ID, f.Impact, f.Help, f.Nodes[0].HTML, f.Nodes[0].FailureSummary)
 		}
 	}
+}
+
+// fits reports what is wider than the window, on what the page shows now.
+func (p *tab) fits(what string) {
+	p.t.Helper()
+	p.drawn()
+	wide := eval[[]string](p, `document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('#app *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, nav, .menu, .json')).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))`)
+	if over := eval[int](p, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
+		p.t.Errorf("%s: %d too wide: %q", what, over, wide)
+	}
+}
+
+// windows are a phone's, and 1,280 pixels with everything twice as large.
+var windows = []struct {
+	width, height int64
+	scheme        string
+}{{360, 740, "dark"}, {640, 400, "light"}}
+
+// Every page passes the rules of axe-core, in light and dark. The one of the demo is in TestBeTheCloud.
+func TestAccessible(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, true)
+	check := p.judge()
 	pages := all(t)
 	for i, hash := range pages {
 		if strings.Contains(hash, "state=") || strings.Contains(hash, "channel=") {
@@ -105,18 +129,11 @@ func TestNarrow(t *testing.T) {
 	t.Parallel()
 	p := shown.open(t, true)
 	pages := all(t)
-	for _, size := range []struct {
-		width, height int64
-		scheme        string
-	}{{360, 740, "dark"}, {640, 400, "light"}} { // 640 is 1,280 at 200 %
+	for _, size := range windows {
 		p.do(chromedp.EmulateViewport(size.width, size.height), colours(size.scheme))
 		for _, hash := range pages {
 			p.rest(hash)
-			p.drawn()
-			wide := eval[[]string](p, `document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('#app *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, nav, .menu, .json')).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))`)
-			if over := eval[int](p, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
-				t.Errorf("%s at %d: %d too wide: %q", hash, size.width, over, wide)
-			}
+			p.fits(fmt.Sprintf("%s at %d", hash, size.width))
 		}
 	}
 }

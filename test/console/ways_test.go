@@ -303,6 +303,21 @@ func TestCertificate(t *testing.T) {
 	p.shows(".card dd", "12 d left")
 }
 
+// An operator has the bridge examined, and the page says what is wrong, with the mend. TestLinkBreaks leads here.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	p := shown.open(t, true)
+	p.visit("#/gateway?tab=doctor")
+	p.click("main button", "Examine")
+	p.shows("main", "Nothing has failed")
+	p.shows(".findings li", "use https") // of fleets.url
+	p.shows(".findings li", "and says: connected")
+	p.shows("main button", "Examine again")
+	looker := shown.open(t, false)
+	looker.visit("#/gateway?tab=doctor")
+	looker.shows("main", "Operators can have the whole way to the cloud examined")
+}
+
 // The history says what was when: pointed at, or with the arrow keys, for all charts alike, and for a day.
 func TestHistory(t *testing.T) {
 	t.Parallel()
@@ -371,6 +386,16 @@ func TestBeTheCloud(t *testing.T) {
 	p.fill("textarea", "{")
 	p.click("main button", "Set the desired state")
 	p.shows(".note.bad", "JSON")
+	check := p.judge()
+	for _, scheme := range []string{"light", "dark"} {
+		p.do(colours(scheme))
+		p.drawn()
+		check("the cloud's page, " + scheme)
+	}
+	for _, size := range windows {
+		p.do(chromedp.EmulateViewport(size.width, size.height), colours(size.scheme))
+		p.fits(fmt.Sprintf("the cloud's page at %d", size.width))
+	}
 	p.click("a", "what became of it")
 	p.shows(".verdict", "job")
 }

@@ -4,7 +4,7 @@ import { to } from '../route.js';
 import { command } from '../part/act.js';
 import { failed, waiting } from '../part/message.js';
 import { meter, spark } from '../part/spark.js';
-import { ago, bytes, clock, count, many, now, plain, rate, span } from '../part/text.js';
+import { ago, bytes, clock, count, many, now, plain, rate, span, took } from '../part/text.js';
 
 export function open(ctx) {
   const o = { history: null, events: null, error: null };
@@ -22,16 +22,16 @@ function page(ctx, { history, events, error }) {
   ${o.problems?.length ? html`<section class="panel" aria-label="Why it is not ready"><h2>Why it is not ready</h2><ul class="problems">${o.problems.map((p) => html`<li>
     <span class="bad">✗ ${plain(p.reason)}</span>${p.things ? html`<span class="things">${many(p.things, 'Thing')}, such as
     <a href=${to(['things'], { state: 'notready' })}>${plain(p.example)}</a></span>` : nothing}</li>`)}</ul>
-    <div class="pad"><p class="dim">On the gateway this looks at the whole way to the cloud, and says what mends it:</p>${command('fleetbridge doctor')}</div></section>` : nothing}
+    <div class="pad"><p class="dim">${ctx.may('doctor') ? html`<a href=${to(['gateway'], { tab: 'doctor' })}>Examine the whole way to the cloud</a>; it says what mends it. On the gateway this does the same:` : 'On the gateway this looks at the whole way to the cloud, and says what mends it:'}</p>${command('fleetbridge doctor')}</div></section>` : nothing}
   <div class="cards">
     <a class="card" href=${to(['things'], not ? { state: 'down' } : {})}><h2>Cloud link</h2>
       <div class="big"><strong>${count(t.connected)} <small>of ${count(t.all)} connected</small></strong>${spark(s.connected, 'Connected Things', count)}</div>
       <dl class="facts"><dt>not connected</dt><dd class=${not ? 'bad' : ''}>${not ? '✗ ' : ''}${count(not)}</dd><dt>not ready</dt><dd class=${t.all - t.ready ? 'bad' : ''}>${count(t.all - t.ready)}</dd></dl></a>
     <a class="card" href=${to(['things'], { state: o.queued ? 'queued' : '', sort: o.queued ? 'queued' : '' })}><h2><span><span class="up" aria-hidden="true">▲</span> Up, to the cloud</span></h2>
-      <div class="big"><strong>${rate(o.up.rate)}<small>/s</small></strong>${spark(s.upDelivered, 'Messages up each second', rate)}</div>
+      <div class="big"><strong>${rate(o.up.rate)}<small>/s${speed(o.up)}</small></strong>${spark(s.upDelivered, 'Messages up each second', rate)}</div>
       <dl class="facts"><dt>delivered</dt><dd>${count(o.up.delivered)}</dd><dt>queued</dt><dd class=${o.queued ? 'warn' : ''}>${count(o.queued)}${o.oldest ? html`, oldest ${span((now() - Date.parse(o.oldest)) / 1000)}` : nothing}</dd></dl></a>
     <a class="card" href=${to(['tail'], { direction: 'down' })}><h2><span><span class="down" aria-hidden="true">▼</span> Down, to programs</span></h2>
-      <div class="big"><strong>${rate(o.down.rate)}<small>/s</small></strong>${spark(s.downDelivered, 'Messages down each second', rate)}</div>
+      <div class="big"><strong>${rate(o.down.rate)}<small>/s${speed(o.down)}</small></strong>${spark(s.downDelivered, 'Messages down each second', rate)}</div>
       <dl class="facts"><dt>delivered</dt><dd>${count(o.down.delivered)}${o.down.duplicate ? html`, ${many(o.down.duplicate, 'duplicate')}` : nothing}</dd>
         <dt>kept to read again</dt><dd>${down ? html`${bytes(down.bytes)}${down.maxBytes > 0 ? ` of ${bytes(down.maxBytes)}` : ''}` : '–'}</dd></dl></a>
     <a class="card" href=${to(['dead'])}><h2>Dead letters</h2>
@@ -52,6 +52,9 @@ function page(ctx, { history, events, error }) {
     ${events?.items?.length ? log(events.items) : html`<p class="empty">${events ? 'Nothing yet.' : 'Loading'}</p>`}
     ${events?.next ? html`<p class="pad right"><a href=${to(['gateway'], { tab: 'events' })}>All of it</a></p>` : nothing}</section>`;
 }
+
+// How long messages took lately: half of them, and 99 of 100.
+const speed = (f) => f.p50Ms === undefined ? nothing : html`, <span title="half of the last minute's messages were delivered within the first time, 99 of 100 within the second; estimated">p50 ${took(f.p50Ms)}, p99 ${took(f.p99Ms)}</span>`;
 
 // A certificate that expires within 30 days, or has.
 function expires(c) {
