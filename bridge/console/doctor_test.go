@@ -50,7 +50,7 @@ func TestDoctor(t *testing.T) {
 	has(well, doctor.OK, "publish", "pump-07: jobs/get through the running fleetbridge is answered by Fleets")
 	has(well, doctor.OK, "queues", "FLEETS_DOWN")
 	has(well, doctor.OK, "api", "its shadow can be read")
-	has(well, doctor.OK, "nats", "answers")
+	has(well, doctor.OK, "nats", "embedded: nats-server")
 	has(well, doctor.OK, "jetstream", "streams")
 	has(well, doctor.OK, "disk", "free")
 	if !s.nc.IsConnected() || len(get[list[any]](s, "events").Items) == 0 {

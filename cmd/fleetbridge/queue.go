@@ -162,8 +162,10 @@ func newQueueShow(s streams, t *deadTarget) *cobra.Command {
 				return nil
 			case err != nil:
 				return fmt.Errorf("queue: %w", err)
+			case n == 0 && !asJSON:
+				_, err = fmt.Fprintln(s.out, "nothing waits")
 			}
-			return nil
+			return err
 		}}
 	p.flags(c)
 	c.Flags().IntVar(&limit, "limit", 20, "at most `N`; 0: all")

@@ -62,7 +62,7 @@ func (a *account) printf(format string, args ...any) {
 }
 
 // addresses are what the header shows.
-type addresses struct{ nats, mqtt, fleets, health, console string }
+type addresses struct{ nats, mqtt, fleets, health, console, config string }
 
 func (a *account) header(x addresses) {
 	a.printf("%s\n\n", a.paint(bold, "fleetbridge demo: a gateway with one Thing, and its cloud, all in this process"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,15 +29,16 @@ const (
 
 // stage is everything that the tour plays on.
 type stage struct {
-	patience time.Duration // how long a flow may take
-	account  *account
-	journal  *journal
-	tap      *tap
-	sim      *fleetsim.Sim
-	link     *fleetsim.Link
-	gateway  *gateway.Gateway
-	nc       map[string]*nats.Conn // a program's own, by its name
-	js       jetstream.JetStream   // to look into streams and buckets
+	patience   time.Duration // how long a flow may take
+	account    *account
+	journal    *journal
+	tap        *tap
+	sim        *fleetsim.Sim
+	link       *fleetsim.Link
+	gateway    *gateway.Gateway
+	configFile string                // of the bridge, for the commands that ask it
+	nc         map[string]*nats.Conn // a program's own, by its name
+	js         jetstream.JetStream   // to look into streams and buckets
 
 	thermostat thermostat
 	installed  chan struct{} // closed when the job's installation may end
@@ -122,6 +124,19 @@ func (s *stage) config(dir string) *gateway.Config {
 	return c
 }
 
+// written is the configuration of the bridge that runs, as a file for the commands that ask it.
+func (s *stage) written() []byte {
+	x, c := s.addresses(), s.gateway.Config()
+	console, _, _ := strings.Cut(strings.TrimPrefix(x.console, "http://"), "/")
+	return fmt.Appendf(nil, `mqtt: {server: %q}
+fleets: {url: %q, api_key: any, api_secret: any}
+things: [{name: %q}]
+nats: {embedded: {listen: %q, store_dir: %q, sync: 1s}, up: {max_bytes: 64MiB}, down: {max_bytes: 64MiB}}
+http: {listen: %q}
+console: {listen: %q}
+`, c.MQTT.Server[0], x.fleets, Thing, strings.TrimPrefix(x.nats, "nats://"), c.NATS.Embedded.StoreDir, strings.TrimPrefix(x.health, "http://"), console)
+}
+
 func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, o Options) error {
 	dir, err := os.MkdirTemp("", "fleetbridge-demo-")
 	if err != nil {
@@ -146,7 +161,8 @@ func (s *stage) openBridge(ctx context.Context, cancel context.CancelCauseFunc, 
 	s.later(func() error { stop(); return <-ended })
 	select {
 	case <-s.gateway.Listening():
-		return nil
+		s.configFile = filepath.Join(dir, "fleetbridge.yaml")
+		return os.WriteFile(s.configFile, s.written(), 0o600)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -206,7 +222,7 @@ func (s *stage) install(ctx context.Context, _ json.RawMessage) error {
 }
 
 func (s *stage) addresses() addresses {
-	x := addresses{nats: s.gateway.NATSURL(), mqtt: s.sim.BrokerURL(), fleets: s.sim.HTTPURL(), health: "http://" + s.gateway.HTTPAddr()}
+	x := addresses{nats: s.gateway.NATSURL(), mqtt: s.sim.BrokerURL(), fleets: s.sim.HTTPURL(), health: "http://" + s.gateway.HTTPAddr(), config: s.configFile}
 	if link, err := s.gateway.ConsoleLink(true); err == nil { // another each time, as each is good once
 		x.console = link
 	}

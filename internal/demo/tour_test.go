@@ -20,6 +20,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/gateway"
 	"fleetbridge/fleetsim"
 )
 
@@ -239,6 +240,10 @@ func TestStaying(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
+	cfg, err := gateway.Load(regexp.MustCompile(`FLEETBRIDGE_CONFIG=(\S+)`).FindStringSubmatch(text)[1], os.LookupEnv)
+	if err != nil || "nats://"+cfg.NATS.Embedded.Listen != s.gateway.NATSURL() || cfg.NATS.Embedded.StoreDir != s.gateway.Config().NATS.Embedded.StoreDir || cfg.HTTP.Listen != s.gateway.HTTPAddr() {
+		t.Errorf("the configuration for the other commands: %v, %+v", err, cfg)
+	}
 	if _, err := nc.RequestWithContext(ctx, "fleets.up.thermostat-001.shadow.update", []byte(`{"state":{"reported":{"door":"open"}}}`)); err != nil {
 		t.Error(err)
 	}

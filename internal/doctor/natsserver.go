@@ -48,14 +48,18 @@ func (d *Doctor) nats(ctx context.Context) {
 	}
 	switch {
 	case d.nc != nil:
+		server := d.nc.ConnectedUrlRedacted()
+		if d.lent && d.embedded() {
+			server = "embedded" // within the process there is no address
+		}
 		began := time.Now()
 		limited, cancel := d.step(ctx)
 		defer cancel()
 		if err := d.nc.FlushWithContext(limited); err != nil {
-			d.add(Finding{Fail, checkNATS, d.nc.ConnectedUrlRedacted(), cause(err), "look at the server's log"})
+			d.add(Finding{Fail, checkNATS, server, cause(err), "look at the server's log"})
 			return
 		}
-		d.ok(checkNATS, d.nc.ConnectedUrlRedacted(), "nats-server %s answers (%s)", d.nc.ConnectedServerVersion(), brief(time.Since(began)))
+		d.ok(checkNATS, server, "nats-server %s answers (%s)", d.nc.ConnectedServerVersion(), brief(time.Since(began)))
 	case d.ncErr != nil:
 		d.add(Finding{Fail, checkNATS, "", d.ncErr.Error(), d.mendOfNATS(d.ncErr)})
 	case d.bridge.unknown != "":

@@ -123,12 +123,15 @@ function page(ctx, o, d) {
     ${q.before ? html`<a class="button" href=${to(['dead'], { ...q, before: '' })}>Newest</a>` : nothing}${o.list.next ? html`<a class="button" href=${to(['dead'], { ...q, before: o.list.next })}>Older</a>` : nothing}</div>` : nothing}`;
 }
 
+// event hot
+const named = (l) => plain(l.channel === 'event' && l.topic ? `event ${l.topic.split('/').pop()}` : l.channel);
+
 function row(l, o, ctx, acts) {
   const link = to(['dead', String(l.id)], ctx.query), result = o.results.get(l.id);
   return html`<tr data-row=${l.id} tabindex="-1" class=${o.letter?.id === l.id ? 'at' : ''} @click=${(e) => { if (!e.target.closest('a, input')) location.hash = link; }}>
     ${acts ? html`<td><input type="checkbox" aria-label="Choose ${l.id}" .checked=${live(o.chosen.has(l.id))} @change=${(e) => { choose(o, l.id, e.target.checked); ctx.update(); }}></td>` : nothing}
     <td><a class="mono" href=${link} aria-current=${o.letter?.id === l.id ? 'true' : nothing}>#${l.id}</a></td><td class="nowrap ${o.letter ? 'hide-s' : ''}"><time datetime=${l.stored} title=${l.stored}>${when(l.stored, false)}</time></td>
-    <td>${arrow(l.direction)} ${plain(l.thing)}</td><td class="hide-s">${plain(l.channel)}</td><td class="bad nowrap">✗ ${plain(l.code)}</td>${o.letter ? nothing : html`<td class="hide-s">${plain(l.error)}${result ? html`<br><span class="bad">Not sent: ${plain(result.error)}</span>` : nothing}</td>`}</tr>`;
+    <td>${arrow(l.direction)} ${plain(l.thing)}</td><td class="hide-s">${named(l)}</td><td class="bad nowrap">✗ ${plain(l.code)}</td>${o.letter ? nothing : html`<td class="hide-s">${plain(l.error)}${result ? html`<br><span class="bad">Not sent: ${plain(result.error)}</span>` : nothing}</td>`}</tr>`;
 }
 
 function letter(ctx, o, d) {
@@ -137,7 +140,7 @@ function letter(ctx, o, d) {
   if (!l.code) return waiting;
   const p = body(l), details = o.edit ? o.edit.details : l.check?.details, text = typeof p === 'string';
   return html`<div class="detail">
-    <div class="head"><h2>#${l.id} ${plain(l.channel)}</h2><span class="chip bad">✗ ${plain(l.code)}</span><div class="end"><button type="button" class="bare" aria-label="Close" title="Close (Esc)" @click=${d.shut}>✕</button></div></div>
+    <div class="head"><h2>#${l.id} ${named(l)}</h2><span class="chip bad">✗ ${plain(l.code)}</span><div class="end"><button type="button" class="bare" aria-label="Close" title="Close (Esc)" @click=${d.shut}>✕</button></div></div>
     ${o.results.has(l.id) ? html`<p class="note bad">Not sent: ${plain(o.results.get(l.id).error)}</p>` : nothing}
     ${l.error && !l.check?.details?.some((x) => l.error.includes(x.message)) ? html`<p class="bad">${plain(l.error)}</p>` : nothing}
     ${l.check?.accepted ? html`<p class="note ok">✓ <strong>Would be accepted now.</strong></p>` : l.check ? html`<div class="note bad">✗ Would be refused again now: ${reasons(l.check.details)}</div>` : nothing}

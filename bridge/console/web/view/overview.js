@@ -28,11 +28,11 @@ function page(ctx, { history, events, error }) {
       <div class="big"><strong>${count(t.connected)} <small>of ${count(t.all)} connected</small></strong>${spark(s.connected, 'Connected Things', count)}</div>
       <dl class="facts"><dt>not connected</dt><dd class=${not ? 'bad' : ''}>${not ? '✗ ' : ''}${count(not)}</dd><dt>not ready</dt><dd class=${t.all - t.ready ? 'bad' : ''}>${count(t.all - t.ready)}</dd></dl></a>
     <a class="card" href=${to(['things'], { state: o.queued ? 'queued' : '', sort: o.queued ? 'queued' : '' })}><h2><span><span class="up" aria-hidden="true">▲</span> Up, to the cloud</span></h2>
-      <div class="big"><strong>${rate(o.up.rate)}<small>/s${speed(o.up)}</small></strong>${spark(s.upDelivered, 'Messages up each second', rate)}</div>
-      <dl class="facts"><dt>delivered</dt><dd>${count(o.up.delivered)}</dd><dt>queued</dt><dd class=${o.queued ? 'warn' : ''}>${count(o.queued)}${o.oldest ? html`, oldest ${span((now() - Date.parse(o.oldest)) / 1000)}` : nothing}</dd></dl></a>
+      <div class="big"><strong>${rate(o.up.rate)}<small>/s</small></strong>${spark(s.upDelivered, 'Messages up each second', rate)}</div>
+      <dl class="facts"><dt>delivered</dt><dd>${count(o.up.delivered)}</dd>${speed(o.up)}<dt>queued</dt><dd class=${o.queued ? 'warn' : ''}>${count(o.queued)}${o.oldest ? html`, oldest ${span((now() - Date.parse(o.oldest)) / 1000)}` : nothing}</dd></dl></a>
     <a class="card" href=${to(['tail'], { direction: 'down' })}><h2><span><span class="down" aria-hidden="true">▼</span> Down, to programs</span></h2>
-      <div class="big"><strong>${rate(o.down.rate)}<small>/s${speed(o.down)}</small></strong>${spark(s.downDelivered, 'Messages down each second', rate)}</div>
-      <dl class="facts"><dt>delivered</dt><dd>${count(o.down.delivered)}${o.down.duplicate ? html`, ${many(o.down.duplicate, 'duplicate')}` : nothing}</dd>
+      <div class="big"><strong>${rate(o.down.rate)}<small>/s</small></strong>${spark(s.downDelivered, 'Messages down each second', rate)}</div>
+      <dl class="facts"><dt>delivered</dt><dd>${count(o.down.delivered)}${o.down.duplicate ? html`, ${many(o.down.duplicate, 'duplicate')}` : nothing}</dd>${speed(o.down)}
         <dt>kept to read again</dt><dd>${down ? html`${bytes(down.bytes)}${down.maxBytes > 0 ? ` of ${bytes(down.maxBytes)}` : ''}` : '–'}</dd></dl></a>
     <a class="card" href=${to(['dead'])}><h2>Dead letters</h2>
       <div class="big"><strong class=${o.dead?.stored ? 'bad' : ''}>${count(o.dead?.stored)} <small>kept</small></strong>${spark(s.upDead?.map((n, i) => n + (s.downDead?.[i] ?? 0)), 'Dead letters each second', rate)}</div>
@@ -54,7 +54,7 @@ function page(ctx, { history, events, error }) {
 }
 
 // How long messages took lately: half of them, and 99 of 100.
-const speed = (f) => f.p50Ms === undefined ? nothing : html`, <span title="half of the last minute's messages were delivered within the first time, 99 of 100 within the second; estimated">p50 ${took(f.p50Ms)}, p99 ${took(f.p99Ms)}</span>`;
+const speed = (f) => f.p50Ms === undefined ? nothing : html`<dt title="of the last minute's messages, estimated: half took at most the first time, 99 of 100 the second">took</dt><dd>p50 ${took(f.p50Ms)}, p99 ${took(f.p99Ms)}</dd>`;
 
 // A certificate that expires within 30 days, or has.
 function expires(c) {
