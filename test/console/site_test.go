@@ -134,7 +134,7 @@ func newSite(ctx context.Context, dir string) (*site, error) {
 		return nil, err
 	}
 	fmt.Fprintf(&text, "mqtt: {server: %q}\nfleets: {url: %q, api_key: key, api_secret: secret, tls: {ca_file: %q}}\n", s.link.URL(), s.sim.HTTPURL(), ca)
-	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q, actions: [replay, discard, send]}\nthings:\n",
+	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q, actions: [replay, discard, doctor, send]}\nthings:\n",
 		s.server, filepath.Join(dir, "store"), freePort(), freePort())
 	for _, name := range names() {
 		fmt.Fprintf(&text, "  - {name: %q, client_id: %q}\n", name, name)
