@@ -16,12 +16,39 @@ type Gap map[mapping.Channel]uint64
 const connection mapping.Channel = "connection"
 
 // Miss counts one. The result is g, made if it was nil.
-func (g Gap) Miss(c mapping.Channel) Gap {
+func (g Gap) Miss(c mapping.Channel) Gap { return g.miss(c, 1) }
+
+func (g Gap) miss(c mapping.Channel, n uint64) Gap {
 	if g == nil {
 		g = Gap{}
 	}
-	g[cmp.Or(c, connection)]++
+	g[cmp.Or(c, connection)] += n
 	return g
+}
+
+// misses counts while messages pass: those of one channel often follow each other, and then cost no look into a map.
+type misses struct {
+	gap Gap
+	of  mapping.Channel // of the last n
+	n   uint64
+}
+
+func (m *misses) one(c mapping.Channel) {
+	if c != m.of && m.n > 0 {
+		m.gap, m.n = m.gap.miss(m.of, m.n), 0
+	}
+	m.of = c
+	m.n++
+}
+
+// take returns what was counted since the last take.
+func (m *misses) take() Gap {
+	if m.n > 0 {
+		m.gap, m.n = m.gap.miss(m.of, m.n), 0
+	}
+	out := m.gap
+	m.gap = nil
+	return out
 }
 
 // Add adds what another reading missed. The result is g, made if it was nil.

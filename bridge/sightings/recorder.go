@@ -48,7 +48,7 @@ func NewRecorder(w *bridge.Watch) *Recorder {
 type tail struct {
 	filter  Filter
 	next    uint64 // the record that it has not seen yet
-	skipped Gap    // sightings since the last read that its filter picks and that were not kept
+	skipped misses // sightings since the last read that its filter picks and that were not kept
 	wake    chan struct{}
 }
 
@@ -128,7 +128,7 @@ func (r *Recorder) Saw(s *bridge.Sighting) {
 			continue
 		}
 		if kept == nil || !t.filter.keeps(kept) { // what it looks for may have been cut off
-			t.skipped = t.skipped.Miss(s.Address.Channel)
+			t.skipped.one(s.Address.Channel)
 		}
 		select {
 		case t.wake <- struct{}{}:
@@ -169,7 +169,7 @@ func (r *Recorder) keep(n *Record) {
 			}
 			t.next = gone.number + 1
 			if t.filter.keeps(gone) {
-				t.skipped = t.skipped.Miss(mapping.Channel(gone.Channel))
+				t.skipped.one(mapping.Channel(gone.Channel))
 			}
 		}
 	}
@@ -183,7 +183,7 @@ const batch = 256
 func (r *Recorder) read(t *tail, out []*Record) (_ []*Record, skipped Gap, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	skipped, t.skipped = t.skipped, nil
+	skipped = t.skipped.take()
 	if len(r.ring) > 0 {
 		from := int(t.next - r.ring[0].number) // keep has seen to it that this is not negative
 		for _, n := range r.ring[min(from, len(r.ring)):] {
