@@ -119,8 +119,17 @@ func stay(next *http.Request, before []*http.Request) error {
 }
 
 // Shadow implements bridge.ShadowAPI. The document is returned as it was received, after a check that
-// it is a JSON object. Nothing is retried here, and while the API has asked for a pause nothing is sent.
+// it is a JSON object. Nothing is retried here, and while the API has asked for a pause nothing is sent. An error is one
+// line of bounded length without the login, whatever the server says: programs get it, too.
 func (a *API) Shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
+	body, err := a.shadow(ctx, t)
+	if err != nil {
+		return nil, &fitError{a.fit(err.Error()), err}
+	}
+	return body, nil
+}
+
+func (a *API) shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
 	if err := a.paused(); err != nil {
 		return nil, err
 	}
@@ -137,7 +146,9 @@ func (a *API) Shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
 	case len(body) > maxDocument:
 		return nil, fmt.Errorf("shadow of %q: larger than %d bytes", t, maxDocument)
 	case !isObject(body):
-		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object%s; is fleets.url the API endpoint, and does the network ask for a login?", t, page(response, body))
+		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object%s; is fleets.url the API endpoint, and does the network ask for a login?", t, a.page(response, body))
+	case a.repeats(string(body)):
+		return nil, fmt.Errorf("shadow of %q: the answer has the login of fleets.api_key in it, so it is not passed on; look at what answers at fleets.url", t)
 	}
 	return body, nil
 }
@@ -181,16 +192,16 @@ func (a *API) tellTime(r *http.Response, asked time.Time) {
 const clockPatience = 4 * time.Second
 
 // page describes what came instead of JSON: a captive portal's login, most often.
-func page(r *http.Response, body []byte) string {
+func (a *API) page(r *http.Response, body []byte) string {
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	out := ""
 	if kind != "" {
-		out = " but " + printable(kind)
+		out = " but " + printable(a.hide(kind))
 	}
 	lower := bytes.ToLower(body)
 	if from := bytes.Index(lower, []byte("<title>")); from >= 0 {
 		if to := bytes.Index(lower[from:], []byte("</title>")); to >= 0 {
-			out += ", a page called \"" + printable(strings.TrimSpace(string(body[from+len("<title>"):from+to]))) + "\""
+			out += ", a page called \"" + printable(a.hide(strings.TrimSpace(string(body[from+len("<title>"):from+to])))) + "\""
 		}
 	}
 	return out
@@ -216,22 +227,21 @@ func (a *API) problem(body []byte) string {
 		if text == "" {
 			continue
 		}
-		if a.secret != "" {
-			text = strings.ReplaceAll(text, a.secret, "…")
-		}
-		return ": " + printable(text)
+		return ": " + printable(a.hide(text))
 	}
 	return ""
 }
 
 // printable makes a stranger's text fit for one line.
-func printable(text string) string {
-	return shorten(strings.Map(func(r rune) rune {
+func printable(text string) string { return shorten(printed(text)) }
+
+func printed(text string) string {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "\uFFFD")))
+	}, strings.ToValidUTF8(text, "\uFFFD"))
 }
 
 func isObject(b []byte) bool {

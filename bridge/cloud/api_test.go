@@ -1,12 +1,15 @@
 package cloud
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -125,6 +128,67 @@ func TestRedirects(t *testing.T) {
 	if _, err := a.Shadow(t.Context(), thing); err == nil || !strings.Contains(err.Error(), "loop") {
 		t.Errorf("in a loop: %v", err)
 	}
+}
+
+// TestWordyAPI: what a server says to a login, or instead of an answer, is no way to the log and the programs for the login,
+// nor for much text.
+func TestWordyAPI(t *testing.T) {
+	const key, secret = "ak_1", "a secret of some length"
+	login := base64.StdEncoding.EncodeToString([]byte(key + ":" + secret))
+	long := strings.Repeat("z", 50_000)
+	for name, c := range map[string]struct{ answer, want string }{
+		"an error with the request":    {"500 X\r\n\r\n{\"detail\":\"Authorization: Basic " + login + "\"}", "HTTP status 500 Internal Server Error: Authorization: Basic …"},
+		"a document with the login":    {"200 OK\r\n\r\n{\"error\":\"Basic " + login + "\"}", "it is not passed on"},
+		"a document with the secret":   {"200 OK\r\n\r\n{\"reported\":{\"a\":\"" + secret + "\"}}", "it is not passed on"},
+		"a page":                       {"200 OK\r\nContent-Type: " + key + "\r\n\r\n<title>" + secret + "</title>", "no JSON object but …, a page called \"…\""},
+		"a header that is none":        {"200 OK\r\nBasic " + login + "\r\n\r\n", "malformed MIME header"},
+		"an encoding":                  {"200 OK\r\nTransfer-Encoding: " + login + "\r\n\r\n", "unsupported transfer encoding"},
+		"a redirect to a long path":    {"302 X\r\nLocation: /" + long + "\r\n\r\n", "it redirects in a loop"},
+		"a redirect to a long host":    {"302 X\r\nLocation: http://" + long + "/\r\n\r\n", "set fleets.url to it if that is right"},
+		"a redirect with control text": {"302 X\r\nLocation: http://a\xc2\x9b\xe2\x80\xaeb/\r\n\r\n", "it redirects to http://a  b,"},
+		"a long line":                  {"200 OK\r\n" + long + "\r\n\r\n", "malformed MIME header"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := url.Parse("http://" + speak(t, "HTTP/1.1 "+c.answer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := NewAPI(APIConfig{URL: u, Key: key, Secret: secret})
+			defer a.Close()
+			_, err = a.Shadow(t.Context(), thing)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %.2000v", err)
+			}
+			if text := err.Error(); strings.Contains(text, login) || strings.Contains(text, secret) || len(text) > 4*1300 {
+				t.Errorf("an error of %d bytes: %.2000s", len(text), text)
+			}
+		})
+	}
+}
+
+// speak answers each request with these bytes and closes the connection.
+func speak(t *testing.T, answer string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					_, _ = io.WriteString(c, answer)
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func TestShadowTimeout(t *testing.T) {

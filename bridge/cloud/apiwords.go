@@ -1,0 +1,66 @@
+package cloud
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// fitError is an error in other words.
+type fitError struct {
+	text string
+	err  error
+}
+
+func (e *fitError) Error() string { return e.text }
+func (e *fitError) Unwrap() error { return e.err }
+
+// A name of 255 bytes takes 765 in a URL. What to do about an error stands at its end.
+const (
+	fitHead = 1000 // runes
+	fitTail = 200
+	// longSecret is how many bytes a secret has that is no word of ours, or of a document, by chance.
+	longSecret = 16
+)
+
+// fit makes one line of bounded length of an error's text, without the login. A server may repeat it: some that fail show
+// the request.
+func (a *API) fit(text string) string {
+	for _, s := range a.logins() {
+		text = strings.ReplaceAll(text, s, "…")
+	}
+	runes := []rune(printed(text))
+	if len(runes) > fitHead+fitTail {
+		return string(runes[:fitHead]) + "…" + string(runes[len(runes)-fitTail:])
+	}
+	return string(runes)
+}
+
+// hide takes the login, and each half of it, out of a stranger's text.
+func (a *API) hide(text string) string {
+	for _, s := range append(a.logins(), a.secret, a.key) {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "…")
+		}
+	}
+	return text
+}
+
+// repeats reports whether a text has the login in it.
+func (a *API) repeats(text string) bool {
+	for _, s := range a.logins() {
+		if strings.Contains(text, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// logins are the spellings of the login that are nothing else by chance.
+func (a *API) logins() []string {
+	both := a.key + ":" + a.secret
+	out := []string{base64.StdEncoding.EncodeToString([]byte(both)), both}
+	if len(a.secret) >= longSecret {
+		out = append(out, a.secret)
+	}
+	return out
+}
