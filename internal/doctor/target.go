@@ -86,6 +86,9 @@ func proxyOf(u *url.URL) *url.URL {
 	return proxy
 }
 
+// proxyName is a proxy's URL without the login, which may be anywhere in it when it is misspelled.
+func proxyName(u *url.URL) string { return u.Scheme + "://" + u.Host }
+
 // network checks names, connections and certificates. Of several servers of one key one is enough: the
 // others are warnings then.
 func (d *Doctor) network(ctx context.Context, targets []target) {
@@ -117,7 +120,7 @@ func (d *Doctor) resolve(ctx context.Context, t target) Finding {
 	f := Finding{Check: checkDNS, Subject: t.host}
 	switch {
 	case t.proxy != nil:
-		f.Status, f.Detail = Skip, "is left to the proxy "+t.proxy.Redacted()
+		f.Status, f.Detail = Skip, "is left to the proxy "+proxyName(t.proxy)
 		return f
 	case net.ParseIP(t.host) != nil:
 		f.Status, f.Detail = OK, "is an address"
@@ -162,7 +165,7 @@ func (d *Doctor) dial(ctx context.Context, t target) Finding {
 	d.reached[t.name()] = true
 	f.Status, f.Detail = OK, fmt.Sprintf("connected to %s (%s)", conn.RemoteAddr(), brief(time.Since(began)))
 	if t.proxy != nil {
-		f.Detail = "through the proxy " + t.proxy.Redacted() + ", which is reached"
+		f.Detail = "through the proxy " + proxyName(t.proxy) + ", which is reached"
 	}
 	return f
 }

@@ -20,3 +20,19 @@ func TestPort(t *testing.T) {
 		}
 	}
 }
+
+// The login of a proxy is not shown, even if something in it, such as a blank, makes it no login.
+func TestProxyName(t *testing.T) {
+	for text, want := range map[string]string{
+		"http://user:secret@proxy:3128": "http://proxy:3128", "http://secret@proxy": "http://proxy",
+		"http://http://user:secret%20x@proxy:3128": "http://http:",
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := proxyName(u); got != want {
+			t.Errorf("%s is shown as %s", text, got)
+		}
+	}
+}
