@@ -42,6 +42,9 @@ type declared struct {
 // severities are those that Fleets knows.
 var severities = []string{"info", "warn", "error"}
 
+// maxUnit is how many bytes of a unit are kept: each error about the value has it.
+const maxUnit = 60
+
 // typeNames are what Thing Types call the types of JSON Schema.
 var typeNames = map[string]string{
 	"string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number", "double": "number",
@@ -151,7 +154,8 @@ func (t *ThingType) declared(pointer string, v any) declared {
 			}
 			out.schema["enum"] = v
 		case "unit":
-			out.unit, _ = v.(string)
+			unit, _ := v.(string)
+			out.unit = shorten(unit, maxUnit)
 		case "writable":
 			if writable, told = v.(bool); !told {
 				t.problem(at, "must be true or false")

@@ -167,6 +167,18 @@ func FuzzThingType(f *testing.F) {
 
 // A Thing Type that becomes more than a Thing may have is refused in a line, as every file that slips into a running
 // bridge's configuration.
+// A unit is in each error about its value.
+func TestLongUnit(t *testing.T) {
+	own, _, err := catalog(t).LoadThingType(writeType(t, `{"properties":{"p":{"type":"int","unit":"`+strings.Repeat("u", 200_000)+`"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = own.Check(t.Context(), "shadow.report", []byte(`{"state":{"reported":{"p":"x"}}}`))
+	if err == nil || !strings.Contains(err.Error(), "(in uuu") || len(err.Error()) > 500 {
+		t.Errorf("%.600v", err)
+	}
+}
+
 func TestLargeThingType(t *testing.T) {
 	list := func(n int, each string) string {
 		var out []string
