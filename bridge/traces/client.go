@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"fleetbridge/internal/plainfile"
 )
 
 // clientTime is how long a collector may take, unless a variable says otherwise; the library's own.
@@ -30,9 +32,9 @@ func newClient() (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if name, file := variable("CERTIFICATE"); file != "" {
-		pem, err := os.ReadFile(file)
+		pem, err := read(name, file)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
@@ -45,13 +47,33 @@ func newClient() (*http.Client, error) {
 		return nil, errors.New("of OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY only one is set, set both")
 	}
 	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
+		certPEM, err := read(name, cert)
+		if err != nil {
+			return nil, err
+		}
+		keyPEM, err := read(ofKey, key)
+		if err != nil {
+			return nil, err
+		}
+		pair, err := tls.X509KeyPair(certPEM, keyPEM)
 		if err != nil {
 			return nil, fmt.Errorf("%s and %s: %w", name, ofKey, err)
 		}
 		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
 	}
 	return &http.Client{Transport: t, Timeout: limit, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+}
+
+// maxPEMBytes is four times what all authorities of a system take.
+const maxPEMBytes = 1 << 20
+
+// read reads the file that a variable names.
+func read(variable, path string) ([]byte, error) {
+	file, err := plainfile.Read(path, "certificate", maxPEMBytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return file.Data, nil
 }
 
 // variable is the one for traces, or else the one for all signals.

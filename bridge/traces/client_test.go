@@ -72,7 +72,8 @@ func TestCertificates(t *testing.T) {
 	c.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	dir := t.TempDir()
 	ca, empty := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "empty.pem")
-	if err := errors.Join(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate().Raw}), 0o600), os.WriteFile(empty, nil, 0o600)); err != nil {
+	huge := filepath.Join(dir, "huge.pem") // reading it would take all memory
+	if err := errors.Join(os.WriteFile(huge, nil, 0o600), os.Truncate(huge, 1<<40), os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate().Raw}), 0o600), os.WriteFile(empty, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := send(t, c.URL); got != (counts{failed: 1}) {
@@ -84,6 +85,7 @@ func TestCertificates(t *testing.T) {
 	}
 	for name, value := range map[string]string{
 		"OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": empty,
+		"OTEL_EXPORTER_OTLP_CERTIFICATE":        huge,
 		"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": ca,
 		"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT":     "1s",
 	} {
