@@ -60,6 +60,9 @@ func checkHTTP(text, login string) (plain bool, err error) {
 	if strings.Contains(text, "@") {
 		return false, errors.New("carries a login, which belongs in " + login)
 	}
+	if strings.Contains(text, "?") { // it is not quoted: it may be a token
+		return false, errors.New("has a query, remove it; a login belongs in " + login)
+	}
 	if !strings.Contains(text, "://") {
 		return false, fmt.Errorf("%q has no scheme, write https://%s", text, text)
 	}
@@ -69,8 +72,6 @@ func checkHTTP(text, login string) (plain bool, err error) {
 		return false, err
 	case u.Scheme != "https" && u.Scheme != "http":
 		return false, fmt.Errorf("%q has the scheme %s, write https", text, u.Scheme)
-	case u.RawQuery != "":
-		return false, fmt.Errorf("%q has a query, remove it", text)
 	}
 	return u.Scheme == "http", nil
 }
