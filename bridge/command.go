@@ -148,52 +148,66 @@ func (c *Commands) earlier(ctx context.Context, e *Execution) (reply *Reply, goe
 }
 
 // Resume goes on with the executions that the last run left open. If an answer to one waits in the outbox, Resume goes on
-// with it only when that answer has left and is not the response: it was not valid or too late, and is a dead letter.
+// with it only when that answer has left and is not the response: it was not valid or too late, and is a dead letter. The
+// outbox may not answer for a while; nothing but these executions waits for that.
 func (c *Commands) Resume(ctx context.Context, left []*Execution) error {
 	for _, e := range left { // first of all, because a reply is lost while nobody listens
 		if err := c.open(e); err != nil {
 			return err
 		}
 	}
+	if len(left) == 0 {
+		return nil
+	}
+	asking, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		select {
+		case <-c.quit:
+		case <-ctx.Done():
+		}
+	}()
 	for _, e := range left {
-		pending, err := c.Outbox.Pending(ctx, c.address(e.ID))
-		if err != nil {
-			return err
-		}
-		if !pending {
-			c.Start(ctx, e)
-			continue
-		}
-		go func() {
-			if c.unanswered(ctx, e) {
-				c.Start(ctx, e)
-			} else {
+		c.running.Go(func() {
+			pending, err := c.pending(asking, e)
+			switch {
+			case err != nil || closed(e.Answered()):
 				e.hangUp()
+			case !pending:
+				c.Start(ctx, e)
+			default:
+				go c.behind(ctx, e)
 			}
-		}()
+		})
 	}
 	return nil
 }
 
-// unanswered waits until the outbox has no answer for the execution any more, and reports whether it still needs one. It
-// is false when ctx ends first.
-func (c *Commands) unanswered(ctx context.Context, e *Execution) bool {
+// behind starts an execution when the outbox has no answer for it any more, if it still needs one.
+func (c *Commands) behind(ctx context.Context, e *Execution) {
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
-		pending := false
-		err := c.Retries.Until(ctx, c.Thing, "to look for the answer to a command", func() (err error) {
-			pending, err = c.Outbox.Pending(ctx, c.address(e.ID))
-			return err
-		})
+		if flow.Sleep(ctx, pause) != nil {
+			break
+		}
+		pending, err := c.pending(ctx, e)
 		if err != nil || closed(e.Answered()) {
-			return false
+			break
 		}
 		if !pending {
-			return true
-		}
-		if flow.Sleep(ctx, pause) != nil {
-			return false
+			c.Start(ctx, e)
+			return
 		}
 	}
+	e.hangUp()
+}
+
+// pending asks the outbox whether it has an answer for the execution, until it says so or ctx ends.
+func (c *Commands) pending(ctx context.Context, e *Execution) (pending bool, err error) {
+	err = c.Retries.Until(ctx, c.Thing, "to look for the answer to a command", func() (err error) {
+		pending, err = c.Outbox.Pending(ctx, c.address(e.ID))
+		return err
+	})
+	return pending, err
 }
 
 func closed(c <-chan struct{}) bool {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -299,6 +300,37 @@ func TestFullDiskDelaysAnAnswer(t *testing.T) {
 		if got := s.outbox.sent[0].Address; got != at(mapping.CommandResponse, "e1") {
 			t.Error(got)
 		}
+	})
+}
+
+// mute is an outbox that does not answer the first questions.
+type mute struct {
+	Outbox
+	silent atomic.Int32
+}
+
+func (m *mute) Pending(ctx context.Context, a mapping.Address) (bool, error) {
+	if m.silent.Add(-1) >= 0 {
+		return false, errors.New("no leader")
+	}
+	return m.Outbox.Pending(ctx, a)
+}
+
+// TestResumeWithAMuteOutbox: a NATS cluster may have no leader for a while when a bridge takes a Thing over. The Thing
+// starts, and its executions go on when the outbox answers.
+func TestResumeWithAMuteOutbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, rejecting, func(context.Context, Call) (Reply, error) { return Reply{}, nil })
+		e := &Execution{ID: "e1", Action: "purge", Payload: []byte(`{"action":"purge"}`), Received: time.Now(), Deadline: time.Now().Add(time.Minute)}
+		s.Executions.Begin(e)
+		m := &mute{Outbox: s.outbox}
+		m.silent.Store(3)
+		s.Outbox = m
+		if err := s.Resume(t.Context(), []*Execution{e}); err != nil {
+			t.Fatal(err)
+		}
+		s.running.Wait()
+		s.expect(t, `{"status":"SUCCEEDED"}`)
 	})
 }
 
