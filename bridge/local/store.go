@@ -377,7 +377,15 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 	m := nats.NewMsg(s.cfg.Subjects.Print(mapping.SpaceUp, a))
 	m.Data = payload
 	wire.SetTrace(m.Header, t)
-	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithMsgID(nuid.Next()))
+	var ack *jetstream.PubAck
+	id := jetstream.WithMsgID(nuid.Next())
+	err := streams.Again(ctx, func(ctx context.Context) (err error) {
+		if ack, err = s.js.PublishMsg(ctx, m, id); wire.APICode(err) == wire.CodeInProcess { // the try before
+			<-ctx.Done()
+			err = ctx.Err()
+		}
+		return err
+	})
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return bridge.Receipt{}, fmt.Errorf("no stream takes %s", m.Subject)
 	}
@@ -390,7 +398,10 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 // Pending is bridge.Outbox.
 func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
-	_, err := streams.Get(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, streams.Ask{Last: subject})
+	err := streams.Again(ctx, func(ctx context.Context) error {
+		_, err := streams.Get(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, streams.Ask{Last: subject})
+		return err
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/cluster"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 )
@@ -21,7 +22,6 @@ import (
 type Fence struct {
 	term    *Term
 	js      jetstream.JetStream
-	leader  jetstream.Stream // answers gets from the leader
 	stream  string
 	subject string        // of the marker
 	writing chan struct{} // holds one: of two checked writes at once a cluster refuses one
@@ -41,21 +41,16 @@ const (
 
 // NewFence puts the term's marker into a stream. From then on no older epoch can write there.
 func NewFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subject string) (*Fence, error) {
-	leader, err := js.Stream(ctx, stream)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", stream, err)
-	}
-	leader.CachedInfo().Config.AllowDirect = false
-	f := &Fence{term: t, js: js, leader: leader, stream: stream, subject: subject, writing: make(chan struct{}, 1)}
+	f := &Fence{term: t, js: js, stream: stream, subject: subject, writing: make(chan struct{}, 1)}
 	if err := f.raise(ctx); err != nil {
 		return nil, fmt.Errorf("stream %s: the marker of epoch %d: %w", stream, t.Epoch, err)
 	}
 	return f, nil
 }
 
-// look reads the marker, nil: there is none.
+// look reads the marker as the leader has it, nil: there is none.
 func (f *Fence) look(ctx context.Context) (*cluster.Marker, uint64, error) {
-	raw, err := f.leader.GetLastMsgForSubject(ctx, f.subject)
+	raw, err := streams.Get(ctx, f.js.Conn(), f.stream, streams.Ask{Last: f.subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, 0, nil
 	}
@@ -71,31 +66,37 @@ func (f *Fence) look(ctx context.Context) (*cluster.Marker, uint64, error) {
 
 // raise puts the marker in the place of an older one, or of none.
 func (f *Fence) raise(ctx context.Context) error {
-	value, _ := json.Marshal(cluster.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
 	for {
-		m, seq, err := f.look(ctx)
-		if err != nil {
-			return err
-		}
-		if !cluster.Raise(f.term.Epoch, m) {
-			return f.superseded()
-		}
-		ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(seq))
+		err := streams.Again(ctx, f.put)
 		switch wire.APICode(err) {
 		case codeFenced, wire.CodeBusy: // somebody else was faster, or the leader was none any more
 			if err := flow.Sleep(ctx, busyPause); err != nil {
 				return err
 			}
-			continue
-		}
-		if err != nil {
+		default:
 			return err
 		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.marker, f.known = ack.Sequence, max(f.known, ack.Sequence)
-		return nil
 	}
+}
+
+// put is one try of raise.
+func (f *Fence) put(ctx context.Context) error {
+	m, before, err := f.look(ctx)
+	if err != nil {
+		return err
+	}
+	if !cluster.Raise(f.term.Epoch, m) {
+		return f.superseded()
+	}
+	value, _ := json.Marshal(cluster.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
+	ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(before))
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.marker, f.known = ack.Sequence, max(f.known, ack.Sequence)
+	return nil
 }
 
 func (f *Fence) superseded() error {
@@ -143,7 +144,12 @@ func (f *Fence) Again(ctx context.Context, err error) (bool, error) {
 
 // check looks whether the marker is there, and puts it back if it is nobody's.
 func (f *Fence) check(ctx context.Context) error {
-	m, seq, err := f.look(ctx)
+	var m *cluster.Marker
+	var seq uint64
+	err := streams.Again(ctx, func(ctx context.Context) (err error) {
+		m, seq, err = f.look(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -179,9 +185,14 @@ func (f *Fence) Write(ctx context.Context, m *nats.Msg) error {
 	}
 	for {
 		f.Stamp(m.Header)
-		ack, err := f.js.PublishMsg(ctx, m)
+		err := streams.Again(ctx, func(ctx context.Context) error {
+			ack, err := f.js.PublishMsg(ctx, m)
+			if err == nil {
+				f.Wrote(ack.Sequence)
+			}
+			return err
+		})
 		if err == nil {
-			f.Wrote(ack.Sequence)
 			return nil
 		}
 		if again, err := f.Again(ctx, err); !again {

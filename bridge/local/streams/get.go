@@ -125,3 +125,21 @@ func Entries(ctx context.Context, kv jetstream.KeyValue, keys []string, f func(j
 // AnswerTime is how long an answer may take before the try counts as failed: the answer may have gone
 // down with a connection. Whoever asked asks again, and every change may be made twice.
 const AnswerTime = 5 * time.Second
+
+// moment is how long the first leader that is asked may take, and how much longer each next time.
+const moment = 500 * time.Millisecond
+
+// Again asks a stream's leader until it answers, or ctx or wire.APITimeout ends: one that stands still takes questions and
+// writes and answers none, and some seconds later another one is elected. So what f does may be done more than once.
+func Again(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
+	defer cancel()
+	for patience := moment; ; patience += moment {
+		try, cancel := context.WithTimeout(ctx, patience)
+		err := f(try)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}

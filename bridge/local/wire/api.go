@@ -45,6 +45,7 @@ const (
 	CodeNoPeers        = 10005
 	CodeBusy           = 10164 // another checked write of the subject is under way
 	CodeTooLarge       = 10054
+	CodeInProcess      = 10158 // a message with the same id is being stored
 	CodeBatchDuplicate = 10201
 	CodeBatchBroken    = 10176
 )
