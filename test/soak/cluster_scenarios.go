@@ -96,12 +96,12 @@ func (s *clusterSite) hit(f clusterFault) {
 	s.balanced()
 	s.flows(time.Now())
 	s.mu.Lock()
-	silence := s.silence
+	silence, longest := s.silence, s.longest
 	s.mu.Unlock()
 	if !f.outage {
 		s.World.Recovered(silence)
 	}
-	s.Logf("%s: %v, the longest silence of a lane %v", f.name, time.Since(began).Round(100*time.Millisecond), silence.Round(100*time.Millisecond))
+	s.Logf("%s: %v, the longest silence of a lane %v, %s", f.name, time.Since(began).Round(100*time.Millisecond), silence.Round(100*time.Millisecond), longest)
 }
 
 // recovers waits until everything flows.
@@ -330,6 +330,7 @@ func laggingReplica(s *clusterSite) {
 		n = s.servers[s.Random.IntN(3)]
 	}
 	m := s.busy()
+	s.Logf("%s leads %v", n.name, s.led(n))
 	n.signal(syscall.SIGSTOP)
 	s.nap(s.Between(0, 2*time.Second))
 	began := time.Now()

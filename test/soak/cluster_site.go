@@ -179,6 +179,11 @@ func (s *clusterSite) shares(want ...int) {
 		var got []int
 		var why []string
 		for _, m := range s.members {
+			select {
+			case <-m.ended:
+				s.Fatalf("%s has ended by itself:\n%s", m.id, m.tail())
+			default:
+			}
 			r := m.readiness()
 			if got = append(got, r.Cluster.Shards); !r.Ready {
 				got = append(got, -1)
@@ -232,6 +237,17 @@ func (s *clusterSite) leader(stream string) *natsProcess {
 			s.Fatalf("stream %s has no leader: %v", stream, err)
 		}
 	}
+}
+
+// led are the streams that a server leads.
+func (s *clusterSite) led(n *natsProcess) (out []string) {
+	s.Helper()
+	for _, stream := range append([]string{"KV_FLEETS_CLUSTER", "FLEETS_UP_CONTROL", "FLEETS_UP_TELEMETRY", "FLEETS_REPLIES"}, fencedStreams...) {
+		if s.leader(stream) == n {
+			out = append(out, stream)
+		}
+	}
+	return out
 }
 
 // again restarts a server that has ended, and waits for it.

@@ -44,6 +44,7 @@ type procSite struct {
 	newest   map[string]uint64               // the highest of it
 	came     map[string]time.Time            // when something last arrived
 	silence  time.Duration                   // the longest between two arrivals in a lane
+	longest  string                          // which lane that was, and until when
 	commands []string                        // execution ids
 	runs     map[string]int
 	again    int                        // of all runs those beyond the first of a command
@@ -202,8 +203,8 @@ func (s *procSite) arrived(lane string, n uint64) {
 	}
 	s.seen[lane][n] = true
 	s.newest[lane] = max(s.newest[lane], n)
-	if was := s.came[lane]; !was.IsZero() {
-		s.silence = max(s.silence, time.Since(was))
+	if was := s.came[lane]; !was.IsZero() && time.Since(was) > s.silence {
+		s.silence, s.longest = time.Since(was), lane+" until "+time.Now().Format("15:04:05.000")
 	}
 	s.came[lane] = time.Now()
 }
@@ -425,10 +426,13 @@ func (s *procSite) checkCommands(statuses ...string) {
 	s.mu.Lock()
 	commands := s.commands
 	s.mu.Unlock()
-	again, copies, ends := 0, 0, map[string]int{}
+	again, copies, unheard, ends := 0, 0, 0, map[string]int{}
 	for _, id := range commands {
 		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 		c, err := s.sim.WaitCommand(ctx, id)
+		for err == nil && len(c.Responses) == 0 && flow.Sleep(ctx, 20*time.Millisecond) == nil { // the cloud ends it before the bridge does
+			c, err = s.sim.Command(id)
+		}
 		cancel()
 		if err != nil {
 			s.Errorf("execution %s got no response: %v; %s", id, err, s.traces(id))
@@ -440,13 +444,16 @@ func (s *procSite) checkCommands(statuses ...string) {
 		}
 		ends[c.Status]++
 		if len(different) != 1 || !slices.Contains(statuses, c.Status) {
-			s.Errorf("execution %s is %s with the responses %s", id, c.Status, c.Responses)
+			s.Errorf("execution %s is %s with the responses %s; %s", id, c.Status, c.Responses, s.traces(id))
+		}
+		if c.Status == fleetsim.TimedOut && s.ran(id) > 0 {
+			unheard++
 		}
 		copies += max(len(c.Responses)-1, 0)
 		again += max(s.ran(id)-1, 0)
 	}
 	s.again = again
-	s.Logf("commands %d: %v, handlers run again %d, responses sent again %d", len(commands), ends, again, copies)
+	s.Logf("commands %d: %v, handlers run again %d, responses sent again %d, replies that were not heard %d", len(commands), ends, again, copies, unheard)
 }
 
 // ran is how often the handler was called for an execution.
