@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/ownership"
 )
 
@@ -13,6 +14,7 @@ import (
 type clusterCollector struct {
 	mu        sync.Mutex
 	ownership *ownership.Ownership
+	store     *local.Store // the last one
 	takeovers uint64
 	last      time.Duration
 }
@@ -34,10 +36,12 @@ var (
 		"How long the last takeover took, of one shard or several at a time, from the claim until everything is made; the sessions connect meanwhile.", nil, nil)
 	clusterFenced = prometheus.NewDesc("fleetbridge_cluster_fenced_writes_total",
 		"Shards that this bridge learned to be another's from a write that a stream refused.", nil, nil)
+	clusterReplies = prometheus.NewDesc("fleetbridge_cluster_replies_removed_total",
+		"Replies to commands that this bridge has removed from FLEETS_REPLIES, because their Things had more than their share of the room there.", nil, nil)
 )
 
 func (c *clusterCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{clusterMembers, clusterOwned, clusterDiffering, clusterSuspect, clusterBeat, clusterTakeovers, clusterTook, clusterFenced} {
+	for _, d := range []*prometheus.Desc{clusterMembers, clusterOwned, clusterDiffering, clusterSuspect, clusterBeat, clusterTakeovers, clusterTook, clusterFenced, clusterReplies} {
 		out <- d
 	}
 }
@@ -46,6 +50,12 @@ func (c *clusterCollector) of(o *ownership.Ownership) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ownership = o
+}
+
+func (c *clusterCollector) keeps(s *local.Store) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.store = s
 }
 
 // took is told of a takeover.
@@ -58,7 +68,10 @@ func (c *clusterCollector) took(shards int, d time.Duration) {
 func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, fenced := ownership.View{}, uint64(0)
+	v, fenced, removed := ownership.View{}, uint64(0), uint64(0)
+	if c.store != nil {
+		removed = c.store.RepliesRemoved()
+	}
 	if c.ownership != nil {
 		v = c.ownership.View()
 	}
@@ -95,4 +108,5 @@ func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(clusterTakeovers, prometheus.CounterValue, float64(c.takeovers))
 	out <- prometheus.MustNewConstMetric(clusterTook, prometheus.GaugeValue, c.last.Seconds())
 	out <- prometheus.MustNewConstMetric(clusterFenced, prometheus.CounterValue, float64(fenced))
+	out <- prometheus.MustNewConstMetric(clusterReplies, prometheus.CounterValue, float64(removed))
 }

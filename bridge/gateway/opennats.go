@@ -72,6 +72,7 @@ func (g *Gateway) openStore(ctx context.Context) (err error) {
 	})
 	if err != nil || g.server == nil {
 		g.lanes = g.store
+		g.metrics.cluster.keeps(g.store)
 		return err
 	}
 	return g.openSpool(ctx)

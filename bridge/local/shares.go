@@ -15,16 +15,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// shares keeps one Thing's dead letters from pushing out the others': before their stream is full and would forget
-// the oldest of all, the Thing with the most is cut down to its share, and loses its own oldest. How much each has is
-// counted, and before something is cut counted again: letters also go by hand.
+// shares keeps one Thing's dead letters, or replies, from taking the others' room: before their stream is full and would
+// forget the oldest of all, or take no more, the Thing with the most is cut down to its share, and loses its own oldest.
+// How much each has is counted, and before something is cut counted again: letters also go by hand.
 type shares struct {
 	stream jetstream.Stream
 	log    *slog.Logger
-	prefix string // of the subjects: "fleets.dead."
-	limit  int64  // of the stream, in bytes; 0: none, and nothing is counted
-	least  int64  // what a letter counts at least, so that there are no more than maxLetters
-	things int    // that have a share each
+	token  func(subject string) string // the Thing's
+	filter func(token string) string   // the subjects of a Thing
+	cut    func(token string, gone int)
+	limit  int64 // of the stream, in bytes; 0: none, and nothing is counted
+	least  int64 // what a letter counts at least, so that there are no more than maxLetters
+	things int   // that have a share each
 
 	mu      sync.Mutex
 	total   int64
@@ -55,14 +57,29 @@ func (s *shares) weight(bytes, subject int) int64 {
 }
 
 func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, error) {
+	out, err := s.sharesOf(ctx, dead.CachedInfo().Config.Name, s.cfg.Up)
+	if err != nil {
+		return nil, err
+	}
+	prefix := s.cfg.Subjects.Prefix() + ".dead."
+	out.token = func(subject string) string { return thingOfTail(strings.TrimPrefix(subject, prefix)) }
+	out.filter = func(token string) string { return prefix + "*." + token + ".>" }
+	out.cut = func(token string, gone int) {
+		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", token, "letters", gone,
+			"mend", "look at them with fleetbridge dead ls, or raise nats.up.max_bytes")
+	}
+	return out, nil
+}
+
+// sharesOf divides a stream, which has so many bytes.
+func (s *Store) sharesOf(ctx context.Context, name string, limit int64) (*shares, error) {
 	out := &shares{
-		log: s.log, prefix: s.cfg.Subjects.Prefix() + ".dead.", limit: s.cfg.Up, things: max(len(*s.things.Load()), 1),
+		log: s.log, limit: limit, least: min(limit*3/4/maxLetters, 1<<30), things: max(len(*s.things.Load()), 1),
 		of: map[string]*lot{}, stored: make(chan struct{}, 1),
 	}
-	out.least = min(out.limit*3/4/maxLetters, 1<<30)
 	var err error
-	if out.stream, err = s.js.Stream(ctx, dead.CachedInfo().Config.Name); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", dead.CachedInfo().Config.Name, err)
+	if out.stream, err = s.js.Stream(ctx, name); err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
 	return out, nil
 }
@@ -88,7 +105,7 @@ func (s *shares) recount(ctx context.Context) error {
 		payload, _ := strconv.Atoi(h.Get(nats.MsgSize))
 		h.Del(nats.MsgSize)
 		n := s.weight(len(subject)+wire.Size(&nats.Msg{Header: h})+payload, len(subject))
-		token := thingOfTail(strings.TrimPrefix(subject, s.prefix))
+		token := s.token(subject)
 		if of[token] == nil {
 			of[token] = &lot{}
 		}
@@ -222,15 +239,14 @@ func (s *shares) trim(ctx context.Context, n int64) error {
 		l := s.of[token]
 		kept := max(l.newest(s.share()*3/4), 1)
 		gone := len(l.sizes) - kept
-		err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.prefix+"*."+token+".>"), jetstream.WithPurgeKeep(uint64(kept)))
+		err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.filter(token)), jetstream.WithPurgeKeep(uint64(kept)))
 		if err != nil {
 			return err
 		}
 		s.total -= l.bytes
 		l.keep(kept)
 		s.total += l.bytes
-		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", token, "letters", gone,
-			"mend", "look at them with fleetbridge dead ls, or raise nats.up.max_bytes")
+		s.cut(token, gone)
 	}
 	return nil
 }

@@ -78,6 +78,7 @@ type Store struct {
 
 	toDown, toDead *publisher   // only with an external server; see views
 	shares         *shares      // of the dead letters
+	replyRoom      *replyRoom   // nil without replies
 	history        *history     // of what came down; nil with an external server
 	spool          *Spool       // nil with an external server
 	lanes          *streamLanes // only with an external server
@@ -183,6 +184,12 @@ func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 	if !cfg.Embedded { // else the stream may lack some still; see viewsOpened
 		s.shares.count(ctx)
+	}
+	if s.replies != nil {
+		if s.replyRoom, err = s.openReplyRoom(ctx); err != nil {
+			s.Close()
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -295,6 +302,7 @@ func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowA
 // first. The connection stays open.
 func (s *Store) Close() {
 	s.history.close()
+	s.replyRoom.close()
 	if s.lanes != nil {
 		s.lanes.close()
 	}
