@@ -107,7 +107,7 @@ func (c *cluster) opened(nc *nats.Conn, j *logbook) *Store {
 		return wire.HasJetStream(ctx, nc) == nil
 	})
 	inTime(c.t, "the store is open", seldom, func() bool {
-		ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+		ctx, cancel := context.WithTimeout(c.t.Context(), patience/4)
 		defer cancel()
 		var err error
 		store, err = Open(ctx, nc, StoreConfig{Subjects: subjects(c.t), Things: []mapping.Thing{"pump"}, Replicas: 3}, j.log())

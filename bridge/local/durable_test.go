@@ -44,7 +44,7 @@ func (y *yard) attackDurable(t *testing.T) {
 				nc = y.again(nc, user)
 			}
 			for _, verb := range []string{"CONSUMER.DELETE", "CONSUMER.INFO", "CONSUMER.PAUSE", "CONSUMER.UNPIN", "CONSUMER.LEADER.STEPDOWN"} {
-				m, err := nc.Request("$JS.API."+verb+".FLEETS_DOWN."+name, nil, 10*time.Second)
+				m, err := nc.Request("$JS.API."+verb+".FLEETS_DOWN."+name, nil, patience)
 				if err != nil || !strings.Contains(string(m.Data), `"error"`) {
 					t.Errorf("%s: %s %s: %v, %v", user, verb, name, m, err)
 				}

@@ -37,7 +37,7 @@ func (c *counted) subject(t mapping.Thing, k mapping.Kind) string {
 func (c *counted) publish(ctx context.Context, t mapping.Thing, k mapping.Kind, program, n int) {
 	for i := range n {
 		for {
-			inner, cancel := context.WithTimeout(ctx, 2*time.Second)
+			inner, cancel := context.WithTimeout(ctx, patience/12)
 			_, err := c.js.Publish(inner, c.subject(t, k), fmt.Append(nil, program, " ", i)) // stored twice if only the answer is lost
 			cancel()
 			if err == nil {
@@ -168,7 +168,7 @@ func TestInflowIsNotTold(t *testing.T) {
 		}
 	}
 	c := &counted{t: t, js: js, things: []mapping.Thing{"a", "b"}, kinds: []mapping.Kind{mapping.Events, mapping.Shadow, mapping.Jobs}, programs: 1}
-	c.all(testContext(t), o.store, 400, func(<-chan struct{}) {})
+	c.all(testContext(t), o.store, 100, func(<-chan struct{}) {})
 	if dropped.Load() == 0 {
 		t.Error("nothing was lost, so nothing was tried")
 	}

@@ -187,11 +187,20 @@ func (y *yard) furnish() {
 	}
 }
 
+// renew writes b's status again, as a bridge does: on an external server it expires.
+func (y *yard) renew() {
+	y.t.Helper()
+	if err := y.store.bucket(wire.BucketStatus).Put(testContext(y.t), "b", []byte("of b")); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
 // attack runs f for each attacker and tells what the bridge and Bob saw, and that nothing changed.
 func (y *yard) attack(t *testing.T, f func(t *testing.T, name string, nc *nats.Conn), check func(t *testing.T, name, seen string)) {
 	t.Helper()
 	y.furnish()
 	for _, name := range attackers() {
+		y.renew()
 		before := y.holdings()
 		y.settled()
 		bob := watch(t, y.as("bob"), bobs()...)

@@ -13,7 +13,7 @@ import (
 )
 
 // Patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // Context ends with the test, and some time before the test is given up.
 func Context(t testing.TB) context.Context {
