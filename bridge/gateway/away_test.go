@@ -14,7 +14,7 @@ import (
 // TestAway: a bridge that takes things over while its connection is made anew waits for it, and does not end.
 func TestAway(t *testing.T) {
 	t.Parallel()
-	const patience = 30 * time.Second
+	const patience = 2 * time.Minute
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once, also on a machine that is busy besides.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func deadline(t *testing.T) context.Context {
 	t.Helper()
