@@ -27,10 +27,10 @@ func newBundle(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bundle FILE",
 		Short: "Collect what support asks for in one archive, without secrets",
-		Long: "Collect what support asks for in one ZIP archive: version, configuration with every secret taken out, what doctor finds,\n" +
-			"what a running bridge says of itself (status, metrics, its last log lines, its goroutines), and the sizes of the files in\n" +
-			"its store. Payloads are not in it. What can't be had is in it as the error. Nothing is changed, and a bridge that runs\n" +
-			"keeps its sessions.",
+		Long: "Collect in one ZIP archive what support asks for: version, configuration without its secrets, the findings of\n" +
+			"doctor, status, metrics, last log lines and goroutines of a running bridge, and the sizes of the files in its\n" +
+			"store. There are no payloads in it. If a part can't be had, the error is in its place. Nothing is changed, and a\n" +
+			"running bridge keeps its sessions.",
 		Example: "  fleetbridge bundle gateway-17.zip",
 		Args:    between(1, 1, "FILE"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -19,9 +19,11 @@ func newConsole(s streams) *cobra.Command {
 		Use:     "console [--config FILE]",
 		Example: "  sudo -u fleetbridge fleetbridge console --operator\n  docker exec gateway fleetbridge console",
 		Short:   "Print a link that logs in to the console of a running bridge",
-		Long: "Print a link that logs in to the console of a running bridge, the page at console.listen. The link is good for two\n" +
-			"minutes and once; the login lasts twelve hours, or until the bridge ends. Only the bridge's own user and root may ask for one.\n\n" +
-			"From another machine: ssh -L 9322:127.0.0.1:9322 GATEWAY, and open the link there. With a container: docker exec.",
+		Long: "Print a link that logs in to the console of a running bridge, the page at console.listen. The link works once,\n" +
+			"within two minutes. The login lasts twelve hours, or until the bridge ends. Only the bridge's own user and root\n" +
+			"may ask for one.\n\n" +
+			"From another machine: ssh -L 9322:127.0.0.1:9322 GATEWAY, and open the link there. With a container: docker\n" +
+			"exec.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(c, &config)

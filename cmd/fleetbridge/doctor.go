@@ -24,13 +24,14 @@ func newDoctor(s streams) *cobra.Command {
 		Use:     "doctor [--config FILE]",
 		Example: "  fleetbridge doctor\n  fleetbridge doctor --json | jq",
 		Short:   "Connect to everything that a configuration names, and say what is wrong",
-		Long: "Connect to everything that a configuration names and look: secrets' files, DNS, TCP, TLS, the clock, and for each\n" +
-			"Thing its MQTT login, subscriptions, permission to publish and session; then the queues' limits, the Fleets HTTP\n" +
-			"API, NATS, JetStream, and the disk. One line each, with the mend; the exit code is 1 if a check failed.\n\n" +
-			"It changes nothing. Messages that wait at the broker are not acknowledged and stay there; nothing is published\n" +
-			"but jobs/get, which only asks. While fleetbridge is running it is asked, because a second connection with a\n" +
-			"Thing's client id would end the first. When another gateway may have the session, use --no-connect: doctor can't\n" +
-			"see that.",
+		Long: "Connect to everything that a configuration names, and check it: files with secrets, DNS, TCP, TLS, the clock;\n" +
+			"for each Thing its MQTT login, subscriptions, permission to publish and session; then the limits of the queues,\n" +
+			"the Fleets HTTP API, NATS, JetStream, and the disk. Each finding is one line, and says what to do. Exit code 1:\n" +
+			"a check failed.\n\n" +
+			"Doctor changes nothing. It does not acknowledge messages that wait at the broker, so they stay there. It\n" +
+			"publishes only jobs/get, which is a question. While fleetbridge runs, doctor asks it instead of connecting,\n" +
+			"because a second connection with a Thing's client id would end the first. It can't see a gateway on another\n" +
+			"machine: use --no-connect then.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if e.timeout <= 0 || e.step <= 0 {

@@ -24,9 +24,9 @@ func newInit(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init [--thing NAME] [--server URL] [--config FILE]",
 		Short: "Write a first configuration file with comments",
-		Long: "Write a first configuration file with comments: the Thing, its broker, and what else most gateways need, each with\n" +
-			"a word about it. A file that is there is never touched. fleetbridge check looks over what you make of it, and\n" +
-			"fleetbridge doctor tries it.",
+		Long: "Write a first configuration file with comments: the Thing, its broker, and what else most gateways need. An\n" +
+			"existing file is never touched. Edit the file, check it with fleetbridge check, and try it with fleetbridge\n" +
+			"doctor.",
 		Example: "  fleetbridge init --thing pump-07 --server mqtts://broker.example.com:8883",
 		Args:    between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {

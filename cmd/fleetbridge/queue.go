@@ -18,8 +18,8 @@ func newQueue(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "queue",
 		Short: "List, show and drop what waits for the cloud",
-		Long: "List, show and drop what programs handed over and the broker does not have yet, by Thing and kind (commands, jobs,\n" +
-			"shadow, events). The bridge has to run.",
+		Long: "List, show and drop what programs have published and the broker does not have yet, by Thing and kind (commands,\n" +
+			"jobs, shadow, events). The bridge must run.",
 		Example: "  fleetbridge queue ls\n" +
 			"  fleetbridge queue show --thing pump-07 --kind events",
 		Args: cobra.ArbitraryArgs,
@@ -176,8 +176,8 @@ func newQueueShow(s streams, t *deadTarget) *cobra.Command {
 func newQueueDrop(s streams, t *deadTarget) *cobra.Command {
 	var p queuePick
 	c := &cobra.Command{Use: "drop --thing THING", Short: "Remove what waits of a Thing that is not configured any more, for good",
-		Long: "Remove what waits of a Thing for good, of one kind or of all. The Thing must not be in the configuration: a bridge\n" +
-			"that sends its messages has some of them in flight. Take it out, wait for the reload, drop, and add it again.",
+		Long: "Remove for good what waits of a Thing, of one kind or of all. Messages of a configured Thing may be in flight,\n" +
+			"so first take the Thing out of the configuration. Wait for the reload, drop, and add the Thing again.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if p.thing == "" {

@@ -17,11 +17,11 @@ func newRun(s streams) *cobra.Command {
 		Use:     "run [--config FILE]",
 		Example: "  fleetbridge run --config fleetbridge.yaml\n  kill -HUP PID    # have it read its configuration again",
 		Short:   "Run the bridge until SIGINT or SIGTERM",
-		Long: "Run the bridge until SIGINT or SIGTERM. Then it finishes what is in flight and stops within 10 s;\n" +
-			"what is queued stays stored. A second signal ends it at once.\n\n" +
-			"FILE is read again when it, or a file that it names, has changed, and on SIGHUP. Things are added, removed and\n" +
-			"changed without touching the others' sessions. A configuration that is broken, or that asks for what only a\n" +
-			"restart can do, is refused with a line in the log, and the old one stays in force.",
+		Long: "Run the bridge until SIGINT or SIGTERM. Then it finishes what is in flight, and stops within 10 s. Queued\n" +
+			"messages stay stored. A second signal ends it at once.\n\n" +
+			"The bridge reads FILE again when it has changed, or a file that it names, and on SIGHUP. It adds, removes and\n" +
+			"changes Things without touching the sessions of others. If the new configuration is broken, or needs a restart,\n" +
+			"the bridge keeps the old one, and says so in the log.",
 		Args: between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			again, stop := hangups()

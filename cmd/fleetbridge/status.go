@@ -28,10 +28,10 @@ func newStatus(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [--config FILE | --url URL]",
 		Short: "Show at a glance whether a running bridge passes everything on",
-		Long: "Show at a glance whether a running bridge passes everything on, from its pages /readyz and /metrics: whether it is\n" +
-			"ready and else why not, the Things' links and queues, and the dead letters since its start. Of many Things only\n" +
-			"those with something to tell are listed. Exit code 0: the bridge has answered, ready or not; healthcheck --ready\n" +
-			"is for scripts.",
+		Long: "Show whether a running bridge passes everything on, from its pages /readyz and /metrics: whether it is ready and\n" +
+			"else why not, the Things' links and queues, and the dead letters since its start. Of many Things, only those\n" +
+			"with a problem or a queue are listed. Exit code 0: the bridge has answered, ready or not. In scripts, use\n" +
+			"healthcheck --ready.",
 		Example: "  fleetbridge status --watch\n  fleetbridge status --json | jq .problems",
 		Args:    between(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -27,10 +27,10 @@ func newTail(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "tail [--config FILE]",
 		Short: "Show messages as they pass, with what became of each",
-		Long: "Show the messages of a running bridge as they pass, with what became of each, until Ctrl-C: a line for each message,\n" +
-			"request and command, and for each change of a Thing's connection. NATS sees no subscriber, and nothing waits for\n" +
-			"whoever looks: when there is more than can be shown, a line says how many were left out. Only the bridge's own user\n" +
-			"and root may look. What is shown begins with the command; nothing is kept for it before.",
+		Long: "Show the messages of a running bridge as they pass, until Ctrl-C: a line with the outcome of each message,\n" +
+			"request and command, and one for each change of a Thing's connection. It shows nothing from before its start.\n" +
+			"NATS sees no subscriber, and the bridge never waits for tail: when more passes than can be shown, a line says\n" +
+			"how many were left out. Only the bridge's own user and root may use it.",
 		Example: "  fleetbridge tail --thing 'pump-*' --outcome dead\n" +
 			"  fleetbridge tail --channel event --json | jq .payload",
 		Args: between(0, 0, ""),

@@ -24,9 +24,10 @@ func newThings(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "things",
 		Short: "Add and remove Things of running bridges, and see which bridge has them",
-		Long: "Add and remove Things of running bridges, and see which bridge has them. With the embedded NATS server each Thing\n" +
-			"is a file in things_dir; with nats.url all are in the bucket FLEETS_THINGS, which every bridge with that nats.url\n" +
-			"follows. What stands in the configuration is shown, too, and changed there. The sessions of other Things go on.",
+		Long: "Add and remove Things of running bridges, and see which bridge has them. With the embedded NATS server, each\n" +
+			"Thing is a file in things_dir. With nats.url, all are in the bucket FLEETS_THINGS, which every bridge with this\n" +
+			"nats.url follows. Things of the configuration are shown, too, but changed only there. The sessions of other\n" +
+			"Things go on.",
 		Example: "  fleetbridge things add pump-07 pump-08\n" +
 			"  fleetbridge things add -f site-7.yaml       # things: [{name: pump-07, username: p7}, …]\n" +
 			"  fleetbridge things where pump-07",

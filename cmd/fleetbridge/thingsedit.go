@@ -42,9 +42,10 @@ func newThingsAdd(s streams, t *deadTarget) *cobra.Command {
 	var file string
 	var replace bool
 	c := &cobra.Command{Use: "add NAME… | -f FILE", Short: "Add Things, and wait until a bridge has them",
-		Long: "Add Things, and wait until a bridge has them. FILE is like a file of things_dir, with things: and nothing else; - is\n" +
-			"the standard input. All is checked before anything is written, as check does. What a Thing leaves out, thing_defaults\n" +
-			"of the configuration tells. In the registry there is nothing secret: password_file and tls come from there.",
+		Long: "Add Things, and wait until a bridge has them. FILE is like a file of things_dir, but has only things: in it; -\n" +
+			"is the standard input. Everything is checked before anything is written, as fleetbridge check does. Settings\n" +
+			"that a Thing leaves out come from thing_defaults of the configuration. With nats.url, password_file and tls\n" +
+			"always come from there: the bucket has no secrets.",
 		Args: cobra.ArbitraryArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, text, err := e.source(s, file, args)
@@ -200,9 +201,9 @@ func newThingsRm(s streams, t *deadTarget) *cobra.Command {
 	e := thingsEdit{deadTarget: t}
 	var force bool
 	c := &cobra.Command{Use: "rm NAME…", Short: "Remove Things that were added, and wait until no bridge has them",
-		Long: "Remove Things that things add has added, and wait until no bridge has them. While messages of a Thing wait for the\n" +
-			"cloud it stays, unless --force is given: then they stay stored, and are sent when it is added again; queue drop\n" +
-			"removes them.",
+		Long: "Remove Things that were added with things add, and wait until no bridge has them. A Thing with messages that\n" +
+			"wait for the cloud is not removed. With --force it is: its messages stay stored, and are sent when the Thing is\n" +
+			"added again. queue drop removes them.",
 		Args: between(1, math.MaxInt, "NAME"), ValidArgsFunction: t.complete,
 		RunE: func(c *cobra.Command, args []string) error { return e.remove(c, s, args, force) }}
 	c.Flags().BoolVar(&force, "force", false, "also while messages wait, or when that is not known")

@@ -18,8 +18,8 @@ func newThingType(s streams) *cobra.Command {
 		Use:     "thing-type",
 		Example: "  fleetbridge thing-type check thermostat.json\n  fleetbridge thing-type schemas thermostat.json --to schemas/thermostat",
 		Short:   "Look at a Fleets Thing Type, or make schemas of it",
-		Long: "A Fleets Thing Type says which properties, events and commands a Thing has. things[].thing_type names its file, and\n" +
-			"then reports, events, command params and results are checked by it.",
+		Long: "A Fleets Thing Type says which properties, events and commands a Thing has. If things[].thing_type names its\n" +
+			"file, the bridge checks reports, events, command params and results by it.",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

@@ -20,10 +20,11 @@ func newTrace(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trace ID",
 		Short: "Tell what became of one message",
-		Long: "Tell what became of one message, by an ID: of a command's execution, a job, a dead letter (its number), a message\n" +
-			"(Nats-Msg-Id, while it waits) or a question (its clientToken), or by its traceparent. The evidence comes first, and\n" +
-			"then one sentence. What was delivered is not kept. So of delivered messages it finds only those that somebody watched\n" +
-			"with fleetbridge tail, until ten minutes later. Nothing is changed, and no consumer is made. Exit code 1: nothing was found.",
+		Long: "Tell what became of one message: first the evidence, then one sentence. ID is that of a command's execution or\n" +
+			"of a job, the number of a dead letter, the Nats-Msg-Id of a message that waits, the clientToken of a question,\n" +
+			"or a traceparent. The bridge does not keep delivered messages. So trace finds one only if fleetbridge tail\n" +
+			"showed it, until ten minutes after tail has ended. Nothing is changed, and no consumer is made. Exit code 1:\n" +
+			"nothing was found.",
 		Example: "  fleetbridge trace 9f2c81d0-77ab-4c2e-9a53-2f0f5a1f7d11\n" +
 			"  fleetbridge trace 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		Args: between(1, 1, "ID"),

@@ -34,13 +34,13 @@ func newConform(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "conform --device FILE [flags] [-- PROGRAM ARGS...]",
 		Short: "Check what a device program must do",
-		Long: "Check what a device program of Fleets must do, one point after the other. conform plays the cloud, starts\n" +
-			"the program, kills it, and breaks its link. The program connects to MQTT_URL as the client MQTT_CLIENT_ID; with\n" +
-			"--over-nats, to NATS_URL, where fleetbridge is between; it is the Thing THING. These are variables of its environment.\n" +
-			"Without a PROGRAM somebody else runs it, and checks that need its start or stop are skipped.\n\n" +
-			"The device file is JSON: \"desired\", three or more states that can be desired; \"command\" with action, params, reported, bad;\n" +
-			"\"event\", the type of one; \"job\", \"longJob\", \"badJob\", documents. See docs/conform.md.\n\n" +
-			"Exit code 0: nothing failed; 1: something did; 2: wrong usage.",
+		Long: "Check whether a program does what a device program of Fleets must do. conform plays the cloud, starts the\n" +
+			"program, kills it, and cuts its link. The environment says what the program needs: it is the Thing THING, and\n" +
+			"connects to MQTT_URL as the client MQTT_CLIENT_ID, or with --over-nats to NATS_URL, where fleetbridge is in\n" +
+			"between. Without PROGRAM, start the program yourself: conform then skips the checks that start or stop it.\n\n" +
+			"The device file is JSON: \"desired\", three or more desired states; \"command\" with action, params, reported, bad;\n" +
+			"\"event\", an event type; \"job\", \"longJob\", \"badJob\", job documents. See docs/conform.md.\n\n" +
+			"Exit code 0: no check failed; 1: at least one failed; 2: wrong usage.",
 		Example: "  fleetsim conform --device thermostat.json -- ./thermostat --verbose\n" +
 			"  fleetsim conform --device thermostat.json --over-nats --junit report.xml -- python3 thermostat.py",
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args, s) },
