@@ -96,7 +96,7 @@ func (v *validator) fleets() {
 	case err != nil:
 		v.problem("fleets.url", "%s", err)
 	case plain:
-		v.warn("fleets.url", "is http: the API key travels readable, use https")
+		v.warn("fleets.url", "is http: anybody on the way can read the API key, use https")
 		if f.TLS != (TLS{}) {
 			v.warn("fleets.tls", "is not used: fleets.url is http")
 		}
@@ -295,7 +295,7 @@ func (v *validator) traces() {
 		v.warn("traces.endpoint", "has the port 4317, which collectors use for gRPC: the bridge speaks HTTP, for which they use 4318")
 	}
 	if plain && !loopback(u.Hostname()) {
-		v.warn("traces.endpoint", "is http: names of Things, ids and times travel readable, use https")
+		v.warn("traces.endpoint", "is http: anybody on the way can read names of Things, ids and times, use https")
 	}
 }
 
