@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
@@ -36,16 +36,16 @@ var deadEndpoints = []endpoint{
 const letterSample = `{"id":8812,"direction":"up","thing":"pump-07","token":"pump-07","channel":"event","code":"schema","error":"/severity: …","received":"…","stored":"…","topic":"$emqx/…","subject":"fleets.up.pump-07.events.hot","storedOn":"fleets.dead.up.…","traceparent":"00-…","bytes":96}`
 
 // letters reads the dead letters.
-func (c *Console) letters() (*local.DeadLetters, error) {
+func (c *Console) letters() (*letters.Letters, error) {
 	nc, subjects, err := c.gateway.NATS()
 	if err != nil {
 		return nil, err
 	}
-	return local.NewDeadLetters(nc, subjects)
+	return letters.New(nc, subjects)
 }
 
 func (c *Console) deadLetters(q *request) (any, error) {
-	var s local.Selection
+	var s letters.Selection
 	var err error
 	if s.Thing, err = q.thing("thing"); err != nil {
 		return nil, err
@@ -120,14 +120,14 @@ func (c *Console) deadLetter(q *request) (any, error) {
 
 // missing is the error of a letter that is not there.
 func missing(err error) error {
-	if errors.Is(err, local.ErrNoLetter) {
+	if errors.Is(err, letters.ErrNone) {
 		return refuse(http.StatusNotFound, "%s", err)
 	}
 	return err
 }
 
 // refused is what is wrong with the payload of a letter by the rules of now; nothing: it would be accepted.
-func (c *Console) refused(letters *local.DeadLetters, l local.DeadLetter) ([]detail, error) {
+func (c *Console) refused(letters *letters.Letters, l letters.Letter) ([]detail, error) {
 	address, err := letters.Address(l)
 	if err != nil {
 		return []detail{{Message: err.Error()}}, nil
@@ -211,7 +211,7 @@ func (c *Console) replay(q *request) (any, error) {
 	}), nil
 }
 
-func (c *Console) replayOne(ctx context.Context, letters *local.DeadLetters, id uint64, edited []byte, force bool) result {
+func (c *Console) replayOne(ctx context.Context, letters *letters.Letters, id uint64, edited []byte, force bool) result {
 	failed := func(err error) result { return result{ID: id, Error: err.Error()} }
 	l, err := letters.Get(ctx, id)
 	if err != nil {

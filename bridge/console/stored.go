@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
@@ -239,7 +240,7 @@ func (q query) page() (before, one uint64, limit int, err error) {
 }
 
 // turn tells where the next page begins.
-func turn[T, S any](out *list[T], page local.Page[S]) {
+func turn[T, S any](out *list[T], page streams.Page[S]) {
 	out.Looked, out.Total = page.Looked, page.Total
 	if page.Next > 0 {
 		out.Next = strconv.FormatUint(page.Next, 10)

@@ -15,6 +15,7 @@ import (
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/mapping"
 )
 
@@ -274,7 +275,7 @@ func (c *Console) storedOf(ctx context.Context, t mapping.Thing, out *thingAnswe
 		return err
 	}
 	out.Queues = append(out.Queues, lanes...)
-	letters, err := local.NewDeadLetters(nc, subjects)
+	letters, err := letters.New(nc, subjects)
 	if err != nil {
 		return err
 	}

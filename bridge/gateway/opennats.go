@@ -93,7 +93,7 @@ func (g *Gateway) storeConfig() local.StoreConfig {
 func (g *Gateway) openSpool(ctx context.Context) (err error) {
 	n := g.cfg.NATS
 	config := local.SpoolConfig{
-		Dir: n.Embedded.StoreDir, Up: int64(n.Up.MaxBytes), Payload: int(g.cfg.Limits.Payload), Brake: g.server.Brake(), Accounts: len(g.cfg.Local.Users) > 0,
+		Dir: n.Embedded.StoreDir, Payload: int(g.cfg.Limits.Payload), Brake: g.server.Brake(), Accounts: len(g.cfg.Local.Users) > 0,
 	}
 	if !n.Embedded.Sync.Always {
 		config.Interval = n.Embedded.Sync.Interval

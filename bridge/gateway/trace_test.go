@@ -9,7 +9,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/fleetsim"
 	"fleetbridge/mapping"
 )
@@ -149,7 +149,7 @@ func TestTraceOfAQuestion(t *testing.T) {
 func TestTraceOfADeadLetter(t *testing.T) {
 	t.Parallel()
 	s := open(t, edit(func(c *gateway.Config) { c.Shadow.Report = gateway.ReportAsSent }))
-	letters, err := local.NewDeadLetters(s.nc, mustSubjects(t))
+	letters, err := letters.New(s.nc, mustSubjects(t))
 	if err != nil {
 		t.Fatal(err)
 	}

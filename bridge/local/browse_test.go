@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/letters"
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -65,13 +67,13 @@ func TestBrowse(t *testing.T) {
 				if pages > 2*all/limit+100 {
 					t.Fatalf("%s by %d: no end", subject, limit)
 				}
-				page, err := browse(ctx, js, "X", subject, before, limit, func(m *jetstream.RawStreamMsg) (uint64, bool) {
+				page, err := streams.Browse(ctx, js, "X", subject, before, limit, func(m *jetstream.RawStreamMsg) (uint64, bool) {
 					return m.Sequence, string(m.Data) == fmt.Sprint(m.Sequence)
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(page.Items) > limit || page.Looked > maxBrowse || page.Total != all-6 {
+				if len(page.Items) > limit || page.Looked > 1000 || page.Total != all-6 {
 					t.Fatalf("%s by %d: a page of %d, %d looked at, total %d", subject, limit, len(page.Items), page.Looked, page.Total)
 				}
 				got = append(got, page.Items...)
@@ -86,14 +88,14 @@ func TestBrowse(t *testing.T) {
 		}
 	}
 	// What is not wanted is read, and pages without items lead on.
-	page, err := browse(ctx, js, "X", "x.busy", 0, 10, func(m *jetstream.RawStreamMsg) (uint64, bool) { return 0, false })
-	if err != nil || len(page.Items) > 0 || page.Next == 0 || page.Looked > maxBrowse {
+	page, err := streams.Browse(ctx, js, "X", "x.busy", 0, 10, func(m *jetstream.RawStreamMsg) (uint64, bool) { return 0, false })
+	if err != nil || len(page.Items) > 0 || page.Next == 0 || page.Looked > 1000 {
 		t.Errorf("%+v %v", page, err)
 	}
 	if info, err := stream.Info(ctx); err != nil || info.State.Consumers > 0 {
 		t.Errorf("consumers were made: %+v %v", info.State, err)
 	}
-	if page, err := browse(ctx, js, "NONE", "x.>", 0, 10, func(m *jetstream.RawStreamMsg) (uint64, bool) { return 0, true }); err != nil || len(page.Items) > 0 {
+	if page, err := streams.Browse(ctx, js, "NONE", "x.>", 0, 10, func(m *jetstream.RawStreamMsg) (uint64, bool) { return 0, true }); err != nil || len(page.Items) > 0 {
 		t.Errorf("a stream that there is not: %+v %v", page, err)
 	}
 }
@@ -144,11 +146,11 @@ func TestBrowseThing(t *testing.T) {
 	if n, err := r.store.DeadLetters().Count(ctx, "pump"); err != nil || n != 1 {
 		t.Errorf("%d dead letters, %v", n, err)
 	}
-	letters, err := r.store.DeadLetters().Before(ctx, Selection{Thing: "pump", Code: "schema"}, 0, 10)
-	if err != nil || len(letters.Items) != 1 || letters.Items[0].Size != 2 || letters.Items[0].Payload != nil {
-		t.Errorf("letters: %+v %v", letters, err)
+	page, err := r.store.DeadLetters().Before(ctx, letters.Selection{Thing: "pump", Code: "schema"}, 0, 10)
+	if err != nil || len(page.Items) != 1 || page.Items[0].Size != 2 || page.Items[0].Payload != nil {
+		t.Errorf("letters: %+v %v", page, err)
 	}
-	if none, err := r.store.DeadLetters().Before(ctx, Selection{Code: "refused"}, 0, 10); err != nil || len(none.Items) != 0 {
+	if none, err := r.store.DeadLetters().Before(ctx, letters.Selection{Code: "refused"}, 0, 10); err != nil || len(none.Items) != 0 {
 		t.Errorf("with another code: %+v %v", none, err)
 	}
 }

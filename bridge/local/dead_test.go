@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -138,9 +139,9 @@ func TestTooLargeLetterIsCut(t *testing.T) {
 }
 
 // selected collects what a selection picks.
-func selected(t *testing.T, d *DeadLetters, s Selection) (out []DeadLetter) {
+func selected(t *testing.T, d *letters.Letters, s letters.Selection) (out []letters.Letter) {
 	t.Helper()
-	if err := d.Each(testContext(t), s, func(l DeadLetter) error { out = append(out, l); return nil }); err != nil {
+	if err := d.Each(testContext(t), s, func(l letters.Letter) error { out = append(out, l); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -150,11 +151,11 @@ func TestListDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "pump")
 	nc := r.program()
-	d, err := NewDeadLetters(nc, r.subjects)
+	d, err := letters.New(nc, r.subjects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := selected(t, d, Selection{}); len(all) != 0 {
+	if all := selected(t, d, letters.Selection{}); len(all) != 0 {
 		t.Errorf("%v", all)
 	}
 	for i := range 5 {
@@ -162,7 +163,7 @@ func TestListDeadLetters(t *testing.T) {
 	}
 	bury(t, r, bridge.Letter{Direction: mapping.Down, Rejection: bridge.Rejectf(bridge.CodeJSON, "no JSON"), Message: bridge.Message{
 		Address: mapping.Address{Thing: "pump 8", Channel: mapping.JobsNotify}, Origin: "topic"}})
-	all := selected(t, d, Selection{})
+	all := selected(t, d, letters.Selection{})
 	if len(all) != 6 {
 		t.Fatalf("%d letters", len(all))
 	}
@@ -176,12 +177,12 @@ func TestListDeadLetters(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	for _, c := range []struct {
-		selection Selection
+		selection letters.Selection
 		want      string // ids
 	}{
-		{Selection{Thing: "pump 8"}, "[6]"}, {Selection{Thing: "pump"}, "[1 2 3 4 5]"}, {Selection{Thing: "nobody"}, "[]"},
-		{Selection{Code: "json"}, "[6]"}, {Selection{Channel: "shadow.report", Limit: 2}, "[1 2]"}, {Selection{Direction: "down"}, "[6]"},
-		{Selection{Direction: "up", Code: "json"}, "[]"}, {Selection{Since: all[3].Stored}, "[4 5 6]"}, {Selection{Since: all[5].Stored.Add(time.Hour)}, "[]"},
+		{letters.Selection{Thing: "pump 8"}, "[6]"}, {letters.Selection{Thing: "pump"}, "[1 2 3 4 5]"}, {letters.Selection{Thing: "nobody"}, "[]"},
+		{letters.Selection{Code: "json"}, "[6]"}, {letters.Selection{Channel: "shadow.report", Limit: 2}, "[1 2]"}, {letters.Selection{Direction: "down"}, "[6]"},
+		{letters.Selection{Direction: "up", Code: "json"}, "[]"}, {letters.Selection{Since: all[3].Stored}, "[4 5 6]"}, {letters.Selection{Since: all[5].Stored.Add(time.Hour)}, "[]"},
 	} {
 		ids := []uint64{}
 		for _, l := range selected(t, d, c.selection) {
@@ -202,7 +203,7 @@ func TestManyDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "pump")
 	d := r.store.DeadLetters()
-	const n = 2*pageSize + 7
+	const n = 2*500 + 7 // some pages
 	stored := make(chan error, n)
 	for range n {
 		if err := r.store.Bury(testContext(t), upLetter("x"), func(err error) { stored <- err }); err != nil {
@@ -215,13 +216,13 @@ func TestManyDeadLetters(t *testing.T) {
 		}
 	}
 	r.seen()
-	if failed := d.Remove(testContext(t), 1, 2, n, n+1); len(failed) != 1 || !errors.Is(failed[n+1], ErrNoLetter) {
+	if failed := d.Remove(testContext(t), 1, 2, n, n+1); len(failed) != 1 || !errors.Is(failed[n+1], letters.ErrNone) {
 		t.Errorf("removed: %v", failed)
 	}
-	if failed := d.Remove(testContext(t), 1); !errors.Is(failed[1], ErrNoLetter) {
+	if failed := d.Remove(testContext(t), 1); !errors.Is(failed[1], letters.ErrNone) {
 		t.Errorf("removed twice: %v", failed)
 	}
-	all := selected(t, d, Selection{})
+	all := selected(t, d, letters.Selection{})
 	if len(all) != n-3 || all[0].ID != 3 || all[len(all)-1].ID != n-1 {
 		t.Errorf("%d letters, from %d to %d", len(all), all[0].ID, all[len(all)-1].ID)
 	}
@@ -233,11 +234,11 @@ func TestThingOfALetter(t *testing.T) {
 	for subject, want := range map[string]string{
 		"fleets.dead.down.pump=207.a": "pump 7", "fleets.dead.up.pump.-": "pump", "fleets.dead.up.=2b.x": "", "fleets.dead.up.=cut": "", "fleets.dead.up.=2F.x": "",
 	} {
-		if l, err := parseLetter(subjects(t), subject, nats.Header{}); err != nil || l.Thing != want {
+		if l, err := letters.Parse(subjects(t), subject, nats.Header{}); err != nil || l.Thing != want {
 			t.Errorf("%s: %q, %v, want %q", subject, l.Thing, err, want)
 		}
 	}
-	if l, err := parseLetter(subjects(t), "fleets.dead.up.pump.-", nats.Header{wire.HeaderThing: {"fan"}}); err != nil || l.Thing != "fan" {
+	if l, err := letters.Parse(subjects(t), "fleets.dead.up.pump.-", nats.Header{wire.HeaderThing: {"fan"}}); err != nil || l.Thing != "fan" {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
@@ -258,7 +259,7 @@ func TestReplay(t *testing.T) {
 	bury(t, r, gone)
 
 	failed := d.Replay(ctx, 1, 2, 3, 4, 99, 0)
-	if len(failed) != 4 || !errors.Is(failed[99], ErrNoLetter) || !errors.Is(failed[0], ErrNoLetter) ||
+	if len(failed) != 4 || !errors.Is(failed[99], letters.ErrNone) || !errors.Is(failed[0], letters.ErrNone) ||
 		!strings.Contains(failed[3].Error(), "no channel") || !strings.Contains(failed[4].Error(), "no stream takes it") {
 		t.Errorf("failed %v", failed)
 	}
@@ -289,11 +290,11 @@ func TestDeadLettersWithoutABridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	d, err := NewDeadLetters(nc, subjects(t))
+	d, err := letters.New(nc, subjects(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Each(testContext(t), Selection{}, func(DeadLetter) error { return nil }); err == nil || !containsAll(err.Error(), []string{"FLEETS_DEAD", "nats.prefix fleets"}) {
+	if err := d.Each(testContext(t), letters.Selection{}, func(letters.Letter) error { return nil }); err == nil || !containsAll(err.Error(), []string{"FLEETS_DEAD", "nats.prefix fleets"}) {
 		t.Errorf("error %v", err)
 	}
 	if failed := d.Replay(testContext(t), 1); failed[1] == nil {

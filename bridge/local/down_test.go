@@ -291,7 +291,7 @@ func TestCostOfDownMessage(t *testing.T) {
 		Address: mapping.Address{Thing: "pump", Channel: mapping.ShadowDelta}, Payload: []byte("{}"), Received: time.Unix(1700000000, 5).UTC(),
 		Source: bridge.SourceShadowGet, Trace: bridge.Trace{Parent: "00-1-2-01", State: "a=b"},
 	}
-	got := downMessage(names, m)
+	got := wire.DownMessage(names, m)
 	want := nats.Header{
 		"Fleets-Thing": {"pump"}, "Fleets-Channel": {"shadow.delta"}, "Fleets-Received": {"2023-11-14T22:13:20.000000005Z"}, "Fleets-Source": {"shadow-get"},
 		"traceparent": {"00-1-2-01"}, "tracestate": {"a=b"}, "Fleets-Topic": {"$emqx/things/pump/shadow/update/delta"},
@@ -300,7 +300,7 @@ func TestCostOfDownMessage(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	const most = 8
-	if n := testing.AllocsPerRun(100, func() { downMessage(names, m) }); n > most {
+	if n := testing.AllocsPerRun(100, func() { wire.DownMessage(names, m) }); n > most {
 		t.Errorf("%.0f allocations, want at most %d", n, most)
 	}
 }

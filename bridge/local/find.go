@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -26,16 +27,16 @@ type Finder struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	subjects mapping.Subjects
-	letters  *DeadLetters
+	letters  *letters.Letters
 }
 
 // NewFinder looks into the store of the bridge with these subjects.
 func NewFinder(nc *nats.Conn, subjects mapping.Subjects) (*Finder, error) {
-	letters, err := NewDeadLetters(nc, subjects)
+	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
-	return &Finder{nc, letters.js, subjects, letters}, nil
+	return &Finder{nc, js, subjects, letters.On(js, subjects)}, nil
 }
 
 // Place is where something was found.
@@ -58,10 +59,10 @@ type Found struct {
 	Sequence uint64
 	Address  mapping.Address
 	Payload  []byte
-	Letter   DeadLetter // of PlaceDead
-	Worker   string     // of PlaceLeased
-	Action   string     // of PlaceOpen
-	Deadline time.Time  // of PlaceOpen
+	Letter   letters.Letter // of PlaceDead
+	Worker   string         // of PlaceLeased
+	Action   string         // of PlaceOpen
+	Deadline time.Time      // of PlaceOpen
 }
 
 // Search is what was found, the oldest first, and what was not looked at.
@@ -87,7 +88,7 @@ func (f *Finder) Find(ctx context.Context, id string) (Search, error) {
 		l, err := f.letters.Get(ctx, n)
 		if err == nil {
 			out.Found = append(out.Found, f.buried(l))
-		} else if !errors.Is(err, ErrNoLetter) {
+		} else if !errors.Is(err, letters.ErrNone) {
 			return out, err
 		}
 	}
@@ -141,7 +142,7 @@ func (f *Finder) down(ctx context.Context, id string, out *Search) error {
 
 func (f *Finder) dead(ctx context.Context, id string, out *Search) error {
 	return f.look(ctx, f.subjects.Name(wire.StreamDead), f.filters(wire.SpaceDead+".*.*", id), id, out, func(m *jetstream.RawStreamMsg) {
-		l, err := parseLetter(f.subjects, m.Subject, m.Header)
+		l, err := letters.Parse(f.subjects, m.Subject, m.Header)
 		l.ID, l.Stored, l.Payload = m.Sequence, m.Time, m.Data
 		known := slices.ContainsFunc(out.Found, func(o Found) bool { return o.Place == PlaceDead && o.Sequence == m.Sequence })
 		if err == nil && !known {
@@ -161,7 +162,7 @@ func (f *Finder) filters(space, id string) (out []string) {
 func (f *Finder) add(out *Search, p Place, m *jetstream.RawStreamMsg) {
 	_, address, err := f.subjects.Parse(m.Subject)
 	if err != nil {
-		address = mapping.Address{Thing: mapping.Thing(thingOf(strings.TrimPrefix(m.Subject, f.subjects.Prefix()+".up.")))}
+		address = mapping.Address{Thing: mapping.Thing(wire.ThingOf(strings.TrimPrefix(m.Subject, f.subjects.Prefix()+".up.")))}
 	}
 	out.Found = append(out.Found, Found{Place: p, At: wire.Received(m.Header, m.Time), Stream: f.streamOf(p, address), Sequence: m.Sequence, Address: address, Payload: m.Data})
 }
@@ -177,7 +178,7 @@ func (f *Finder) streamOf(p Place, a mapping.Address) string {
 	return f.subjects.Name(wire.UpStream(class))
 }
 
-func (f *Finder) buried(l DeadLetter) Found {
+func (f *Finder) buried(l letters.Letter) Found {
 	a := mapping.Address{Thing: mapping.Thing(l.Thing), Channel: mapping.Channel(l.Channel)}
 	if _, parsed, err := f.subjects.Parse(l.Subject); err == nil {
 		a = parsed

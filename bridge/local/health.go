@@ -113,14 +113,14 @@ func (s *Store) names() []string {
 
 // Moved tells that Check, Note, Queued or Troubles may have something new to say. With an external server, which others use
 // and which may lose a part of itself, it does not: there one has to ask.
-func (s *Store) Moved() <-chan struct{} { return s.moved }
+func (s *Store) Moved() <-chan struct{} { return s.troubles.moved }
 
 // watchRemoved hears of streams that are removed from the embedded server.
 func (s *Store) watchRemoved() error {
 	if !s.cfg.Embedded {
 		return nil
 	}
-	if _, err := s.nc.Subscribe(server.JSAdvisoryStreamDeletedPre+".*", func(*nats.Msg) { flow.Signal(s.moved) }); err != nil {
+	if _, err := s.nc.Subscribe(server.JSAdvisoryStreamDeletedPre+".*", func(*nats.Msg) { flow.Signal(s.troubles.moved) }); err != nil {
 		return fmt.Errorf("subscribing to what is said of removed streams: %w", err)
 	}
 	return nil

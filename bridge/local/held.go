@@ -38,12 +38,13 @@ func ofThings(queued map[string]uint64, things []mapping.Thing) map[mapping.Thin
 // It is what has been delivered, was a duplicate, is dead or waits.
 func (s *Store) Accepted(ctx context.Context) (uint64, error) {
 	var n uint64
-	for class, up := range s.up {
-		own, err := s.js.Stream(ctx, up.CachedInfo().Config.Name)
+	for class := range s.up {
+		up := &s.up[class]
+		own, err := s.js.Stream(ctx, up.name())
 		if err != nil {
-			return 0, fmt.Errorf("stream %s: %w", up.CachedInfo().Config.Name, err)
+			return 0, fmt.Errorf("stream %s: %w", up.name(), err)
 		}
-		n += own.CachedInfo().State.LastSeq - s.before[class]
+		n += own.CachedInfo().State.LastSeq - up.before
 	}
 	return n, nil
 }
@@ -56,8 +57,8 @@ func (s *Store) queued(ctx context.Context) (map[string]uint64, error) {
 		if err != nil {
 			return nil, err
 		}
-		for token, n := range byThing(held) {
-			out[token] += n
+		for of, n := range held {
+			out[of.token] += n
 		}
 	}
 	return out, nil

@@ -234,7 +234,7 @@ func (r *rig) start(server embedded.Config, store StoreConfig) {
 		store.Working = s.Working
 	}
 	r.store = r.open(nc, store)
-	r.openSpool(SpoolConfig{Up: store.Up, Window: store.Window, Interval: r.interval, Accounts: len(server.Users) > 0})
+	r.openSpool(SpoolConfig{Window: store.Window, Interval: r.interval, Accounts: len(server.Users) > 0})
 	if err := s.Listen(); err != nil {
 		r.t.Fatal(err)
 	}

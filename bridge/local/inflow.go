@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
 )
@@ -34,24 +35,37 @@ type inflow struct {
 	wake  chan struct{}
 	begun atomic.Bool // the stream publishes to this bridge
 
-	// Of the goroutine that looks.
-	missing uint64 // what the last look found that nobody had told
-	back    int    // how often in a row the stream ended before what it had
+	looked
 
-	mu         sync.Mutex
-	doubt      doubt
-	seen       uint64 // up to this sequence the lanes know all
-	seenAt     time.Time
-	from, to   uint64            // what was told while in doubt, without holes; 0: nothing
-	tolds      map[*lane]uint64  // of that, the newest of each lane
-	unread     map[queueKey]bool // of these the stream may have messages, and there is no lane
-	unlisted   bool              // others may have some, too
-	reconnects uint64            // of the connection, when there was no doubt
-	said       time.Time         // when a message of a Thing that is not configured was last spoken of
-	sub        *nats.Subscription
+	mu       sync.Mutex
+	seen     uint64 // up to this sequence the lanes know all
+	seenAt   time.Time
+	unread   map[queueKey]bool // of these the stream may have messages, and there is no lane
+	unlisted bool              // others may have some, too
+	said     time.Time         // when a message of a Thing that is not configured was last spoken of
+	sub      *nats.Subscription
+	doubting
+	counting
+}
 
+// counting is for the count of what the stream holds.
+type counting struct {
 	length subjectLength
 	census census
+}
+
+// doubting is what is not sure of an inflow, and what was told meanwhile.
+type doubting struct {
+	doubt      doubt
+	from, to   uint64           // what was told, without holes; 0: nothing
+	tolds      map[*lane]uint64 // of that, the newest of each lane
+	reconnects uint64           // of the connection, when there was no doubt
+}
+
+// looked is of the goroutine that looks.
+type looked struct {
+	missing uint64 // what the last look found that nobody had told
+	back    int    // how often in a row the stream ended before what it had
 }
 
 type doubt int
@@ -145,7 +159,7 @@ func (in *inflow) stray(of queueKey) {
 		return // the stream takes those of configured ones only, or most are another bridge's
 	}
 	in.said = time.Now()
-	in.lanes.log.Warn("messages come for a Thing that is not configured; they stay in the queue", "thing", thingOf(of.token), "queue", of.kind.String())
+	in.lanes.log.Warn("messages come for a Thing that is not configured; they stay in the queue", "thing", wire.ThingOf(of.token), "queue", of.kind.String())
 }
 
 // run keeps the lanes true until ctx ends, or another bridge has taken over.

@@ -1,9 +1,9 @@
 package local
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +12,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tidwall/gjson"
 
+	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/door"
@@ -27,20 +29,12 @@ import (
 // Nothing is tried again: like a stream, the intake answers an error, and the program decides.
 type intake struct {
 	spool  *Spool
-	nc     *nats.Conn
 	stream string // that PubAcks name
-	log    *slog.Logger
+	space  string // "fleets.up.>"
 	subs   map[string]*nats.Subscription
 	in     chan *nats.Msg
-	brake  *door.Brake
 	leave  func() // the brake
-	once   sync.Once
-	ended  chan struct{}
-	work   sync.WaitGroup
-
-	subjects mapping.Subjects
-	accounts bool   // programs are in accounts of their own
-	space    string // "fleets.up.>"
+	life
 
 	mu      sync.Mutex
 	waiting turns
@@ -70,10 +64,10 @@ const (
 
 // newIntake takes for a class. Nothing comes before listen.
 func (s *Spool) newIntake(c mapping.Class) (i *intake, err error) {
-	i = &intake{spool: s, nc: s.cfg.Intake, stream: s.subjects.Name(wire.UpStream(c)), log: s.log, subjects: s.subjects, space: s.subjects.Space(mapping.SpaceUp),
-		accounts: s.cfg.Accounts, subs: map[string]*nats.Subscription{}, brake: s.cfg.Brake, in: make(chan *nats.Msg, intakeMessages), ended: make(chan struct{}),
+	i = &intake{spool: s, stream: s.subjects.Name(wire.UpStream(c)), space: s.subjects.Space(mapping.SpaceUp),
+		subs: map[string]*nats.Subscription{}, in: make(chan *nats.Msg, intakeMessages), life: life{ended: make(chan struct{})},
 		stamps: stamper{}, more: make(chan struct{}, 1), flight: make(chan struct{}, groupsUnderWay), through: make(chan *group, groupsUnderWay)}
-	if i.leave, err = s.cfg.Brake.ThroughChannel(i.nc, i.in); err != nil {
+	if i.leave, err = s.cfg.Brake.ThroughChannel(s.cfg.Intake, i.in); err != nil {
 		return nil, err
 	}
 	i.work.Go(i.receive)
@@ -90,7 +84,7 @@ func (i *intake) listen(subjects []string) error {
 		if wanted[subject] = true; i.subs[subject] != nil {
 			continue
 		}
-		sub, err := i.nc.ChanSubscribe(subject, i.in) // one channel for all, which keeps their order
+		sub, err := i.spool.cfg.Intake.ChanSubscribe(subject, i.in) // one channel for all, which keeps their order
 		if err != nil {
 			return fmt.Errorf("subscribing to %s: %w", subject, err)
 		}
@@ -102,7 +96,7 @@ func (i *intake) listen(subjects []string) error {
 			delete(i.subs, subject)
 		}
 	}
-	if err := i.nc.FlushTimeout(wire.APITimeout); err != nil {
+	if err := i.spool.cfg.Intake.FlushTimeout(wire.APITimeout); err != nil {
 		return fmt.Errorf("subscribing to what programs publish: %w", err)
 	}
 	return nil
@@ -120,7 +114,7 @@ func (i *intake) receive() {
 		case <-i.ended:
 			return
 		case m := <-i.in:
-			if i.brake.IsMark(m) {
+			if i.spool.cfg.Brake.IsMark(m) {
 				i.follow(m)
 				continue
 			}
@@ -139,19 +133,19 @@ func (i *intake) receive() {
 // connections, and lanes are the Things'.
 func (i *intake) follow(m *nats.Msg) {
 	i.mu.Lock()
-	detained := i.accounts && i.waiting.detain(access.User{Name: door.MarkOf(m)}.Account(), m)
+	detained := i.spool.cfg.Accounts && i.waiting.detain(access.User{Name: door.MarkOf(m)}.Account(), m)
 	i.mu.Unlock()
 	if !detained {
-		i.brake.Back(m)
+		i.spool.cfg.Brake.Back(m)
 	}
 }
 
 // sender is who published: the account, as the server says, or without accounts the Thing.
 func (i *intake) sender(m *nats.Msg) string {
-	if i.accounts {
+	if i.spool.cfg.Accounts {
 		return wire.AccountOf(m.Header) // empty: who logs in to the bridge's own
 	}
-	return wire.ThingToken(m.Subject, i.subjects.Space(mapping.SpaceUp))
+	return wire.ThingToken(m.Subject, i.space)
 }
 
 // admit leaves of a message what crosses to the stream that all Things share, or refuses it. A message id counts for
@@ -160,15 +154,15 @@ func (i *intake) sender(m *nats.Msg) string {
 func (i *intake) admit(m *nats.Msg) bool {
 	code, err := i.judge(m)
 	switch {
-	case m.Reply != "" && !wire.Answerable(i.subjects, m.Reply):
-		i.log.Warn("refused what a program published: the bridge answers on no such reply subject", "subject", wire.ProgramText(m.Subject), "reply", wire.ProgramText(m.Reply))
+	case m.Reply != "" && !wire.Answerable(i.spool.subjects, m.Reply):
+		i.spool.log.Warn("refused what a program published: the bridge answers on no such reply subject", "subject", wire.ProgramText(m.Subject), "reply", wire.ProgramText(m.Reply))
 		return false
 	case err == nil:
 		return true
 	case m.Reply == "":
-		i.log.Warn("refused what a program published without asking for an answer", "subject", wire.ProgramText(m.Subject), "error", err)
+		i.spool.log.Warn("refused what a program published without asking for an answer", "subject", wire.ProgramText(m.Subject), "error", err)
 	default:
-		i.log.Debug("what a program published is refused", "subject", m.Subject, "error", err)
+		i.spool.log.Debug("what a program published is refused", "subject", m.Subject, "error", err)
 		i.answer(m.Reply, wire.NoPubAck(code, err.Error()))
 	}
 	return false
@@ -255,7 +249,7 @@ func (i *intake) run() {
 		}
 		i.mu.Unlock()
 		for _, m := range passed {
-			i.brake.Back(m)
+			i.spool.cfg.Brake.Back(m)
 		}
 		i.store(g)
 	}
@@ -273,11 +267,9 @@ func (i *intake) store(g *group) {
 	for n, p := range g.members {
 		m := p.msg
 		e := &entry{subject: m.Subject, received: now, stamp: stampOf(m.Header), trace: wire.TraceOf(m.Header), payload: m.Data}
-		id := ""
-		if v := m.Header[jetstream.MsgIDHeader]; len(v) > 0 {
-			id = v[0]
+		if id := m.Header[jetstream.MsgIDHeader]; len(id) > 0 {
+			e.id = id[0]
 		}
-		e.id = id
 		i.spool.append(subjectKey(m.Subject, i.space), e, func(o outcome) {
 			g.ends[n] = o
 			if g.left.Add(-1) == 0 {
@@ -310,7 +302,7 @@ func (i *intake) pubAck(o outcome) []byte {
 	case errors.Is(o.err, journal.ErrTooLarge):
 		return wire.NoPubAck(wire.CodeTooLarge, errTooLarge.Error())
 	default:
-		i.log.Debug("what a program published can't be stored", "error", o.err)
+		i.spool.log.Debug("what a program published can't be stored", "error", o.err)
 		return []byte(answerFailed)
 	}
 	ack := append(make([]byte, 0, 64), `{"stream":"`...)
@@ -325,7 +317,7 @@ func (i *intake) pubAck(o outcome) []byte {
 // answer is lost with the connection, and the program with it.
 func (i *intake) answer(reply string, ack []byte) {
 	if reply != "" {
-		_ = i.nc.Publish(reply, ack)
+		_ = i.spool.cfg.Intake.Publish(reply, ack)
 	}
 }
 
@@ -338,6 +330,40 @@ func (i *intake) close() {
 		i.leave()
 		close(i.ended)
 		i.work.Wait()
-		_ = i.nc.FlushTimeout(time.Second) // the answers
+		_ = i.spool.cfg.Intake.FlushTimeout(time.Second) // the answers
 	})
+}
+
+// stamper gives events without a timestamp one that is stored with them: when they were taken, but no two of a
+// Thing the same. So an event that is sent once more is the same event.
+type stamper map[string]*bridge.StampClock // by the Thing's token
+
+func (s stamper) stamp(m *nats.Msg, space string, now time.Time) {
+	token := wire.ThingToken(m.Subject, space)
+	tail := m.Subject[min(len(space)+len(token), len(m.Subject)):]
+	if !strings.HasPrefix(tail, eventTail) || bytes.Contains(m.Data, []byte(`"timestamp"`)) && gjson.GetBytes(m.Data, "timestamp").Exists() {
+		return
+	}
+	clock := s[token]
+	if clock == nil {
+		clock = &bridge.StampClock{}
+		s[token] = clock
+	}
+	clock.SetBack(now)
+	ms := clock.Next(now.UnixMilli())
+	if m.Header == nil {
+		m.Header = nats.Header{}
+	}
+	m.Header[wire.HeaderStamp] = []string{strconv.FormatInt(ms, 10)}
+}
+
+var eventTail, _, _ = strings.Cut(mapping.Event.Route().Tail, "{")
+
+// stampOf reads it.
+func stampOf(h nats.Header) int64 {
+	if v := h[wire.HeaderStamp]; len(v) > 0 {
+		ms, _ := strconv.ParseInt(v[0], 10, 64)
+		return ms
+	}
+	return 0
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
@@ -23,11 +24,12 @@ func (s *Store) leftovers(ctx context.Context) error {
 	}
 	for token, n := range queued {
 		s.log.Warn("messages of a Thing that is not configured stay in the queue; add it again to send them, or remove them with nats stream purge",
-			"thing", thingOf(token), "messages", n)
+			"thing", wire.ThingOf(token), "messages", n)
 	}
-	for _, up := range s.up {
+	for class := range s.up {
+		up := &s.up[class]
 		if err := s.unmakeConsumers(ctx, up); err != nil {
-			return fmt.Errorf("stream %s: its consumers: %w", up.CachedInfo().Config.Name, err)
+			return fmt.Errorf("stream %s: its consumers: %w", up.name(), err)
 		}
 	}
 	return nil

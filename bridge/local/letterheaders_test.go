@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -33,7 +34,7 @@ func buryGroups(t *testing.T, r *rig, n int) {
 	r.groups(t, "FLEETS_DEAD")
 	var group []*nats.Msg
 	for i := range n {
-		group = append(group, r.store.letter(upLetter(fmt.Sprint(i))))
+		group = append(group, letters.Print(r.store.cfg.Subjects, upLetter(fmt.Sprint(i))))
 	}
 	answer, err := streams.Commit(testContext(t), r.nc, group, "group")
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/bridge/porttest"
@@ -105,9 +106,9 @@ func (o *opened) views() *porttest.ViewHouse {
 		Down: o.store.Down(), Archive: o.store, Graveyard: o.store, Shadows: o.store.Shadow(), TooLarge: int(o.nc.MaxPayload()) + 1,
 		Kill: func() *porttest.ViewHouse { return o.kill().views() },
 		Letters: func(ctx context.Context) (codes []bridge.Code, payloads [][]byte, err error) {
-			letters := o.store.DeadLetters()
-			err = letters.Each(ctx, Selection{}, func(l DeadLetter) error {
-				whole, err := letters.Get(ctx, l.ID)
+			dead := o.store.DeadLetters()
+			err = dead.Each(ctx, letters.Selection{}, func(l letters.Letter) error {
+				whole, err := dead.Get(ctx, l.ID)
 				codes, payloads = append(codes, bridge.Code(l.Code)), append(payloads, whole.Payload)
 				return err
 			})

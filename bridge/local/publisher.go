@@ -38,13 +38,21 @@ type publisher struct {
 	work   sync.WaitGroup
 	fence  *ownership.Fence // nil: nobody else writes
 
-	// Of run's goroutine.
-	tries   tries           // its note is set before the first send
-	life    context.Context // ends with close
-	number  uint64          // of the last group
-	batches uint64          // tries so far: each has a batch id of its own
-	wire    []*nats.Msg
+	tries tries // of run's goroutine; its note is set before the first send
+	groups
+	end
+}
 
+// groups is where a publisher is; of run's goroutine.
+type groups struct {
+	number  uint64 // of the last group
+	batches uint64 // tries so far: each has a batch id of its own
+	wire    []*nats.Msg
+}
+
+// end is how a publisher ends.
+type end struct {
+	life    context.Context // ends with close
 	mu      sync.Mutex
 	die     context.CancelFunc // ends life
 	abandon context.CancelFunc // gives up the try under way
@@ -263,4 +271,40 @@ func (p *publisher) close() {
 	close(p.ended)
 	p.work.Wait()
 	p.nc.RemoveStatusListener(p.status)
+}
+
+// tries counts the failures of something that is tried again until it succeeds. The first in a row is logged, and so is the
+// end of them.
+type tries struct {
+	what     string
+	log      *slog.Logger
+	note     func(reason string) // is told what is the matter, and "" when it is over
+	most     time.Duration       // between two tries
+	back     <-chan struct{}     // ends a pause; nil: nothing does
+	failures int                 // in a row
+}
+
+// pause waits before the next try. It returns false when that is not to be.
+func (t *tries) pause(ended <-chan struct{}, err error) bool {
+	if t.failures++; t.failures == 1 {
+		t.log.Warn("cannot store, trying again", "what", t.what, "error", err)
+		t.note("cannot store: " + err.Error())
+	}
+	timer := time.NewTimer(min(backoffMin<<min(t.failures-1, 10), t.most))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.back:
+	case <-ended:
+		return false
+	}
+	return true
+}
+
+func (t *tries) succeeded() {
+	if t.failures > 0 {
+		t.failures = 0
+		t.log.Info("storing again", "what", t.what)
+		t.note("")
+	}
 }

@@ -45,7 +45,7 @@ func (s *Store) openReplyRoom(ctx context.Context) (*replyRoom, error) {
 	r.cut = func(token string, gone int) {
 		r.removed.Add(uint64(gone))
 		s.log.Warn("the replies to a Thing's commands have more than their share of the room; its oldest are removed. A bridge that takes the Thing over does not find them",
-			"thing", thingOf(token), "replies", gone, "mend", "look for a program that replies to nothing: users with commands for this thing may")
+			"thing", wire.ThingOf(token), "replies", gone, "mend", "look for a program that replies to nothing: users with commands for this thing may")
 	}
 	run, end := context.WithCancel(context.Background())
 	r.end = end

@@ -71,7 +71,7 @@ func (s *Share) bucket(name string) *bucket { return s.buckets[s.store.cfg.Subje
 
 // What follows is the store's, fenced.
 
-func (s *Share) Down() bridge.Sink         { return &DownSink{s.toDown, s.store.cfg.Subjects} }
+func (s *Share) Down() bridge.Sink         { return &downSink{s.toDown, s.store.cfg.Subjects} }
 func (s *Share) Shadow() bridge.ShadowView { return s.bucket(wire.BucketShadow) }
 func (s *Share) Executions() bridge.State  { return s.bucket(wire.BucketExecutions) }
 func (s *Share) Leases() bridge.State      { return s.bucket(wire.BucketLeases) }

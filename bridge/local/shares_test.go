@@ -8,6 +8,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/internal/race"
 	"fleetbridge/mapping"
 )
@@ -53,10 +54,10 @@ func TestDeadLettersHaveShares(t *testing.T) {
 			for _, when := range []string{"at first", "after a restart"} {
 				flood(t, r, "bad", c.n, c.bytes)
 				d := r.store.DeadLetters()
-				if got := len(selected(t, d, Selection{Thing: "good"})); got != 50 {
+				if got := len(selected(t, d, letters.Selection{Thing: "good"})); got != 50 {
 					t.Errorf("%s: %d letters of the other Thing are left, want 50", when, got)
 				}
-				bad := selected(t, d, Selection{Thing: "bad"})
+				bad := selected(t, d, letters.Selection{Thing: "bad"})
 				if len(bad) == 0 {
 					t.Fatalf("%s: none is left of the flood", when)
 				}
@@ -94,7 +95,7 @@ func TestDeadLettersAreFew(t *testing.T) {
 	few()
 	flood(t, r, "bad", 300, 10)
 	d := r.store.DeadLetters()
-	if good, bad := len(selected(t, d, Selection{Thing: "good"})), len(selected(t, d, Selection{Thing: "bad"})); good != 30 || bad < 30 || good+bad > 150 {
+	if good, bad := len(selected(t, d, letters.Selection{Thing: "good"})), len(selected(t, d, letters.Selection{Thing: "bad"})); good != 30 || bad < 30 || good+bad > 150 {
 		t.Errorf("%d and %d letters are left", good, bad)
 	}
 }
@@ -104,7 +105,7 @@ func TestDeadLettersWithRoom(t *testing.T) {
 	t.Parallel()
 	r := newRigWith(t, embedded.Config{}, StoreConfig{Things: []mapping.Thing{"good", "bad", "third"}, Up: 1 << 20})
 	flood(t, r, "bad", 150, 4_000) // more than a third, less than three quarters
-	if got := len(selected(t, r.store.DeadLetters(), Selection{Thing: "bad"})); got != 150 {
+	if got := len(selected(t, r.store.DeadLetters(), letters.Selection{Thing: "bad"})); got != 150 {
 		t.Errorf("%d letters are left of 150", got)
 	}
 }

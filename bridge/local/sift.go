@@ -25,13 +25,13 @@ const badEnough = 2
 // Sift looks for stored messages that can't be read. They are lost, and said so, and nobody waits for them any more.
 // It is called every few seconds.
 func (s *Store) Sift(ctx context.Context) error {
-	for class, up := range s.up {
-		if up == nil { // see Spool
+	for class := range s.up {
+		up := &s.up[class]
+		if up.Stream == nil { // see Spool
 			continue
 		}
-		name := up.CachedInfo().Config.Name
-		if err := s.sift(ctx, name, &s.sieves[class]); err != nil {
-			return fmt.Errorf("stream %s: %w", name, err)
+		if err := s.sift(ctx, up.name(), &up.sieve); err != nil {
+			return fmt.Errorf("stream %s: %w", up.name(), err)
 		}
 	}
 	return nil

@@ -2,11 +2,9 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,7 +14,6 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/journal"
-	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
@@ -51,170 +48,35 @@ type Spool struct {
 	used     [len(mapping.Classes)]atomic.Int64 // bytes that wait, or are on their way to the journal
 	accepted atomic.Uint64
 	things   atomic.Pointer[[]mapping.Thing]
+	settled  chan struct{} // something was, and the journal does not have it yet
 
+	besides
+	failing
+	life
+}
+
+// besides is what the journal keeps besides lanes.
+type besides struct {
 	records map[string]*records // by sort
 	views   *views
 	shadows *shadowView
+}
 
-	settled chan struct{} // something was, and the journal does not have it yet
-	failure atomic.Pointer[error]
-	failed  chan struct{} // there is a failure
-	ended   chan struct{}
-	once    sync.Once
-	work    sync.WaitGroup
+// failing is why something was not stored.
+type failing struct {
+	failure atomic.Pointer[error] // the last one
+	failed  chan struct{}         // there is one
+}
+
+// life is of what works until it is closed.
+type life struct {
+	ended chan struct{} // closed first
+	once  sync.Once
+	work  sync.WaitGroup
 }
 
 // settleRest is how long what was settled may wait for a write that carries it: so much comes again after a kill.
 const settleRest = time.Second
-
-// OpenSpool opens the journal of a store directory and begins to take what programs publish. What streams of an older
-// version hold is taken over first. The spool works as long as the store.
-func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) {
-	p := &Spool{cfg: cfg, store: s, dir: filepath.Join(cfg.Dir, s.cfg.Subjects.Name(storedir.Journal)),
-		settled: make(chan struct{}, 1), failed: make(chan struct{}, 1), ended: make(chan struct{})}
-	p.house = newHouse(p, s.cfg.Subjects, cfg.window(), s.log)
-	p.pending = true
-	p.things.Store(&s.cfg.Things)
-	_, _, kept, _ := storedir.Space(cfg.Dir)
-	var err error
-	p.journal, err = journal.Open(p.dir, journal.Options{
-		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + wire.Headroom, MinFree: int64(kept), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := p.open(ctx); err != nil {
-		p.Close()
-		s.spool = nil
-		return nil, err
-	}
-	return p, nil
-}
-
-func (s *Spool) open(ctx context.Context) error {
-	s.sayLimits()
-	s.sayDamage()
-	s.store.custody.judgeJournal(s.journal, s.cfg.Interval > 0)
-	if err := s.openRecords(ctx); err != nil {
-		return err
-	}
-	if err := s.openViews(ctx); err != nil {
-		return err
-	}
-	if err := s.openShadows(ctx); err != nil {
-		return err
-	}
-	s.store.spool = s
-	if err := s.store.viewsOpened(ctx); err != nil {
-		return err
-	}
-	if err := s.takeOverStreams(ctx); err != nil {
-		return err
-	}
-	for _, b := range s.journal.Lanes() {
-		of, ok := parseLaneKey(b.Lane)
-		if !ok {
-			return fmt.Errorf("journal %s: it holds messages under %q, which is no name of a lane; another program has written it, move it away", s.dir, b.Lane)
-		}
-		l := s.lane(of)
-		l.stored, l.weight = s.journal.Last(), weigh(b)
-		s.load(l)
-		s.used[of.kind.Class()].Add(l.weight)
-		s.accepted.Add(uint64(b.Messages))
-	}
-	s.sayLeftovers()
-	most := s.store.nc.MaxPayload()
-	s.largest = int(min(max(most-wire.Headroom, most/2), s.journal.LargestGroup()-wire.Headroom))
-	s.work.Go(s.save)
-	s.work.Go(s.watch)
-	for _, class := range mapping.Classes {
-		in, err := s.newIntake(class)
-		if err != nil {
-			return err
-		}
-		s.intakes[class] = in
-		if err := in.listen(classSubjects(s.subjects, s.store.cfg.Things, class)); err != nil {
-			return err
-		}
-	}
-	return errors.Join(
-		s.serve(fillsSubject(s.subjects), func([]byte) any { return s.Fills() }),
-		s.serve(findSubject(s.subjects), func(id []byte) any { return s.find(string(id)) }),
-		s.serve(waitingSubject(s.subjects), s.waiting),
-		s.serveReplays(),
-	)
-}
-
-// openRecords prepares what the bridge must remember, and takes over what an older version remembered in buckets.
-func (s *Spool) openRecords(ctx context.Context) error {
-	s.records = map[string]*records{}
-	for _, name := range recordSorts {
-		r := newRecords(s, name)
-		var kept func(key string) bool
-		if name == wire.BucketMarks {
-			kept = func(key string) bool { return key == custodyKey || key == revisionKey }
-		}
-		if err := r.takeOver(ctx, kept); err != nil {
-			return err
-		}
-		if s.records[name] = r; r.life > 0 {
-			s.work.Go(r.expire)
-		}
-	}
-	return nil
-}
-
-// serve answers, in JSON, what the commands of an operator ask on a subject, one question after the other.
-func (s *Spool) serve(subject string, answer func(question []byte) any) error {
-	_, err := s.cfg.Intake.Subscribe(subject, func(m *nats.Msg) {
-		if wire.Answerable(s.subjects, m.Reply) {
-			out, _ := json.Marshal(answer(m.Data)) // texts, numbers and times
-			_ = s.cfg.Intake.Publish(m.Reply, out)
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("subscribing to %s: %w", subject, err)
-	}
-	return nil
-}
-
-// sayLeftovers tells of messages of Things that are not configured any more. They stay for the day the Thing comes back.
-func (s *Spool) sayLeftovers() {
-	for token, n := range s.queued() {
-		name, err := mapping.Untoken(token)
-		if err != nil {
-			name = token
-		}
-		if !slices.Contains(*s.things.Load(), mapping.Thing(name)) {
-			s.log.Warn("messages of a Thing that is not configured stay in the queue; add it again to send them", "thing", name, "messages", n)
-		}
-	}
-}
-
-// Close takes nothing more from programs, and closes the journal when what it has taken is on the disk.
-func (s *Spool) Close() {
-	s.once.Do(func() {
-		for _, in := range s.intakes {
-			if in != nil {
-				in.close()
-			}
-		}
-		close(s.ended)
-		if s.shadows != nil {
-			s.shadows.settle()
-		}
-		if s.views != nil {
-			s.views.close()
-		}
-		s.work.Wait()
-		if s.cfg.Intake != nil {
-			s.cfg.Intake.Close()
-		}
-		if err := s.journal.Close(); err != nil {
-			s.log.Error("the journal can't be closed in order; some messages that the broker has may be sent again after the next start", "journal", s.dir, "error", err)
-		}
-	})
-}
 
 // entries are the messages of a lane of the journal's behind a number, in order, with their numbers: those that can be
 // read. So many bytes are read at once.
@@ -254,7 +116,7 @@ func (s *Spool) append(of queueKey, e *entry, done func(outcome)) {
 	class, l, body := of.kind.Class(), s.lane(of), e.encode()
 	bytes := int64(len(body)) + messageCost
 	used := &s.used[class]
-	if now := used.Add(bytes); s.cfg.Up > 0 && now > s.cfg.Up {
+	if now, most := used.Add(bytes), s.store.cfg.Up; most > 0 && now > most {
 		used.Add(-bytes)
 		done(outcome{err: errFull})
 		return
@@ -264,7 +126,7 @@ func (s *Spool) append(of queueKey, e *entry, done func(outcome)) {
 	err := s.journal.Enqueue(context.Background(), g, func(r journal.Receipt, err error) {
 		if err == nil && !r.Duplicate {
 			s.accepted.Add(1)
-			flow.Signal(s.store.moved)
+			flow.Signal(s.store.troubles.moved)
 			l.put(r.First, e, bytes)
 			done(outcome{sequence: s.sequence(r.First, e)})
 			return
@@ -364,4 +226,81 @@ func (s *Spool) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 // Pending is bridge.Outbox.
 func (s *Spool) Pending(_ context.Context, a mapping.Address) (bool, error) {
 	return s.isPending(s.lane(keyOf(a.Thing, a.Route().Kind)), s.subjects.Print(mapping.SpaceUp, a)), nil
+}
+
+func (s *Spool) read(_ context.Context, l *lane, after uint64, _ int) (out []laneMessage, _ error) {
+	for _, m := range s.journal.Read(l.key, after, readBytes) {
+		e, err := decodeEntry(m.Body)
+		if err != nil { // it becomes a dead letter as it is
+			e = entry{subject: l.key, received: time.Now(), payload: m.Body}
+		}
+		out = append(out, laneMessage{m.Number, &e, m.Err})
+	}
+	return out, nil
+}
+
+func (s *Spool) settle(l *lane, floor uint64) {
+	now := weigh(s.journal.Settle(l.key, floor))
+	s.used[l.of.kind.Class()].Add(now - l.weight)
+	l.weight = now
+	flow.Signal(s.settled)
+	flow.Signal(s.store.troubles.moved)
+}
+
+func (s *Spool) flush(ctx context.Context, _ []*lane) error { return s.journal.Flush(ctx) }
+
+func (s *Spool) sequence(number uint64, e *entry) uint64 {
+	if e.sequence > 0 {
+		return e.sequence
+	}
+	return s.base + number
+}
+
+func (s *Spool) missed(l *lane, m misses) {
+	s.log.Error("stored messages can't be read any more: their records on the disk are damaged; they are lost",
+		"thing", l.thing(), "queue", l.of.kind.String(), "journal", s.dir, "messages", m.n, "from", m.first, "to", m.last, "error", m.err)
+}
+
+// isPending reports whether a message with a subject is not settled.
+func (s *Spool) isPending(l *lane, subject string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending != nil {
+		return l.pending[l.hash(subject)] > 0
+	}
+	for _, e := range s.entries(l.key, l.floor, readBytes) { // nobody asks
+		if e.subject == subject {
+			return true
+		}
+	}
+	return false
+}
+
+// load reads what Pending is asked about, at the start.
+func (s *Spool) load(l *lane) {
+	if l.pending == nil {
+		return
+	}
+	for number, e := range s.entries(l.key, 0, readBytes) {
+		l.note(number, e.subject)
+	}
+}
+
+// TakeOver is bridge.Lanes.
+func (s *Spool) TakeOver(_ context.Context, t mapping.Thing) (bridge.ThingLanes, error) {
+	return s.takeOver(t), nil
+}
+
+// sendDown stores a message for programs as if the cloud had sent it now.
+func (s *Spool) sendDown(ctx context.Context, m bridge.Message) error {
+	stored := make(chan error, 1)
+	if err := s.store.Down().Send(ctx, m, func(err error) { stored <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-stored:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -126,7 +126,7 @@ func (f *Finder) ask(ctx context.Context, id string, out *Search) (there bool, e
 		}
 	}
 	for _, w := range answer.Found {
-		address, _, _ := addressOf(f.subjects, mapping.Thing(thingOf(strings.TrimPrefix(w.Subject, f.subjects.Prefix()+".up."))), w.Subject)
+		address, _, _ := addressOf(f.subjects, mapping.Thing(wire.ThingOf(strings.TrimPrefix(w.Subject, f.subjects.Prefix()+".up."))), w.Subject)
 		out.Found = append(out.Found, Found{Place: PlaceWaits, At: w.At, Stream: f.streamOf(PlaceWaits, address), Sequence: w.Sequence, Address: address, Payload: w.Payload})
 	}
 	if answer.More {

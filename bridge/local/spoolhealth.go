@@ -16,15 +16,6 @@ import (
 	"fleetbridge/mapping"
 )
 
-// sayLimits tells when streams and journal may grow larger than the disk: then the disk is the limit.
-func (s *Spool) sayLimits() {
-	_, total, _, err := storedir.Space(s.cfg.Dir)
-	if all := Wanted(s.store.cfg); err == nil && all > total {
-		s.log.Warn("the limits of the streams together are larger than the disk; when it is nearly full, publishers get errors",
-			"limits_bytes", all, "disk_bytes", total, "mend", "lower nats.up.max_bytes or nats.down.max_bytes")
-	}
-}
-
 // partJournal stands for the journal that can't be written.
 const partJournal = "journal"
 
@@ -82,11 +73,11 @@ func (s *Spool) Check(ctx context.Context) {
 
 // full says that a class takes no more; empty: it does. While the disk is full that is said instead.
 func (s *Spool) full(class mapping.Class) string {
-	used := s.used[class].Load()
-	if s.cfg.Up <= 0 || s.store.troubles.has(partDisk) || used+max(min(int64(s.largest), s.cfg.Up/20), 1) <= s.cfg.Up {
+	used, most := s.used[class].Load(), s.store.cfg.Up
+	if most <= 0 || s.store.troubles.has(partDisk) || used+max(min(int64(s.largest), most/20), 1) <= most {
 		return ""
 	}
-	return fullText(uint64(used), s.cfg.Up)
+	return fullText(uint64(used), most)
 }
 
 // Fills tells how much waits in each class, as of the streams that an external server would have.
@@ -97,7 +88,7 @@ func (s *Spool) Fills() (out []Fill) {
 		messages[of.kind.Class()] += uint64(b.Messages)
 	}
 	for _, class := range mapping.Classes {
-		out = append(out, Fill{Stream: s.subjects.Name(wire.UpStream(class)), Exists: true, MaxBytes: max(s.cfg.Up, 0),
+		out = append(out, Fill{Stream: s.subjects.Name(wire.UpStream(class)), Exists: true, MaxBytes: max(s.store.cfg.Up, 0),
 			Messages: messages[class], Bytes: uint64(max(s.used[class].Load(), 0))})
 	}
 	return out
@@ -116,19 +107,6 @@ func askFills(ctx context.Context, nc *nats.Conn, s mapping.Subjects) (out []Fil
 		return nil, fmt.Errorf("asking the bridge for its queues: %w", err)
 	}
 	return out, nil
-}
-
-// sayDamage tells what the journal could not read when it was opened.
-func (s *Spool) sayDamage() {
-	for _, d := range s.journal.Damage() {
-		if d.Unconfirmed {
-			s.log.Warn("the end of the journal was torn, as by a power cut, and is dropped; nobody had been told that it is stored",
-				"journal", s.dir, "segment", d.Segment, "records_lost", d.Count(), "error", &d)
-			continue
-		}
-		s.log.Error("part of the journal is damaged; messages that waited among its records are lost",
-			"journal", s.dir, "segment", d.Segment, "records_lost", d.Count(), "error", &d)
-	}
 }
 
 // mark is how far the journal has come.

@@ -47,7 +47,7 @@ func (s *Spool) waitingLanes(lanes []journal.Backlog, after string) (out waiting
 			return out
 		}
 		of, _ := parseLaneKey(b.Lane)
-		l := WaitingLane{Thing: thingOf(of.token), Kind: of.kind.String(), Messages: uint64(b.Messages), Bytes: uint64(b.Bytes)}
+		l := WaitingLane{Thing: wire.ThingOf(of.token), Kind: of.kind.String(), Messages: uint64(b.Messages), Bytes: uint64(b.Bytes)}
 		for _, e := range s.entries(b.Lane, 0, 1) {
 			l.Oldest = e.received
 			break
@@ -73,7 +73,7 @@ func (s *Spool) waitingMessages(lanes []journal.Backlog, q waitingQuestion) (out
 			}
 			out.After, out.Past = b.Lane, number
 			room -= int64(len(e.payload) + 2*len(e.subject) + 100)
-			out.Messages = append(out.Messages, WaitingMessage{thingOf(of.token), of.kind.String(), s.sequence(number, e), e.received, e.subject, e.payload})
+			out.Messages = append(out.Messages, WaitingMessage{wire.ThingOf(of.token), of.kind.String(), s.sequence(number, e), e.received, e.subject, e.payload})
 		}
 	}
 	return out

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,76 +20,45 @@ import (
 	"fleetbridge/mapping"
 )
 
-// StoreConfig says what the streams hold and how much.
-type StoreConfig struct {
-	Subjects mapping.Subjects
-	Things   []mapping.Thing // only they can be published for; at least one with the embedded server
-	Replicas int             // 0: 1
-	Up       int64           // bytes that each up stream may hold, and that of dead letters; 0: no limit
-	Down     Limits
-	// Embedded: the server ends with this process. What programs publish is kept by a Spool, not in streams.
-	Embedded bool
-	// Working is the server's, if it is embedded; nil: it always works.
-	Working func() context.Context
-	// Shards is into how many the Things are divided that several bridges share; 0: there is no other bridge. What belongs
-	// to a Thing is written by a Share then, and not by the store itself.
-	Shards       int
-	Window       int           // how many deliveries of a lane may be unsettled; 0: 4096
-	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
-}
-
-func (c StoreConfig) working() context.Context {
-	if c.Working == nil {
-		return context.Background()
-	}
-	return c.Working()
-}
-
-func (c StoreConfig) replicas() int { return max(c.Replicas, 1) }
-
-func (c StoreConfig) window() int {
-	if c.Window <= 0 {
-		return feedMessages
-	}
-	return c.Window
-}
-
-func (c StoreConfig) executionTTL() time.Duration {
-	if c.ExecutionTTL <= 0 {
-		return 168 * time.Hour
-	}
-	return c.ExecutionTTL
-}
-
 // Store is all that is kept in NATS: streams and buckets.
 type Store struct {
 	cfg     StoreConfig
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	log     *slog.Logger
-	up      [len(mapping.Classes)]jetstream.Stream // only with an external server
-	down    jetstream.Stream
-	replies jetstream.Stream // of handlers, in a cluster; else nil
-	buckets map[string]*bucket
-
 	things  atomic.Pointer[[]mapping.Thing] // that can be published for
-	shaping sync.Mutex                      // held while an up stream's configuration changes
+	down    jetstream.Stream
+	buckets map[string]*bucket
+	shares  *shares // of the dead letters
+	custody *custody
 
-	toDown, toDead *publisher   // only with an external server; see views
-	shares         *shares      // of the dead letters
-	replyRoom      *replyRoom   // nil without replies
-	history        *history     // of what came down; nil with an external server
-	spool          *Spool       // nil with an external server
-	lanes          *streamLanes // only with an external server
-	custody        *custody
-	// before is how many messages of each class had come and gone when the store was opened.
-	before [len(mapping.Classes)]uint64
-	sieves [len(mapping.Classes)]sieve // only for Sift
-
-	moved    chan struct{} // see Moved
 	troubles troubles
 	missing  string // the stream that Check did not find the last time; of Check's goroutine
+
+	spool   *Spool   // nil with an external server
+	history *history // of what came down; nil with an external server
+	remote
 }
+
+// remote is what a store has only with an external server. With the embedded one the spool does this.
+type remote struct {
+	up             [len(mapping.Classes)]upStream
+	shaping        sync.Mutex // held while the configuration of one of them changes
+	lanes          *streamLanes
+	toDown, toDead *publisher       // toDown is nil in a cluster; see Share
+	replies        jetstream.Stream // of handlers, in a cluster; else nil
+	replyRoom      *replyRoom       // nil without replies
+}
+
+// upStream is what programs publish into, of one class.
+type upStream struct {
+	jetstream.Stream
+	before uint64 // how many messages had come and gone when the store was opened
+	sieve  sieve  // of Sift's goroutine
+}
+
+// name is the stream's.
+func (u *upStream) name() string { return u.CachedInfo().Config.Name }
 
 // openTries is how often a store is opened whose server has to start JetStream again meanwhile.
 const openTries = 5
@@ -115,27 +83,13 @@ func Open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger)
 	}
 }
 
-// untilWorking returns when JetStream has started again and is reached.
-func (c StoreConfig) untilWorking(ctx context.Context, nc *nats.Conn) error {
-	t := time.NewTicker(50 * time.Millisecond)
-	defer t.Stop()
-	for c.working().Err() != nil || !nc.IsConnected() {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
 func open(ctx context.Context, nc *nats.Conn, cfg StoreConfig, log *slog.Logger) (*Store, error) {
 	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}, moved: make(chan struct{}, 1)}
-	s.troubles.moved = s.moved
+	s := &Store{cfg: cfg, nc: nc, js: js, log: log, buckets: map[string]*bucket{}}
+	s.troubles.moved = make(chan struct{}, 1)
 	s.things.Store(&cfg.Things)
 	if cfg.Embedded { // nobody else is on the server yet
 		if err := cfg.salvageBuckets(ctx, js, log); err != nil {
@@ -226,8 +180,9 @@ func (s *Store) openStreams(ctx context.Context) (dead jetstream.Stream, err err
 		if up == nil {
 			continue
 		}
-		s.before[class] = gone(up)
-		if s.up[class], err = s.decisive(ctx, up.CachedInfo().Config.Name); err != nil {
+		state := up.CachedInfo().State
+		s.up[class].before = state.LastSeq - state.Msgs
+		if s.up[class].Stream, err = s.decisive(ctx, up.CachedInfo().Config.Name); err != nil {
 			return nil, err
 		}
 	}
@@ -285,18 +240,11 @@ func (s *Store) decisive(ctx context.Context, name string) (jetstream.Stream, er
 
 // publisher makes one whose failures count as the store's.
 func (s *Store) publisher(what string, stream jetstream.Stream, f *ownership.Fence) *publisher {
-	p := newPublisher(s.nc, what, takesBatches(stream), f, s.log)
+	batches := stream.CachedInfo().Config.AllowAtomicPublish // the server knows them: 2.12 and later
+	p := newPublisher(s.nc, what, batches, f, s.log)
 	p.tries.note = func(reason string) { s.troubles.note(what, reason) }
 	return p
 }
-
-func gone(s jetstream.Stream) uint64 {
-	state := s.CachedInfo().State
-	return state.LastSeq - state.Msgs
-}
-
-// takesBatches tells whether the server knows atomic batches (2.12 and later).
-func takesBatches(s jetstream.Stream) bool { return s.CachedInfo().Config.AllowAtomicPublish }
 
 // Close stops the publishers. What they have not stored is dropped, and its done is not called; so the pumps are stopped
 // first. The connection stays open.
@@ -407,7 +355,7 @@ func (s *Store) Enqueue(ctx context.Context, a mapping.Address, payload []byte, 
 func (s *Store) Pending(ctx context.Context, a mapping.Address) (bool, error) {
 	subject := s.cfg.Subjects.Print(mapping.SpaceUp, a)
 	err := streams.Again(ctx, func(ctx context.Context) error {
-		_, err := streams.Get(ctx, s.nc, s.up[a.Route().Class()].CachedInfo().Config.Name, streams.Ask{Last: subject})
+		_, err := streams.Get(ctx, s.nc, s.up[a.Route().Class()].name(), streams.Ask{Last: subject})
 		return err
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -1,9 +1,13 @@
 package local
 
 import (
+	"context"
+	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge/local/streams"
@@ -141,4 +145,103 @@ func (c StoreConfig) allBuckets() []jetstream.KeyValueConfig {
 		}
 	}
 	return out
+}
+
+// SetThings changes the Things that can be published for. What the streams hold
+// of others stays there. After an error some streams may have changed: the same call, or one with the
+// Things of before, puts that right.
+func (s *Store) SetThings(ctx context.Context, things []mapping.Thing) error {
+	for _, class := range mapping.Classes {
+		public := upSubjects(s.cfg.Subjects, things, class)
+		if err := s.reshape(ctx, class, func(is *jetstream.StreamInfo) { is.Config.Subjects = public }); err != nil {
+			return err
+		}
+	}
+	things = slices.Clone(things)
+	s.things.Store(&things)
+	return nil
+}
+
+// reshape changes the configuration of a class's stream, as it is now: what others have changed stays.
+func (s *Store) reshape(ctx context.Context, class mapping.Class, edit func(*jetstream.StreamInfo)) error {
+	s.shaping.Lock()
+	defer s.shaping.Unlock()
+	name := s.up[class].name()
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	info := stream.CachedInfo()
+	was := info.Config
+	if edit(info); reflect.DeepEqual(info.Config, was) {
+		return nil
+	}
+	if _, err := s.js.UpdateStream(ctx, info.Config); err != nil {
+		return streams.Explain(ctx, s.js, info.Config, err)
+	}
+	return nil
+}
+
+// Left counts the messages that wait for Things that need not be configured any more.
+func (s *Store) Left(ctx context.Context, things []mapping.Thing) (map[mapping.Thing]uint64, error) {
+	queued, err := s.queued(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ofThings(queued, things), nil
+}
+
+// StoreConfig says what the streams hold and how much.
+type StoreConfig struct {
+	Subjects mapping.Subjects
+	Things   []mapping.Thing // only they can be published for; at least one with the embedded server
+	Replicas int             // 0: 1
+	Up       int64           // bytes of each class that may wait, and that of dead letters; 0: no limit
+	Down     Limits
+	// Embedded: the server ends with this process. What programs publish is kept by a Spool, not in streams.
+	Embedded bool
+	// Working is the server's, if it is embedded; nil: it always works.
+	Working func() context.Context
+	// Shards is into how many the Things are divided that several bridges share; 0: there is no other bridge. What belongs
+	// to a Thing is written by a Share then, and not by the store itself.
+	Shards       int
+	Window       int           // how many deliveries of a lane may be unsettled; 0: 4096
+	ExecutionTTL time.Duration // how long a command's execution is remembered; 0: 168h
+}
+
+func (c StoreConfig) working() context.Context {
+	if c.Working == nil {
+		return context.Background()
+	}
+	return c.Working()
+}
+
+func (c StoreConfig) replicas() int { return max(c.Replicas, 1) }
+
+func (c StoreConfig) window() int {
+	if c.Window <= 0 {
+		return feedMessages
+	}
+	return c.Window
+}
+
+func (c StoreConfig) executionTTL() time.Duration {
+	if c.ExecutionTTL <= 0 {
+		return 168 * time.Hour
+	}
+	return c.ExecutionTTL
+}
+
+// untilWorking returns when JetStream has started again and is reached.
+func (c StoreConfig) untilWorking(ctx context.Context, nc *nats.Conn) error {
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	for c.working().Err() != nil || !nc.IsConnected() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }

@@ -101,7 +101,7 @@ func (w *sweep) remove(ctx context.Context, l *lane, d *owed) bool {
 	}
 	d.many = d.many || floor < d.floor
 	floor = min(floor, d.floor)
-	stream := w.lanes.store.up[in.class]
+	stream := &w.lanes.store.up[in.class]
 	err := w.lanes.ask(ctx, w.lanes.drops, func(ctx context.Context) error {
 		if !d.many {
 			for _, seq := range d.few {

@@ -19,6 +19,7 @@ import (
 	"fleetbridge/bridge/local/access"
 	"fleetbridge/bridge/local/clerk"
 	"fleetbridge/bridge/local/embedded"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/storedir"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
@@ -305,11 +306,11 @@ func TestOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	d, err := NewDeadLetters(nc, r.subjects)
+	d, err := letters.New(nc, r.subjects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page := selected(t, d, Selection{}); len(page) != 1 {
+	if page := selected(t, d, letters.Selection{}); len(page) != 1 {
 		t.Errorf("%v", page)
 	}
 	if failed := d.Replay(testContext(t), 1); len(failed) != 0 {

@@ -210,7 +210,7 @@ func (s viewSink) SendKept(ctx context.Context, m bridge.Message, r bridge.Recor
 }
 
 func (s viewSink) send(ctx context.Context, m bridge.Message, r *bridge.Record, done func(error)) error {
-	out := downMessage(s.subjects, m)
+	out := wire.DownMessage(s.subjects, m)
 	s.history.stored(len(out.Subject))
 	return s.view.send(ctx, &charge{msg: out, record: r, done: done})
 }

@@ -51,6 +51,15 @@ type views struct {
 	// damaged are records that can't be read, of which it was said; of the goroutine that writes.
 	damaged map[uint64]bool
 
+	backlog
+	wake chan struct{} // of the goroutine that writes
+	due  chan struct{} // something was written since the last checkpoint
+	much chan struct{} // the next checkpoint should not wait
+	stopping
+}
+
+// backlog is how far the streams are behind the journal.
+type backlog struct {
 	mu       sync.Mutex
 	queue    []*charge     // records that their streams lack, in order
 	bytes    int64         // of them
@@ -59,13 +68,13 @@ type views struct {
 	unsynced int64         // bytes of records that are, since the last checkpoint
 	restarts int           // how often a stream was looked at, as it may have less than it had
 	moved    chan struct{} // closed when written or bytes change; nil: nobody waits
+}
 
-	wake  chan struct{} // of the goroutine that writes
-	due   chan struct{} // something was written since the last checkpoint
-	much  chan struct{} // the next checkpoint should not wait
+// stopping is how the views end, in two steps.
+type stopping struct {
 	ended chan struct{} // nothing is taken any more
-	stop  chan struct{} // nor written
 	takes sync.WaitGroup
+	stop  chan struct{} // nor written
 	works sync.WaitGroup
 }
 
@@ -83,7 +92,8 @@ const headerNumber = "Fleets-Number"
 func (s *Spool) openViews(ctx context.Context) error {
 	v := &views{
 		spool: s, kept: s.records[wire.BucketExecutions], nc: s.store.nc, log: s.log, files: storedir.Files{}, damaged: map[uint64]bool{},
-		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), much: make(chan struct{}, 1), ended: make(chan struct{}), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), due: make(chan struct{}, 1), much: make(chan struct{}, 1),
+		stopping: stopping{ended: make(chan struct{}), stop: make(chan struct{})},
 	}
 	v.down = v.view(viewDown, wire.StreamDown, string(mapping.SpaceDown), "down")
 	v.dead = v.view(viewDead, wire.StreamDead, wire.SpaceDead, "dead letters")
@@ -214,7 +224,7 @@ func (v *views) wrote(batch []*charge) {
 		v.moved = nil
 	}
 	flow.Signal(v.due)
-	flow.Signal(v.spool.store.moved)
+	flow.Signal(v.spool.store.troubles.moved)
 	if v.unsynced >= v.spool.journal.LargestGroup() {
 		flow.Signal(v.much)
 	}

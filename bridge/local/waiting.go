@@ -97,7 +97,7 @@ func (w *Waiting) Lanes(ctx context.Context, t mapping.Thing, kind string) (out 
 			return nil, err
 		}
 		for of, n := range held {
-			l := WaitingLane{Thing: thingOf(of.token), Kind: of.kind.String(), Messages: n}
+			l := WaitingLane{Thing: wire.ThingOf(of.token), Kind: of.kind.String(), Messages: n}
 			m, err := streams.Get(ctx, w.nc, stream.CachedInfo().Config.Name, streams.Ask{From: 1, Next: w.filter(of)})
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				continue // sent meanwhile
@@ -143,7 +143,7 @@ func (w *Waiting) Each(ctx context.Context, t mapping.Thing, kind string, f func
 					break
 				}
 				if err == nil {
-					err = f(WaitingMessage{thingOf(of.token), of.kind.String(), m.Sequence, m.Time, m.Subject, m.Data})
+					err = f(WaitingMessage{wire.ThingOf(of.token), of.kind.String(), m.Sequence, m.Time, m.Subject, m.Data})
 				}
 				if err != nil {
 					return err

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
@@ -95,8 +95,8 @@ func newDeadReplay(s streams, t *deadTarget) *cobra.Command {
 			"the broker would say is not known beforehand.",
 		RunE: func(c *cobra.Command, args []string) error {
 			r := &replaying{dry: dry, force: force}
-			return t.each(c, &pick, args, func(letters *local.DeadLetters, cfg *gateway.Config, id uint64) error {
-				if err := r.open(letters, cfg); err != nil {
+			return t.each(c, &pick, args, func(dead *letters.Letters, cfg *gateway.Config, id uint64) error {
+				if err := r.open(dead, cfg); err != nil {
 					return err
 				}
 				return r.replay(c.Context(), s, id)
@@ -112,8 +112,8 @@ func newDeadRm(s streams, t *deadTarget) *cobra.Command {
 	var pick deadPick
 	c := &cobra.Command{Use: "rm [ID…]", Short: "Remove dead letters for good",
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.each(c, &pick, args, func(letters *local.DeadLetters, _ *gateway.Config, id uint64) error {
-				if err := letters.Remove(c.Context(), id)[id]; err != nil {
+			return t.each(c, &pick, args, func(dead *letters.Letters, _ *gateway.Config, id uint64) error {
+				if err := dead.Remove(c.Context(), id)[id]; err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(s.out, "%d removed\n", id)
@@ -152,16 +152,16 @@ func (t deadTarget) ids(args []string) ([]uint64, error) {
 }
 
 // open connects to the bridge's dead letters. cfg is nil with --nats.
-func (t deadTarget) open(c *cobra.Command) (letters *local.DeadLetters, cfg *gateway.Config, end func(), err error) {
+func (t deadTarget) open(c *cobra.Command) (dead *letters.Letters, cfg *gateway.Config, end func(), err error) {
 	nc, subjects, cfg, err := t.connect(c)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if letters, err = local.NewDeadLetters(nc, subjects); err != nil {
+	if dead, err = letters.New(nc, subjects); err != nil {
 		nc.Close()
 		return nil, nil, nil, err
 	}
-	return letters, cfg, nc.Close, nil
+	return dead, cfg, nc.Close, nil
 }
 
 // connect connects to the bridge's NATS server. cfg is nil with --nats.
@@ -211,7 +211,7 @@ func (t deadTarget) unreached(cfg *gateway.Config, err error) error {
 const connectTimeout = 10 * time.Second
 
 // each calls f for every letter that is picked, one after the other, and goes on after those that fail.
-func (t deadTarget) each(c *cobra.Command, pick *deadPick, args []string, f func(*local.DeadLetters, *gateway.Config, uint64) error) error {
+func (t deadTarget) each(c *cobra.Command, pick *deadPick, args []string, f func(*letters.Letters, *gateway.Config, uint64) error) error {
 	ids, err := t.ids(args)
 	if err != nil {
 		return err
@@ -220,20 +220,20 @@ func (t deadTarget) each(c *cobra.Command, pick *deadPick, args []string, f func
 	if err != nil {
 		return err
 	}
-	letters, cfg, end, err := t.open(c)
+	dead, cfg, end, err := t.open(c)
 	if err != nil {
 		return err
 	}
 	defer end()
 	if len(ids) == 0 { // all are picked first: what is sent may come back as a new letter
-		err := letters.Each(c.Context(), selection, func(l local.DeadLetter) error { ids = append(ids, l.ID); return nil })
+		err := dead.Each(c.Context(), selection, func(l letters.Letter) error { ids = append(ids, l.ID); return nil })
 		if err != nil {
 			return err
 		}
 	}
 	var errs []error
 	for _, id := range ids {
-		if err := f(letters, cfg, id); err != nil {
+		if err := f(dead, cfg, id); err != nil {
 			errs = append(errs, err)
 		}
 		if err := c.Context().Err(); err != nil {

@@ -14,7 +14,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/gateway"
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/internal/explain"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -36,8 +36,8 @@ func (f *deadFilter) flags(c *cobra.Command) {
 }
 
 // selection reads the flags; its errors are of usage.
-func (f deadFilter) selection(now time.Time) (local.Selection, error) {
-	out := local.Selection{Thing: mapping.Thing(f.thing), Code: f.code, Channel: f.channel, Direction: f.direction, Limit: f.limit}
+func (f deadFilter) selection(now time.Time) (letters.Selection, error) {
+	out := letters.Selection{Thing: mapping.Thing(f.thing), Code: f.code, Channel: f.channel, Direction: f.direction, Limit: f.limit}
 	if f.thing != "" {
 		if _, err := mapping.ParseThing(f.thing); err != nil {
 			return out, usagef("dead: --thing: %s", err)
@@ -103,7 +103,7 @@ func (p *deadPick) flags(c *cobra.Command) {
 }
 
 // check asks for IDs or a selection, not both, and never takes nothing for all.
-func (p *deadPick) check(c *cobra.Command, ids []uint64, now time.Time) (local.Selection, error) {
+func (p *deadPick) check(c *cobra.Command, ids []uint64, now time.Time) (letters.Selection, error) {
 	selection, err := p.selection(now)
 	given := p.all || p.deadFilter != (deadFilter{})
 	switch {
@@ -117,19 +117,19 @@ func (p *deadPick) check(c *cobra.Command, ids []uint64, now time.Time) (local.S
 	return selection, nil
 }
 
-func listDead(c *cobra.Command, s streams, t deadTarget, selection local.Selection, asJSON bool) error {
-	letters, _, end, err := t.open(c)
+func listDead(c *cobra.Command, s streams, t deadTarget, selection letters.Selection, asJSON bool) error {
+	dead, _, end, err := t.open(c)
 	if err != nil {
 		return err
 	}
 	defer end()
 	if asJSON {
 		lines := jsonLines(s.out)
-		return letters.Each(c.Context(), selection, func(l local.DeadLetter) error { return lines.Encode(explain.NewLetter(l)) })
+		return dead.Each(c.Context(), selection, func(l letters.Letter) error { return lines.Encode(explain.NewLetter(l)) })
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tSTORED\tDIRECTION\tTHING\tCHANNEL\tCODE\tBYTES\tERROR")
-	err = letters.Each(c.Context(), selection, func(l local.DeadLetter) error {
+	err = dead.Each(c.Context(), selection, func(l letters.Letter) error {
 		_, err := fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.ID, l.Stored.Local().Format(time.DateTime), l.Direction,
 			printable(l.Thing), cmp.Or(l.Channel, "-"), l.Code, l.Size, shortened(printable(l.Error)))
 		return err
@@ -147,12 +147,12 @@ func shortened(s string) string {
 }
 
 func showDead(c *cobra.Command, s streams, t deadTarget, id uint64, asJSON bool) error {
-	letters, _, end, err := t.open(c)
+	dead, _, end, err := t.open(c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	l, err := letters.Get(c.Context(), id)
+	l, err := dead.Get(c.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -184,13 +184,13 @@ type replaying struct {
 	dry   bool // send nothing
 	force bool // send what would be refused again, too
 
-	letters *local.DeadLetters
+	letters *letters.Letters
 	catalog *schemas.Catalog
 	own     map[mapping.Thing]*schemas.ThingSchemas // as far as the configuration tells
 }
 
 // open compiles the schemas, once. cfg is nil with --nats; then nothing is known of the Things' own.
-func (r *replaying) open(letters *local.DeadLetters, cfg *gateway.Config) (err error) {
+func (r *replaying) open(letters *letters.Letters, cfg *gateway.Config) (err error) {
 	if r.catalog != nil {
 		return nil
 	}
@@ -230,7 +230,7 @@ func (r *replaying) replay(ctx context.Context, s streams, id uint64) error {
 
 // refused says why a letter would be refused again on its way up; empty: nothing is known against it. What
 // goes down is delivered unchecked.
-func (r *replaying) refused(l local.DeadLetter) (string, error) {
+func (r *replaying) refused(l letters.Letter) (string, error) {
 	if l.Direction == mapping.Down {
 		return "", nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/bridge/sightings"
 	"fleetbridge/fleetsim"
 	"fleetbridge/internal/explain"
@@ -25,7 +26,7 @@ func TestVerdict(t *testing.T) {
 	event := mapping.Address{Thing: "pump-07", Channel: mapping.Event, ID: "hot"}
 	request := mapping.Address{Thing: "pump-07", Channel: mapping.CommandRequest, ID: "x"}
 	letter := func(a mapping.Address, code string) local.Found {
-		return local.Found{Place: local.PlaceDead, At: ago(time.Minute), Sequence: 17, Address: a, Letter: local.DeadLetter{Code: code, Error: "why"}}
+		return local.Found{Place: local.PlaceDead, At: ago(time.Minute), Sequence: 17, Address: a, Letter: letters.Letter{Reason: letters.Reason{Code: code, Error: "why"}}}
 	}
 	waits := local.Found{Place: local.PlaceWaits, At: ago(4 * time.Minute), Sequence: 5, Address: event}
 	answered := local.Found{Place: local.PlaceAnswered, At: ago(3 * time.Hour), Address: request}

@@ -4,7 +4,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"fleetbridge/bridge/local"
+	"fleetbridge/bridge/local/letters"
 	"fleetbridge/mapping"
 )
 
@@ -54,7 +54,7 @@ type Letter struct {
 }
 
 // NewLetter leaves the payload out, but for its length.
-func NewLetter(l local.DeadLetter) Letter {
+func NewLetter(l letters.Letter) Letter {
 	out := Letter{ID: l.ID, Direction: l.Direction.String(), Thing: l.Thing, Channel: l.Channel, Code: l.Code, Error: l.Error, Received: l.Received.UTC(), Stored: l.Stored.UTC(),
 		Topic: l.Topic, Subject: l.Origin, StoredOn: l.Subject, Parent: l.Trace.Parent, Truncated: l.Truncated, Payload: Payload{Bytes: l.Size}}
 	if l.Thing != "" {

@@ -75,22 +75,30 @@ type Arrival struct {
 	came   time.Time
 	stream func([]byte) (int, error) // reads what the program says
 
-	// Of the door's mutex.
+	standing
+	reading
+	held  atomic.Pointer[marker] // follows what was read last
+	heard atomic.Pointer[Place]  // who sends; nil: nobody yet
+	Gone  chan struct{}          // closed when it has left
+}
+
+// standing is how a connection stands at the door, whose mutex guards it.
+type standing struct {
 	waits     *linked.Element // among the strangers; nil: logged in, or left
 	judged    int             // its password is being looked at; it stays for that long
 	place     Place
 	in        bool
 	dismissed bool
 	left      bool
+}
 
-	Gone  chan struct{} // closed when it has left
-	spoke bool          // of the reader, as these
+// reading is of a connection's reader.
+type reading struct {
+	spoke bool
 	along readAlong
 	load  load
-	rest  []byte                 // read, and not given to the server yet
-	begun begun                  // of the door's unfinished
-	held  atomic.Pointer[marker] // follows what was read last
-	heard atomic.Pointer[Place]  // who sends; nil: nobody yet
+	rest  []byte // read, and not given to the server yet
+	begun begun  // of the door's unfinished
 }
 
 // Accept implements net.Listener.
@@ -224,7 +232,7 @@ func (d *Door) Find(c server.ClientAuthentication) *Arrival {
 	}
 	gone := make(chan struct{})
 	close(gone)
-	return &Arrival{door: d, left: true, Gone: gone}
+	return &Arrival{door: d, standing: standing{left: true}, Gone: gone}
 }
 
 // enter gives a connection its place, and reports whether there is room for it. It may have had another one.

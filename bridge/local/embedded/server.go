@@ -42,46 +42,73 @@ type Config struct {
 
 // Server is the embedded NATS server. It serves Connect at once and programs after Listen.
 type Server struct {
-	nats *server.Server
-	own  nkeys.KeyPair // nil without users
+	nats     *server.Server
+	subjects mapping.Subjects
+	dir      string
+	lock     *os.File // of the directory
+	log      *slog.Logger
+	names    *nats.Conn           // answers which stream has a subject; nil before Listen
+	counted  map[string]lastCount // subscriptions when they were last looked at, by account; of who calls cutSubscribed
+	listening
+	front
+	clients
+	jets
+	strays
+	life
+}
+
+// listening is where programs connect.
+type listening struct {
+	host string
+	port int
+	tls  *tls.Config // nil: none
+}
+
+// front is what stands before the server: who may come in, and how fast.
+type front struct {
+	own nkeys.KeyPair // nil without users
 	// logins is nil without users, anybody with them.
 	logins  *access.Logins
 	anybody *access.Anybody
 	door    *door.Door // nil before Listen
+	limits  door.Limits
+	penal   func(door.Penalty)
 	brake   *door.Brake
 	marks   *nats.Conn // the brake's
-	limits  door.Limits
-	names   *nats.Conn // answers which stream has a subject; nil before Listen
-	lock    *os.File
-	host    string
-	port    int
-	tls     *tls.Config // nil: none
-	dir     string
-	log     *slog.Logger
-	stop    sync.Once
+}
 
+// clients are the bridge's own connections.
+type clients struct {
 	mu     sync.Mutex
 	conns  []*nats.Conn // made by Connect
 	intake *nats.Conn   // made by ConnectIntake
+}
 
+// jets is how JetStream stands, which may have to start again.
+type jets struct {
 	working   context.Context // ends when the disk has refused a write; there is a new one when JetStream is up again
 	fail      context.CancelFunc
-	broken    chan struct{}        // the disk has refused a write
-	stirred   chan struct{}        // somebody has sent something, the bridge too
-	counted   map[string]lastCount // subscriptions when they were last looked at, by account; of who calls cutSubscribed
-	damaged   map[string]bool      // streams that take nothing more, as a record of theirs can't be read
-	stopping  chan struct{}
-	ending    context.Context // ends when stopping is closed
-	end       context.CancelFunc
-	running   sync.WaitGroup
+	broken    chan struct{}           // the disk has refused a write
+	damaged   map[string]bool         // streams that take nothing more, as a record of theirs can't be read
 	jetStream *server.JetStreamConfig // to start it again; of recover's goroutine
+	reread    reread
+}
 
-	subjects mapping.Subjects
-	up       []byte // begins what programs publish for the cloud
-	stray    func(Stray)
-	penal    func(door.Penalty)
-	reread   reread
-	tokens   atomic.Pointer[map[string]bool] // of the configured Things; nil: not known yet
+// strays are what programs publish and nobody takes.
+type strays struct {
+	up      []byte // begins what programs publish for the cloud
+	stray   func(Stray)
+	tokens  atomic.Pointer[map[string]bool] // of the configured Things; nil: not known yet
+	stirred chan struct{}                   // somebody has sent something, the bridge too
+}
+
+// life is how the server ends.
+type life struct {
+	stop     sync.Once
+	stopping chan struct{}
+	ending   context.Context // ends when stopping is closed
+	end      context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // startTimeout bounds the recovery of the streams; it is long because a gateway's flash is slow and an
@@ -102,9 +129,12 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, subjects: cfg.Subjects, host: host, port: port, tls: cfg.TLS, dir: cfg.StoreDir, log: cfg.Log, broken: make(chan struct{}, 1), stirred: make(chan struct{}, 1), stopping: make(chan struct{}), damaged: map[string]bool{}}
-	s.up, s.stray = []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), cfg.Stray
-	s.penal = cfg.Penal
+	s := &Server{
+		lock: lock, subjects: cfg.Subjects, dir: cfg.StoreDir, log: cfg.Log,
+		listening: listening{host, port, cfg.TLS}, front: front{penal: cfg.Penal}, life: life{stopping: make(chan struct{})},
+		jets:   jets{broken: make(chan struct{}, 1), damaged: map[string]bool{}},
+		strays: strays{up: []byte(strings.TrimSuffix(cfg.Subjects.Space(mapping.SpaceUp), ">")), stray: cfg.Stray, stirred: make(chan struct{}, 1)},
+	}
 	if s.limits = cfg.Limits; s.limits == (door.Limits{}) {
 		s.limits = door.LimitsOf(cfg.Log)
 	}

@@ -35,15 +35,25 @@ type Service struct {
 	audience *audience
 	served   []string           // the endpoints' subjects
 	others   *nats.Subscription // to what is no endpoint's
-	peers    Peers              // nil: all Things are here
-	run      string
-	handedOn *nats.Subscription // by other bridges; nil: there are none
 	mu       sync.Mutex
 	slots    flow.Quota
 	answered atomic.Uint64 // requests
-	ctx      context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
+	forwarding
+	life
+}
+
+// forwarding is between the bridges of a cluster.
+type forwarding struct {
+	peers    Peers              // nil: all Things are here
+	run      string             // this bridge's name among them
+	handedOn *nats.Subscription // by other bridges; nil: there are none
+}
+
+// life is how a service ends.
+type life struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
 // Config is what a Service is besides its connection and its handler.
@@ -58,7 +68,7 @@ type Config struct {
 
 // Serve answers requests on {prefix}.req.… with h until it is closed.
 func Serve(nc *nats.Conn, h bridge.RequestHandler, c Config) (*Service, error) {
-	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, peers: c.Peers, run: c.Run, slots: flow.Quota{Limit: maxRequests}}
+	s := &Service{nc: nc, answers: wire.NewAnswers(nc, c.Log), subjects: c.Subjects, handler: h, forwarding: forwarding{peers: c.Peers, run: c.Run}, slots: flow.Quota{Limit: maxRequests}}
 	if err := s.start(c.Version); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"fleetbridge/bridge"
+	"fleetbridge/mapping"
 )
 
 // Headers of messages and requests.
@@ -221,4 +222,12 @@ func Received(h nats.Header, stored time.Time) time.Time {
 		return t
 	}
 	return stored
+}
+
+// DownMessage is how a message from the cloud is stored for programs.
+func DownMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
+	h := NewHeaders()
+	h.Stamp(m)
+	h.Set(HeaderTopic, HeaderText(m.Address.Topic()))
+	return &nats.Msg{Subject: s.Store(mapping.SpaceDown, m.Address), Header: h.Header, Data: m.Payload}
 }

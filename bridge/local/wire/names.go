@@ -1,6 +1,10 @@
 package wire
 
-import "fleetbridge/mapping"
+import (
+	"strings"
+
+	"fleetbridge/mapping"
+)
 
 // Streams and buckets, by what follows the prefix in their names.
 const (
@@ -53,6 +57,19 @@ func ThingToken(subject, space string) string {
 		}
 	}
 	return rest
+}
+
+// ThingOf reads the Thing at the beginning of a subject's tail, as in "pump.events.e"; empty: there is none.
+func ThingOf(tail string) string {
+	token, _, _ := strings.Cut(tail, ".")
+	name, err := mapping.Untoken(token)
+	if err != nil {
+		return ""
+	}
+	if _, err := mapping.ParseThing(name); err != nil {
+		return ""
+	}
+	return name
 }
 
 // ServiceName is what `nats micro ls` shows.

@@ -1,4 +1,6 @@
-package local
+// Package letters has the dead letters: how one is stored, who reads and removes them, and how one is sent on its way again.
+// It needs a connection and nothing else of a running bridge. Store.Bury stores letters.
+package letters
 
 import (
 	"cmp"
@@ -13,35 +15,38 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fleetbridge/bridge/local/streams"
 	"fleetbridge/bridge/local/wire"
 	"fleetbridge/mapping"
 )
 
-// DeadLetters reads the dead letters and sends them on their way again. It needs a connection and
+// Letters reads the dead letters and sends them on their way again. It needs a connection and
 // nothing else of a running bridge.
-type DeadLetters struct {
+type Letters struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	subjects mapping.Subjects
 }
 
-// ErrNoLetter is wrapped with the id.
-var ErrNoLetter = errors.New("no such dead letter")
+// ErrNone is wrapped with the id.
+var ErrNone = errors.New("no such dead letter")
 
-// NewDeadLetters serves the dead letters of the bridge with these subjects.
-func NewDeadLetters(nc *nats.Conn, subjects mapping.Subjects) (*DeadLetters, error) {
+// New serves the dead letters of the bridge with these subjects.
+func New(nc *nats.Conn, subjects mapping.Subjects) (*Letters, error) {
 	js, err := wire.JetStream(nc)
 	if err != nil {
 		return nil, err
 	}
-	return &DeadLetters{nc, js, subjects}, nil
+	return On(js, subjects), nil
 }
 
-// DeadLetters are those of this store.
-func (s *Store) DeadLetters() *DeadLetters { return &DeadLetters{s.nc, s.js, s.cfg.Subjects} }
+// On is NewDeadLetters for who has a JetStream already.
+func On(js jetstream.JetStream, subjects mapping.Subjects) *Letters {
+	return &Letters{js.Conn(), js, subjects}
+}
 
 // Address is where a letter was going; an error tells why that is nowhere.
-func (d *DeadLetters) Address(l DeadLetter) (mapping.Address, error) {
+func (d *Letters) Address(l Letter) (mapping.Address, error) {
 	if l.Direction == mapping.Down {
 		_, address, err := d.subjects.Parse(l.Subject)
 		return address, err
@@ -51,7 +56,7 @@ func (d *DeadLetters) Address(l DeadLetter) (mapping.Address, error) {
 }
 
 // upSubject is what the program published on, or, if a letter says what can't be that, where it is stored says.
-func (d *DeadLetters) upSubject(l DeadLetter) string {
+func (d *Letters) upSubject(l Letter) string {
 	space := d.subjects.Prefix() + "." + string(mapping.SpaceUp) + "."
 	if strings.HasPrefix(l.Origin, space) && !strings.ContainsFunc(l.Origin, wire.NotPrintable) {
 		return l.Origin
@@ -59,7 +64,7 @@ func (d *DeadLetters) upSubject(l DeadLetter) string {
 	return space + strings.TrimPrefix(l.Subject, d.subjects.Prefix()+".dead.up.")
 }
 
-func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
+func (d *Letters) stream(ctx context.Context) (jetstream.Stream, error) {
 	name := d.subjects.Name(wire.StreamDead)
 	stream, err := d.js.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -90,7 +95,7 @@ func (s Selection) filter(subjects mapping.Subjects) string {
 	return subjects.Prefix() + ".dead." + direction + "." + thing + ".>"
 }
 
-func (s Selection) picks(l DeadLetter) bool {
+func (s Selection) picks(l Letter) bool {
 	return (s.Code == "" || s.Code == l.Code) && (s.Channel == "" || s.Channel == l.Channel) && !l.Stored.Before(s.Since)
 }
 
@@ -98,7 +103,7 @@ func (s Selection) picks(l DeadLetter) bool {
 const pageSize = 500
 
 // Each calls f for every letter of a selection, the oldest first, without payloads, until f returns an error.
-func (d *DeadLetters) Each(ctx context.Context, s Selection, f func(DeadLetter) error) error {
+func (d *Letters) Each(ctx context.Context, s Selection, f func(Letter) error) error {
 	stream, err := d.stream(ctx)
 	if err != nil {
 		return err
@@ -127,7 +132,7 @@ func (d *DeadLetters) Each(ctx context.Context, s Selection, f func(DeadLetter) 
 }
 
 // page returns the first letters after one. A page shorter than pageSize is the last.
-func (d *DeadLetters) page(ctx context.Context, stream jetstream.Stream, s Selection, after uint64) ([]DeadLetter, error) {
+func (d *Letters) page(ctx context.Context, stream jetstream.Stream, s Selection, after uint64) ([]Letter, error) {
 	config := jetstream.ConsumerConfig{
 		FilterSubject: s.filter(d.subjects), DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: time.Minute,
@@ -149,7 +154,7 @@ func (d *DeadLetters) page(ctx context.Context, stream jetstream.Stream, s Selec
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
-	out := make([]DeadLetter, 0, wanted)
+	out := make([]Letter, 0, wanted)
 	for {
 		select {
 		case <-ctx.Done():
@@ -168,7 +173,7 @@ func (d *DeadLetters) page(ctx context.Context, stream jetstream.Stream, s Selec
 }
 
 // Remove deletes letters for good. The result has an error for every id that failed.
-func (d *DeadLetters) Remove(ctx context.Context, ids ...uint64) map[uint64]error {
+func (d *Letters) Remove(ctx context.Context, ids ...uint64) map[uint64]error {
 	failed := map[uint64]error{}
 	stream, err := d.stream(ctx)
 	for _, id := range ids {
@@ -187,8 +192,8 @@ func (d *DeadLetters) Remove(ctx context.Context, ids ...uint64) map[uint64]erro
 }
 
 // listed reads a letter that came without its payload.
-func (d *DeadLetters) listed(m jetstream.Msg) (DeadLetter, error) {
-	letter, err := parseLetter(d.subjects, m.Subject(), m.Headers())
+func (d *Letters) listed(m jetstream.Msg) (Letter, error) {
+	letter, err := Parse(d.subjects, m.Subject(), m.Headers())
 	if err != nil {
 		return letter, err
 	}
@@ -203,23 +208,23 @@ func (d *DeadLetters) listed(m jetstream.Msg) (DeadLetter, error) {
 }
 
 // Get returns a letter with its payload, or ErrNoLetter.
-func (d *DeadLetters) Get(ctx context.Context, id uint64) (DeadLetter, error) {
+func (d *Letters) Get(ctx context.Context, id uint64) (Letter, error) {
 	stream, err := d.stream(ctx)
 	if err != nil {
-		return DeadLetter{}, err
+		return Letter{}, err
 	}
 	return d.get(ctx, stream, id)
 }
 
-func (d *DeadLetters) get(ctx context.Context, stream jetstream.Stream, id uint64) (DeadLetter, error) {
+func (d *Letters) get(ctx context.Context, stream jetstream.Stream, id uint64) (Letter, error) {
 	raw, err := stream.GetMsg(ctx, id)
 	if id == 0 || errors.Is(err, jetstream.ErrMsgNotFound) {
-		return DeadLetter{}, fmt.Errorf("%d: %w; fleetbridge dead ls lists what there is", id, ErrNoLetter)
+		return Letter{}, fmt.Errorf("%d: %w; fleetbridge dead ls lists what there is", id, ErrNone)
 	}
 	if err != nil {
-		return DeadLetter{}, fmt.Errorf("%d: %w", id, err)
+		return Letter{}, fmt.Errorf("%d: %w", id, err)
 	}
-	letter, err := parseLetter(d.subjects, raw.Subject, raw.Header)
+	letter, err := Parse(d.subjects, raw.Subject, raw.Header)
 	letter.ID, letter.Stored, letter.Payload, letter.Size = id, raw.Time, raw.Data, len(raw.Data)
 	letter.Received = wire.Received(raw.Header, raw.Time)
 	return letter, err
@@ -228,7 +233,7 @@ func (d *DeadLetters) get(ctx context.Context, stream jetstream.Stream, id uint6
 // Replay sends letters the way they were going and removes them: upwards they are checked again, and
 // may come back as new letters; downwards they are delivered unchecked. The result has an error for
 // every id that failed; such a letter stays.
-func (d *DeadLetters) Replay(ctx context.Context, ids ...uint64) map[uint64]error {
+func (d *Letters) Replay(ctx context.Context, ids ...uint64) map[uint64]error {
 	failed := map[uint64]error{}
 	stream, err := d.stream(ctx)
 	for _, id := range ids {
@@ -244,7 +249,7 @@ func (d *DeadLetters) Replay(ctx context.Context, ids ...uint64) map[uint64]erro
 }
 
 // ReplayAs is Replay of one letter with another payload in the place of its own.
-func (d *DeadLetters) ReplayAs(ctx context.Context, id uint64, payload []byte) error {
+func (d *Letters) ReplayAs(ctx context.Context, id uint64, payload []byte) error {
 	stream, err := d.stream(ctx)
 	if err != nil {
 		return err
@@ -253,7 +258,7 @@ func (d *DeadLetters) ReplayAs(ctx context.Context, id uint64, payload []byte) e
 }
 
 // replay sends a letter on, with edited as its payload unless that is nil.
-func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id uint64, edited []byte) error {
+func (d *Letters) replay(ctx context.Context, stream jetstream.Stream, id uint64, edited []byte) error {
 	letter, err := d.get(ctx, stream, id)
 	if err != nil {
 		return err
@@ -287,7 +292,7 @@ func (d *DeadLetters) replay(ctx context.Context, stream jetstream.Stream, id ui
 }
 
 // resend makes the message that a letter was before.
-func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
+func (d *Letters) resend(l Letter) (*nats.Msg, error) {
 	if l.Direction == mapping.Up {
 		m := nats.NewMsg(d.upSubject(l))
 		m.Data = l.Payload
@@ -298,5 +303,26 @@ func (d *DeadLetters) resend(l DeadLetter) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	return downMessage(d.subjects, m), nil
+	return wire.DownMessage(d.subjects, m), nil
+}
+
+// Before are the dead letters of a selection before an id, 0: from the newest, without payloads. Since and Limit of the
+// selection have no meaning here.
+func (d *Letters) Before(ctx context.Context, s Selection, before uint64, limit int) (streams.Page[Letter], error) {
+	if _, err := d.stream(ctx); err != nil {
+		return streams.Page[Letter]{}, err
+	}
+	return streams.Browse(ctx, d.js, d.subjects.Name(wire.StreamDead), s.filter(d.subjects), before, limit, func(m *jetstream.RawStreamMsg) (Letter, bool) {
+		l, err := Parse(d.subjects, m.Subject, m.Header)
+		l.ID, l.Stored, l.Size, l.Received = m.Sequence, m.Time, len(m.Data), wire.Received(m.Header, m.Time)
+		return l, err == nil && s.picks(l)
+	})
+}
+
+// Count is how many dead letters a Thing has.
+func (d *Letters) Count(ctx context.Context, t mapping.Thing) (uint64, error) {
+	if _, err := d.stream(ctx); err != nil {
+		return 0, err
+	}
+	return streams.Count(ctx, d.nc, d.subjects.Name(wire.StreamDead), Selection{Thing: t}.filter(d.subjects))
 }

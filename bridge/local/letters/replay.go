@@ -1,4 +1,4 @@
-package local
+package letters
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ const replayEdited = ".edited"
 var errNoBridge = errors.New("no bridge answers")
 
 // replayDown asks the bridge to replay a letter, with edited as its payload unless that is nil.
-func (d *DeadLetters) replayDown(ctx context.Context, id uint64, edited []byte) error {
+func (d *Letters) replayDown(ctx context.Context, id uint64, edited []byte) error {
 	subject := replaySpace(d.subjects) + strconv.FormatUint(id, 10)
 	if edited != nil {
 		subject += replayEdited
@@ -46,11 +46,12 @@ func (d *DeadLetters) replayDown(ctx context.Context, id uint64, edited []byte) 
 	return nil
 }
 
-// serveReplays replays letters for replayDown, one after the other.
-func (s *Spool) serveReplays() error {
-	space := replaySpace(s.subjects)
-	_, err := s.cfg.Intake.Subscribe(space+">", func(m *nats.Msg) {
-		if !wire.Answerable(s.subjects, m.Reply) {
+// ServeReplays replays letters for replayDown, one after the other: send stores what a letter was before, and returns when
+// that is durable.
+func (d *Letters) ServeReplays(nc *nats.Conn, send func(context.Context, bridge.Message) error) error {
+	space := replaySpace(d.subjects)
+	_, err := nc.Subscribe(space+">", func(m *nats.Msg) {
+		if !wire.Answerable(d.subjects, m.Reply) {
 			return
 		}
 		name, isEdited := strings.CutSuffix(strings.TrimPrefix(m.Subject, space), replayEdited)
@@ -60,22 +61,21 @@ func (s *Spool) serveReplays() error {
 			if isEdited {
 				edited = append([]byte{}, m.Data...)
 			}
-			err = s.replay(id, edited)
+			err = d.sendDown(id, edited, send)
 		}
 		var said []byte
 		if err != nil {
 			said = []byte(err.Error())
 		}
-		_ = s.cfg.Intake.Publish(m.Reply, said)
+		_ = nc.Publish(m.Reply, said)
 	})
 	return err
 }
 
-// replay stores what a letter was before in the journal, and removes the letter.
-func (s *Spool) replay(id uint64, edited []byte) error {
+// sendDown sends what a letter was before, and removes the letter.
+func (d *Letters) sendDown(id uint64, edited []byte, send func(context.Context, bridge.Message) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), wire.APITimeout)
 	defer cancel()
-	d := s.store.DeadLetters()
 	stream, err := d.stream(ctx)
 	if err != nil {
 		return err
@@ -92,23 +92,14 @@ func (s *Spool) replay(id uint64, edited []byte) error {
 		return fmt.Errorf("%d: %w", id, err)
 	}
 	m.Payload = bytes.Clone(m.Payload)
-	stored := make(chan error, 1)
-	err = s.store.Down().Send(ctx, m, func(err error) { stored <- err })
-	if err == nil {
-		select {
-		case err = <-stored:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-	}
-	if err != nil {
+	if err := send(ctx, m); err != nil {
 		return fmt.Errorf("%d: not sent, and kept: %w", id, err)
 	}
 	return d.replayed(ctx, stream, id)
 }
 
 // replayed removes a letter that is on its way.
-func (d *DeadLetters) replayed(ctx context.Context, stream jetstream.Stream, id uint64) error {
+func (d *Letters) replayed(ctx context.Context, stream jetstream.Stream, id uint64) error {
 	if err := stream.DeleteMsg(ctx, id); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("%d: sent, but not removed: %w", id, err)
 	}
@@ -116,7 +107,7 @@ func (d *DeadLetters) replayed(ctx context.Context, stream jetstream.Stream, id 
 }
 
 // downAgain is the message that a letter was when it came.
-func (d *DeadLetters) downAgain(l DeadLetter) (bridge.Message, error) {
+func (d *Letters) downAgain(l Letter) (bridge.Message, error) {
 	_, address, err := d.subjects.Parse(l.Subject)
 	if err != nil {
 		return bridge.Message{}, fmt.Errorf("it came on topic %q, which belongs to no channel, so it has nowhere to go", l.Topic)
