@@ -216,6 +216,7 @@ func TestNames(t *testing.T) {
 		"fleetbridge_cluster_shards_owned":                         "",
 		"fleetbridge_cluster_suspect":                              "",
 		"fleetbridge_cluster_other_settings":                       "",
+		"fleetbridge_cluster_replies_removed_total":                "",
 		"fleetbridge_cluster_takeover_seconds":                     "",
 		"fleetbridge_cluster_takeovers_total":                      "",
 		"fleetbridge_mqtt_connected":                               "thing",
