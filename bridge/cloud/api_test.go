@@ -314,3 +314,19 @@ func TestClockOfTheAPI(t *testing.T) {
 		t.Errorf("%v, %v", theirs, err)
 	}
 }
+
+// Without a login, or with a short one, no document is taken for one that has it.
+func TestDocumentWithoutALogin(t *testing.T) {
+	const document = `{"desired":{"a":"b:c"}}`
+	for _, login := range [][2]string{{"", ""}, {"b", "c"}} {
+		u, err := url.Parse("http://" + speak(t, "HTTP/1.1 200 OK\r\n\r\n"+document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := NewAPI(APIConfig{URL: u, Key: login[0], Secret: login[1]})
+		defer a.Close()
+		if got, err := a.Shadow(t.Context(), thing); err != nil || string(got) != document {
+			t.Errorf("with the login %q: %s, error %v", login, got, err)
+		}
+	}
+}

@@ -18,7 +18,7 @@ func (e *fitError) Unwrap() error { return e.err }
 const (
 	fitHead = 1000 // runes
 	fitTail = 200
-	// longSecret is how many bytes a secret has that is no word of ours, or of a document, by chance.
+	// longSecret is how many bytes a spelling has that is no word of ours, or of a document, by chance.
 	longSecret = 16
 )
 
@@ -55,12 +55,13 @@ func (a *API) repeats(text string) bool {
 	return false
 }
 
-// logins are the spellings of the login that are nothing else by chance.
-func (a *API) logins() []string {
+// logins are the spellings of the login that are nothing else by chance; none without a login.
+func (a *API) logins() (out []string) {
 	both := a.key + ":" + a.secret
-	out := []string{base64.StdEncoding.EncodeToString([]byte(both)), both}
-	if len(a.secret) >= longSecret {
-		out = append(out, a.secret)
+	for _, s := range []string{base64.StdEncoding.EncodeToString([]byte(both)), both, a.secret} {
+		if len(s) >= longSecret {
+			out = append(out, s)
+		}
 	}
 	return out
 }
