@@ -146,7 +146,7 @@ func open(t *testing.T, options ...siteOption) *site {
 		o.edit(s.cfg)
 	}
 	// Tests that read letters make them; a flow that should have none finds its message missing.
-	s.log = fleetsim.Log(t, append(o.expect, "messages become dead letters", late)...)
+	s.log = fleetsim.Log(t, append(o.expect, "messages become dead letters", lateNote)...)
 	s.start()
 	if !o.cut {
 		s.ready()
@@ -157,8 +157,8 @@ func open(t *testing.T, options ...siteOption) *site {
 // patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
 const patience = 2 * time.Minute
 
-// late is logged when a busy machine takes too long to say at a stop what the streams hold, and the next start looks for itself.
-const late = `error="noting what the streams hold: context deadline exceeded"`
+// lateNote is logged when a busy machine takes too long to say at a stop what the streams hold, and the next start looks for itself.
+const lateNote = `error="noting what the streams hold: context deadline exceeded"`
 
 // context ends with the test's patience.
 func (s *site) context() context.Context {
