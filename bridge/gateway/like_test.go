@@ -163,7 +163,7 @@ func TestLikeQuotaOnAKeptSession(t *testing.T) {
 	s.ready()
 	s.obeys()
 	for _, channel := range []string{"jobs/notify", "jobs/get/accepted", "jobs/j/update/accepted"} {
-		sub := s.subscribe("fleets.down.pump-07.>")
+		sub := s.subscribe("fleets.down.pump-07.jobs.>") // the command before may be shown late
 		s.down("$emqx/things/pump-07/"+channel, `{"clientToken":"x"}`, fleetsim.PublishOptions{})
 		s.down("$emqx/things/pump-07/jobs/notify-next", `{}`, fleetsim.PublishOptions{})
 		for n := 0; ; {
