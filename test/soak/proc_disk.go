@@ -73,7 +73,7 @@ func (s *procSite) fill(js jetstream.JetStream, most int) (took time.Duration, r
 // errors in time, and the queue takes more when there is room, without a restart.
 func fullDisk(w *World) {
 	dir := mountTmpfs(w, "size=24m")
-	s := newProcSite(w, procOptions{patience: 80 * time.Second, silent: true, setup: processSetup{things: []string{"pump-07"}, store: filepath.Join(dir, "store")}})
+	s := newProcSite(w, procOptions{patience: 4 * time.Minute, silent: true, setup: processSetup{things: []string{"pump-07"}, store: filepath.Join(dir, "store")}})
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 12<<20), 0o600); err != nil {
 		w.Fatal(err)
