@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
@@ -25,10 +26,7 @@ const (
 // fit makes one line of bounded length of an error's text, without the login. A server may repeat it: some that fail show
 // the request.
 func (a *API) fit(text string) string {
-	for _, s := range a.logins() {
-		text = strings.ReplaceAll(text, s, "…")
-	}
-	runes := []rune(printed(text))
+	runes := []rune(printed(redact(text, a.logins())))
 	if len(runes) > fitHead+fitTail {
 		return string(runes[:fitHead]) + "…" + string(runes[len(runes)-fitTail:])
 	}
@@ -36,10 +34,13 @@ func (a *API) fit(text string) string {
 }
 
 // hide takes the login, and each half of it, out of a stranger's text.
-func (a *API) hide(text string) string {
-	for _, s := range append(a.logins(), a.secret, a.key) {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, "…")
+func (a *API) hide(text string) string { return redact(text, append(a.logins(), a.secret, a.key)) }
+
+// redact is a text with the words taken out of it; an empty one is none.
+func redact(text string, words []string) string {
+	for _, w := range words {
+		if w != "" {
+			text = strings.ReplaceAll(text, w, "…")
 		}
 	}
 	return text
@@ -47,12 +48,7 @@ func (a *API) hide(text string) string {
 
 // repeats reports whether a text has the login in it.
 func (a *API) repeats(text string) bool {
-	for _, s := range a.logins() {
-		if strings.Contains(text, s) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.logins(), func(s string) bool { return strings.Contains(text, s) })
 }
 
 // logins are the spellings of the login that are nothing else by chance; none without a login.

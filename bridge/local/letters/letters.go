@@ -20,8 +20,7 @@ import (
 	"fleetbridge/mapping"
 )
 
-// Letters reads the dead letters and sends them on their way again. It needs a connection and
-// nothing else of a running bridge.
+// Letters reads the dead letters, removes them, and sends them on their way again.
 type Letters struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -40,7 +39,7 @@ func New(nc *nats.Conn, subjects mapping.Subjects) (*Letters, error) {
 	return On(js, subjects), nil
 }
 
-// On is NewDeadLetters for who has a JetStream already.
+// On is New for a caller that has a JetStream already.
 func On(js jetstream.JetStream, subjects mapping.Subjects) *Letters {
 	return &Letters{js.Conn(), js, subjects}
 }
@@ -207,7 +206,7 @@ func (d *Letters) listed(m jetstream.Msg) (Letter, error) {
 	return letter, nil
 }
 
-// Get returns a letter with its payload, or ErrNoLetter.
+// Get returns a letter with its payload, or ErrNone.
 func (d *Letters) Get(ctx context.Context, id uint64) (Letter, error) {
 	stream, err := d.stream(ctx)
 	if err != nil {

@@ -47,8 +47,8 @@ func (f *Fence) lagging(ctx context.Context, pause time.Duration) error {
 	return f.check(ctx)
 }
 
-// List calls each for what the stream, a bucket's, has under some keys, at least as it was when the term began. It asks replicas, as get
-// does: a consumer might be made on a server that stands still.
+// List calls each for what the stream, a bucket's, has under some keys, at least as it was when the term began. It asks
+// replicas, as Get does: a consumer might be made on a server that stands still.
 func (f *Fence) List(ctx context.Context, keys string, each func(key string, value []byte) error) error {
 	_, root := f.bucket()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -78,7 +78,7 @@ func (f *Fence) List(ctx context.Context, keys string, each func(key string, val
 	}
 }
 
-// listMany is list by a consumer, however many keys there are. The replica that the keys come from is as far as it has to be
+// listMany is List by a consumer, however many keys there are. The replica that the keys come from is as far as it has to be
 // if the marker is among them.
 func (f *Fence) listMany(ctx context.Context, keys string, each func(key string, value []byte) error) error {
 	bucket, root := f.bucket()

@@ -43,7 +43,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	return have, kept(have.CachedInfo().Config, want)
 }
 
-// EnsureBucket is ensureStream for a KV bucket. What the server or the account can't do is taken out of want.
+// EnsureBucket is Ensure for a KV bucket. What the server or the account can't do is taken out of want.
 func EnsureBucket(ctx context.Context, js jetstream.JetStream, want *jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
 	stream := jetstream.StreamConfig{Name: "KV_" + want.Bucket, Storage: want.Storage, Replicas: want.Replicas}
 	have, err := js.Stream(ctx, stream.Name)
@@ -162,6 +162,7 @@ func captor(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	return strings.Join(want.Subjects, ", "), "(not visible from this account)"
 }
 
+// Unlimited is a limit as a stream's configuration spells it, where none is -1.
 func Unlimited(n int64) int64 {
 	if n <= 0 {
 		return -1

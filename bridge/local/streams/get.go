@@ -134,7 +134,13 @@ const moment = 500 * time.Millisecond
 func Again(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
-	for patience := moment; ; patience += moment {
+	return patiently(ctx, moment, func(d time.Duration) time.Duration { return d + moment }, f)
+}
+
+// patiently calls f until its time was enough, or ctx ends. The first call may take so long, and each further one as long as
+// more makes of the time before.
+func patiently(ctx context.Context, patience time.Duration, more func(time.Duration) time.Duration, f func(context.Context) error) error {
+	for ; ; patience = more(patience) {
 		try, cancel := context.WithTimeout(ctx, patience)
 		err := f(try)
 		cancel()

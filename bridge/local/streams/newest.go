@@ -22,14 +22,11 @@ const firstPatience = 150 * time.Millisecond
 // The server chooses the replica. One that stands still is chosen for a minute and more, so another is asked soon.
 // ErrTooMany says that there are more subjects than one answer has.
 func Newest(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
-	for patience := firstPatience; ; patience *= 2 {
-		try, cancel := context.WithTimeout(ctx, patience)
+	err = patiently(ctx, firstPatience, func(d time.Duration) time.Duration { return 2 * d }, func(try context.Context) (err error) {
 		found, upTo, err = askReplica(try, nc, stream, subjects)
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return found, upTo, err
-		}
-	}
+		return err
+	})
+	return found, upTo, err
 }
 
 func askReplica(ctx context.Context, nc *nats.Conn, stream string, subjects []string) (found []*jetstream.RawStreamMsg, upTo uint64, err error) {
