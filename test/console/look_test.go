@@ -35,7 +35,7 @@ func (p *tab) rest(hash string) {
 	p.t.Helper()
 	p.visit(hash)
 	p.drawn()
-	p.until(`document.querySelector('main h1') && !document.querySelector('main .spin')`)
+	p.until(`document.querySelector('main[aria-busy=false] h1') && !document.querySelector('main .spin')`)
 }
 
 func colours(scheme string) chromedp.Action[chromedp.Void] {

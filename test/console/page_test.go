@@ -225,7 +225,11 @@ const (
 // visit goes to a page of the console by its hash.
 func (p *tab) visit(hash string) {
 	p.t.Helper()
-	p.run("location.hash = " + quoted(hash))
+	p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`new Promise((done) => {
+		if (location.hash === %[1]s) return done();
+		addEventListener('hashchange', () => done(), { once: true });
+		location.hash = %[1]s;
+	})`, quoted(hash)), chromedp.EvalAwaitPromise))
 }
 
 // open logs in with a link, and waits for the overview.

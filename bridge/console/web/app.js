@@ -24,10 +24,14 @@ function update() {
     waiting = false;
     render(session ? frame() : login(), root);
     app.page?.drawn?.();
+    busy();
     if (app.arrived) document.getElementById('main')?.focus({ preventScroll: true });
     app.arrived = false;
   });
 }
+
+/** Says of the page whether it is still to come; until then, what stands there is the page before, or nothing. */
+const busy = () => document.getElementById('main')?.setAttribute('aria-busy', !app.page);
 
 onTell((text) => { app.toast = text; clearTimeout(toastTimer); toastTimer = setTimeout(() => { app.toast = ''; update(); }, 4000); update(); });
 
@@ -71,6 +75,7 @@ async function moved() {
     app.ctx?.close();
     const first = !app.key, ctx = context(name, path);
     Object.assign(app, { key, ctx, page: null });
+    busy();
     let page;
     try { page = await pages[name](); } catch { page = away; }
     if (ctx !== app.ctx) return; // gone on meanwhile
