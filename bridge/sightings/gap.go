@@ -34,18 +34,22 @@ type misses struct {
 }
 
 func (m *misses) one(c mapping.Channel) {
-	if c != m.of && m.n > 0 {
-		m.gap, m.n = m.gap.miss(m.of, m.n), 0
+	if c != m.of {
+		m.flush()
 	}
 	m.of = c
 	m.n++
 }
 
-// take returns what was counted since the last take.
-func (m *misses) take() Gap {
+func (m *misses) flush() {
 	if m.n > 0 {
 		m.gap, m.n = m.gap.miss(m.of, m.n), 0
 	}
+}
+
+// take returns what was counted since the last take.
+func (m *misses) take() Gap {
+	m.flush()
 	out := m.gap
 	m.gap = nil
 	return out
@@ -54,10 +58,7 @@ func (m *misses) take() Gap {
 // Add adds what another reading missed. The result is g, made if it was nil.
 func (g Gap) Add(more Gap) Gap {
 	for c, n := range more {
-		if g == nil {
-			g = Gap{}
-		}
-		g[c] += n
+		g = g.miss(c, n)
 	}
 	return g
 }
