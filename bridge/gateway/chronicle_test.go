@@ -85,16 +85,16 @@ func TestHistory(t *testing.T) {
 	const all = 2 * daySamples * int(DayStep/HistoryStep)
 	for n := range all {
 		at := testTime.Add(HistoryStep * time.Duration(n))
-		if !h.due(at) {
-			t.Fatalf("sample %d is not due", n)
+		if wait := h.wait(at); wait > 0 {
+			t.Fatalf("sample %d is due in %v", n, wait)
 		}
 		s := Sample{At: at, Connected: 10, Accepted: uint64(n)}
 		if n == all-100 {
 			s.Connected, s.Queued = 3, 70
 		}
 		h.add(s, [2]spread{})
-		if h.due(at.Add(HistoryStep / 2)) {
-			t.Fatalf("another is due right after sample %d", n)
+		if wait := h.wait(at.Add(HistoryStep / 4)); wait != HistoryStep*3/4 {
+			t.Fatalf("after sample %d another is due in %v", n, wait)
 		}
 	}
 	if len(h.samples) != historySamples || !h.samples[0].At.Equal(testTime.Add(HistoryStep*time.Duration(all-historySamples))) {

@@ -80,11 +80,14 @@ func (s *Sample) worsen(now Sample) {
 	*s = now
 }
 
-// due reports whether it is time for another sample.
-func (h *history) due(now time.Time) bool {
+// wait is how long it takes until another sample is due: 0 or less when it is.
+func (h *history) wait(now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.samples) == 0 || now.Sub(h.samples[len(h.samples)-1].At) >= HistoryStep-time.Second
+	if len(h.samples) == 0 {
+		return 0
+	}
+	return HistoryStep - now.Sub(h.samples[len(h.samples)-1].At)
 }
 
 // History is the last hour, the oldest sample first.

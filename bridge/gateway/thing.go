@@ -219,26 +219,24 @@ func (g *Gateway) stateChanged(t *thing, s cloud.State) {
 func (g *Gateway) maxPacket() int { return int(g.cfg.Limits.Payload) + packetHeadroom }
 
 // queueInterval is how often the number of waiting messages in the status is brought up to date.
+// While nothing moves it is looked at only for the history's samples. A server in the process says what moves; what it can't say is
+// that it does not answer, or that a stream was taken out from under it.
 const queueInterval = 2 * time.Second
-
-// queueRest is how often that is looked at while nothing moves. A server in the process says what moves; what it can't say is that
-// it does not answer, or that a stream was taken out from under it.
-const queueRest = HistoryStep
 
 // watchQueues keeps the number of queued messages in the status up to date, with one question to the store for all Things. It
 // also notes for the next start how far the streams have come, and looks for messages that can't be read.
 func (g *Gateway) watchQueues(ctx context.Context) {
 	renewed := time.Now()
 	for trouble := ""; ; {
-		rest := queueRest
+		rest := g.history.wait(time.Now()) // a chart has a hole where a sample comes late
 		if g.server == nil || trouble != "" {
-			rest = queueInterval
+			rest = min(rest, queueInterval)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.store.Moved():
-			if flow.Sleep(ctx, queueInterval) != nil {
+			if flow.Sleep(ctx, min(rest, queueInterval)) != nil {
 				return
 			}
 		case <-time.After(rest):
@@ -259,7 +257,7 @@ func (g *Gateway) watchQueues(ctx context.Context) {
 			}
 		}
 		queued, err := g.lanes.Queued(ctx)
-		if now := time.Now(); g.history.due(now) {
+		if g.history.wait(time.Now()) <= 0 {
 			s := g.Now()
 			s.Accepted, _ = g.Accepted(ctx)
 			g.history.add(s, g.metrics.spreads())
