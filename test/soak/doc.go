@@ -7,5 +7,5 @@
 //	go test ./test/soak -run Soak -only NAME -seed N one of them, as it was
 //
 // With -table FILE the result is written as Markdown, between the markers soak:begin and soak:end
-// if the file has them. docs/reliability.md says what is counted and what it does not show.
+// if the file has them. docs/reliability.md says what is counted and what it does not show; README.md, which mutation of the code each scenario sees.
 package soak
