@@ -29,7 +29,7 @@ func (s *Store) Bury(ctx context.Context, l bridge.Letter, done func(error)) err
 	arrived := func() { s.shares.arrived(n) }
 	var err error
 	if s.spool != nil {
-		err = s.spool.views.dead.send(ctx, &charge{msg: m, done: done, stored: arrived})
+		err = s.spool.views.dead.send(ctx, &charge{done: done, stored: arrived}, m.Subject, wire.HeadersOf(m.Header), m.Data)
 	} else {
 		err = s.toDead.send(ctx, m, func(err error) {
 			arrived()

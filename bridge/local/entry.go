@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,14 +83,16 @@ func (r *recordReader) number() uint64 {
 	return v
 }
 
-func (r *recordReader) text() string {
+func (r *recordReader) text() string { return string(r.bytes()) }
+
+func (r *recordReader) bytes() []byte {
 	n := r.number()
 	if n > uint64(len(r.rest)) {
 		r.short, n = true, 0
 	}
-	t := string(r.rest[:n])
+	b := r.rest[:n]
 	r.rest = r.rest[n:]
-	return t
+	return b
 }
 
 // appendText is what text reads.
@@ -128,25 +131,21 @@ const viewVersion = 1
 
 var errViewRecord = errors.New("the record is none of a view, or of another version")
 
-// encodeView prints what the journal keeps of a message that a stream is to have. The message's payload lies in it from then
-// on.
+// encodeView prints what the journal keeps of a message that a stream is to have.
 //
 //	version u8, stream u8, {length v, text}: subject; headers v, {length v, text}: key, value, …; payload
-func encodeView(stream byte, m *nats.Msg) []byte {
-	n := 2 + 2*binary.MaxVarintLen32 + len(m.Subject) + len(m.Data)
-	for key, values := range m.Header {
-		n += 2*binary.MaxVarintLen32 + len(key) + len(values[0])
+func encodeView(stream byte, subject string, headers wire.Headers, payload []byte) []byte {
+	n := 2 + 2*binary.MaxVarintLen32 + len(subject) + len(payload)
+	for _, h := range headers {
+		n += 2*binary.MaxVarintLen32 + len(h.Key) + len(h.Value)
 	}
 	b := append(make([]byte, 0, n), viewVersion, stream)
-	b = appendText(b, m.Subject)
-	b = binary.AppendUvarint(b, uint64(len(m.Header)))
-	for key, values := range m.Header { // the bridge's own have one value each
-		b = appendText(appendText(b, key), values[0])
+	b = appendText(b, subject)
+	b = binary.AppendUvarint(b, uint64(len(headers)))
+	for _, h := range headers {
+		b = appendText(appendText(b, h.Key), h.Value)
 	}
-	head := len(b)
-	b = append(b, m.Data...)
-	m.Data = b[head:]
-	return b
+	return append(b, payload...)
 }
 
 // decodeView is its inverse.
@@ -164,4 +163,22 @@ func decodeView(b []byte) (stream byte, m *nats.Msg, err error) {
 		err = errViewRecord
 	}
 	return b[1], m, err
+}
+
+// appendHPUB prints NATS's command that publishes the message of a view record, with one header more. head is room to work
+// in. size is of its headers and payload.
+func appendHPUB(b, head, record []byte, key, value string) (out, room []byte, size int) {
+	r := recordReader{rest: record[2:]}
+	subject := r.bytes()
+	head = append(head, wire.HeaderLine...)
+	for n := r.number(); n > 0 && !r.short; n-- {
+		head = append(append(head, r.bytes()...), ": "...)
+		head = append(append(head, r.bytes()...), "\r\n"...)
+	}
+	head = append(append(append(append(head, key...), ": "...), value...), "\r\n\r\n"...)
+	b = append(append(append(b, "HPUB "...), subject...), ' ')
+	b = append(strconv.AppendInt(b, int64(len(head)), 10), ' ')
+	size = len(head) + len(r.rest)
+	b = append(strconv.AppendInt(b, int64(size), 10), "\r\n"...)
+	return append(append(append(b, head...), r.rest...), "\r\n"...), head[:0], size
 }

@@ -238,7 +238,7 @@ func newProbe(f *testing.F) *probe {
 	if !s.ReadyForConnections(patience) {
 		f.Fatal("not ready")
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(wire.InProcess{Server: s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	nc, err := nats.Connect("", nats.InProcessServer(&wire.InProcess{Server: s}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
@@ -38,12 +37,13 @@ type view struct {
 	newest uint64 // number of the newest record that it has
 	at     uint64 // sequence of the message when it was looked at
 	last   uint64 // its last sequence
+	out    []byte // commands that are to be written to it
+	head   []byte // room to print one
 }
 
 // charge is a message that is on its way into the journal, and then into a stream.
 type charge struct {
 	view   *view
-	msg    *nats.Msg
 	body   []byte         // of the record
 	record *bridge.Record // of an execution; nil: none
 	number uint64         // of the record
@@ -69,14 +69,14 @@ func (c *charge) cost() int64 {
 	return n
 }
 
-// send is bridge.Sink.Send for a message of the stream, which belongs to the view from now on.
-func (v *view) send(ctx context.Context, c *charge) error {
+// send is bridge.Sink.Send for a message of the stream.
+func (v *view) send(ctx context.Context, c *charge, subject string, headers wire.Headers, payload []byte) error {
 	c.view = v
-	if n := wire.Size(c.msg) + groupRoom; int64(n) > v.of.nc.MaxPayload() {
+	if n := headers.Size() + len(payload) + groupRoom; int64(n) > v.of.nc.MaxPayload() {
 		c.done(bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes with its headers, NATS takes %d", n, v.of.nc.MaxPayload()))
 		return nil
 	}
-	c.body = encodeView(v.kind, c.msg)
+	c.body = encodeView(v.kind, subject, headers, payload)
 	if most := v.of.spool.journal.LargestGroup(); c.cost() > most {
 		c.done(bridge.Rejectf(bridge.CodeTooLarge, "the message has %d bytes with what is kept of it, the journal takes %d on this disk", c.cost(), most))
 		return nil
@@ -210,7 +210,10 @@ func (s viewSink) SendKept(ctx context.Context, m bridge.Message, r bridge.Recor
 }
 
 func (s viewSink) send(ctx context.Context, m bridge.Message, r *bridge.Record, done func(error)) error {
-	out := wire.DownMessage(s.subjects, m)
-	s.history.stored(len(out.Subject))
-	return s.view.send(ctx, &charge{msg: out, record: r, done: done})
+	var room [wire.UsualHeaders]wire.Header
+	headers := wire.Headers(room[:0])
+	headers.StampDown(m)
+	subject := s.subjects.Store(mapping.SpaceDown, m.Address)
+	s.history.stored(len(subject))
+	return s.view.send(ctx, &charge{record: r, done: done}, subject, headers, m.Payload)
 }

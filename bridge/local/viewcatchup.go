@@ -201,7 +201,7 @@ func (s *view) records(ctx context.Context, before uint64, f func(*charge) error
 			c := &charge{view: s, number: m.Number, body: m.Body}
 			if m.Err == nil {
 				var kind byte
-				if kind, c.msg, m.Err = decodeView(m.Body); m.Err == nil && kind != s.kind {
+				if kind, _, m.Err = decodeView(m.Body); m.Err == nil && kind != s.kind {
 					continue
 				}
 			}

@@ -82,6 +82,7 @@ const (
 	checkpointRest = time.Second // between something is written and its checkpoint, at most
 	viewPause      = time.Second // between two tries, at most
 	viewBatch      = 1000        // messages that are written before the stream is asked
+	viewWrite      = 64 << 10    // bytes that are written at once, and a message
 	viewQueue      = 4 << 20     // bytes of records that wait to be written; then nothing is taken
 )
 
@@ -265,6 +266,7 @@ var errGap = errors.New("the stream has not stored all")
 func (s *view) put(ctx context.Context, batch []*charge, single bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ackTimeout, errAckTimeout)
 	defer cancel()
+	s.out = s.out[:0]
 	var last *charge
 	n := uint64(0)
 	for _, c := range batch {
@@ -291,16 +293,45 @@ func (s *view) put(ctx context.Context, batch []*charge, single bool) error {
 	return s.ask(ctx, last, n)
 }
 
-// publish sends a message to the stream.
+// publish sends a message to the stream, with others or when ask is called.
 func (s *view) publish(c *charge) error {
-	c.msg.Header[headerNumber] = []string{s.of.id + "." + strconv.FormatUint(c.number, 10)}
-	return s.of.nc.PublishMsg(c.msg)
+	size := 0
+	s.out, s.head, size = appendHPUB(s.out, s.head, c.body, headerNumber, s.numbered(c))
+	if int64(size) > s.of.nc.MaxPayload() { // the server would end the connection
+		return nats.ErrMaxPayload
+	}
+	if len(s.out) < viewWrite {
+		return nil
+	}
+	return s.flush()
 }
+
+// flush writes what publish has left.
+func (s *view) flush() error {
+	if len(s.out) == 0 {
+		return nil
+	}
+	err := wire.WriteCommands(s.of.nc, s.out)
+	if s.out = s.out[:0]; cap(s.out) > 2*viewWrite {
+		s.out, s.head = nil, nil
+	}
+	return err
+}
+
+// numbered is the header by which a message is known again.
+func (s *view) numbered(c *charge) string { return s.of.id + "." + strconv.FormatUint(c.number, 10) }
 
 // ask is publish for the last of n messages; it returns when the stream has all of them.
 func (s *view) ask(ctx context.Context, c *charge, n uint64) error {
-	c.msg.Header[headerNumber] = []string{s.of.id + "." + strconv.FormatUint(c.number, 10)}
-	answer, err := s.of.nc.RequestMsgWithContext(ctx, c.msg)
+	if err := s.flush(); err != nil {
+		return err
+	}
+	_, m, err := decodeView(c.body)
+	if err != nil {
+		return err
+	}
+	m.Header[headerNumber] = []string{s.numbered(c)}
+	answer, err := s.of.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errAckTimeout) {
 			return cause
@@ -309,7 +340,7 @@ func (s *view) ask(ctx context.Context, c *charge, n uint64) error {
 	}
 	ack, err := streams.PubAck(answer)
 	if rejection, refused := errors.AsType[*bridge.Rejection](err); refused && n == 1 {
-		s.of.log.Error("a stream refuses a message for good; programs will not see it", "stream", s.name, "subject", c.msg.Subject, "bytes", len(c.msg.Data), "error", rejection)
+		s.of.log.Error("a stream refuses a message for good; programs will not see it", "stream", s.name, "subject", m.Subject, "bytes", len(m.Data), "error", rejection)
 		s.newest = c.number
 		return nil
 	}

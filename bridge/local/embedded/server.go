@@ -281,7 +281,7 @@ func (s *Server) OnClosed(f func(error)) {
 }
 
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	options := append(wire.ConnOptions(name, s.log), nats.InProcessServer(wire.InProcess{Server: s.nats, Stirred: s.stirred}),
+	options := append(wire.ConnOptions(name, s.log), nats.InProcessServer(&wire.InProcess{Server: s.nats, Stirred: s.stirred}),
 		// A connection within the process ends when the server does, or to begin anew when JetStream has.
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if err != nil && !nc.IsClosed() {

@@ -72,7 +72,9 @@ func Print(s mapping.Subjects, l bridge.Letter) *nats.Msg {
 	}
 	m := nats.NewMsg("_" + s.Prefix() + ".dead." + l.Direction.String() + "." + strayTail(tail))
 	m.Data = l.Payload
-	wire.Stamp(m.Header, l.Message)
+	var h wire.Headers
+	h.Stamp(l.Message)
+	m.Header = h.NATS()
 	if t := wire.ThingOf(tail); l.Address.Thing == "" && t != "" {
 		m.Header.Set(wire.HeaderThing, wire.HeaderText(t))
 	}

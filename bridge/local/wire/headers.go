@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -149,31 +150,54 @@ func traceable(s string) bool {
 }
 
 // SetTrace writes the trace context, if there is one.
-func SetTrace(h nats.Header, t bridge.Trace) { (&Headers{Header: h}).SetTrace(t) }
-
-// Stamp writes what a message tells about itself, the same on down messages and on dead letters.
-func Stamp(h nats.Header, m bridge.Message) { (&Headers{Header: h}).Stamp(m) }
-
-// Headers are written with few allocations: there are some on each message from the cloud.
-type Headers struct {
-	nats.Header
-	values []string // of the header, one behind the other
+func SetTrace(h nats.Header, t bridge.Trace) {
+	var set Headers
+	set.SetTrace(t)
+	maps.Copy(h, set.NATS())
 }
 
-// usualHeaders is room for what a message from the cloud has.
-const usualHeaders = 8
+// Headers are a message's, each with one value. Unlike a map they cost next to nothing: each message from the cloud has some.
+type Headers []Header
 
-// NewHeaders are empty.
-func NewHeaders() *Headers {
-	return &Headers{make(nats.Header, usualHeaders), make([]string, 0, usualHeaders)}
+// Header is one of them.
+type Header struct{ Key, Value string }
+
+// UsualHeaders is room for what a message from the cloud has.
+const UsualHeaders = 8
+
+// Set adds a header.
+func (h *Headers) Set(key, value string) { *h = append(*h, Header{key, value}) }
+
+// NATS is the same for nats.go.
+func (h Headers) NATS() nats.Header {
+	out, values := make(nats.Header, len(h)), make([]string, len(h))
+	for i, one := range h {
+		values[i] = one.Value
+		out[one.Key] = values[i : i+1 : i+1]
+	}
+	return out
 }
 
-// Set gives a header its only value.
-func (h *Headers) Set(key, value string) {
-	h.values = append(h.values, value)
-	n := len(h.values)
-	h.Header[key] = h.values[n-1 : n : n]
+// HeadersOf are those of a message for nats.go that have one value each, as the bridge's own do.
+func HeadersOf(m nats.Header) Headers {
+	h := make(Headers, 0, len(m))
+	for key, values := range m {
+		h.Set(key, values[0])
+	}
+	return h
 }
+
+// Size is how many bytes the server counts for them.
+func (h Headers) Size() int {
+	n := len(HeaderLine) + len("\r\n")
+	for _, one := range h {
+		n += len(one.Key) + len(": \r\n") + len(one.Value)
+	}
+	return n
+}
+
+// HeaderLine is what a block of headers begins with.
+const HeaderLine = "NATS/1.0\r\n"
 
 // SetTrace writes the trace context, if there is one.
 func (h *Headers) SetTrace(t bridge.Trace) {
@@ -206,7 +230,7 @@ func (h *Headers) Stamp(m bridge.Message) {
 func Size(m *nats.Msg) int {
 	n := len(m.Data)
 	if len(m.Header) > 0 {
-		n += len("NATS/1.0\r\n\r\n")
+		n += len(HeaderLine) + len("\r\n")
 	}
 	for k, values := range m.Header {
 		for _, v := range values {
@@ -224,10 +248,15 @@ func Received(h nats.Header, stored time.Time) time.Time {
 	return stored
 }
 
-// DownMessage is how a message from the cloud is stored for programs.
-func DownMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
-	h := NewHeaders()
+// StampDown writes the headers of a message from the cloud.
+func (h *Headers) StampDown(m bridge.Message) {
 	h.Stamp(m)
 	h.Set(HeaderTopic, HeaderText(m.Address.Topic()))
-	return &nats.Msg{Subject: s.Store(mapping.SpaceDown, m.Address), Header: h.Header, Data: m.Payload}
+}
+
+// DownMessage is how a message from the cloud is stored for programs.
+func DownMessage(s mapping.Subjects, m bridge.Message) *nats.Msg {
+	h := make(Headers, 0, UsualHeaders)
+	h.StampDown(m)
+	return &nats.Msg{Subject: s.Store(mapping.SpaceDown, m.Address), Header: h.NATS(), Data: m.Payload}
 }

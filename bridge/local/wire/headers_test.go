@@ -67,7 +67,7 @@ func TestSize(t *testing.T) {
 	}
 	s.Start()
 	t.Cleanup(s.Shutdown)
-	nc, err := nats.Connect("", nats.InProcessServer(InProcess{Server: s}))
+	nc, err := nats.Connect("", nats.InProcessServer(&InProcess{Server: s}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,29 +2,57 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"fleetbridge/internal/flow"
 )
 
 // InProcess is the embedded server for nats.go. On its connections header blocks are read as the server reads
 // them: to the server a line ends at CR LF, to nats.go at LF alone, and the block goes on behind an empty line. So a
-// program could show the server one header and the bridge two.
+// program could show the server one header and the bridge two. Each *nats.Conn has one of its own.
 type InProcess struct {
 	*server.Server
 	Stirred chan struct{} // told of all that is sent
+
+	current atomic.Pointer[strictConn]
 }
 
 // InProcessConn is nats.InProcessConnProvider.
-func (s InProcess) InProcessConn() (net.Conn, error) {
+func (s *InProcess) InProcessConn() (net.Conn, error) {
 	c, err := s.Server.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: c, stirred: s.Stirred}, nil
+	strict := &strictConn{Conn: c, stirred: s.Stirred}
+	s.current.Store(strict)
+	return strict, nil
+}
+
+var errNotInProcess = errors.New("the connection to NATS is none within the process")
+
+// WriteCommands writes whole commands of NATS's protocol on a connection that was made with InProcess. What nc is asked to
+// publish afterwards comes behind them. nats.go costs several times as much for each message.
+func WriteCommands(nc *nats.Conn, commands []byte) error {
+	s, ok := nc.Opts.InProcessServer.(*InProcess)
+	if !ok {
+		return errNotInProcess
+	}
+	c := s.current.Load()
+	if !nc.IsConnected() { // a new one begins with nats.go's own commands
+		return nats.ErrDisconnected
+	}
+	_, err := c.Write(commands)
+	if err != nil { // the server may have a part of a command
+		_ = c.Close()
+	}
+	return err
 }
 
 // strictConn puts a NUL in the place of what the two would read differently, before nats.go sees it: no admitted
@@ -34,13 +62,16 @@ func (s InProcess) InProcessConn() (net.Conn, error) {
 type strictConn struct {
 	net.Conn
 	stirred chan struct{}
-	line    []byte // of the protocol, as far as it came
-	header  int    // bytes of a header block that are to come
-	rest    int    // bytes behind it that are to come: payload, CR LF
-	cr      bool   // the last byte of the block was a CR
-	fresh   bool   // the last two ended a line
-	lines   int    // of the block, that have ended
-	cut     int    // where the block has too many, counted from its end; 0: nowhere
+	writing sync.Mutex // nats.go writes whole commands, too
+
+	// Of the goroutine that reads.
+	line   []byte // of the protocol, as far as it came
+	header int    // bytes of a header block that are to come
+	rest   int    // bytes behind it that are to come: payload, CR LF
+	cr     bool   // the last byte of the block was a CR
+	fresh  bool   // the last two ended a line
+	lines  int    // of the block, that have ended
+	cut    int    // where the block has too many, counted from its end; 0: nowhere
 }
 
 const (
@@ -60,7 +91,9 @@ func (c *strictConn) Read(p []byte) (int, error) {
 }
 
 func (c *strictConn) Write(p []byte) (int, error) {
+	c.writing.Lock()
 	n, err := c.Conn.Write(p)
+	c.writing.Unlock()
 	flow.Signal(c.stirred)
 	return n, err
 }

@@ -3,8 +3,14 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // TestStrictConnPieces: a block is read alike however it comes in pieces, and stays as long as it is.
@@ -38,5 +44,65 @@ func TestStrictConnPieces(t *testing.T) {
 		if name == "just enough lines" && !bytes.Equal(whole, stream) {
 			t.Errorf("%s: was changed", name)
 		}
+	}
+}
+
+// Commands that are written beside nats.go come whole, in their order, and before what nats.go is asked for afterwards.
+func TestWriteCommands(t *testing.T) {
+	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(s.Shutdown)
+	nc, err := nats.Connect("", nats.InProcessServer(&InProcess{Server: s}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	sub, err := nc.SubscribeSync("n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const rounds, size = 200, 3000
+	var others sync.WaitGroup
+	others.Go(func() { // nats.go writes by itself meanwhile
+		for range rounds {
+			_ = nc.Publish("other", make([]byte, size))
+			_ = nc.Flush()
+		}
+	})
+	defer others.Wait()
+	for i := range rounds {
+		body := fmt.Sprintf("%0*d", size, 2*i)
+		if err := WriteCommands(nc, fmt.Appendf(nil, "PUB n %d\r\n%s\r\n", len(body), body)); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Publish("n", strconv.AppendInt(nil, int64(2*i+1), 10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 2 * rounds {
+		m, err := sub.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if n, err := strconv.Atoi(string(m.Data)); n != i || err != nil {
+			t.Fatalf("message %d is %.20q", i, m.Data)
+		}
+	}
+	others.Wait()
+	nc.Close()
+	if err := WriteCommands(nc, []byte("PING\r\n")); err == nil {
+		t.Error("a closed connection takes commands")
+	}
+	if err := WriteCommands(&nats.Conn{}, []byte("PING\r\n")); err == nil {
+		t.Error("a connection that is none within the process takes commands")
 	}
 }
