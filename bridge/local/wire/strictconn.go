@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -38,7 +39,8 @@ func (s *InProcess) InProcessConn() (net.Conn, error) {
 var errNotInProcess = errors.New("the connection to NATS is none within the process")
 
 // WriteCommands writes whole commands of NATS's protocol on a connection that was made with InProcess. What nc is asked to
-// publish afterwards comes behind them. nats.go costs several times as much for each message.
+// publish afterwards comes behind them. nats.go costs several times as much for each message. When it fails, the connection
+// begins anew, and the server may have some of the commands.
 func WriteCommands(nc *nats.Conn, commands []byte) error {
 	s, ok := nc.Opts.InProcessServer.(*InProcess)
 	if !ok {
@@ -48,11 +50,7 @@ func WriteCommands(nc *nats.Conn, commands []byte) error {
 	if !nc.IsConnected() { // a new one begins with nats.go's own commands
 		return nats.ErrDisconnected
 	}
-	_, err := c.Write(commands)
-	if err != nil { // the server may have a part of a command
-		_ = c.Close()
-	}
-	return err
+	return c.writeWithin(nc.Opts.FlusherTimeout, commands)
 }
 
 // strictConn puts a NUL in the place of what the two would read differently, before nats.go sees it: no admitted
@@ -119,6 +117,17 @@ func (c *strictConn) look(p []byte) {
 			c.line, p = c.line[:0], p[i+1:]
 		}
 	}
+}
+
+// writeWithin closes the connection when it fails: the server may have a part of a command.
+func (c *strictConn) writeWithin(d time.Duration, commands []byte) error {
+	late := time.AfterFunc(d, func() { _ = c.Close() })
+	defer late.Stop()
+	_, err := c.Write(commands)
+	if err != nil {
+		_ = c.Close()
+	}
+	return err
 }
 
 // command reads a line of the server's: HMSG and MSG say what is behind them.

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -104,5 +105,18 @@ func TestWriteCommands(t *testing.T) {
 	}
 	if err := WriteCommands(&nats.Conn{}, []byte("PING\r\n")); err == nil {
 		t.Error("a connection that is none within the process takes commands")
+	}
+}
+
+// A server that reads nothing any more does not hold for ever what is written to it.
+func TestWriteWithin(t *testing.T) {
+	ours, server := net.Pipe()
+	defer server.Close()
+	c := &strictConn{Conn: ours}
+	if err := c.writeWithin(time.Millisecond, []byte("PING\r\n")); err == nil {
+		t.Error("written, though nobody reads")
+	}
+	if _, err := server.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is open")
 	}
 }
