@@ -225,6 +225,19 @@ func TestPublishIsRefusedAtOnce(t *testing.T) {
 			}
 		}
 	}
+	// The subscription to the answer may come together with the publish, and behind others.
+	c := rawLogin(t, r.server.URL(), "alice")
+	together := &strings.Builder{}
+	for i := range 100 {
+		fmt.Fprintf(together, "SUB _INBOX.%d.* %d\r\n", i, 100+i)
+	}
+	c.write("%sSUB _INBOX.late 9\r\nPUB fleets.up.b.events.x _INBOX.late 0\r\n\r\n", together)
+	for line := ""; !strings.HasPrefix(line, "MSG _INBOX.late 9 "); {
+		var err error
+		if line, err = c.in.ReadString('\n'); err != nil {
+			t.Fatal("no answer to a publish that came with the subscription to the answer: ", err)
+		}
+	}
 	// A forged reply subject reaches nobody else's inbox.
 	other := y.as("report")
 	heard, err := other.SubscribeSync("_INBOX_report.x")

@@ -22,8 +22,9 @@ type Config struct {
 	Anybody bool        // without users; who says something is in
 	TLS     *tls.Config // nil: none
 	Payload int         // the largest that the server takes, in bytes
-	// Published hears on what subjects programs publish, and where they want an answer; nil: nobody does.
-	Published func(by Place, subject, reply []byte)
+	// Published hears on what subjects programs publish, and where they want an answer, before the server has it; nil: nobody
+	// does. What it returns, if not nil, is called when the server has passed on what came until then.
+	Published func(by Place, subject, reply []byte) (passed func())
 	Costly    Costly
 	Brake     *Brake
 	Stirred   chan struct{} // signalled when a program has sent something
@@ -97,8 +98,9 @@ type reading struct {
 	spoke bool
 	along readAlong
 	load  load
-	rest  []byte // read, and not given to the server yet
-	begun begun  // of the door's unfinished
+	rest  []byte   // read, and not given to the server yet
+	after []func() // called when the server has passed on what it got
+	begun begun    // of the door's unfinished
 }
 
 // Accept implements net.Listener.
@@ -297,6 +299,10 @@ func (a *Arrival) RemoteAddr() net.Addr { return a.from }
 // Read implements net.Conn. The server comes back when it has passed on what it got before.
 func (a *Arrival) Read(p []byte) (int, error) {
 	a.follow()
+	for _, passed := range a.after {
+		passed()
+	}
+	a.after = nil
 	if a.along.lost { // the server would have ended it
 		return 0, errLost
 	}
@@ -341,7 +347,9 @@ func (a *Arrival) published(subject, reply []byte) (enough bool) {
 	}
 	a.door.cfg.Costly.add(&a.load, subject, len(reply) > 0)
 	if a.door.cfg.Published != nil {
-		a.door.cfg.Published(*p, subject, reply)
+		if passed := a.door.cfg.Published(*p, subject, reply); passed != nil {
+			a.after = append(a.after, passed)
+		}
 	}
 	return a.load.api >= apiTurn
 }

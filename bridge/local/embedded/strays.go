@@ -35,28 +35,30 @@ func (s *Server) SetThings(things []mapping.Thing) {
 }
 
 // upward says of what programs publish on `up` what nothing takes. What a user may not publish the server refuses with a
-// word to the connection; who waits for a PubAck does not hear that, so the answer says it, too.
-func (s *Server) upward(by door.Place, subject, reply []byte) {
+// word to the connection; who waits for a PubAck does not hear that, so the answer says it, too. It is given when the server
+// has passed on what came before: the subscription to the answer may have come together with the publish.
+func (s *Server) upward(by door.Place, subject, reply []byte) (passed func()) {
 	rest, up := bytes.CutPrefix(subject, s.up)
 	if !up {
-		return
+		return nil
 	}
 	thing, rest, _ := bytes.Cut(rest, []byte("."))
 	kind, _, _ := bytes.Cut(rest, []byte("."))
 	if s.logins != nil && !by.Operator && !s.logins.Sends(by.User, string(thing), string(kind)) {
-		if len(reply) > 0 {
-			s.refuse(by.User, string(subject), string(reply))
+		if len(reply) == 0 {
+			return nil
 		}
-		return
+		on, to := string(subject), string(reply)
+		return func() { s.refuse(by.User, on, to) }
 	}
 	tokens := s.tokens.Load()
 	if tokens == nil {
-		return
+		return nil
 	}
 	reason, said := StrayThing, "a program published for a Thing that is not configured: it goes nowhere"
 	if (*tokens)[string(thing)] {
 		if _, known := mapping.ParseKind(string(kind)); known {
-			return
+			return nil
 		}
 		reason, said = StrayChannel, "a program published on a channel that a Thing does not have: it goes nowhere"
 	}
@@ -64,6 +66,7 @@ func (s *Server) upward(by door.Place, subject, reply []byte) {
 		s.stray(reason)
 	}
 	s.log.Warn(said, "subject", wire.ProgramText(string(subject)))
+	return nil
 }
 
 // refuse answers a publish that a user may not make, where its program waits for a PubAck.
