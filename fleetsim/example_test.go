@@ -10,7 +10,7 @@ import (
 
 // A cloud with one Thing, and what it wants of it while the device is away.
 func Example() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	sim, err := fleetsim.New(fleetsim.Options{Things: []string{"pump-07"}})
 	if err != nil {

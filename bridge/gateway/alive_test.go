@@ -17,7 +17,7 @@ import (
 // What is stuck inside shows; what is away, or ends as it should, does not.
 func TestAlive(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	subjects, err := mapping.NewSubjects("fleets")
 	if err != nil {

@@ -38,7 +38,7 @@ func TestNotices(t *testing.T) {
 	if !n.watch(files) {
 		t.Fatal("not everything can be watched")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, c := range []struct {
 		what   string

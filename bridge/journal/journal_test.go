@@ -35,7 +35,7 @@ func newDisk(t testing.TB) *simdisk.Disk {
 
 func add(t testing.TB, j *journal.Journal, fill func(*journal.Group)) journal.Receipt {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var g journal.Group
 	fill(&g)

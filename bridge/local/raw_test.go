@@ -28,7 +28,7 @@ func rawLogin(t testing.TB, url, name string) *rawClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * patience))
 	return rawOn(t, conn, name)
 }
 
@@ -63,7 +63,7 @@ func rawGreeted(t testing.TB, url string) (*rawClient, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * patience))
 	c := &rawClient{t: t, conn: conn, in: bufio.NewReader(conn)}
 	greeting, err := c.in.ReadString('\n')
 	if err != nil {

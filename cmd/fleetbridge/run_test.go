@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // watched is an output that calls seen, once, when a text has been written to it.
 type watched struct {

@@ -70,7 +70,7 @@ func (p *paper) wait(t *testing.T, ctx context.Context, pattern string) string {
 
 // limit is a context for a whole test.
 func limit(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -99,7 +99,7 @@ func TestMain(m *testing.M) {
 func TestTour(t *testing.T) {
 	out := newPaper()
 	var j *journal
-	if err := Run(limit(t), Options{Out: out, Once: true, patience: 30 * time.Second, opened: func(s *stage) { j = s.journal }}); err != nil {
+	if err := Run(limit(t), Options{Out: out, Once: true, patience: 2 * time.Minute, opened: func(s *stage) { j = s.journal }}); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	text := out.String()

@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait: a busy machine needs some of it.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // hostile is the name of a Thing that would like to be markup, and turns the line around.
 const hostile = "<img src=x onerror=alert(1)>\u202e 1"

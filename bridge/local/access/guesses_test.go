@@ -103,7 +103,7 @@ func TestGuessesInLine(t *testing.T) {
 // until waits until f is true.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for !f() {
 		if flow.Sleep(ctx, time.Millisecond) != nil {

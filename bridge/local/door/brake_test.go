@@ -36,7 +36,7 @@ func braked(t *testing.T) *Brake {
 // until waits until f is true.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for !f() {
 		if flow.Sleep(ctx, time.Millisecond) != nil {
@@ -139,7 +139,7 @@ func TestBrakeTurns(t *testing.T) {
 		now.release()
 		select {
 		case now = <-let:
-		case <-time.After(time.Minute):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("%s waits for ever", want)
 		}
 		if now.name != want {
