@@ -96,11 +96,9 @@ var upset = []string{"NATS", "session taken over", "connection lost", "cannot", 
 // until asks again and again.
 func (p *bridges) until(what string, is func() bool) {
 	p.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
+	for pause := shortPause; !is(); pause = longer(pause) {
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-p.ctx.Done():
 			p.t.Fatalf("never: %s", what)
 		}

@@ -124,7 +124,7 @@ func (s *site) metrics(want ...string) {
 // and FLEETS_STATUS don't change in one moment.
 func (s *site) page(path string, match func(string) bool) string {
 	s.t.Helper()
-	for ctx := s.context(); ; {
+	for ctx, pause := s.context(), shortPause; ; {
 		page := s.get(path)
 		if match(page) {
 			return page
@@ -132,7 +132,8 @@ func (s *site) page(path string, match func(string) bool) string {
 		select {
 		case <-ctx.Done():
 			return page
-		case <-time.After(20 * time.Millisecond): // a page has to be asked for again
+		case <-time.After(pause): // a page has to be asked for again
+			pause = longer(pause)
 		}
 	}
 }

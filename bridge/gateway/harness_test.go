@@ -157,6 +157,12 @@ func open(t *testing.T, options ...siteOption) *site {
 // patience is how long a test waits for what should happen at once; a machine that is busy besides needs some of it.
 const patience = 2 * time.Minute
 
+// shortPause is between the first two looks at what changes some time, and longer is the next pause: what a page costs is not
+// to be paid many times for what takes seconds.
+const shortPause = 10 * time.Millisecond
+
+func longer(pause time.Duration) time.Duration { return min(pause*3/2, 200*time.Millisecond) }
+
 // lateNote is logged when a busy machine takes too long to say at a stop what the streams hold, and the next start looks for itself.
 const lateNote = `error="noting what the streams hold: context deadline exceeded"`
 

@@ -274,7 +274,7 @@ func TestCollectorHangs(t *testing.T) {
 func (s *site) await(line string) {
 	s.t.Helper()
 	ctx := s.context()
-	for {
+	for pause := shortPause; ; {
 		q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.gw.HTTPAddr()+"/metrics", nil)
 		if err != nil {
 			s.t.Fatal(err)
@@ -291,7 +291,8 @@ func (s *site) await(line string) {
 			}
 		}
 		select {
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(pause):
+			pause = longer(pause)
 		case <-ctx.Done():
 			s.t.Fatalf("no %s in\n%s", line, text)
 		}
