@@ -61,7 +61,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 64, 1000} {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
 			c := count()
-			j, err := journal.Open(b.TempDir(), journal.Options{FS: c})
+			j, err := journal.Open(context.Background(), b.TempDir(), journal.Options{FS: c})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -123,7 +123,7 @@ func BenchmarkBare(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	const messages = 1_000_000
 	dir := b.TempDir()
-	j, err := journal.Open(dir, journal.Options{})
+	j, err := journal.Open(context.Background(), dir, journal.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func BenchmarkOpen(b *testing.B) {
 	j = nil
 	for b.Loop() {
 		before := heap()
-		if j, err = journal.Open(dir, journal.Options{}); err != nil {
+		if j, err = journal.Open(context.Background(), dir, journal.Options{}); err != nil {
 			b.Fatal(err)
 		}
 		var m runtime.MemStats

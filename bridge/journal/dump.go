@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func dumpSegment(w io.Writer, fs FS, name string, number uint32) error {
 		return err
 	}
 	defer file.Close()
-	scan, err := newScanner(file)
+	scan, err := newScanner(context.Background(), file)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -22,7 +23,7 @@ var sample = sync.OnceValue(func() (s struct {
 	total int
 }) {
 	disk := simdisk.New(1, 16*segmentSize)
-	j, err := journal.Open("journal", journal.Options{FS: disk.Mount(), SegmentSize: segmentSize})
+	j, err := journal.Open(context.Background(), "journal", journal.Options{FS: disk.Mount(), SegmentSize: segmentSize})
 	if err != nil {
 		panic(err)
 	}
@@ -65,7 +66,7 @@ func reopen(t *testing.T, files map[string][]byte, single bool) {
 	s := sample()
 	disk := simdisk.New(1, 32*segmentSize)
 	disk.Load(files)
-	j, err := journal.Open("journal", journal.Options{FS: disk.Mount(), SegmentSize: segmentSize})
+	j, err := journal.Open(context.Background(), "journal", journal.Options{FS: disk.Mount(), SegmentSize: segmentSize})
 	if err != nil {
 		t.Fatal(err)
 	}

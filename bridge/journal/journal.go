@@ -2,6 +2,7 @@ package journal
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -81,8 +82,8 @@ type Journal struct {
 }
 
 // Open opens the journal of a directory, which is made if it is not there, and locks it. Damage says what could not be
-// read. It fails with ErrLocked, with ErrVersion, or as the disk does.
-func Open(dir string, o Options) (*Journal, error) {
+// read. It fails with ErrLocked, with ErrVersion, as the disk does, or as ctx, which ends the reading.
+func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	if err := o.complete(dir); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", dir, err)
 	}
@@ -91,7 +92,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("journal %s: %w", dir, err)
 	}
 	j := &Journal{dir: dir, options: o, lock: lock, intake: newIntake(), index: newIndex(), ended: make(chan struct{})}
-	if err := j.recover(); err != nil {
+	if err := j.recover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", dir, err), j.closeFiles())
 	}
 	go j.run()

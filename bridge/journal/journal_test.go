@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ func open(t testing.TB, fs journal.FS, change ...func(*journal.Options)) *journa
 	for _, c := range change {
 		c(&o)
 	}
-	j, err := journal.Open(t.TempDir(), o)
+	j, err := journal.Open(context.Background(), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +194,7 @@ func TestRefused(t *testing.T) {
 	if _, err := j.Append(t.Context(), &g); !errors.Is(err, journal.ErrTooLarge) {
 		t.Error(err)
 	}
-	if _, err := journal.Open("", journal.Options{FS: disk.Mount()}); !errors.Is(err, journal.ErrLocked) {
+	if _, err := journal.Open(context.Background(), "", journal.Options{FS: disk.Mount()}); !errors.Is(err, journal.ErrLocked) {
 		t.Error(err)
 	}
 	_ = j.Close()
@@ -252,5 +254,58 @@ func TestFlush(t *testing.T) {
 	expect(t, j, "a: 5=x\nb: 6=x\n")
 	if j.Last() < last {
 		t.Errorf("it ends at %d, and ended at %d", j.Last(), last)
+	}
+}
+
+// An end of Open's context ends the reading of a file that is almost all hole, and nothing is changed by that.
+func TestOpenEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, err := journal.Open(t.Context(), dir, journal.Options{SegmentSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message(t, j, "lane", "one")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first := filepath.Join(dir, "0000000001.seg")
+	if err := os.Truncate(first, 1<<32-1<<20); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if j, err := journal.Open(ctx, dir, journal.Options{SegmentSize: 1 << 20}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+		if err == nil {
+			_ = j.Close()
+		}
+	}
+	if err := os.Truncate(first, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	j, err = journal.Open(t.Context(), dir, journal.Options{SegmentSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := j.Damage(); len(d) > 0 || j.Last() != 1 {
+		t.Errorf("up to %d, damage %v", j.Last(), d)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Files that no journal makes are not opened by the thousand.
+func TestBlankFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for n := range 300 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%010d.seg", n+1)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := journal.Open(t.Context(), dir, journal.Options{}); err == nil || !strings.Contains(err.Error(), "blank") {
+		t.Errorf("%v", err)
 	}
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -21,8 +22,8 @@ type found struct {
 }
 
 // recover builds the index from the files.
-func (j *Journal) recover() error {
-	files, err := j.findFiles()
+func (j *Journal) recover(ctx context.Context) error {
+	files, err := j.findFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (j *Journal) recover() error {
 		}
 	}
 	if newest >= 0 {
-		if err := j.readAll(files[:newest+1]); err != nil {
+		if err := j.readAll(ctx, files[:newest+1]); err != nil {
 			return err
 		}
 	}
@@ -70,17 +71,21 @@ func (h *header) names(segment uint32) bool {
 	return slices.ContainsFunc(h.older, func(e extent) bool { return e.segment == segment })
 }
 
+// maxBlanks is how many files without a batch a journal may have: spares, and what a crash left of them.
+const maxBlanks = 256
+
 // findFiles opens the files of segments, the oldest first, and reads their headers.
-func (j *Journal) findFiles() ([]found, error) {
+func (j *Journal) findFiles(ctx context.Context) ([]found, error) {
 	numbers, err := segmentNumbers(j.options.FS, j.dir)
 	if err != nil {
 		return nil, err
 	}
 	var files []found
+	blanks := 0
 	for _, number := range numbers {
 		f := found{segment: &segment{extent: extent{segment: number}}}
 		if f.file, err = j.options.FS.Open(j.path(number)); err == nil {
-			f.scan, err = newScanner(f.file)
+			f.scan, err = newScanner(ctx, f.file)
 		}
 		if err != nil {
 			return nil, errors.Join(err, closeAll(files))
@@ -90,6 +95,15 @@ func (j *Journal) findFiles() ([]found, error) {
 			err = errors.New("is too large for a segment")
 		} else {
 			f.header, f.begin, f.blank, err = f.scan.header(number)
+		}
+		if f.blank {
+			blanks++
+		}
+		switch {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case blanks > maxBlanks:
+			err = fmt.Errorf("more than %d files %s are blank, and a journal has a few: something else made them, move them away", maxBlanks, suffix)
 		}
 		files = append(files, f)
 		if err != nil {
@@ -123,7 +137,7 @@ func segmentNumbers(fs FS, dir string) (numbers []uint32, err error) {
 }
 
 // readAll reads the segments that the header of the newest names, and the newest.
-func (j *Journal) readAll(files []found) error {
+func (j *Journal) readAll(ctx context.Context, files []found) error {
 	newest := files[len(files)-1]
 	for _, e := range newest.older {
 		i := slices.IndexFunc(files, func(f found) bool { return f.number() == e.segment })
@@ -135,12 +149,17 @@ func (j *Journal) readAll(files []found) error {
 			continue
 		}
 		files[i].extent = e
-		j.readSegment(files[i])
+		if j.readSegment(files[i]); ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	confirmed, last, from, to := newest.promised()
 	newest.extent = extent{segment: newest.number(), first: newest.header.first, last: last}
 	j.readSegment(newest)
 	j.unfinished(newest, confirmed, last)
+	if ctx.Err() != nil { // what was read may be less than there is
+		return ctx.Err()
+	}
 	j.writer.next, j.writer.synced, j.index.last = last+1, last, last
 	return newest.confirm(from, to)
 }

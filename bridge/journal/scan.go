@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -10,6 +11,7 @@ import (
 
 // scanner finds batches in the file of a segment. Whatever bytes the file has, it returns only what was written there.
 type scanner struct {
+	ctx   context.Context // its end is the end of the file
 	file  io.ReaderAt
 	size  int64
 	salt  uint64
@@ -27,12 +29,12 @@ type scanned struct {
 	bodiesAt, end int64
 }
 
-func newScanner(f File) (*scanner, error) {
+func newScanner(ctx context.Context, f File) (*scanner, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
-	return &scanner{file: f, size: size, known: func(b []byte) string { return string(b) }}, nil
+	return &scanner{ctx: ctx, file: f, size: size, known: func(b []byte) string { return string(b) }}, nil
 }
 
 // bytes returns n bytes of the file, until the next call; nil if they can't be read.
@@ -41,6 +43,9 @@ func (s *scanner) bytes(at int64, n int64) []byte {
 		return nil
 	}
 	if at < s.at || at+n > s.at+int64(len(s.window)) {
+		if s.ctx.Err() != nil {
+			return nil
+		}
 		s.window = append(s.window[:0], make([]byte, min(max(n, scanWindow), s.size-at))...)
 		got, _ := s.file.ReadAt(s.window, at)
 		s.window, s.at = s.window[:got], at
@@ -135,6 +140,8 @@ func (s *scanner) find(at int64) int64 {
 	for at = alignUp(at, frameAlign); at+frameHead <= s.size; at += frameAlign {
 		head := s.bytes(at, frameHead)
 		switch {
+		case s.ctx.Err() != nil:
+			return s.size
 		case head == nil: // unreadable
 			at = alignUp(at+1, headerAlign) - frameAlign
 		case (binary.LittleEndian.Uint32(head[8:])^uint32(markHead))<<8 == 0:

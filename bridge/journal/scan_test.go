@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"testing"
@@ -33,7 +34,7 @@ func TestFind(t *testing.T) {
 				want = append(want, at)
 			}
 		}
-		s := scanner{file: content{reader: bytes.NewReader(data)}, size: int64(len(data))}
+		s := scanner{ctx: context.Background(), file: content{reader: bytes.NewReader(data)}, size: int64(len(data))}
 		for at := s.find(0); at < s.size; at = s.find(at + 1) {
 			got = append(got, at)
 		}

@@ -214,7 +214,7 @@ func TestSpaceComesBack(t *testing.T) {
 
 func TestOtherVersion(t *testing.T) {
 	disk := newDisk(t)
-	_, err := journal.Open("journal", journal.Options{FS: journal.OtherVersion(disk.Mount()), SegmentSize: 64 << 10})
+	_, err := journal.Open(context.Background(), "journal", journal.Options{FS: journal.OtherVersion(disk.Mount()), SegmentSize: 64 << 10})
 	if !errors.Is(err, journal.ErrVersion) || !strings.Contains(err.Error(), "format 2") {
 		t.Error(err)
 	}
@@ -222,7 +222,7 @@ func TestOtherVersion(t *testing.T) {
 
 func TestDump(t *testing.T) {
 	dir := t.TempDir()
-	j, err := journal.Open(dir, journal.Options{SegmentSize: 1 << 20})
+	j, err := journal.Open(context.Background(), dir, journal.Options{SegmentSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func (w *world) open() {
 	}
 	var err error
 	for try := 0; ; try++ {
-		if w.j, err = journal.Open("journal", o); err == nil {
+		if w.j, err = journal.Open(context.Background(), "journal", o); err == nil {
 			break
 		}
 		w.tell("open: %v", err)

@@ -147,7 +147,7 @@ func (s *Store) OpenSpool(ctx context.Context, cfg SpoolConfig) (*Spool, error) 
 	p.things.Store(&s.cfg.Things)
 	_, _, kept, _ := storedir.Space(cfg.Dir)
 	var err error
-	p.journal, err = journal.Open(p.dir, journal.Options{
+	p.journal, err = journal.Open(ctx, p.dir, journal.Options{
 		SegmentSize: cfg.Segment, LargestGroup: 2*int64(cfg.Payload) + wire.Headroom, MinFree: int64(kept), Interval: cfg.Interval, FS: cfg.FS, Log: s.log,
 	})
 	if err != nil {

@@ -161,7 +161,7 @@ func newJournalIn(t *testing.T, dir string) {
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(path, journal.Options{SegmentSize: 4 << 20})
+	j, err := journal.Open(context.Background(), path, journal.Options{SegmentSize: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

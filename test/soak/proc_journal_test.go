@@ -61,7 +61,7 @@ func journalBody(lane, n int) []byte {
 
 func journalOn(t *testing.T, disk *powerDisk) *journal.Journal {
 	t.Helper()
-	j, err := journal.Open(filepath.Join(disk.path, "journal"), journal.Options{SegmentSize: 256 << 10})
+	j, err := journal.Open(context.Background(), filepath.Join(disk.path, "journal"), journal.Options{SegmentSize: 256 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
