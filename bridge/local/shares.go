@@ -65,7 +65,7 @@ func (s *Store) newShares(ctx context.Context, dead jetstream.Stream) (*shares, 
 	out.token = func(subject string) string { return thingOfTail(strings.TrimPrefix(subject, prefix)) }
 	out.filter = func(token string) string { return prefix + "*." + token + ".>" }
 	out.cut = func(token string, gone int) {
-		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", token, "letters", gone,
+		s.log.Warn("dead letters of a Thing have more than their share of the room; its oldest are removed", "thing", wire.ThingOf(token), "letters", gone,
 			"mend", "look at them with fleetbridge dead ls, or raise nats.up.max_bytes")
 	}
 	return out, nil

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"fleetbridge/bridge/local/wire"
 )
 
 // serverLog passes the server's messages on; its notices are details of ours. What says in alarming words that the server
@@ -25,7 +27,7 @@ func (l serverLog) Noticef(format string, v ...any) {
 func (l serverLog) Warnf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if aboutClient(text) {
-		l.log.Warn("nats: a client's trouble", "error", text)
+		l.log.Warn("nats: a client's trouble", "error", wire.OneLine(text, wire.MaxLine))
 		return
 	}
 	level := slog.LevelWarn
@@ -45,7 +47,7 @@ func (l serverLog) Tracef(string, ...any)          {}
 func (l serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	if aboutClient(text) {
-		l.log.Warn("nats: a client's error", "error", text)
+		l.log.Warn("nats: a client's error", "error", wire.OneLine(withoutUser(text), wire.MaxLine))
 		return
 	}
 	l.wrote(text)
@@ -60,6 +62,11 @@ func (l serverLog) Errorf(format string, v ...any) {
 	}
 	l.log.Log(context.Background(), level, "nats: "+text)
 }
+
+var refusedUser = regexp.MustCompile(`(authentication error) - .*`)
+
+// withoutUser leaves out who was refused: the name may be a password in the wrong field.
+func withoutUser(text string) string { return refusedUser.ReplaceAllString(text, "$1") }
 
 // aboutClient tells a message about a client's connection by the id that the server puts into it. A client can cause
 // as many of these as it likes, so they are one message to the log, which bounds each.

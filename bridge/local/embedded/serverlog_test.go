@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fleetbridge/bridge/local/wire"
 )
 
 // TestServersAlarmingWords: what the server says of its index after a kill is one line of ours, and the rest stays.
@@ -27,5 +29,18 @@ func TestServersAlarmingWords(t *testing.T) {
 		if n := len(regexp.MustCompile(want).FindAllString(said.String(), -1)); n != 1 {
 			t.Errorf("%s: said %d times in %s", want, n, &said)
 		}
+	}
+}
+
+// TestRefusedUser: a name that is refused is not in the log, as it may be a password; what a client says is bounded.
+func TestRefusedUser(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	l := serverLog{slog.New(slog.NewTextHandler(&said, nil)), func(string) {}, &reread{}}
+	l.Errorf(`127.0.0.1:1 - cid:5 - authentication error - User "hunter2 - cid:"`)
+	l.Errorf("127.0.0.1:1 - cid:6 - %s", strings.Repeat("x", 1<<20))
+	l.Warnf("127.0.0.1:1 - cid:7 - %s", strings.Repeat("x", 1<<20))
+	if got := said.String(); strings.Contains(got, "hunter2") || !strings.Contains(got, "cid:5 - authentication error") || len(got) > 4*wire.MaxLine {
+		t.Errorf("%d bytes: %.500s", len(got), got)
 	}
 }
