@@ -65,6 +65,18 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// TestWordyCollector: a collector that repeats what it was sent does not put its token into the log.
+func TestWordyCollector(t *testing.T) {
+	c := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "nobody knows "+r.Header.Get("Authorization")+" nor "+r.Header.Get("X-Key"), http.StatusForbidden)
+	}))
+	t.Cleanup(c.Close)
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20t0k3n-of-traces,x-key=an0ther-key")
+	if got, log := send(t, c.URL); got != (counts{failed: 1}) || !strings.Contains(log, "nobody knows …") || strings.Contains(log, "t0k3n") || strings.Contains(log, "an0ther") {
+		t.Errorf("%+v, logged %q", got, log)
+	}
+}
+
 // TestCertificates: the variables say whom an https collector may be signed by, and who the bridge is.
 func TestCertificates(t *testing.T) {
 	c := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

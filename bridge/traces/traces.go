@@ -6,6 +6,8 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -109,12 +111,32 @@ func (l libraryLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// shortError keeps a collector's page of HTML out of the log.
+// shortError keeps a collector's page of HTML out of the log, and its words the headers that it was sent, which hold its token.
 func shortError(err error) string {
 	const most = 300
-	s := strings.Join(strings.Fields(err.Error()), " ")
+	text := err.Error()
+	for _, of := range [...]string{"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"} {
+		for header := range strings.SplitSeq(os.Getenv(of), ",") {
+			_, value, _ := strings.Cut(header, "=")
+			if decoded, err := url.PathUnescape(value); err == nil {
+				value = decoded
+			}
+			value = strings.TrimSpace(value)
+			words := append(strings.Fields(value), value) // the token also without its scheme
+			slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) })
+			for _, w := range words {
+				if len(w) >= leastSecret {
+					text = strings.ReplaceAll(text, w, "…")
+				}
+			}
+		}
+	}
+	s := strings.Join(strings.Fields(text), " ")
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }
+
+// leastSecret is how long a word of a header is that is nothing else by chance.
+const leastSecret = 4
