@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -77,7 +78,7 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 	ws, response, err := dialer.DialContext(ctx, webSocketURL(u).String(), nil)
 	if err != nil {
 		if response != nil {
-			return nil, refusedUpgrade(err, response)
+			return nil, refusedUpgrade(err, response, u.RawQuery)
 		}
 		return nil, quoting{err}
 	}
@@ -96,7 +97,7 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 func hostPort(u *url.URL) (string, error) {
 	port, known := DefaultPort(u.Scheme)
 	if !known {
-		return "", fmt.Errorf("mqtt.server %q: scheme %q: use mqtt, mqtts, ws or wss", u.Redacted(), u.Scheme)
+		return "", fmt.Errorf("mqtt.server %q: scheme %q: use mqtt, mqtts, ws or wss", Shown(u), u.Scheme)
 	}
 	if u.Port() != "" {
 		port = u.Port()
@@ -114,8 +115,9 @@ func webSocketURL(u *url.URL) *url.URL {
 }
 
 // refusedUpgrade says what a web server answered instead of opening a WebSocket.
-func refusedUpgrade(err error, response *http.Response) error {
-	if to := response.Header.Get("Location"); to != "" {
+func refusedUpgrade(err error, response *http.Response, query string) error {
+	response.Status = redact(response.Status, []string{query})
+	if to, _, _ := strings.Cut(response.Header.Get("Location"), "?"); to != "" {
 		return fmt.Errorf("%w: HTTP status %s, which leads to %q: write that into mqtt.server if it is the broker", err, shorten(response.Status), shorten(to))
 	}
 	return fmt.Errorf("%w: HTTP status %s", err, shorten(response.Status))

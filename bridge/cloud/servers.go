@@ -29,9 +29,19 @@ type server struct {
 
 func (s server) String() string {
 	if s.addr.IsValid() {
-		return s.url.Redacted() + " (" + s.addr.String() + ")"
+		return Shown(s.url) + " (" + s.addr.String() + ")"
 	}
-	return s.url.Redacted()
+	return Shown(s.url)
+}
+
+// Shown is a broker's URL for people: without a password, and without its query, which may be a token.
+func Shown(u *url.URL) string {
+	if u.RawQuery == "" {
+		return u.Redacted()
+	}
+	short := *u
+	short.RawQuery = "…"
+	return short.Redacted()
 }
 
 func (s server) same(o server) bool { return s.url == o.url && s.addr == o.addr }

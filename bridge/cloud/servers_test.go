@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
+	"github.com/gorilla/websocket"
 )
 
 func listed(hosts ...string) func(*Config) {
@@ -173,5 +175,21 @@ func TestInterleave(t *testing.T) {
 			got = append(got, a.String())
 		}
 		same(t, in, strings.Join(got, " "), want)
+	}
+}
+
+// A query may be a token: people see that there is one, also of a server that sends it elsewhere.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse("wss://broker.example.com/mqtt?token=t0k3n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (server{url: u}).String(); got != "wss://broker.example.com/mqtt?…" {
+		t.Error(got)
+	}
+	elsewhere := &http.Response{Status: "302 not for token=t0k3n", Header: http.Header{"Location": {"https://login.example.com/?back=wss&token=t0k3n"}}}
+	if err := refusedUpgrade(websocket.ErrBadHandshake, elsewhere, u.RawQuery); strings.Contains(err.Error(), "t0k3n") || !strings.Contains(err.Error(), "https://login.example.com/") {
+		t.Error(err)
 	}
 }

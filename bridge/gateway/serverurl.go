@@ -20,6 +20,16 @@ func ParseServer(text string) (string, error) {
 	if strings.Contains(text, "@") {
 		return "", errors.New("carries a login, which belongs in things[].username and things[].password_file")
 	}
+	if base, query, ok := strings.Cut(text, "?"); ok { // it is not quoted: it may be a token
+		if !strings.HasPrefix(strings.ToLower(base), "ws://") && !strings.HasPrefix(strings.ToLower(base), "wss://") {
+			return "", fmt.Errorf("%q has a query, which only ws and wss know: remove it", base)
+		}
+		checked, err := ParseServer(base)
+		if err == nil && strings.ContainsFunc(query, notInQuery) {
+			err = fmt.Errorf("%q has a query that can't be read; write what it has in it as %%XX", base)
+		}
+		return checked + "?" + query, err
+	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		scheme = "mqtt"
@@ -54,6 +64,9 @@ func ParseServer(text string) (string, error) {
 	}
 	return u.String(), nil
 }
+
+// notInQuery is what a URL's query has as %XX only. A # begins a fragment.
+func notInQuery(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }
 
 // checkHTTP checks a base URL. plain reports whether it is not encrypted. login names the keys where a login belongs.
 func checkHTTP(text, login string) (plain bool, err error) {

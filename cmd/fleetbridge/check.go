@@ -56,7 +56,14 @@ func summary(cfg *gateway.Config) string {
 	if own > 0 {
 		line("schemas", "of their own for %d of them", own)
 	}
-	line("broker", "%s", strings.Join(cfg.MQTT.Server, ", "))
+	brokers := make([]string, len(cfg.MQTT.Server))
+	for i, s := range cfg.MQTT.Server {
+		brokers[i] = s
+		if base, _, query := strings.Cut(s, "?"); query { // it may be a token
+			brokers[i] = base + "?…"
+		}
+	}
+	line("broker", "%s", strings.Join(brokers, ", "))
 	if cfg.NATS.URL != "" {
 		line("nats", "%s", cfg.NATS.URL)
 	} else {

@@ -95,10 +95,10 @@ func (d *Doctor) visit(ctx context.Context, t gateway.Thing) (v visit) {
 		p, err = cloud.OpenProbe(limited, mapping.Thing(t.Name), config, server)
 		cancel()
 		if err == nil {
-			v.server, v.err = server.Redacted(), nil
+			v.server, v.err = cloud.Shown(server), nil
 			break
 		}
-		v.err = errors.Join(v.err, fmt.Errorf("%s: %w", server.Redacted(), err))
+		v.err = errors.Join(v.err, fmt.Errorf("%s: %w", cloud.Shown(server), err))
 	}
 	if p == nil {
 		return v
