@@ -72,6 +72,12 @@ func TestThings(t *testing.T) {
 	file := filepath.Join(dir, "new.yaml")
 	put(t, file, "things:\n- {name: valve-3}\n- {name: valve-4, usrname: x}\n")
 	is(things("add", "-f", file), "! DIR/new.yaml:3:19: things[1].usrname: is no known key, did you mean username?\n[1]\n")
+	many := "things:\n"
+	for n := range 5001 {
+		many += fmt.Sprintf("- {name: n%d}\n", n)
+	}
+	put(t, file, many)
+	is(things("add", "-f", file), "! fleetbridge: things add: DIR/new.yaml has 5001 things, and at most 5000 are added at a time: divide it into several files\n[1]\n")
 	put(t, file, "things:\n- {name: valve-3}\n- {name: valve-4, username: v4}\n")
 	is(things("add", "-f", file), "valve-3 added\nvalve-4 added\n")
 	wait, stop := context.WithTimeout(t.Context(), patience)

@@ -27,6 +27,9 @@ import (
 // maxThingsFile is what a file with things: may have.
 const maxThingsFile = 1 << 20
 
+// maxThingsAdded is how many Things are added at a time: the bridges take them over while the command waits.
+const maxThingsAdded = 5000
+
 // thingsEdit is what add and rm have in common.
 type thingsEdit struct {
 	*deadTarget
@@ -94,6 +97,9 @@ func (e *thingsEdit) add(c *cobra.Command, s streams, name string, text []byte, 
 		return fmt.Errorf("things add: %s has no things_dir: write things_dir: things.d into it, make that directory, and try again", e.config)
 	}
 	items, err := gateway.Items(name, text)
+	if len(items) > maxThingsAdded {
+		return fmt.Errorf("things add: %s has %d things, and at most %d are added at a time: divide it into several files", name, len(items), maxThingsAdded)
+	}
 	edit := gateway.Edit{Add: name, Text: text}
 	if err == nil && replace && f.registry == nil {
 		for _, i := range items {
@@ -119,7 +125,7 @@ func (e *thingsEdit) add(c *cobra.Command, s streams, name string, text []byte, 
 	if f.registry != nil {
 		revision, err = e.register(c.Context(), f, name, items, replace)
 	} else {
-		err = e.write(f.cfg, items, replace)
+		err = e.write(c.Context(), f.cfg, items, replace)
 	}
 	if err != nil {
 		return err
@@ -132,9 +138,13 @@ func (e *thingsEdit) add(c *cobra.Command, s streams, name string, text []byte, 
 }
 
 // write makes the files of things_dir, or none.
-func (e *thingsEdit) write(cfg *gateway.Config, items []gateway.Item, replace bool) error {
+func (e *thingsEdit) write(ctx context.Context, cfg *gateway.Config, items []gateway.Item, replace bool) error {
 	for n, i := range items {
-		if err := cfg.WritePart(e.config, i, replace); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			err = cfg.WritePart(e.config, i, replace)
+		}
+		if err != nil {
 			if !replace {
 				for _, made := range items[:n] {
 					err = errors.Join(err, os.Remove(cfg.PartPath(made.Name())))
