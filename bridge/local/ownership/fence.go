@@ -29,6 +29,7 @@ type Fence struct {
 	mu     sync.Mutex
 	marker uint64 // its sequence
 	known  uint64 // sequence of the newest write of this term
+	doubt  bool   // a write was sent, and nobody has said what became of it
 }
 
 // ErrFenced: the Things of this write are another bridge's.
@@ -37,6 +38,8 @@ var ErrFenced = errors.New("another bridge owns the things; what this one writes
 const (
 	codeFenced = 10071 // another marker, or none
 	busyPause  = 5 * time.Millisecond
+	// busyWriting is the pause while a write of one's own may be what a slow disk is busy with.
+	busyWriting = 50 * time.Millisecond
 )
 
 // NewFence puts the term's marker into a stream. From then on no older epoch can write there.
@@ -88,6 +91,11 @@ func (f *Fence) put(ctx context.Context) error {
 	if !cluster.Raise(f.term.Epoch, m) {
 		return f.superseded()
 	}
+	return f.replace(ctx, before)
+}
+
+// replace puts the marker in the place of the one at a sequence, 0: of none.
+func (f *Fence) replace(ctx context.Context, before uint64) error {
 	value, _ := json.Marshal(cluster.Marker{Epoch: f.term.Epoch, Bridge: f.term.ID})
 	ack, err := f.js.Publish(ctx, f.subject, value, jetstream.WithExpectLastSequencePerSubject(before))
 	if err != nil {
@@ -95,8 +103,47 @@ func (f *Fence) put(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.marker, f.known = ack.Sequence, max(f.known, ack.Sequence)
+	f.marker, f.known, f.doubt = ack.Sequence, max(f.known, ack.Sequence), false
 	return nil
+}
+
+// Unanswered says that a write was sent, and that nobody has said what became of it.
+func (f *Fence) Unanswered() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.doubt = true
+}
+
+// Clear has the stream refuse what was sent and not answered, if there is such a write: a server that stands still may have
+// it, and hand it on when it goes on, which may be behind what is written next. So the marker is put once more, as that
+// write names the one before.
+func (f *Fence) Clear(ctx context.Context) error {
+	if f == nil {
+		return nil
+	}
+	for {
+		f.mu.Lock()
+		doubt := f.doubt
+		f.mu.Unlock()
+		if !doubt {
+			return nil
+		}
+		if err := f.check(ctx); err != nil {
+			return err
+		}
+		err := f.replace(ctx, f.fencedAt())
+		switch wire.APICode(err) {
+		case codeFenced, wire.CodeBusy: // such as with that write
+			if err := flow.Sleep(ctx, busyWriting); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
 }
 
 func (f *Fence) superseded() error {
@@ -184,11 +231,17 @@ func (f *Fence) Write(ctx context.Context, m *nats.Msg) error {
 		return ctx.Err()
 	}
 	for {
-		f.Stamp(m.Header)
 		err := streams.Again(ctx, func(ctx context.Context) error {
+			if err := f.Clear(ctx); err != nil {
+				return err
+			}
+			f.Stamp(m.Header)
 			ack, err := f.js.PublishMsg(ctx, m)
-			if err == nil {
+			switch {
+			case err == nil:
 				f.Wrote(ack.Sequence)
+			case wire.APICode(err) == 0:
+				f.Unanswered()
 			}
 			return err
 		})
