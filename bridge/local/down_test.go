@@ -214,6 +214,54 @@ func TestLostPubAckOfAGroup(t *testing.T) {
 	inOrder(t, r.store.js, "FLEETS_DOWN", len(group))
 }
 
+// A leader that stands still answers nothing: what it was sent is sent again before anybody worries. A group whose PubAck
+// was lost is not stored a second time, message by message, because the next try breaks under a new leader.
+func TestStillLeaderOfAGroup(t *testing.T) {
+	t.Parallel()
+	for name, tries := range map[string][]func(*nats.Msg) bool{
+		"it took nothing":              {func(m *nats.Msg) bool { return false }},
+		"it stored it, the next broke": {func(m *nats.Msg) bool { m.Reply = ""; return true }, func(m *nats.Msg) bool { return string(m.Data) != "1" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			config := jetstream.StreamConfig{Name: "STILL", Subjects: []string{"behind.*"}, AllowAtomicPublish: true}
+			if _, err := r.store.js.CreateStream(testContext(t), config); err != nil {
+				t.Fatal(err)
+			}
+			batches := map[string]int{}
+			if _, err := r.nc.Subscribe("still.x", func(m *nats.Msg) {
+				id := m.Header.Get(wire.HeaderBatchID)
+				if _, known := batches[id]; !known {
+					batches[id] = len(batches)
+				}
+				if m.Subject = "behind.x"; batches[id] >= len(tries) || tries[batches[id]](m) {
+					_ = r.nc.PublishMsg(m)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			p := &publisher{nc: r.nc, nonce: "n", atomic: true, ended: make(chan struct{}), back: make(chan struct{})}
+			p.tries.log, p.tries.note = r.journal.log(), func(reason string) { t.Errorf("somebody worries: %s", reason) }
+			var group []*parcel
+			stored := 0
+			for i := range 5 {
+				m := nats.NewMsg("still.x")
+				m.Data = []byte(fmt.Sprint(i))
+				group = append(group, &parcel{m, func(err error) {
+					if stored++; err != nil {
+						t.Error(err)
+					}
+				}})
+			}
+			if !p.store(group) || stored != len(group) {
+				t.Fatalf("%d are stored", stored)
+			}
+			inOrder(t, r.store.js, "STILL", len(group))
+		})
+	}
+}
+
 func TestSendEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

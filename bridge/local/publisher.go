@@ -26,7 +26,8 @@ import (
 // A group is stored whole or not at all (an atomic batch), and it is tried until it is stored before the
 // next one starts: that keeps the order through every failure. Its last message carries an id, so a group
 // that was stored although its PubAck was lost is refused as a duplicate, which is as good. The others
-// have none: the server keeps every id in memory for minutes.
+// have none: the server keeps every id in memory for minutes. So a group of which a PubAck was lost is tried as a whole
+// until an answer says what became of it, and may go out again before a slow server has stored it.
 type publisher struct {
 	nc     *nats.Conn
 	atomic bool   // the stream takes batches; else every message is a group of its own
@@ -48,6 +49,8 @@ type groups struct {
 	number  uint64 // of the last group
 	batches uint64 // tries so far: each has a batch id of its own
 	wire    []*nats.Msg
+	took    time.Duration // from the first try of the last group until it was stored
+	unsure  bool          // of this group a try was not answered, so it may be stored
 }
 
 // end is how a publisher ends.
@@ -149,16 +152,22 @@ func (p *publisher) gather(group []*parcel) []*parcel {
 func (p *publisher) store(group []*parcel) bool {
 	p.number++
 	group[len(group)-1].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
-	for {
+	p.unsure = false
+	for began := time.Now(); ; {
 		again, err := p.fence.Again(p.life, p.try(group))
 		rejection := (*bridge.Rejection)(nil)
 		switch {
 		case p.gone(), errors.Is(err, ownership.ErrFenced): // nothing of this epoch is stored any more
 			return false
 		case again:
-		case len(group) > 1 && wire.APICode(err) == wire.CodeBatchBroken: // the stream refused one of them: find out which
-			return p.storeEach(group)
+		case len(group) > 1 && wire.APICode(err) == wire.CodeBatchBroken: // the stream refused one of them, or has a new leader
+			if p.unsure { // to store them one by one might be to store them twice
+				p.unsure = false
+				continue
+			}
+			return p.storeEach(group) // finds out which
 		case err == nil:
+			p.took = time.Since(began)
 			p.tries.succeeded()
 			for _, x := range group {
 				x.done(nil)
@@ -187,7 +196,8 @@ func (p *publisher) storeEach(group []*parcel) bool {
 	return true
 }
 
-// try puts a group on the wire and waits for its PubAck.
+// try puts a group on the wire until it is answered: a leader that stands still answers nothing, and some seconds later
+// another one is elected.
 func (p *publisher) try(group []*parcel) error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), ackTimeout, errAckTimeout)
 	defer cancel()
@@ -201,6 +211,18 @@ func (p *publisher) try(group []*parcel) error {
 	if !p.nc.IsConnected() {
 		return nats.ErrDisconnected
 	}
+	err := streams.AgainFrom(ctx, 4*p.took, func(ctx context.Context) error { return p.once(ctx, group) })
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errAckTimeout) {
+		return cause
+	}
+	return err
+}
+
+// once puts a group on the wire and waits for its PubAck.
+func (p *publisher) once(ctx context.Context, group []*parcel) error {
+	if err := p.fence.Clear(ctx); err != nil {
+		return err
+	}
 	p.batches++
 	p.wire = p.wire[:0]
 	for _, x := range group {
@@ -210,17 +232,19 @@ func (p *publisher) try(group []*parcel) error {
 	defer clear(p.wire)
 	answer, err := streams.Commit(ctx, p.nc, p.wire, p.nonce+"-"+strconv.FormatUint(p.batches, 36))
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errAckTimeout) {
-			return cause
-		}
+		p.unsure = true
+		p.fence.Unanswered()
 		return err
 	}
 	ack, err := streams.PubAck(answer)
-	if err == nil {
+	switch code := wire.APICode(err); {
+	case err == nil:
 		p.fence.Wrote(ack.Sequence)
-	}
-	if wire.APICode(err) == wire.CodeBatchDuplicate { // an earlier try was stored, its PubAck lost
+	case code == wire.CodeBatchDuplicate: // an earlier try was stored, its PubAck lost
 		return nil
+	case code == wire.CodeInProcess: // the earlier try
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return err
 }

@@ -134,7 +134,12 @@ const moment = 500 * time.Millisecond
 func Again(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, wire.APITimeout)
 	defer cancel()
-	return patiently(ctx, moment, func(d time.Duration) time.Duration { return d + moment }, f)
+	return AgainFrom(ctx, 0, f)
+}
+
+// AgainFrom is Again for what may take as long as first before it is done again; only ctx bounds it.
+func AgainFrom(ctx context.Context, first time.Duration, f func(context.Context) error) error {
+	return patiently(ctx, max(first, moment), func(d time.Duration) time.Duration { return d + moment }, f)
 }
 
 // patiently calls f until its time was enough, or ctx ends. The first call may take so long, and each further one as long as
