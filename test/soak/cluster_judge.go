@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,7 +29,11 @@ type clusterJudge struct {
 	fenced   int               // writes that name their marker
 	zombies  []string          // of them those that name an older one than is there
 	claims   int
+	read     atomic.Uint64 // of the ownership log, up to this sequence
 }
+
+// quiet is how long nothing may come of a stream before it is asked anew.
+const quiet = 3 * time.Second
 
 // tenancy is that a bridge owns a shard.
 type tenancy struct {
@@ -79,7 +84,7 @@ func (j *clusterJudge) follow(ctx context.Context, js jetstream.JetStream, strea
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
 	for {
-		m, err := messages.Next()
+		m, err := messages.Next(jetstream.NextMaxWait(quiet)) // a consumer may be lost with its server
 		if err != nil {
 			return err
 		}
@@ -89,6 +94,7 @@ func (j *clusterJudge) follow(ctx context.Context, js jetstream.JetStream, strea
 		}
 		if *last = meta.Sequence.Stream; stream == "KV_FLEETS_CLUSTER" {
 			j.owns(m, meta)
+			j.read.Store(*last)
 		} else {
 			j.wrote(stream, m, meta.Sequence.Stream)
 		}
@@ -164,6 +170,21 @@ const (
 	// Clocks of NATS servers and what follows them.
 	clockSlack = 200 * time.Millisecond
 )
+
+// caughtUp returns when the judge has read all that is in the ownership log by now.
+func (j *clusterJudge) caughtUp(s *clusterSite) {
+	s.Helper()
+	for newest := uint64(0); newest == 0 || j.read.Load() < newest; {
+		ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
+		if log, err := s.js.Stream(ctx, "KV_FLEETS_CLUSTER"); err == nil && newest == 0 {
+			newest = log.CachedInfo().State.LastSeq
+		}
+		cancel()
+		if flow.Sleep(s.ctx, 100*time.Millisecond) != nil {
+			s.Fatalf("the judge has read the ownership log up to %d of %d", j.read.Load(), newest)
+		}
+	}
+}
 
 // strays are CONNECTs of bridges that did not own the Thing's shard then, nor shortly before.
 func (j *clusterJudge) strays(shards int) (out []string) {

@@ -272,6 +272,7 @@ func (s *clusterSite) verdict() {
 	for _, thing := range s.things {
 		s.merged(thing)
 	}
+	s.judge.caughtUp(s)
 	connects, claims := s.judge.count()
 	s.judge.mu.Lock()
 	zombies, fenced := slices.Clone(s.judge.zombies), s.judge.fenced
