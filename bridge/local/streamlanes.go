@@ -47,6 +47,9 @@ const (
 	asksAtOnce = 16
 	// askTime is how long an answer is waited for: one that a leader that steps down has taken with it never comes.
 	askTime = 2 * time.Second
+	// beginTime is how long the first of many messages is waited for: a replica that stands still gives none. The leader is
+	// asked then.
+	beginTime = askTime / 4
 )
 
 func newStreamLanes(s *Store) *streamLanes {
@@ -252,8 +255,10 @@ func (u *streamLanes) readMany(ctx context.Context, l *lane, after uint64) (out 
 	if err := u.store.nc.PublishRequest("$JS.API.DIRECT.GET."+u.flows[l.of.kind.Class()].name, inbox, request); err != nil {
 		return nil
 	}
-	for before := "0"; ; {
-		m, err := sub.NextMsgWithContext(ctx)
+	begins, cancel := context.WithTimeout(ctx, beginTime)
+	defer cancel()
+	for before, next := "0", begins; ; next = ctx {
+		m, err := sub.NextMsgWithContext(next)
 		if err != nil {
 			return out
 		}

@@ -217,3 +217,40 @@ func TestExternalServerRestart(t *testing.T) {
 		return err == nil && queued["pump"] == 2
 	})
 }
+
+// A replica that stands still answers no question for many messages. The leader is asked then, and in time.
+func TestReadFromAStillReplica(t *testing.T) {
+	t.Parallel()
+	o := external(t, StoreConfig{})
+	ctx := testContext(t)
+	for range 2 {
+		if err := o.lanes().Publish(ctx, mapping.Address{Thing: "pump", Channel: mapping.Event, ID: "e"}, []byte("{}"), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := o.store.js.Stream(ctx, o.store.lanes.flows[mapping.Telemetry].name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.AllowDirect = false
+	if _, err := o.store.js.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := o.nc.SubscribeSync("$JS.API.DIRECT.GET." + config.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.store.TakeOver(ctx, "pump"); err != nil {
+		t.Fatal(err)
+	}
+	u := o.store.lanes
+	l := u.known(keyOf("pump", mapping.Events))
+	messages, err := u.read(ctx, l, stream.CachedInfo().State.LastSeq-1, few+1)
+	if n, _, _ := asked.Pending(); err != nil || len(messages) != 1 || n == 0 {
+		t.Errorf("%d messages, %v; the replica was asked %d times", len(messages), err, n)
+	}
+}
