@@ -138,7 +138,9 @@ func (o *Ownership) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
-	work.Go(func() { o.follow(ctx) })
+	soon := make(chan struct{}, 1)
+	defer o.hear(soon)()
+	work.Go(func() { o.follow(ctx, soon) })
 	tick := time.NewTicker(o.cfg.Beat)
 	defer tick.Stop()
 	reached := o.nc.StatusChanged(nats.CONNECTED)
@@ -155,6 +157,7 @@ func (o *Ownership) Run(ctx context.Context) error {
 			o.step(cluster.Reached{})
 		case <-o.proves:
 			o.step(cluster.Prove{})
+			flow.Signal(soon)
 		}
 		if err := o.failure(); err != nil {
 			return err
@@ -236,11 +239,11 @@ func (o *Ownership) write(w cluster.Write) {
 // looks is how often in a beat the log is looked at.
 const looks = 4
 
-// follow tells the bridge what the log has. It asks for all that is newest, any replica, a few times in a beat: so it
-// depends on no consumer, which may be on a server that is gone.
-func (o *Ownership) follow(ctx context.Context) {
-	tick := time.NewTicker(o.cfg.Beat / looks)
-	defer tick.Stop()
+// follow tells the bridge what the log has. It asks for all that is newest, any replica, a few times in a beat, and at once when
+// there should be something new: so it depends on no consumer, which may be on a server that is gone.
+func (o *Ownership) follow(ctx context.Context, soon <-chan struct{}) {
+	most := o.cfg.Beat / looks
+	pause := most
 	last, failing, leaves := uint64(0), false, o.leaves
 	for ctx.Err() == nil {
 		upTo, err := o.look(ctx, last)
@@ -257,13 +260,27 @@ func (o *Ownership) follow(ctx context.Context) {
 			o.step(cluster.Prove{}) // others wait for the last beat
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
+			pause = min(2*pause, most)
+		case <-soon:
+			pause = most / 25
 		case <-leaves:
-			leaves = nil
-			tick.Reset(o.cfg.Beat / looks / 5)
+			leaves, most = nil, most/5
+			pause = most
 		case <-ctx.Done():
 		}
 	}
+}
+
+// hear signals when a bridge writes whose a shard is, until it is called back: the log has that in a moment. It is a hint
+// alone: who hears nothing looks all the same.
+func (o *Ownership) hear(soon chan struct{}) (over func()) {
+	sub, err := o.nc.Subscribe("$KV."+o.cfg.Subjects.Name(bucketCluster)+"."+keyShard+">", func(*nats.Msg) { flow.Signal(soon) })
+	if err != nil {
+		o.cfg.Log.Debug("cannot hear of what is written into the ownership log", "error", err)
+		return func() {}
+	}
+	return func() { _ = sub.Unsubscribe() }
 }
 
 // look tells the bridge what is newer than a sequence, and returns how far the replica was that answered. Each record is
