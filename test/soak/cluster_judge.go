@@ -29,7 +29,8 @@ type clusterJudge struct {
 	fenced   int               // writes that name their marker
 	zombies  []string          // of them those that name an older one than is there
 	claims   int
-	read     atomic.Uint64 // of the ownership log, up to this sequence
+	newest   map[int]uint64 // record of each shard
+	read     atomic.Uint64  // of the ownership log, up to this sequence
 }
 
 // quiet is how long nothing may come of a stream before it is asked anew.
@@ -46,6 +47,9 @@ type connect struct {
 	bridge, thing string
 	at            time.Time
 }
+
+// nobodyKnows has a shard when records of it were replaced before the judge read them: the log keeps the newest alone.
+const nobodyKnows = "?"
 
 // fencedStreams are those that a shard's owner alone may write.
 var fencedStreams = []string{"FLEETS_DOWN", "KV_FLEETS_SHADOW", "KV_FLEETS_EXECUTIONS", "KV_FLEETS_LEASES", "KV_FLEETS_MARKS"}
@@ -112,9 +116,15 @@ func (j *clusterJudge) owns(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := j.owners[p]
-	if n := len(all); n > 0 && all[n-1].to.IsZero() {
-		all[n-1].to = meta.Timestamp
+	if n := len(all); n > 0 {
+		if all[n-1].to.IsZero() {
+			all[n-1].to = meta.Timestamp
+		}
+		if m.Headers().Get(jetstream.ExpectedLastSubjSeqHeader) != fmt.Sprint(j.newest[p]) {
+			all = append(all, tenancy{bridge: nobodyKnows, from: all[n-1].from, to: meta.Timestamp})
+		}
 	}
+	j.newest[p] = meta.Sequence.Stream
 	if owner != "" {
 		all = append(all, tenancy{bridge: owner, from: meta.Timestamp})
 		j.claims++
@@ -186,17 +196,24 @@ func (j *clusterJudge) caughtUp(s *clusterSite) {
 	}
 }
 
-// strays are CONNECTs of bridges that did not own the Thing's shard then, nor shortly before.
-func (j *clusterJudge) strays(shards int) (out []string) {
+// strays are CONNECTs of bridges that did not own the Thing's shard then, nor shortly before. Of some nobody can say.
+func (j *clusterJudge) strays(shards int) (out []string, unknown int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, c := range j.connects {
 		p := cluster.Of(mapping.Token(c.thing), shards)
-		if !slices.ContainsFunc(j.owners[p], func(t tenancy) bool {
-			return t.bridge == c.bridge && !c.at.Before(t.from.Add(-clockSlack)) && (t.to.IsZero() || c.at.Before(t.to.Add(permitLife)))
-		}) {
-			out = append(out, fmt.Sprintf("%s for %s at %v; shard %d was owned by %v", c.bridge, c.thing, c.at.Format("05.000"), p, j.owners[p]))
+		had := func(bridge string) bool {
+			return slices.ContainsFunc(j.owners[p], func(t tenancy) bool {
+				return t.bridge == bridge && !c.at.Before(t.from.Add(-clockSlack)) && (t.to.IsZero() || c.at.Before(t.to.Add(permitLife)))
+			})
+		}
+		switch {
+		case had(c.bridge):
+		case had(nobodyKnows):
+			unknown++
+		default:
+			out = append(out, fmt.Sprintf("%s for %s at %v; shard %d was owned by %v", c.bridge, c.thing, c.at.Format("15:04:05.000"), p, j.owners[p]))
 		}
 	}
-	return out
+	return out, unknown
 }

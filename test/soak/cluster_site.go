@@ -67,7 +67,7 @@ func (w *World) openCluster(b clusterBinaries) *clusterSite {
 	s := &clusterSite{
 		procSite: newProcCloud(w, procOptions{setup: processSetup{things: things}, real: true, fast: true, patience: clusterPatience}),
 		servers:  newNATSCluster(w, b.server),
-		judge:    &clusterJudge{owners: map[int][]tenancy{}, markers: map[string]uint64{}},
+		judge:    &clusterJudge{owners: map[int][]tenancy{}, markers: map[string]uint64{}, newest: map[int]uint64{}},
 	}
 	s.kinds, s.ttl = append(s.kinds, mapping.Shadow), 40*time.Second
 	var urls []string
@@ -284,8 +284,9 @@ func (s *clusterSite) verdict() {
 		s.Error("no fenced write was seen")
 	}
 	var strays []string
+	unknown := 0
 	if !s.clocks {
-		strays = s.judge.strays(clusterShards)
+		strays, unknown = s.judge.strays(clusterShards)
 	}
 	for _, c := range strays {
 		s.Errorf("a CONNECT without ownership: %s", c)
@@ -297,8 +298,8 @@ func (s *clusterSite) verdict() {
 		}
 		s.mu.Unlock()
 	}
-	s.Logf("publishes refused %d; fenced writes %d, of zombies %d; CONNECTs %d, of zombies %d; claims %d; %+v",
-		s.refused, fenced, len(zombies), connects, len(strays), claims, s.books.Report().Total)
+	s.Logf("publishes refused %d; fenced writes %d, of zombies %d; CONNECTs %d, of zombies %d, not judged %d; claims %d; %+v",
+		s.refused, fenced, len(zombies), connects, len(strays), unknown, claims, s.books.Report().Total)
 }
 
 // merged compares the cloud's state of a Thing with what was reported: of each key the newest value.

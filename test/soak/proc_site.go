@@ -428,7 +428,7 @@ func (s *procSite) checkCommands(statuses ...string) {
 	s.mu.Unlock()
 	again, copies, unheard, ends := 0, 0, 0, map[string]int{}
 	for _, id := range commands {
-		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
+		ctx, cancel := context.WithTimeout(s.ctx, s.ttl+20*time.Second)
 		c, err := s.sim.WaitCommand(ctx, id)
 		for err == nil && len(c.Responses) == 0 && flow.Sleep(ctx, 20*time.Millisecond) == nil { // the cloud ends it before the bridge does
 			c, err = s.sim.Command(id)
