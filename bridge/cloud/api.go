@@ -141,14 +141,21 @@ func (a *API) shadow(ctx context.Context, t mapping.Thing) ([]byte, error) {
 		return nil, err
 	case response.StatusCode != http.StatusOK:
 		return nil, a.retryLater(response, a.refusal(t, response.StatusCode, body))
+	}
+	return a.document(fmt.Sprintf("shadow of %q", t), response, body, err)
+}
+
+// document is the body of an answer, if it is a JSON object that may be passed on; err is that of reading it.
+func (a *API) document(what string, response *http.Response, body []byte, err error) ([]byte, error) {
+	switch {
 	case err != nil:
-		return nil, fmt.Errorf("shadow of %q: %w", t, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	case len(body) > maxDocument:
-		return nil, fmt.Errorf("shadow of %q: larger than %d bytes", t, maxDocument)
+		return nil, fmt.Errorf("%s: larger than %d bytes", what, maxDocument)
 	case !isObject(body):
-		return nil, fmt.Errorf("shadow of %q: the answer is no JSON object%s; is fleets.url the API endpoint, and does the network ask for a login?", t, a.page(response, body))
+		return nil, fmt.Errorf("%s: the answer is no JSON object%s; is fleets.url the API endpoint, and does the network ask for a login?", what, a.page(response, body))
 	case a.repeats(string(body)):
-		return nil, fmt.Errorf("shadow of %q: the answer has the login of fleets.api_key in it, so it is not passed on; look at what answers at fleets.url", t)
+		return nil, fmt.Errorf("%s: the answer has the login of fleets.api_key in it, so it is not passed on; look at what answers at fleets.url", what)
 	}
 	return body, nil
 }
@@ -209,14 +216,20 @@ func (a *API) page(r *http.Response, body []byte) string {
 
 // refusal makes an error of any status but 200.
 func (a *API) refusal(t mapping.Thing, status int, body []byte) error {
+	if status == http.StatusNotFound {
+		return fmt.Errorf("thing %q is not registered in Fleets, or fleets.url is not the API endpoint: %w", t, bridge.ErrNotFound)
+	}
+	return a.failure(fmt.Sprintf("shadow of %q", t), "GET /api/v1/thing-datas", status, body)
+}
+
+// failure makes an error of any status but 200 and 404.
+func (a *API) failure(what, permission string, status int, body []byte) error {
 	detail := a.problem(body)
 	switch status {
-	case http.StatusNotFound:
-		return fmt.Errorf("thing %q is not registered in Fleets, or fleets.url is not the API endpoint: %w", t, bridge.ErrNotFound)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("HTTP status %d: check fleets.api_key and its secret; the key needs the permission \"GET /api/v1/thing-datas\"%s", status, detail)
+		return fmt.Errorf("HTTP status %d: check fleets.api_key and its secret; the key needs the permission %q%s", status, permission, detail)
 	}
-	return fmt.Errorf("shadow of %q: HTTP status %d %s%s", t, status, http.StatusText(status), detail)
+	return fmt.Errorf("%s: HTTP status %d %s%s", what, status, http.StatusText(status), detail)
 }
 
 // problem takes the text out of an error body, shortened, printable and without the secret.

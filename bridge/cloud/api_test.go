@@ -100,6 +100,46 @@ func TestShadowErrors(t *testing.T) {
 	}
 }
 
+func TestThingTypeRequest(t *testing.T) {
+	var got string
+	a := api(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r.RequestURI
+		_, _ = w.Write([]byte(`{"name":"com.acme.pump"}`))
+	}, "/fleets")
+	for name, want := range map[string]string{"com.acme.pump": "com.acme.pump", "..": "%2E%2E", "a/b %?": "a%2Fb%20%25%3F"} {
+		body, err := a.ThingType(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "body", string(body), `{"name":"com.acme.pump"}`)
+		same(t, "path", got, "/fleets/api/v1/thing-types/"+want)
+	}
+}
+
+func TestThingTypeErrors(t *testing.T) {
+	for _, c := range []struct {
+		status     int
+		body, want string
+	}{
+		{404, `{"detail":"none"}`, `Thing Type "pump" is not in Fleets, or fleets.url is not the API endpoint, or this Fleets does not have the operation GET /api/v1/thing-types/{name}: none`},
+		{401, "", `check fleets.api_key and its secret; the key needs the permission "GET /api/v1/thing-types"`},
+		{403, "", `HTTP status 403: check fleets.api_key and its secret; the key needs the permission "GET /api/v1/thing-types"`},
+		{500, `{"title":"T","detail":"disk\u0007 hunter2"}`, `Thing Type "pump": HTTP status 500 Internal Server Error: disk  …`},
+		{200, `<html><title>Log in</title>`, `Thing Type "pump": the answer is no JSON object but text/html, a page called "Log in"`},
+		{200, `{"a":"` + strings.Repeat("x", maxDocument) + `"}`, `Thing Type "pump": larger than 1048576 bytes`},
+	} {
+		a := api(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(c.status)
+			_, _ = w.Write([]byte(c.body))
+		}, "")
+		_, err := a.ThingType(t.Context(), "pump")
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%d: error %v, want %s", c.status, err, c.want)
+		}
+		same(t, "ErrNotFound", errors.Is(err, bridge.ErrNotFound), c.status == 404)
+	}
+}
+
 func TestRedirects(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("the key was carried to another host")
