@@ -95,6 +95,24 @@ func TestHTTPShadow(t *testing.T) {
 	}
 }
 
+func TestThingTypes(t *testing.T) {
+	sim := fleetsim.Start(t, fleetsim.Options{APIKey: key, APISecret: secret})
+	a := newAPI(t, sim)
+	a.do("GET", "/thing-types/com.acme.pump", "", 404)
+	made := a.do("POST", "/thing-types", `{"name":"com.acme.pump","schema":{"properties":{"rpm":{"type":"int","max":3.0}}}}`, 201)
+	wantFields(t, made, map[string]string{"name": `"com.acme.pump"`, "version": `"1.0.0"`, "tags": "[]"})
+	a.do("POST", "/thing-types", `{"name":"com.acme.pump"}`, 409)
+	a.do("POST", "/thing-types", `{"schema":{}}`, 422)
+	a.do("POST", "/thing-types", `{"name":"x","schema":[]}`, 422)
+	for _, by := range []string{"com.acme.pump", made.Get("id").String()} {
+		wantFields(t, a.do("GET", "/thing-types/"+by, "", 200), map[string]string{"schema": `{"properties":{"rpm":{"type":"int","max":3.0}}}`})
+	}
+	a.do("PUT", "/thing-types/com.acme.pump", `{"name":"other"}`, 422)
+	a.do("PUT", "/thing-types/com.acme.pump", `{"name":"com.acme.pump","version":"1.1.0","tags":["x"],"schema":{"properties":{}}}`, 200)
+	got := a.do("GET", "/thing-types/com.acme.pump", "", 200)
+	wantFields(t, got, map[string]string{"id": made.Get("id").Raw, "version": `"1.1.0"`, "tags": `["x"]`, "schema": `{"properties":{}}`})
+}
+
 func TestHTTPThings(t *testing.T) {
 	_, a := startAPI(t, fleetsim.Options{})
 	wantFields(t, a.do("POST", "/things", `{"name":"x","mqttClientId":"c"}`, 201), map[string]string{"name": `"x"`, "mqttClientId": `"c"`})

@@ -40,6 +40,9 @@ func (s *Sim) routes() http.Handler {
 		"PATCH /api/v1/things/{thing}/shadow":        s.patchShadow,
 		"DELETE /api/v1/things/{thing}/shadow":       s.deleteShadow,
 		"GET /api/v1/things/{thing}/events":          s.getEvents,
+		"POST /api/v1/thing-types":                   s.postThingType,
+		"GET /api/v1/thing-types/{type}":             s.getThingType, // inferred: no page of Fleets has it, only design notes
+		"PUT /api/v1/thing-types/{type}":             s.putThingType, // of the simulator only
 		"POST /api/v1/commands":                      s.postCommand,
 		"GET /api/v1/commands/{command}":             s.getCommand,
 		"POST /api/v1/jobs":                          s.postJob,

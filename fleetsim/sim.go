@@ -69,6 +69,7 @@ type Sim struct {
 	closed     bool
 	timers     map[*time.Timer]struct{}
 	things     map[string]*thing
+	thingTypes map[string]ThingType
 	commands   map[string]*CommandExecution
 	jobs       map[string]*job
 	violations []Violation
@@ -98,7 +99,7 @@ func New(o Options) (*Sim, error) {
 	}
 	s := &Sim{
 		options: o, log: orDiscard(o.Log), ended: make(chan struct{}), timers: map[*time.Timer]struct{}{},
-		things: map[string]*thing{}, commands: map[string]*CommandExecution{}, jobs: map[string]*job{},
+		things: map[string]*thing{}, thingTypes: map[string]ThingType{}, commands: map[string]*CommandExecution{}, jobs: map[string]*job{},
 	}
 	s.stop, s.cancel = context.WithCancel(context.Background())
 	s.received.keep = o.Keep
