@@ -26,7 +26,7 @@ const (
 type ThingSchemas struct {
 	scanners *scanners
 	reported *checker
-	events   map[string]*checker
+	events   map[string]*checker // of a Thing Type: by eventKey
 	commands map[string]*checker
 
 	// Of a Thing Type only.
@@ -101,7 +101,11 @@ func (t *ThingSchemas) checkNamed(ctx context.Context, schemas map[string]*check
 			return err
 		}
 	}
-	c := schemas[string(s.textAt(name))]
+	key := string(s.textAt(name))
+	if severity := s.member(0, "severity"); part == PartData && t.severities != nil && severity != 0 {
+		key = eventKey(string(s.textAt(severity)), key)
+	}
+	c := schemas[key]
 	if c == nil {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -22,7 +23,7 @@ type ThingType struct {
 
 	properties map[string]declared
 	severities map[string][]string // of an event, by its type
-	events     map[string][]fields // what its data may be: one for each severity
+	events     map[string][]fields // what its data may be: one for each severity, in the same order
 	inputs     map[string]fields   // of a command, by its action
 	outputs    map[string]fields
 
@@ -41,6 +42,13 @@ type declared struct {
 
 // severities are those that Fleets knows.
 var severities = []string{"info", "warn", "error"}
+
+// The members of a Thing Type, and those of its schema. Sections but for properties, events and commands say nothing of
+// payloads.
+var (
+	headers  = []string{"name", "version", "description", "tags", "id", "createdAt", "updatedAt"}
+	sections = []string{"properties", "events", "commands", "connectivity", "security", "lifecycle", "edge", "relations"}
+)
 
 // maxUnit is how many bytes of a unit are kept: each error about the value has it.
 const maxUnit = 60
@@ -65,12 +73,15 @@ func ReadThingType(data []byte) (*ThingType, error) {
 		inputs: map[string]fields{}, outputs: map[string]fields{}}
 	whole := t.object("", value)
 	at, body := "", whole
+	known := slices.Concat(headers, sections)
 	if inner, ok := whole["schema"]; ok {
 		at = "/schema"
 		body = t.object(at, inner)
-		t.Name, _ = whole["name"].(string)
-		t.Version, _ = whole["version"].(string)
+		t.strangers(at, body, sections...)
+		known = append(slices.Clone(headers), "schema")
 	}
+	t.strangers("", whole, known...)
+	t.Name, t.Version = t.text("/name", whole["name"]), t.text("/version", whole["version"])
 	t.properties = t.fields(at+"/properties", body["properties"])
 	t.readEvents(at+"/events", body["events"])
 	t.readCommands(at+"/commands", body["commands"])
@@ -113,6 +124,15 @@ func (t *ThingType) object(pointer string, v any) map[string]any {
 	return m
 }
 
+// text is a value that should be a string.
+func (t *ThingType) text(pointer string, v any) string {
+	text, ok := v.(string)
+	if v != nil && !ok {
+		t.note(pointer, "is no text, and is left out")
+	}
+	return text
+}
+
 func (t *ThingType) fields(pointer string, v any) fields {
 	out := fields{}
 	for name, d := range t.object(pointer, v) {
@@ -126,36 +146,40 @@ func (t *ThingType) declared(pointer string, v any) declared {
 	out := declared{schema: map[string]any{}}
 	writable, told := true, false
 	declaration := t.object(pointer, v)
-	if declaration["type"] == "enum" && declaration["values"] == nil && declaration["enum"] == nil {
-		t.problem(pointer, "is an enum without values, add them")
+	is, checked := t.typeOf(pointer, declaration)
+	if is != "" {
+		out.schema["type"] = is
 	}
 	for member, v := range declaration {
 		at := pointer + "/" + pointerEscaper.Replace(member)
 		switch member {
 		case "type":
-			name, _ := v.(string)
-			is, known := typeNames[strings.ToLower(name)]
-			switch {
-			case !known:
-				t.note(at, "the type %q is not known, so the value is not checked", shorten(fmt.Sprint(v), maxPart))
-			case is != "":
-				out.schema["type"] = is
-			}
 		case "min", "minimum", "max", "maximum":
-			if _, ok := v.(json.Number); !ok {
+			keyword := member[:3] + "imum"
+			switch _, isNumber := v.(json.Number); {
+			case !isNumber:
 				t.problem(at, "must be a number")
-				break
+			case member != keyword && declaration[keyword] != nil:
+				t.problem(at, "is given beside %s, keep one of them", keyword)
+			case checked && is != "" && is != "integer" && is != "number":
+				t.note(at, "changes nothing here: only numbers have a range")
+			default:
+				out.schema[keyword] = v
 			}
-			out.schema[member[:3]+"imum"] = v
 		case "values", "enum":
-			if list, ok := v.([]any); !ok || len(list) == 0 {
+			list, ok := v.([]any)
+			switch {
+			case !ok || len(list) == 0:
 				t.problem(at, "must be a list of the values that are allowed")
-				break
+			case member == "enum" && declaration["values"] != nil:
+				t.problem(at, "is given beside values, keep one of them")
+			case is != "" && !slices.ContainsFunc(list, func(v any) bool { return isOf(is, v) }):
+				t.problem(at, "has no value of the type, which is %s", is)
+			default:
+				out.schema["enum"] = v
 			}
-			out.schema["enum"] = v
 		case "unit":
-			unit, _ := v.(string)
-			out.unit = shorten(unit, maxUnit)
+			out.unit = shorten(t.text(at, v), maxUnit)
 		case "writable":
 			if writable, told = v.(bool); !told {
 				t.problem(at, "must be true or false")
@@ -165,9 +189,72 @@ func (t *ThingType) declared(pointer string, v any) declared {
 			t.note(at, "is not known, and changes nothing here")
 		}
 	}
+	t.checkRange(pointer, is, out.schema)
+	if !checked {
+		out.schema = map[string]any{}
+	}
 	out.readOnly = told && !writable
 	return out
 }
+
+// typeOf is the JSON Schema type of a declaration; empty: it has none. checked is false when the type is not known.
+func (t *ThingType) typeOf(pointer string, declaration map[string]any) (is string, checked bool) {
+	v, there := declaration["type"]
+	if !there {
+		return "", true
+	}
+	name, _ := v.(string)
+	is, known := typeNames[strings.ToLower(name)]
+	if !known {
+		text, _ := json.Marshal(v)
+		t.note(pointer+"/type", "the type %s is not known, so the value is not checked", shorten(string(text), maxPart))
+	}
+	if strings.EqualFold(name, "enum") && declaration["values"] == nil && declaration["enum"] == nil {
+		t.problem(pointer, "is an enum without values, add them")
+	}
+	return is, known
+}
+
+// isOf reports whether a value of an enum can be of a JSON Schema type.
+func isOf(is string, v any) bool {
+	switch v := v.(type) {
+	case string:
+		return is == "string"
+	case bool:
+		return is == "boolean"
+	case map[string]any:
+		return is == "object"
+	case []any:
+		return is == "array"
+	case json.Number:
+		n, ok := new(big.Rat).SetString(v.String())
+		return is == "number" || is == "integer" && ok && n.IsInt()
+	}
+	return false
+}
+
+// checkRange refuses a range that nothing is in. Guard has bounded the exponents.
+func (t *ThingType) checkRange(pointer, is string, schema map[string]any) {
+	least, ok := schema["minimum"].(json.Number)
+	most, both := schema["maximum"].(json.Number)
+	if !ok || !both {
+		return
+	}
+	from, _ := new(big.Rat).SetString(least.String())
+	to, _ := new(big.Rat).SetString(most.String())
+	if from == nil || to == nil {
+		return
+	}
+	switch {
+	case from.Cmp(to) > 0:
+		t.problem(pointer, "has a least value of %s and a greatest of %s, so nothing is allowed; swap them", shorten(least.String(), maxPart), shorten(most.String(), maxPart))
+	case is == "integer" && floor(to).Cmp(new(big.Int).Neg(floor(from.Neg(from)))) < 0:
+		t.problem(pointer, "has no whole number from %s to %s, so nothing is allowed; widen the range", shorten(least.String(), maxPart), shorten(most.String(), maxPart))
+	}
+}
+
+// floor is the greatest whole number that is not above.
+func floor(r *big.Rat) *big.Int { return new(big.Int).Div(r.Num(), r.Denom()) }
 
 func (t *ThingType) readEvents(pointer string, v any) {
 	all := t.object(pointer, v)

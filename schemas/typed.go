@@ -66,13 +66,18 @@ func (c *Catalog) LoadThingType(path string) (*ThingSchemas, *ThingType, error) 
 	if err != nil {
 		return nil, nil, &FileError{path, 0, Detail{Message: cause(err)}}
 	}
-	t, err := ReadThingType(plain.Data)
+	return c.MakeThingType(path, plain.Data)
+}
+
+// MakeThingType makes a Thing's schemas of a Thing Type as JSON. Its errors are those of LoadThingType, and name the path.
+func (c *Catalog) MakeThingType(path string, data []byte) (*ThingSchemas, *ThingType, error) {
+	t, err := ReadThingType(data)
 	if e := (*Error)(nil); errors.As(err, &e) {
 		all := make([]error, len(e.Details))
 		for i, d := range e.Details {
 			line := 0
 			if e.Code != CodeSchema {
-				line = lineAt(plain.Data, e.Offset)
+				line = lineAt(data, e.Offset)
 			}
 			all[i] = &FileError{path, line, d}
 		}
@@ -89,47 +94,39 @@ func (c *Catalog) compileThingType(path string, t *ThingType) (*ThingSchemas, er
 	f := newFolder(filepath.Dir(path))
 	out := &ThingSchemas{scanners: c.scanners, events: map[string]*checker{}, commands: map[string]*checker{},
 		results: map[string]*checker{}, units: map[*checker]map[string]string{}, severities: t.severities, readOnly: map[string]bool{}}
-	files := t.Files()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		f.put(name, files[name])
+	if n := t.schemas(); n > maxFolderFiles {
+		return nil, &FileError{path, 0, Detail{Message: fmt.Sprintf("has %d events, inputs and outputs of commands, at most %d are allowed; declare less", n, maxFolderFiles)}}
 	}
-	for action, output := range t.outputs {
-		text, err := json.Marshal(output.schema())
+	compile := func(name string, of fields) *checker {
+		text, err := json.Marshal(of.schema())
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			panic(fmt.Sprintf("schemas: a Thing Type that can't be printed: %v", err)) // it came from JSON
 		}
-		f.put("results/"+mapping.Token(action)+suffix, text)
-	}
-	if len(f.problems) > 0 {
-		first := f.problems[0]
-		name, _ := filepath.Rel(f.dir, first.File)
-		return nil, &FileError{path, 0, Detail{Message: fmt.Sprintf("as JSON Schema it is too much: %s %s", name, first.Detail)}}
-	}
-	compile := func(name string, of ...fields) *checker {
-		checker := f.compile(name + suffix)
-		if checker == nil {
+		if f.put(name, text); len(f.problems) > 0 {
 			return nil
 		}
+		checker := f.compile(name)
 		units := map[string]string{}
-		for _, fields := range of {
-			for name, d := range fields {
-				if d.unit != "" {
-					units[pointerEscaper.Replace(name)] = d.unit
-				}
+		for name, d := range of {
+			if d.unit != "" {
+				units[pointerEscaper.Replace(name)] = d.unit
 			}
 		}
 		out.units[checker] = units
 		return checker
 	}
 	if len(t.properties) > 0 {
-		out.reported = compile("reported", t.properties)
+		out.reported = compile("properties", t.properties)
 	}
-	for name, payloads := range t.events {
-		out.events[name] = compile("events/"+mapping.Token(name), payloads...)
+	for _, name := range slices.Sorted(maps.Keys(t.events)) {
+		for i, payload := range t.events[name] {
+			key := eventKey(t.severities[name][i], name)
+			out.events[key] = compile("events/"+eventKey(t.severities[name][i], mapping.Token(name)), payload)
+		}
 	}
-	for action := range t.inputs {
-		out.commands[action] = compile("commands/"+mapping.Token(action), t.inputs[action])
-		out.results[action] = compile("results/"+mapping.Token(action), t.outputs[action])
+	for _, action := range slices.Sorted(maps.Keys(t.inputs)) {
+		out.commands[action] = compile("commands/"+mapping.Token(action)+"/input", t.inputs[action])
+		out.results[action] = compile("commands/"+mapping.Token(action)+"/output", t.outputs[action])
 	}
 	for name, d := range t.properties {
 		if d.readOnly {
@@ -137,10 +134,30 @@ func (c *Catalog) compileThingType(path string, t *ThingType) (*ThingSchemas, er
 		}
 	}
 	if len(f.problems) > 0 {
-		return nil, f.err()
+		first := f.problems[0]
+		part, _ := filepath.Rel(f.dir, first.File)
+		why := first.Detail.Message
+		if _, after, ok := strings.Cut(why, " can't be used: "); ok {
+			why = strings.TrimSuffix(after, "; split it")
+		}
+		return nil, &FileError{path, 0, Detail{"/" + shorten(filepath.ToSlash(part), maxPart), "is too much, declare less: as JSON Schema " + why}}
 	}
 	return out, nil
 }
+
+// schemas counts the schemas that it becomes.
+func (t *ThingType) schemas() (n int) {
+	if len(t.properties) > 0 {
+		n = 1
+	}
+	for _, payloads := range t.events {
+		n += len(payloads)
+	}
+	return n + 2*len(t.inputs)
+}
+
+// eventKey is under which name a Thing Type's schemas have an event.
+func eventKey(severity, name string) string { return severity + "/" + name }
 
 // checkSeverity holds an event's severity against the Thing Type's, by the name of its type.
 func (t *ThingSchemas) checkSeverity(s *scanner, name uint32) error {
