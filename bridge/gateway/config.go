@@ -100,6 +100,7 @@ type Thing struct {
 	TLS          KeyPair `yaml:"tls" doc:"client certificate of this Thing"`
 	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas of its own: reported.schema.json, events/{type}.schema.json, commands/{action}.schema.json"`
 	ThingType    string  `yaml:"thing_type" unit:"path" doc:"file with its Fleets Thing Type, as JSON: what its reports, events, command params and results must look like. With schema_dir both hold"`
+	TypeName     string  `yaml:"thing_type_name" doc:"name of its Fleets Thing Type, which the bridge gets from the Fleets API (fleets.url) at each start and reload, instead of thing_type. It keeps the last one in nats.embedded.store_dir; until it has one, it checks nothing by it"`
 }
 
 // ThingDefaults are keys of Things, with placeholders. The paths are complete.
@@ -109,6 +110,7 @@ type ThingDefaults struct {
 	TLS          KeyPair `yaml:"tls" doc:"client certificate"`
 	SchemaDir    string  `yaml:"schema_dir" unit:"path" doc:"directory of schemas"`
 	ThingType    string  `yaml:"thing_type" unit:"path" doc:"file with a Fleets Thing Type"`
+	TypeName     string  `yaml:"thing_type_name" doc:"name of a Fleets Thing Type"`
 }
 
 // NATS is the server that programs connect to.

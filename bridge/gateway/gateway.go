@@ -71,6 +71,7 @@ type Gateway struct {
 	lasting    context.Context // ends after the Things have ended; for writing their status
 	failed     func(error)     // ends the run
 	changes    chan change
+	reread     chan struct{} // room for one: the configuration was taken over since the Thing Types were asked for
 
 	things   atomic.Pointer[[]*thing]
 	shown    atomic.Pointer[inForce]
@@ -108,7 +109,7 @@ func New(cfg *Config, build Build, log *slog.Logger) (*Gateway, error) {
 	}
 	g := &Gateway{cfg: cfg, base: cfg, build: build, log: log, catalog: catalog, retries: &bridge.Retries{Log: log},
 		clocks: &bridge.ClockWatch{Log: log, Allowed: cfg.Commands.ClockSkew}, files: map[TLS]*tlsFiles{},
-		listening: make(chan struct{}), changes: make(chan change), memory: shareMemory(cfg.Limits.Memory),
+		listening: make(chan struct{}), changes: make(chan change), reread: make(chan struct{}, 1), memory: shareMemory(cfg.Limits.Memory),
 		started: time.Now().UTC(), id: instance(), chronicle: past}
 	g.inbox, g.commands = g.memory.budget(), bridge.NewCommandRoom(g.memory.inbox)
 	if g.own, err = g.loadSchemas(cfg); err != nil {
@@ -289,6 +290,7 @@ func (g *Gateway) work(ctx context.Context, service *services.Service) error {
 	defer g.stopTaking()
 	g.edges.Go(func() { g.watchQueues(take) })
 	g.edges.Go(func() { g.certificates.follow(take) })
+	g.edges.Go(func() { g.fetchTypes(take) })
 	for _, t := range g.all() {
 		t.start(g.failed)
 	}

@@ -24,7 +24,7 @@ type ownSchemas struct {
 func (g *Gateway) loadSchemas(cfg *Config) (map[mapping.Thing]ownSchemas, error) {
 	out, digests := map[mapping.Thing]ownSchemas{}, map[string]string{}
 	for _, t := range cfg.Things { // before they are read, so that a change in between is noticed at the next reload
-		for _, path := range []string{t.SchemaDir, t.ThingType} {
+		for _, path := range []string{t.SchemaDir, t.ThingType, cfg.keptType(t.TypeName)} {
 			if _, known := digests[path]; !known {
 				digests[path] = digestOf(path)
 			}
@@ -33,7 +33,7 @@ func (g *Gateway) loadSchemas(cfg *Config) (map[mapping.Thing]ownSchemas, error)
 	own, err := cfg.Schemas(g.catalog)
 	for _, t := range cfg.Things {
 		if name := mapping.Thing(t.Name); own[name] != nil {
-			out[name] = ownSchemas{own[name], digests[t.SchemaDir] + digests[t.ThingType]}
+			out[name] = ownSchemas{own[name], digests[t.SchemaDir] + digests[t.ThingType] + digests[cfg.keptType(t.TypeName)]}
 		}
 	}
 	return out, err
@@ -41,36 +41,44 @@ func (g *Gateway) loadSchemas(cfg *Config) (map[mapping.Thing]ownSchemas, error)
 
 // Schemas compiles what the Things bring, once for those that bring the same. Things that bring nothing are not in it.
 func (c *Config) Schemas(catalog *schemas.Catalog) (map[mapping.Thing]*schemas.ThingSchemas, error) {
-	type source struct{ dir, thingType string }
+	type source struct{ dir, thingType, name string }
 	out, made := map[mapping.Thing]*schemas.ThingSchemas{}, map[source]*schemas.ThingSchemas{}
 	for _, t := range c.Things {
-		from := source{t.SchemaDir, t.ThingType}
+		from := source{t.SchemaDir, t.ThingType, t.TypeName}
 		if from == (source{}) {
 			continue
 		}
-		if made[from] == nil {
-			own, err := t.schemas(catalog)
-			if err != nil {
+		own, known := made[from]
+		if !known {
+			var err error
+			if own, err = c.schemas(catalog, t); err != nil {
 				return nil, err
 			}
 			made[from] = own
 		}
-		out[mapping.Thing(t.Name)] = made[from]
+		if own != nil {
+			out[mapping.Thing(t.Name)] = own
+		}
 	}
 	return out, nil
 }
 
-// schemas compiles what a Thing brings: its directory and its Thing Type; nil: neither.
-func (t Thing) schemas(c *schemas.Catalog) (own *schemas.ThingSchemas, err error) {
+// schemas compiles what a Thing brings: its directory and its Thing Type; nil: neither. A Thing Type of the API that is not
+// there yet, or was damaged, brings nothing: the Thing works without.
+func (c *Config) schemas(catalog *schemas.Catalog, t Thing) (own *schemas.ThingSchemas, err error) {
 	if t.SchemaDir != "" {
-		if own, err = c.LoadThing(t.SchemaDir); err != nil {
+		if own, err = catalog.LoadThing(t.SchemaDir); err != nil {
 			return nil, fmt.Errorf("schemas of thing %q: %w", t.Name, err)
 		}
+	}
+	if t.TypeName != "" {
+		typed, _, _ := catalog.LoadThingType(c.keptType(t.TypeName))
+		return typed.With(own), nil
 	}
 	if t.ThingType == "" {
 		return own, nil
 	}
-	typed, _, err := c.LoadThingType(t.ThingType)
+	typed, _, err := catalog.LoadThingType(t.ThingType)
 	if err != nil {
 		return nil, fmt.Errorf("Thing Type of thing %q: %w", t.Name, err)
 	}

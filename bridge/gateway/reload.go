@@ -95,6 +95,10 @@ func (g *Gateway) reload(ctx context.Context, cfg *Config) error {
 	}
 	g.api = api
 	g.run(made)
+	select {
+	case g.reread <- struct{}{}:
+	default: // it is said already
+	}
 	return nil
 }
 

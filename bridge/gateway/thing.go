@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -371,6 +372,18 @@ func withCause(what, cause string) string {
 		return what
 	}
 	return what + ": " + cause
+}
+
+// Open makes a client of the Fleets HTTP API. Without fleets.url that is an error.
+func (f Fleets) Open() (*cloud.API, error) {
+	if f.URL == "" {
+		return nil, errors.New("fleets.url is missing, write the deployment's API endpoint")
+	}
+	u, err := url.Parse(f.URL)
+	if err != nil {
+		return nil, fmt.Errorf("fleets.url: %w", err)
+	}
+	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: f.TLS.Client}), nil
 }
 
 func (g *Gateway) newAPI(f Fleets) (*cloud.API, error) {

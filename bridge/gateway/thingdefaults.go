@@ -15,6 +15,7 @@ var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 func (v *validator) thingDefaults() {
 	d := &v.ThingDefaults
 	v.placeholders("username", d.Username, "{name}", "{client_id}", "{token}")
+	v.placeholders("thing_type_name", d.TypeName, "{token}")
 	for key, path := range map[string]*string{"password_file": &d.PasswordFile, "tls.cert_file": &d.TLS.CertFile, "tls.key_file": &d.TLS.KeyFile,
 		"schema_dir": &d.SchemaDir, "thing_type": &d.ThingType} {
 		v.placeholders(key, *path, "{token}")
@@ -52,5 +53,6 @@ func (v *validator) fill(t *Thing, at string) {
 	take(&t.TLS.CertFile, d.TLS.CertFile, "tls")
 	take(&t.TLS.KeyFile, d.TLS.KeyFile, "tls")
 	take(&t.SchemaDir, d.SchemaDir, "schema_dir")
-	take(&t.ThingType, d.ThingType, "thing_type")
+	take(&t.ThingType, d.ThingType, "thing_type", "thing_type_name")
+	take(&t.TypeName, d.TypeName, "thing_type", "thing_type_name")
 }

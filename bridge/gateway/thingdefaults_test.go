@@ -44,6 +44,37 @@ func TestThingDefaults(t *testing.T) {
 	}
 }
 
+// A Thing has a Thing Type as a file or by its name in Fleets. Its own of either kind holds, not that of thing_defaults.
+func TestThingTypeNames(t *testing.T) {
+	const head = "mqtt: {server: 'mqtt://h'}\nfleets: {url: 'https://f', api_key: k, api_secret: s}\n"
+	c, err := loadSite(t, map[string]string{
+		"gw.yaml": head + "thing_defaults: {thing_type_name: com.acme.pump}\nthings: [{name: a}, {name: b, thing_type: t.json}, {name: c, thing_type_name: other}]\n",
+		"t.json":  `{"properties":{}}`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, t := range c.Things {
+		got = append(got, t.Name+" "+t.ThingType+" "+t.TypeName)
+	}
+	if want := []string{"a  com.acme.pump", "b t.json ", "c  other"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for things, want := range map[string]string{
+		head + "things: [{name: a, thing_type: t.json, thing_type_name: x}]\n":            "things[0].thing_type_name: is given beside thing_type, keep one of them",
+		"mqtt: {server: 'mqtt://h'}\nthings: [{name: a, thing_type_name: x}]\n":           "things[0].thing_type_name: needs fleets.url",
+		head + "things: [{name: a, thing_type_name: " + strings.Repeat("x", 256) + "}]\n": "things[0].thing_type_name: has 256 bytes",
+		head + "things: [{name: a, thing_type_name: \"a\\nb\"}]\n":                        "things[0].thing_type_name: has characters that can't be printed",
+		head + "thing_defaults: {thing_type_name: '{name}'}\nthings: [{name: a}]\n":       "thing_defaults.thing_type_name: {name} stands for nothing here",
+	} {
+		_, err := loadSite(t, map[string]string{"gw.yaml": things, "t.json": `{"properties":{}}`})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+}
+
 // A bad entry of the registry costs only itself, and its reason names the key and the mend.
 func TestWithRegistry(t *testing.T) {
 	c, err := loadSite(t, map[string]string{

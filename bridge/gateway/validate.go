@@ -148,6 +148,7 @@ func (v *validator) things() {
 		}
 		v.schemaDir(at+".schema_dir", &t.SchemaDir)
 		v.thingType(at+".thing_type", &t.ThingType)
+		v.typeName(at+".thing_type_name", t)
 	}
 }
 

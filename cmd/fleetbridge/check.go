@@ -48,7 +48,7 @@ func summary(cfg *gateway.Config) string {
 	names, own := make([]string, len(cfg.Things)), 0
 	for i, t := range cfg.Things {
 		names[i] = t.Name
-		if t.SchemaDir != "" || t.ThingType != "" {
+		if t.SchemaDir != "" || t.ThingType != "" || t.TypeName != "" {
 			own++
 		}
 	}

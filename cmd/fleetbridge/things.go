@@ -282,7 +282,7 @@ func newThingsShow(s streams, t *deadTarget) *cobra.Command {
 			if i := slices.IndexFunc(f.cfg.Things, func(t gateway.Thing) bool { return t.Name == r.Thing }); i >= 0 {
 				t := f.cfg.Things[i]
 				settings = [][2]string{{"client_id", t.ClientID}, {"username", t.Username}, {"password", t.Password.String()}, {"password_file", t.PasswordFile},
-					{"tls.cert_file", t.TLS.CertFile}, {"tls.key_file", t.TLS.KeyFile}, {"schema_dir", t.SchemaDir}, {"thing_type", t.ThingType}}
+					{"tls.cert_file", t.TLS.CertFile}, {"tls.key_file", t.TLS.KeyFile}, {"schema_dir", t.SchemaDir}, {"thing_type", t.ThingType}, {"thing_type_name", t.TypeName}}
 			}
 			if asJSON {
 				byKey := map[string]string{}

@@ -1,0 +1,101 @@
+package gateway_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
+)
+
+const (
+	slowPump = `{"name":"com.acme.pump","version":"1.0.0","schema":{"properties":{"rpm":{"type":"int","max":3000,"unit":"1/min"}},"edge":{}}}`
+	fastPump = `{"name":"com.acme.pump","version":"1.1.0","schema":{"properties":{"rpm":{"type":"int","max":9000,"unit":"1/min"}}}}`
+	fast     = `{"state":{"reported":{"rpm":5000}}}`
+)
+
+// typed is a site whose Thing has a Thing Type of the API.
+func typed(t *testing.T, options ...siteOption) *site {
+	simOnly(t)
+	return open(t, append(options, edit(func(c *gateway.Config) { c.Things[0].TypeName = "com.acme.pump" }))...)
+}
+
+func (s *site) setType(text string) {
+	s.t.Helper()
+	if _, err := s.sim.SetThingType([]byte(text)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answers asks until a report has this answer: a Thing Type comes into force behind the start.
+func (s *site) answers(report, want string) {
+	s.t.Helper()
+	ctx := s.context()
+	for {
+		answer, code := s.request("fleets.req.pump-07.shadow.update", report)
+		if code == want && (want == "" || strings.Contains(string(answer.Data), "must be an integer of at most 3000, is 5000 (in 1/min)")) {
+			return
+		}
+		if ctx.Err() != nil {
+			s.t.Fatalf("%s %s, want %q", code, answer.Data, want)
+		}
+	}
+}
+
+// A Thing Type of the API is in force soon, holds at a start without the API, and changes at a reload.
+func TestThingTypeFetched(t *testing.T) {
+	t.Parallel()
+	s := typed(t, expect("can't be fetched", "is not understood", "shadow"))
+	s.answers(fast, "") // there is none, and the Thing works
+	s.setType(slowPump)
+	s.reload(s.cfg)
+	s.answers(fast, "400")
+	s.sim.SetHTTPFault(&fleetsim.HTTPFault{Down: true})
+	s.restart()
+	if answer, code := s.request("fleets.req.pump-07.shadow.update", fast); code != "400" {
+		t.Errorf("the kept Thing Type does not hold: %s %s", code, answer.Data)
+	}
+	s.sim.SetHTTPFault(nil)
+	s.setType(fastPump)
+	s.reload(s.cfg)
+	s.answers(fast, "")
+}
+
+// What the API says, or what became of the kept file, does not keep a Thing from working; what was known holds.
+func TestThingTypeRefused(t *testing.T) {
+	t.Parallel()
+	s := typed(t, expect("can't be fetched", "shadow", "HTTP"), func(o *siteOptions) {
+		o.sim.HTTPFault = &fleetsim.HTTPFault{Path: "/api/v1/thing-types", Body: []byte(`{"schema":{"properties":{"rpm":{"type":"int","min":"x"}}}}`)}
+	})
+	s.answers(fast, "")
+	s.setType(slowPump)
+	s.sim.SetHTTPFault(nil)
+	s.reload(s.cfg)
+	s.answers(fast, "400")
+	for _, fault := range []fleetsim.HTTPFault{{Status: 401}, {Status: 403}, {Status: 404}, {Status: 503}, {Body: []byte("<html>")}, {Body: []byte(`{"schema":{}}`)}} {
+		fault.Path = "/api/v1/thing-types"
+		before, err := s.sim.WaitRequests(s.context(), "GET", "/api/v1/thing-types", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.sim.SetHTTPFault(&fault)
+		s.reload(s.cfg)
+		if _, err := s.sim.WaitRequests(s.context(), "GET", "/api/v1/thing-types", len(before)+1); err != nil {
+			t.Fatal(err)
+		}
+		s.answers(fast, "400")
+	}
+	kept, err := filepath.Glob(filepath.Join(s.cfg.NATS.Embedded.StoreDir, "thing-types", "*.json"))
+	if err != nil || len(kept) != 1 {
+		t.Fatal(kept, err)
+	}
+	s.stop()
+	if err := os.WriteFile(kept[0], []byte(`{"schema":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.ready()
+	s.answers(fast, "")
+}
