@@ -12,6 +12,7 @@ import (
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/internal/flow"
 	"fleetbridge/mapping"
+	"fleetbridge/schemas"
 )
 
 // api fetches every Thing's shadow as the bridge does after each connection.
@@ -34,6 +35,30 @@ func (d *Doctor) api(ctx context.Context) {
 	for _, found := range flow.Each(d.cfg.Things, atOnce, func(t gateway.Thing) Finding { return d.shadow(ctx, api, t.Name) }) {
 		d.add(found)
 	}
+	for _, name := range d.cfg.TypeNames() {
+		d.add(d.thingType(ctx, api, name))
+	}
+}
+
+// thingType fetches a Thing Type as the bridge does. Without it, its Things work, by the last known one or by none.
+func (d *Doctor) thingType(ctx context.Context, api *cloud.API, name string) Finding {
+	ctx, cancel := d.step(ctx)
+	defer cancel()
+	found := Finding{Check: checkAPI, Subject: name, Status: OK}
+	text, err := api.ThingType(ctx, name)
+	if err == nil {
+		catalog, bad := schemas.New(schemas.Options{})
+		if err = bad; err == nil {
+			_, _, err = catalog.MakeThingType("what the API has", text)
+		}
+	}
+	if err != nil {
+		found.Status, found.Detail = Warn, err.Error()
+		found.Mend = "correct thing_type_name or the Thing Type, or write it to a file and name that in thing_type; meanwhile its Things work by the last known one, or by none"
+		return found
+	}
+	found.Detail = fmt.Sprintf("this Thing Type can be read (%d bytes)", len(text))
+	return found
 }
 
 func (d *Doctor) shadow(ctx context.Context, api *cloud.API, thing string) Finding {

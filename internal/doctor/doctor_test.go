@@ -85,6 +85,22 @@ next:
 	t.Errorf("no line %s %s with %q in:\n%s", status, check, words, strings.Join(lines, "\n"))
 }
 
+// A Thing Type that the API does not give is a warning: its Things work.
+func TestThingTypes(t *testing.T) {
+	c := open(t)
+	c.cfg.Things[0].TypeName = "com.acme.pump"
+	lines, healthy := c.examine(doctor.Options{})
+	has(t, lines, doctor.Warn, "api", `com.acme.pump: Thing Type "com.acme.pump" is not in Fleets`, "by the last known one")
+	if !healthy {
+		t.Error("not healthy")
+	}
+	if _, err := c.sim.SetThingType([]byte(`{"name":"com.acme.pump","schema":{"properties":{}}}`)); err != nil {
+		t.Fatal(err)
+	}
+	lines, _ = c.examine(doctor.Options{})
+	has(t, lines, doctor.OK, "api", "com.acme.pump: this Thing Type can be read")
+}
+
 func TestHealthy(t *testing.T) {
 	c := open(t)
 	lines, healthy := c.examine(doctor.Options{})
