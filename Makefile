@@ -20,7 +20,7 @@ GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 
 .PHONY: build
 build: ## bin/fleetbridge and bin/fleetsim
-	$(GO) build -trimpath -o bin/ ./cmd/...
+	$(GO) build -trimpath -ldflags '-X main.commit=$(shell git describe --always --dirty --exclude="*" --abbrev=12 2>/dev/null)' -o bin/ ./cmd/...
 
 .PHONY: test
 test: ## the tests that need only Go
