@@ -24,8 +24,8 @@ import (
 // It commits in groups: while one group is being synced to the disk the next one gathers, so a sync is
 // paid once for as many messages as came meanwhile, and one message that comes alone waits for nobody.
 // A group is stored whole or not at all (an atomic batch), and it is tried until it is stored before the
-// next one starts: that keeps the order through every failure. Its last message carries an id, so a group
-// that was stored although its PubAck was lost is refused as a duplicate, which is as good. The others
+// next one starts: that keeps the order through every failure. Its first message carries an id, so a group
+// that was stored although its PubAck was lost is refused as a duplicate, which is as good, before anything else is looked at. The others
 // have none: the server keeps every id in memory for minutes. So a group of which a PubAck was lost is tried as a whole
 // until an answer says what became of it, and may go out again before a slow server has stored it.
 type publisher struct {
@@ -151,7 +151,7 @@ func (p *publisher) gather(group []*parcel) []*parcel {
 // closed meanwhile.
 func (p *publisher) store(group []*parcel) bool {
 	p.number++
-	group[len(group)-1].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
+	group[0].msg.Header[jetstream.MsgIDHeader] = []string{p.nonce + "-" + strconv.FormatUint(p.number, 36)}
 	p.unsure = false
 	for began := time.Now(); ; {
 		again, err := p.fence.Again(p.life, p.try(group))

@@ -49,7 +49,7 @@ const (
 	askTime = 2 * time.Second
 	// beginTime is how long the first of many messages is waited for: a replica that stands still gives none. The leader is
 	// asked then.
-	beginTime = askTime / 4
+	beginTime = askTime / 2
 )
 
 func newStreamLanes(s *Store) *streamLanes {
