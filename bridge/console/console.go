@@ -1,9 +1,9 @@
 package console
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"fleetbridge/bridge/gateway"
@@ -18,9 +18,9 @@ type Console struct {
 	guard   guard
 	api     http.Handler
 	static  http.Handler
-	store   chan struct{} // places for requests that read the store
-	stop    chan struct{} // closed when the bridge stops
-	once    sync.Once
+	store   chan struct{}   // places for requests that read the store
+	run     context.Context // ends when the bridge stops
+	end     context.CancelFunc
 	beat    time.Duration // how often a tail looks whether its login is good still, and says that it is there
 
 	examination examination
@@ -42,7 +42,8 @@ func NewWithCloud(g *gateway.Gateway, cloud func(act string, body []byte) (id st
 
 func newConsole(g *gateway.Gateway) *Console {
 	cfg := g.Config()
-	c := &Console{gateway: g, log: g.Log(), logins: newLogins(), guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), stop: make(chan struct{}), beat: beatTime}
+	c := &Console{gateway: g, log: g.Log(), logins: newLogins(), guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), beat: beatTime}
+	c.run, c.end = context.WithCancel(context.Background())
 	c.static = newStatic()
 	c.api = c.routes()
 	return c
@@ -62,8 +63,11 @@ func (c *Console) Revoke() {
 	c.log.Info("all logins of the console have ended, as somebody asked")
 }
 
-// Stop ends long answers, such as tails.
-func (c *Console) Stop() { c.once.Do(func() { close(c.stop) }) }
+// Stop ends long answers, such as tails, and an examination.
+func (c *Console) Stop() { c.end() }
+
+// Wait returns after Stop, when an examination has ended.
+func (c *Console) Wait() { c.examination.wait() }
 
 // ServeHTTP answers every request that reaches console.listen.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {

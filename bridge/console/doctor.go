@@ -33,8 +33,19 @@ const (
 
 // examination is the last one, or the one that goes on.
 type examination struct {
-	mu  sync.Mutex
-	now doctorAnswer
+	mu    sync.Mutex
+	now   doctorAnswer
+	ended chan struct{} // closed when the last one has ended; nil: there was none
+}
+
+// wait returns when none goes on. None begins any more, as the bridge stops.
+func (e *examination) wait() {
+	e.mu.Lock()
+	ended := e.ended
+	e.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
 }
 
 type doctorAnswer struct {
@@ -79,6 +90,9 @@ func (c *Console) examine(q *request) (any, error) {
 	if e.now.Running {
 		return nil, refuse(http.StatusConflict, "an examination goes on already, since %s; wait for its end", e.now.Began.Format(time.TimeOnly))
 	}
+	if c.run.Err() != nil {
+		return nil, refuse(http.StatusServiceUnavailable, "the bridge stops")
+	}
 	d, err := doctor.New(c.gateway.Config(), doctor.Options{Running: c.gateway, Timeout: examineStep}, func(f doctor.Finding) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -89,15 +103,11 @@ func (c *Console) examine(q *request) (any, error) {
 	}
 	c.log.Info("somebody has the bridge examined in the console", "role", q.session.role.String(), "login", q.session.id)
 	e.now = doctorAnswer{Running: true, Began: now()}.copied()
-	ctx, cancel := context.WithTimeout(context.Background(), examineTime)
+	ended := make(chan struct{})
+	e.ended = ended
 	go func() {
-		defer cancel()
-		select {
-		case <-c.stop:
-		case <-ctx.Done():
-		}
-	}()
-	go func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(c.run, examineTime)
 		defer cancel()
 		healthy := d.Run(ctx)
 		e.mu.Lock()

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"fleetbridge/bridge/gateway"
+	"fleetbridge/fleetsim"
 	"fleetbridge/internal/doctor"
 )
 
@@ -81,5 +83,49 @@ func TestFindingsAreBounded(t *testing.T) {
 	d.add(doctor.Finding{Status: doctor.Fail, Check: "api"})
 	if len(d.Findings) != maxFindings+1 || d.Findings[maxFindings].Check != "api" || d.Left != 2*maxFindings || d.Counts[doctor.OK] != 3*maxFindings {
 		t.Errorf("%d kept, %d left, %v", len(d.Findings), d.Left, d.Counts)
+	}
+}
+
+// awaited is a console that says when the bridge waits for it.
+type awaited struct {
+	*Console
+	waits chan struct{}
+}
+
+func (a awaited) Wait() {
+	close(a.waits)
+	a.Console.Wait()
+}
+
+// A bridge that stops ends an examination, and waits for its end before it closes what that uses.
+func TestStopWaitsForTheExamination(t *testing.T) {
+	s := open(t, nil)
+	s.stop()
+	waits := make(chan struct{})
+	s.page = func(c *Console) gateway.Page { return awaited{c, waits} }
+	s.start(fleetsim.Log(t))
+	if code, text := s.call(s.token, "POST", base+"doctor", nil); code != http.StatusOK {
+		t.Fatalf("doctor: %d %s", code, text)
+	}
+	e := &s.console.examination
+	e.mu.Lock() // what is found can't be told meanwhile
+	ended := make(chan struct{})
+	go func() {
+		s.stop()
+		close(ended)
+	}()
+	select {
+	case <-waits:
+	case <-ended:
+		t.Error("the bridge did not wait")
+	}
+	e.mu.Unlock()
+	<-ended
+	if e.mu.Lock(); e.now.Running || e.now.Ended.IsZero() {
+		t.Errorf("the bridge has stopped, and the examination goes on: %+v", e.now)
+	}
+	e.mu.Unlock()
+	if _, err := s.console.examine(&request{}); err == nil {
+		t.Error("another begins after that")
 	}
 }

@@ -37,6 +37,7 @@ type site struct {
 	link    *fleetsim.Link
 	gw      *gateway.Gateway
 	console *Console
+	page    func(*Console) gateway.Page // nil: the console itself
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	url     string
@@ -80,6 +81,9 @@ func (s *site) start(log *slog.Logger) {
 	s.gw = gw
 	gw.Console = func(g *gateway.Gateway) gateway.Page {
 		s.console = newConsole(g)
+		if s.page != nil {
+			return s.page(s.console)
+		}
 		return s.console
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -115,7 +115,7 @@ func (c *Console) follow(q *request, reader *sightings.Reader, s *events, instan
 		select {
 		case <-q.Context().Done():
 			return
-		case <-c.stop:
+		case <-c.run.Done():
 			s.event("bye", "", map[string]string{"reason": "the bridge stops"})
 			s.flush()
 			return

@@ -19,8 +19,10 @@ type Page interface {
 	Link(operator bool) (code string)
 	// Revoke ends all logins.
 	Revoke()
-	// Stop ends what would go on for long. It does not wait.
+	// Stop ends what would go on for long, and lets nothing of that begin. It does not wait.
 	Stop()
+	// Wait returns when what uses the gateway beside requests has ended. It comes after Stop.
+	Wait()
 }
 
 // consoleListener serves the console, if there is one.
@@ -107,11 +109,15 @@ func (p *consoleListener) stop() {
 	}()
 }
 
+// close ends everything, and waits for what uses the gateway.
 func (p *consoleListener) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.server != nil {
-		p.console.Stop()
-		_ = p.server.Close()
+	console, server := p.console, p.server
+	p.mu.Unlock()
+	if server == nil {
+		return
 	}
+	console.Stop()
+	_ = server.Close()
+	console.Wait()
 }
