@@ -38,6 +38,7 @@ type site struct {
 	gw      *gateway.Gateway
 	console *Console
 	page    func(*Console) gateway.Page // nil: the console itself
+	web     *http.Transport
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	url     string
@@ -48,13 +49,16 @@ type site struct {
 // open starts a site and returns when every Thing is connected.
 func open(t *testing.T, edit func(*gateway.Config), expected ...fleetsim.Expectation) *site {
 	t.Helper()
-	s := &site{t: t, cfg: gateway.Default()}
+	s := &site{t: t, cfg: gateway.Default(), web: http.DefaultTransport.(*http.Transport)}
 	s.cfg.Things = []gateway.Thing{{Name: "pump-07", ClientID: "pump-07"}, {Name: "pump.08", ClientID: "pump.08"}}
 	s.cfg.NATS.Embedded.Listen, s.cfg.HTTP.Listen, s.cfg.Console.Listen = "127.0.0.1:0", "", "127.0.0.1:0"
 	s.cfg.NATS.Embedded.StoreDir = t.TempDir()
 	s.cfg.Commands.HandlerWait = 50 * time.Millisecond
 	if edit != nil {
 		edit(s.cfg)
+	}
+	if file := s.cfg.Console.TLS.CertFile; file != "" {
+		s.web = trusting(t, file)
 	}
 	options := fleetsim.Options{}
 	for _, thing := range s.cfg.Things {
@@ -128,7 +132,7 @@ func (s *site) start(log *slog.Logger) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.url = "http://" + u.Host
+	s.url = u.Scheme + "://" + u.Host
 	s.token = s.login(true)
 	s.until("every Thing is connected", func() bool {
 		o := get[overviewAnswer](s, "overview")
@@ -193,7 +197,7 @@ func (s *site) do(token, method, path string, body any, header ...string) *http.
 			q.Host = header[i+1]
 		}
 	}
-	answer, err := http.DefaultTransport.RoundTrip(q)
+	answer, err := s.web.RoundTrip(q)
 	if err != nil {
 		s.t.Fatal(err)
 	}

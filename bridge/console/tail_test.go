@@ -40,7 +40,7 @@ func (s *site) tail(token, query string, header ...string) *reading {
 	for i := 0; i+1 < len(header); i += 2 {
 		q.Header.Set(header[i], header[i+1])
 	}
-	answer, err := http.DefaultTransport.RoundTrip(q)
+	answer, err := s.web.RoundTrip(q)
 	if err != nil {
 		s.t.Fatal(err)
 	}

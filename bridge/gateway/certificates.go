@@ -44,6 +44,9 @@ func (c *Config) certificates() []certificateFile {
 	} else {
 		add("nats.embedded.tls", c.NATS.Embedded.TLS.files())
 	}
+	if c.Console.Listen != "" {
+		add("console.tls", c.Console.TLS.files())
+	}
 	return out
 }
 

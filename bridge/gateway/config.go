@@ -72,9 +72,9 @@ func (p KeyPair) withTLS(t TLS) TLS {
 
 // ListenTLS names the files of a TLS listener. Without a certificate the listener speaks no TLS.
 type ListenTLS struct {
-	CertFile string `yaml:"cert_file" unit:"path" doc:"PEM certificate of the embedded server, with key_file; empty: no TLS"`
+	CertFile string `yaml:"cert_file" unit:"path" doc:"PEM certificate of the listener, with key_file; empty: no TLS"`
 	KeyFile  string `yaml:"key_file" unit:"path" doc:"PEM private key of cert_file"`
-	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the programs' certificates; each program must then show one. Empty: programs need no certificate"`
+	CAFile   string `yaml:"ca_file" unit:"path" doc:"PEM certificates of the authorities that sign the clients' certificates; each client must then show one. Empty: clients need no certificate"`
 }
 
 func (l ListenTLS) files() TLS {
@@ -205,10 +205,11 @@ type HTTP struct {
 
 // Console is the listener of the page for people.
 type Console struct {
-	Listen    string   `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with plain_http; empty: nowhere"`
-	Hosts     []string `yaml:"hosts" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
-	PlainHTTP bool     `yaml:"plain_http" default:"false" doc:"allows any address in listen. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a link"`
-	Actions   []string `yaml:"actions" default:"replay discard doctor" oneof:"replay discard doctor send" unit:"list" doc:"what operators may do: replay and discard dead letters, have the bridge examined as fleetbridge doctor does, send messages as programs do"`
+	Listen    string    `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with tls or plain_http; empty: nowhere"`
+	Hosts     []string  `yaml:"hosts" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
+	TLS       ListenTLS `yaml:"tls" doc:"of the listener"`
+	PlainHTTP bool      `yaml:"plain_http" default:"false" doc:"allows any address in listen without tls. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a login"`
+	Actions   []string  `yaml:"actions" default:"replay discard doctor" oneof:"replay discard doctor send" unit:"list" doc:"what operators may do: replay and discard dead letters, have the bridge examined as fleetbridge doctor does, send messages as programs do"`
 }
 
 // Traces is where spans go. An empty endpoint: nowhere.

@@ -172,7 +172,7 @@ func TestFull(t *testing.T) {
 		}},
 		Shadow: Shadow{"as_sent"}, Requests: Requests{5 * time.Second}, Commands: Commands{"wait", 0, 30 * time.Second, 0},
 		Limits: Limits{Payload: 64 << 10, Depth: 10, Memory: Memory{512 << 20}}, Log: Log{"debug", "json"},
-		Console:  Console{Listen: "0.0.0.0:9322", Hosts: []string{"gw.example.lan"}, PlainHTTP: true, Actions: []string{}},
+		Console:  Console{Listen: "0.0.0.0:9322", Hosts: []string{"gw.example.lan"}, TLS: ListenTLS{CertFile: "files/cert.pem", KeyFile: "files/cert.key"}, Actions: []string{}},
 		Traces:   Traces{"https://otlp.example.com/otlp", 0.25},
 		Warnings: c.Warnings,
 		Exposed:  c.Exposed, // as the checkout has the files' modes

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +48,12 @@ func (g *Gateway) serveConsole() {
 	case address == "":
 		p.why = errors.New("console.listen is empty, so there is no console; give it an address")
 	default:
+		shown, err := g.consoleTLS()
+		if err != nil {
+			p.why = err
+			g.log.Warn("the console can't be served; all else works", "error", err)
+			return
+		}
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			p.why = fmt.Errorf("console.listen %s: %w; set console.listen to a free port, or leave it empty for no console", address, err)
@@ -57,9 +66,35 @@ func (g *Gateway) serveConsole() {
 		}
 		p.console = g.Console(g)
 		p.url, p.server = HTTP{Listen: l.Addr().String()}.URL(), newServer(p.console)
-		go func() { _ = p.server.Serve(l) }() // ends with stop or close
+		if shown != nil {
+			p.url, l = g.cfg.Console.secureURL(l.Addr().String()), tls.NewListener(l, shown)
+		}
+		p.server.ErrorLog = slog.NewLogLogger(g.log.Handler(), slog.LevelDebug) // what strangers do wrong
+		go func() { _ = p.server.Serve(l) }()                                   // ends with stop or close
 		g.log.Info("the console is served; fleetbridge console prints a link that logs in", "url", p.url)
 	}
+}
+
+// consoleTLS is what the listener shows; nil: it speaks no TLS.
+func (g *Gateway) consoleTLS() (*tls.Config, error) {
+	if g.cfg.Console.TLS == (ListenTLS{}) {
+		return nil, nil
+	}
+	files := &tlsFiles{names: g.cfg.Console.TLS.files(), build: serverConfig, log: g.log}
+	if _, err := files.config(); err != nil {
+		return nil, fmt.Errorf("console.tls.%w", err)
+	}
+	return files.server(), nil
+}
+
+// secureURL is where a browser finds the console at an address. The certificate has a name rather than an address, and a name
+// is known only from hosts; it leads to this machine's own addresses, not to loopback.
+func (c Console) secureURL(address string) string {
+	host, port := hostPort(address)
+	if len(c.Hosts) > 0 && !loopback(host) {
+		address = net.JoinHostPort(c.Hosts[0], port)
+	}
+	return "https" + strings.TrimPrefix(HTTP{Listen: address}.URL(), "http")
 }
 
 // ConsoleLink makes a link that logs into the console, once and within two minutes. An error says why there is none.

@@ -48,3 +48,19 @@ func TestNamesOfContainers(t *testing.T) {
 		}
 	}
 }
+
+// A link to a console with TLS has the name that its certificate has, if it leads elsewhere than to loopback.
+func TestSecureURL(t *testing.T) {
+	named := Console{Hosts: []string{"gw.example.lan", "other"}}
+	for _, c := range []struct {
+		console       Console
+		address, want string
+	}{
+		{named, "0.0.0.0:9322", "https://gw.example.lan:9322"}, {named, "[::]:9322", "https://gw.example.lan:9322"}, {named, "10.0.0.7:443", "https://gw.example.lan:443"},
+		{named, "127.0.0.1:9322", "https://127.0.0.1:9322"}, {Console{}, "[::]:9322", "https://localhost:9322"}, {Console{}, "10.0.0.7:443", "https://10.0.0.7:443"},
+	} {
+		if got := c.console.secureURL(c.address); got != c.want {
+			t.Errorf("%s with %v: %s, not %s", c.address, c.console.Hosts, got, c.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -122,6 +123,9 @@ func (v *visitors) dismiss(now time.Time) time.Duration {
 		return stays
 	}
 	delete(v.open, conn)
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn() // without a farewell, which may wait for who does not read
+	}
 	_ = conn.Close()
 	return 0
 }

@@ -268,13 +268,20 @@ func (v *validator) console() {
 			v.problem(at, "%q is no name of a host, write it without port, such as gw.example.lan", host)
 		}
 	}
+	v.listenTLS("console.tls", &c.TLS)
 	if c.Listen == "" || !v.listen("console.listen", c.Listen) {
 		return
 	}
 	v.otherThan("console.listen", c.Listen, "nats.embedded.listen", v.embeddedListen())
 	v.otherThan("console.listen", c.Listen, "http.listen", v.HTTP.Listen)
-	if host, _ := hostPort(c.Listen); !loopback(host) && !c.PlainHTTP {
-		v.problem("console.listen", "%q can be reached from other machines, and the console speaks no TLS: listen on 127.0.0.1, or set console.plain_http if TLS ends in front of it", c.Listen)
+	host, _ := hostPort(c.Listen)
+	switch {
+	case c.TLS != (ListenTLS{}):
+		if c.PlainHTTP {
+			v.warn("console.plain_http", "is not used: console.tls has a certificate, so the console speaks TLS only")
+		}
+	case !loopback(host) && !c.PlainHTTP && !v.broken("console.tls"):
+		v.problem("console.listen", "%q can be reached from other machines: write console.tls, listen on 127.0.0.1, or set console.plain_http if TLS ends in front of it", c.Listen)
 	}
 }
 
