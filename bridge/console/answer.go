@@ -45,6 +45,9 @@ func (c *Console) fail(w http.ResponseWriter, err error) {
 	if !errors.As(err, &f) {
 		f = refuse(http.StatusServiceUnavailable, "%s", err)
 	}
+	if f.Code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
 	c.write(w, f.Code, f)
 }
 

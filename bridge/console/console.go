@@ -15,6 +15,8 @@ type Console struct {
 	log     *slog.Logger
 	cloud   func(act string, body []byte) (id string, err error) // nil: the cloud is real
 	logins  *logins
+	words   *passwords
+	wrong   wrongLogins
 	guard   guard
 	api     http.Handler
 	static  http.Handler
@@ -43,6 +45,8 @@ func NewWithCloud(g *gateway.Gateway, cloud func(act string, body []byte) (id st
 func newConsole(g *gateway.Gateway) *Console {
 	cfg := g.Config()
 	c := &Console{gateway: g, log: g.Log(), logins: newLogins(), guard: newGuard(cfg.Console.Hosts), store: make(chan struct{}, storeReaders), beat: beatTime}
+	c.words = newPasswords(func() []gateway.ConsoleUser { return g.Config().Console.Users })
+	c.logins.mark = c.words.mark
 	c.run, c.end = context.WithCancel(context.Background())
 	c.static = newStatic()
 	c.api = c.routes()

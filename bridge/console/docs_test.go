@@ -32,7 +32,7 @@ func document(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString("# The console's API\n\n<!-- Made from the code by make docs; do not edit. -->\n\n" +
 		"The page at `console.listen` is made from this API, and programs may use it, too. All paths are below `" + base + "`.\n\n" +
-		"- Whoever asks sends `Authorization: Bearer TOKEN`. `POST session` gives a token for the code of a link, which `fleetbridge console` prints. It lasts twelve hours, or until the bridge ends.\n" +
+		"- Whoever asks sends `Authorization: Bearer TOKEN`. `POST session` gives a token for the code of a link, which `fleetbridge console` prints, or for a password of `console.users`. It lasts twelve hours, or until the bridge ends.\n" +
 		"- Answers are JSON, times RFC 3339. What is empty is left out. Fields are added, not renamed.\n" +
 		"- `{t}` is a Thing's token, as in subjects. Unknown parameters are refused.\n" +
 		"- A payload is `payload`, or `payloadBase64` if it is no UTF-8. `bytes` is its length; with `cut` only the first 4 KiB are there.\n" +

@@ -43,13 +43,14 @@ const (
 type session struct {
 	role    role
 	expires time.Time
-	id      string // of the login, for the log
+	id      string // of the login, for the log; with user: before it, if that is how somebody came in
 }
 
 // logins make links, which are used once, and tokens, which are signed. Nobody guesses either. Both end with the process:
 // while the bridge is stopped somebody else may listen on its port, and pages that are still open send him their tokens.
 type logins struct {
-	now func() time.Time
+	now  func() time.Time
+	mark func(user string) (mark string, known bool) // of a user's password and role, as they are now
 
 	mu    sync.Mutex
 	key   []byte
@@ -110,9 +111,22 @@ func (l *logins) enter(code string) (token string, s session, ok bool) {
 	if !known || now.After(o.until) {
 		return "", s, false
 	}
-	s = session{role: o.role, expires: now.Add(tokenTime).UTC().Truncate(time.Second), id: rand.Text()[:8]}
+	token, s = l.issue(o.role, rand.Text()[:8], "")
+	return token, s, true
+}
+
+// admit returns a token for a user who has given the password. mark is of that password.
+func (l *logins) admit(r role, user, mark string) (token string, s session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.issue(r, user+":"+rand.Text()[:8], mark)
+}
+
+// issue is called with the lock held.
+func (l *logins) issue(r role, id, mark string) (token string, s session) {
+	s = session{role: r, expires: l.time().Add(tokenTime).UTC().Truncate(time.Second), id: id}
 	text := fmt.Sprintf("1.%s.%d.%s", s.role, s.expires.Unix(), s.id)
-	return text + "." + l.sign(text), s, true
+	return text + "." + l.sign(text, mark), s
 }
 
 // session is who a token was given to.
@@ -122,10 +136,16 @@ func (l *logins) session(token string) (s session, ok bool) {
 		return s, false
 	}
 	text := token[:at]
+	parts, mark := strings.Split(text, "."), ""
+	if user, _, named := strings.Cut(parts[len(parts)-1], ":"); named {
+		var known bool
+		if mark, known = l.mark(user); !known {
+			return s, false
+		}
+	}
 	l.mu.Lock()
-	want := l.sign(text)
+	want := l.sign(text, mark)
 	l.mu.Unlock()
-	parts := strings.Split(text, ".")
 	if !hmac.Equal([]byte(want), []byte(token[at+1:])) || len(parts) != 4 || parts[0] != "1" {
 		return s, false
 	}
@@ -148,8 +168,8 @@ func (l *logins) time() time.Time {
 }
 
 // sign is called with the lock held.
-func (l *logins) sign(text string) string {
+func (l *logins) sign(text, mark string) string {
 	mac := hmac.New(sha256.New, l.key)
-	mac.Write([]byte(text))
+	mac.Write([]byte(text + "\x00" + mark))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

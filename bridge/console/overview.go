@@ -17,8 +17,11 @@ import (
 )
 
 var loginEndpoints = []endpoint{
-	{method: "POST", path: "session", about: "Log in with the code of a link, which is used up.",
-		body:   `{"link":"CODE"}`,
+	{method: "GET", path: "session", about: "How one may log in: passwords says whether console.users has anybody. A link always does.",
+		sample: `{"passwords":true}`,
+		answer: (*Console).ways},
+	{method: "POST", path: "session", about: "Log in with the code of a link, which is used up: {\"link\":\"CODE\"}. Or with a name and password of console.users: five are judged in a second, and of one address one (five at once); 429 says that it was not judged.",
+		body:   `{"user":"NAME","password":"PASSWORD"}`,
 		sample: `{"token":"1.operator.…","role":"operator","actions":["replay","discard","doctor"],"expires":"2026-12-01T07:00:00Z"}`,
 		answer: (*Console).login},
 	{method: "GET", path: "", role: viewer, about: "What this console is, who asks, and the values that parameters can have.",
@@ -33,17 +36,34 @@ type loginAnswer struct {
 	Expires time.Time `json:"expires"`
 }
 
+func (c *Console) ways(*request) (any, error) {
+	return map[string]bool{"passwords": len(c.gateway.Config().Console.Users) > 0}, nil
+}
+
 func (c *Console) login(q *request) (any, error) {
 	var in struct {
-		Link string `json:"link"`
+		Link     string `json:"link"`
+		User     string `json:"user"`
+		Password string `json:"password"`
 	}
 	if err := q.read(&in); err != nil {
 		return nil, err
 	}
-	token, s, ok := c.logins.enter(in.Link)
-	if !ok {
-		c.log.Info("somebody tried to log in to the console with a link that is not good", "from", q.RemoteAddr)
-		return nil, refuse(http.StatusUnauthorized, "the link was used already, or its two minutes are over; fleetbridge console prints a new one")
+	token, s, err := "", session{}, error(nil)
+	switch byName := in.User != "" || in.Password != ""; {
+	case byName && in.Link != "":
+		return nil, refuse(http.StatusBadRequest, "link is given beside user and password, give one of them")
+	case byName:
+		token, s, err = c.byPassword(q, in.User, in.Password)
+	default:
+		var ok bool
+		if token, s, ok = c.logins.enter(in.Link); !ok {
+			err = refuse(http.StatusUnauthorized, "the link was used already, or its two minutes are over; fleetbridge console prints a new one")
+		}
+	}
+	if err != nil {
+		c.wrong.tell(c.log, q.RemoteAddr, err)
+		return nil, err
 	}
 	c.log.Info("somebody has logged in to the console", "role", s.role.String(), "login", s.id)
 	return loginAnswer{token, s.role.String(), c.actions(s), s.expires}, nil
@@ -93,7 +113,7 @@ type problem struct {
 	Example string `json:"example,omitempty"`
 }
 
-type flow struct {
+type passage struct {
 	gateway.Counts
 	Rate float64 `json:"rate"` // delivered, a second
 	// P50 and P99 are estimates of how long they took within the last minute; nil: none was delivered.
@@ -110,8 +130,8 @@ type overviewAnswer struct {
 	Ready    bool           `json:"ready"`
 	Things   map[string]int `json:"things"`
 	Problems []problem      `json:"problems"`
-	Up       flow           `json:"up"`
-	Down     flow           `json:"down"`
+	Up       passage        `json:"up"`
+	Down     passage        `json:"down"`
 	Queued   uint64         `json:"queued"`
 	Oldest   time.Time      `json:"oldest,omitzero"`
 	Dead     deadAnswer     `json:"dead"`
@@ -225,8 +245,8 @@ func (c *Console) flows(out *overviewAnswer) {
 	out.Machine.Memory, out.Machine.Goroutines = s.Memory, runtime.NumGoroutine()
 }
 
-func (c *Console) flow(d mapping.Direction, counts gateway.Counts, rate float64) flow {
-	out := flow{Counts: counts, Rate: rate}
+func (c *Console) flow(d mapping.Direction, counts gateway.Counts, rate float64) passage {
+	out := passage{Counts: counts, Rate: rate}
 	if p50, p99, known := c.gateway.Latency(d); known {
 		out.P50, out.P99 = rounded(p50.Seconds()*1000), rounded(p99.Seconds()*1000)
 	}

@@ -21,7 +21,7 @@ type Config struct {
 	Commands      Commands      `yaml:"commands" doc:"commands from the cloud"`
 	Limits        Limits        `yaml:"limits" fixed:"yes" doc:"limits of payloads, both ways, and of the bridge's memory"`
 	HTTP          HTTP          `yaml:"http" fixed:"yes" doc:"health and metrics"`
-	Console       Console       `yaml:"console" fixed:"yes" doc:"the console: a page for people, and its API"`
+	Console       Console       `yaml:"console" doc:"the console: a page for people, and its API"`
 	Traces        Traces        `yaml:"traces" fixed:"yes" doc:"traces of messages, for OpenTelemetry"`
 	Log           Log           `yaml:"log" doc:"the log on standard error"`
 
@@ -205,11 +205,20 @@ type HTTP struct {
 
 // Console is the listener of the page for people.
 type Console struct {
-	Listen    string    `yaml:"listen" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with tls or plain_http; empty: nowhere"`
-	Hosts     []string  `yaml:"hosts" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
-	TLS       ListenTLS `yaml:"tls" doc:"of the listener"`
-	PlainHTTP bool      `yaml:"plain_http" default:"false" doc:"allows any address in listen without tls. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a login"`
-	Actions   []string  `yaml:"actions" default:"replay discard doctor" oneof:"replay discard doctor send" unit:"list" doc:"what operators may do: replay and discard dead letters, have the bridge examined as fleetbridge doctor does, send messages as programs do"`
+	Listen    string        `yaml:"listen" fixed:"yes" default:"127.0.0.1:9322" unit:"host:port" doc:"where the console is served; on other addresses than loopback only with tls or plain_http; empty: nowhere"`
+	Hosts     []string      `yaml:"hosts" fixed:"yes" else:"none" unit:"list" doc:"host names by which browsers may reach it, besides localhost and IP addresses, such as gw.example.lan"`
+	TLS       ListenTLS     `yaml:"tls" fixed:"yes" doc:"of the listener"`
+	PlainHTTP bool          `yaml:"plain_http" fixed:"yes" default:"false" doc:"allows any address in listen without tls. Set it when TLS ends in front of the bridge, or when only a container network reaches it. Everybody still needs a login"`
+	Users     []ConsoleUser `yaml:"users" doc:"who may log in with a password. Without users, a link of fleetbridge console is the only way in. A reload adds and removes users; who is removed, or gets another password or role, is logged out"`
+	Actions   []string      `yaml:"actions" fixed:"yes" default:"replay discard doctor" oneof:"replay discard doctor send" unit:"list" doc:"what operators may do: replay and discard dead letters, have the bridge examined as fleetbridge doctor does, send messages as programs do"`
+}
+
+// ConsoleUser is the login of a person.
+type ConsoleUser struct {
+	Name         string `yaml:"name" else:"required" doc:"login name, of A-Z a-z 0-9 _ -, unique"`
+	Password     Secret `yaml:"password" doc:"password or its bcrypt hash, of cost 14 at most; or write password_file"`
+	PasswordFile string `yaml:"password_file" unit:"path" doc:"file that holds the password or its bcrypt hash"`
+	Role         string `yaml:"role" default:"viewer" oneof:"viewer operator" doc:"viewer: sees everything but the configuration. operator: also that, and may do what actions lists"`
 }
 
 // Traces is where spans go. An empty endpoint: nowhere.

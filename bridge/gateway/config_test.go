@@ -172,7 +172,8 @@ func TestFull(t *testing.T) {
 		}},
 		Shadow: Shadow{"as_sent"}, Requests: Requests{5 * time.Second}, Commands: Commands{"wait", 0, 30 * time.Second, 0},
 		Limits: Limits{Payload: 64 << 10, Depth: 10, Memory: Memory{512 << 20}}, Log: Log{"debug", "json"},
-		Console:  Console{Listen: "0.0.0.0:9322", Hosts: []string{"gw.example.lan"}, TLS: ListenTLS{CertFile: "files/cert.pem", KeyFile: "files/cert.key"}, Actions: []string{}},
+		Console: Console{Listen: "0.0.0.0:9322", Hosts: []string{"gw.example.lan"}, TLS: ListenTLS{CertFile: "files/cert.pem", KeyFile: "files/cert.key"}, Actions: []string{},
+			Users: []ConsoleUser{{Name: "alice", Password: "hunter2-file", PasswordFile: "files/password", Role: "operator"}, {Name: "bob", Password: "hunter2-bob", Role: "viewer"}}},
 		Traces:   Traces{"https://otlp.example.com/otlp", 0.25},
 		Warnings: c.Warnings,
 		Exposed:  c.Exposed, // as the checkout has the files' modes
@@ -355,4 +356,36 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d lines for %d problems", len(lines), len(err.(Problems)))
 		}
 	})
+}
+
+// Passwords without TLS on an address of other machines are warned of, and so is what is not used.
+func TestConsoleWarnings(t *testing.T) {
+	inTestdata(t)
+	for text, want := range map[string][]string{
+		"listen: 0.0.0.0:9322, plain_http: true, users: [{name: a, password: b}]":                                        {"console.users"},
+		"listen: 0.0.0.0:9322, plain_http: true":                                                                         nil,
+		"users: [{name: a, password: b}]":                                                                                nil,
+		"listen: '', users: [{name: a, password: b}]":                                                                    {"console.users"},
+		"listen: 0.0.0.0:9322, plain_http: true, tls: {cert_file: CERT, key_file: KEY}, users: [{name: a, password: b}]": {"console.plain_http"},
+	} {
+		dir, files := t.TempDir(), strings.NewReplacer("CERT", inFiles(t, "cert.pem"), "KEY", inFiles(t, "cert.key"))
+		file := filepath.Join(dir, "gw.yaml")
+		write(t, file, []byte("mqtt: {server: mqtt://broker}\nthings: [{name: pump-07}]\nconsole: {"+files.Replace(text)+"}\n"))
+		var got []string
+		for _, w := range load(t, file).Warnings {
+			got = append(got, w.Path)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: warnings of %q, not %q", text, got, want)
+		}
+	}
+}
+
+func inFiles(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("files", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

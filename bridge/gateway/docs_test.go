@@ -103,6 +103,7 @@ func configurationRows(b *strings.Builder, k key, path string) {
 	}
 	if section(inner) {
 		for _, sub := range keys(inner) {
+			sub.fixed = sub.fixed || k.fixed
 			configurationRows(b, sub, path)
 		}
 		return

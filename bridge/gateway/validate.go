@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"fleetbridge/bridge/local/access"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
 )
@@ -269,6 +270,10 @@ func (v *validator) console() {
 		}
 	}
 	v.listenTLS("console.tls", &c.TLS)
+	v.consoleUsers()
+	if c.Listen == "" && len(c.Users) > 0 {
+		v.warn("console.users", "is not used: console.listen is empty")
+	}
 	if c.Listen == "" || !v.listen("console.listen", c.Listen) {
 		return
 	}
@@ -282,6 +287,32 @@ func (v *validator) console() {
 		}
 	case !loopback(host) && !c.PlainHTTP && !v.broken("console.tls"):
 		v.problem("console.listen", "%q can be reached from other machines: write console.tls, listen on 127.0.0.1, or set console.plain_http if TLS ends in front of it", c.Listen)
+	case !loopback(host) && len(c.Users) > 0:
+		v.warn("console.users", "log in without TLS (console.plain_http), and %q can be reached from other machines: anybody on the way can read the passwords, unless TLS ends in front of it; write console.tls", c.Listen)
+	}
+}
+
+// maxConsoleCost bounds what a login costs: each step up doubles it, and at 14 it takes some seconds on a small gateway.
+const maxConsoleCost = 14
+
+func (v *validator) consoleUsers() {
+	names := map[string]string{}
+	for i := range v.Console.Users {
+		u, at := &v.Console.Users[i], v.item("console.users", i)
+		if v.misshapen(at) {
+			continue
+		}
+		v.loginName(names, u.Name, at)
+		v.secret(at, "password", &u.Password, &u.PasswordFile)
+		if u.Password == "" {
+			if !v.broken(at+".password") && !v.broken(at+".password_file") {
+				v.problem(at, "has no login, write password_file: PATH")
+			}
+			continue
+		}
+		if err := access.CheckPassword(string(u.Password), maxConsoleCost); err != nil {
+			v.problem(at+".password", "%s", err)
+		}
 	}
 }
 

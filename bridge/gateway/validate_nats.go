@@ -133,17 +133,7 @@ func (v *validator) users() {
 		if v.misshapen(at) {
 			continue
 		}
-		switch first, taken := names[u.Name]; {
-		case v.broken(at + ".name"):
-		case u.Name == "":
-			v.problem(at+".name", "is missing")
-		case mapping.Token(u.Name) != u.Name:
-			v.problem(at+".name", "%q: use A-Z a-z 0-9 _ - only", u.Name)
-		case taken:
-			v.problem(at+".name", "%q is the name of %s already", u.Name, v.spell(first, at))
-		default:
-			names[u.Name] = at
-		}
+		v.loginName(names, u.Name, at)
 		v.login(u, at)
 		if first, taken := nkeyOwners[u.NKey]; taken && u.NKey != "" {
 			v.problem(at+".nkey", "is the key of %s already", v.spell(first, at))
@@ -152,6 +142,21 @@ func (v *validator) users() {
 		v.scope(u, at)
 	}
 	v.bus()
+}
+
+// loginName checks a user's name, and that no user before it has the same.
+func (v *validator) loginName(names map[string]string, name, at string) {
+	switch first, taken := names[name]; {
+	case v.broken(at + ".name"):
+	case name == "":
+		v.problem(at+".name", "is missing")
+	case mapping.Token(name) != name:
+		v.problem(at+".name", "%q: use A-Z a-z 0-9 _ - only", name)
+	case taken:
+		v.problem(at+".name", "%q is the name of %s already", name, v.spell(first, at))
+	default:
+		names[name] = at
+	}
 }
 
 func (v *validator) bus() {

@@ -43,9 +43,10 @@ const (
 	userFile      = "Zq6-user-file"
 	natsLogin     = "Zq7-nats-login"
 	misplaced     = "Zq8-misplaced"
+	consoleUser   = "Zq9-console-user"
 )
 
-var secrets = []string{thingPassword, filePassword, apiKey, apiSecret, userPassword, userFile, natsLogin, misplaced, "PRIVATE KEY"}
+var secrets = []string{thingPassword, filePassword, apiKey, apiSecret, userPassword, userFile, natsLogin, misplaced, consoleUser, "PRIVATE KEY"}
 
 // leaks looks for secrets, in clear and as HTTP and others spell them.
 func leaks(t *testing.T, where, text string) {
@@ -139,7 +140,7 @@ local:
     - {name: hvac, password: ` + userPassword + `}
     - {name: meter, password_file: user}
 http: {listen: "127.0.0.1:0"}
-console: {listen: "127.0.0.1:0"}
+console: {listen: "127.0.0.1:0", users: [{name: alice, password: ` + consoleUser + `}]}
 log: {level: debug}
 ` + more
 	}

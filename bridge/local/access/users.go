@@ -54,12 +54,8 @@ func (u User) Check() error {
 		return fmt.Errorf("user %s: has neither password nor nkey, give one", u.Name)
 	case u.Password != "" && u.NKey != "":
 		return fmt.Errorf("user %s: has both password and nkey, give one", u.Name)
-	case isHash(u.Password):
-		if _, err := bcrypt.Cost([]byte(u.Password)); err != nil {
-			return fmt.Errorf("user %s: password looks like a bcrypt hash, but is none: %w", u.Name, err)
-		}
-	case len(u.Password) > 72:
-		return fmt.Errorf("user %s: password has %d bytes, at most 72 are allowed", u.Name, len(u.Password))
+	case u.Password != "" && CheckPassword(u.Password, bcrypt.MaxCost) != nil:
+		return fmt.Errorf("user %s: password %w", u.Name, CheckPassword(u.Password, bcrypt.MaxCost))
 	case u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey):
 		return fmt.Errorf("user %s: nkey %q is no public user key (U…), make one with: nk -gen user -pubout", u.Name, u.NKey)
 	case len(u.Things) == 0:
@@ -90,6 +86,23 @@ var hashPattern = regexp.MustCompile(`^\$2[abxy]\$\d{2}\$`)
 
 // isHash tells a bcrypt hash from a password, as the server does.
 func isHash(password string) bool { return hashPattern.MatchString(password) }
+
+// CheckPassword tells what is wrong with a password, or a bcrypt hash of one, whose cost may be at most that. It does not quote it.
+func CheckPassword(password string, cost int) error {
+	if !isHash(password) {
+		if len(password) > 72 {
+			return fmt.Errorf("has %d bytes, at most 72 are allowed", len(password))
+		}
+		return nil
+	}
+	switch n, err := bcrypt.Cost([]byte(password)); {
+	case err != nil:
+		return fmt.Errorf("looks like a bcrypt hash, but is none: %w", err)
+	case n > cost:
+		return fmt.Errorf("is a bcrypt hash of cost %d, which takes too long to compare: make one of cost %d at most", n, cost)
+	}
+	return nil
+}
 
 // Hash is the password as the server keeps it.
 func (u User) Hash(cost int) (string, error) {
