@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"fleetbridge/bridge"
 )
@@ -111,6 +112,10 @@ func TestHistory(t *testing.T) {
 	}
 	if len(h.day) != daySamples || bad != 1 {
 		t.Errorf("%d samples of the day, %d bad", len(h.day), bad)
+	}
+	size := uintptr(cap(h.samples)+cap(h.day))*unsafe.Sizeof(Sample{}) + uintptr(cap(h.spreads))*unsafe.Sizeof(h.spreads[0])
+	if beside := unsafe.Sizeof(tally{}) - unsafe.Sizeof(tally{}.next); size > 300<<10 || beside > 64 {
+		t.Errorf("%d bytes of history, %d for each Thing", size, beside)
 	}
 }
 

@@ -240,3 +240,30 @@ func BenchmarkSaw(b *testing.B) {
 		r.Saw(s)
 	}
 }
+
+// However much passes and whatever is looked for, a second puts 1,500 messages at most into the ring. What is not kept costs no
+// memory.
+func TestKeptIsFew(t *testing.T) {
+	r, _ := newStill()
+	defer r.Close()
+	r.open(Filter{})
+	r.open(Filter{Thing: "pump-*"})
+	odd := seen("valve-1", "x")
+	odd.Outcome = bridge.Dead
+	all := []*bridge.Sighting{seen("pump-1", "x"), seen("valve-1", "x"), odd}
+	for range 33_000 {
+		for _, s := range all {
+			r.Saw(s)
+		}
+	}
+	if len(r.ring) != oddRate+narrowRate+restRate || len(r.ring) > 1500 {
+		t.Errorf("%d are kept", len(r.ring))
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, s := range all {
+			r.Saw(s)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for what is not kept", n)
+	}
+}
