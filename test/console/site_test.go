@@ -33,6 +33,9 @@ const patience = 2 * time.Minute
 // hostile is the name of a Thing that would like to be markup, and turns the line around.
 const hostile = "<img src=x onerror=alert(1)>\u202e 1"
 
+// password is alice's, who is an operator.
+const password = "correct horse"
+
 var (
 	shots = flag.String("shots", "", "with -run TestShots: the directory for the pictures of the documents")
 	shown *site           // the one that most tests share
@@ -134,8 +137,8 @@ func newSite(ctx context.Context, dir string) (*site, error) {
 		return nil, err
 	}
 	fmt.Fprintf(&text, "mqtt: {server: %q}\nfleets: {url: %q, api_key: key, api_secret: secret, tls: {ca_file: %q}}\n", s.link.URL(), s.sim.HTTPURL(), ca)
-	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q, actions: [replay, discard, doctor, send]}\nthings:\n",
-		s.server, filepath.Join(dir, "store"), freePort(), freePort())
+	fmt.Fprintf(&text, "nats: {embedded: {listen: %q, store_dir: %q}}\nhttp: {listen: %q}\nconsole: {listen: %q, actions: [replay, discard, doctor, send], users: [{name: alice, password: %q, role: operator}]}\nthings:\n",
+		s.server, filepath.Join(dir, "store"), freePort(), freePort(), password)
 	for _, name := range names() {
 		fmt.Fprintf(&text, "  - {name: %q, client_id: %q}\n", name, name)
 	}
@@ -243,6 +246,13 @@ func until(ctx context.Context, try func() error) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// url is where the page is.
+func (s *site) url(t *testing.T) string {
+	t.Helper()
+	at, _, _ := strings.Cut(s.login(t, false), "#")
+	return at
 }
 
 // login makes a link for a role.

@@ -80,9 +80,31 @@ func TestLogin(t *testing.T) {
 	again.allow("401")
 	again.do(chromedp.Navigate(link))
 	again.shows(".login", "fleetbridge console prints a new one")
-	again.fill(`.login input`, shown.login(t, false)) // pasted
+	again.fill(`.login input[name=link]`, shown.login(t, false)) // pasted
 	again.press(enter)
 	again.shows(".card h2", "Cloud link")
+}
+
+// Who has a password logs in with it, by a plain form; a wrong one says so, and leaves what was typed.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	p := newTab(t)
+	p.allow("401", "429") // guesses of all tests come from one address
+	p.do(chromedp.Navigate(shown.url(t)))
+	p.fill(`.login input[name=user]`, "alice")
+	p.fill(`.login input[name=password]`, "wrong")
+	p.press(enter)
+	p.shows(".login [role=alert]", "wrong")
+	if typed := eval[string](p, `document.querySelector('.login input[name=user]').value`); typed != "alice" {
+		t.Errorf("the name is %q now", typed)
+	}
+	p.fill(`.login input[name=password]`, password)
+	p.press(enter)
+	p.shows(".card h2", "Cloud link")
+	p.shows("header .menu summary", "operator")
+	if href := eval[string](p, `location.href`); strings.Contains(href, "alice") {
+		t.Errorf("the URL is %s", href)
+	}
 }
 
 // A session that is over leads to the login, and from there back to where one was.

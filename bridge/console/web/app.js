@@ -115,17 +115,25 @@ function leave(error = '') {
   app.ctx?.close();
   Object.assign(app, { ctx: null, page: null, key: '', now: null, trouble: null, loginError: error, instance: '' });
   document.title = 'fleetbridge';
-  update();
+  ways();
 }
 onEnd(() => leave('The session has ended.'));
 
-async function logIn(link) {
-  const code = /#login=([^&]+)/.exec(link)?.[1] ?? link.trim();
-  if (!code) return;
+/** Finds out whether anybody has a password. */
+async function ways() {
+  update();
+  try { app.passwords = (await get('session')).passwords; } catch { /* a link does it */ }
+  update();
+}
+
+const linked = (link) => ({ link: /#login=([^&]+)/.exec(link)?.[1] ?? link.trim() });
+
+async function logIn(body) {
+  if (body.link === '') return;
   app.busy = true;
   update();
   try {
-    const s = await post('session', { link: code });
+    const s = await post('session', body);
     keep(s);
     if (app.ended) { location.reload(); return; } // the bridge may be another version by now
     app.loginError = '';
@@ -145,7 +153,7 @@ function arrived(event) {
   if (!link) { moved(); return; }
   const before = event?.oldURL ? new URL(event.oldURL).hash : '';
   history.replaceState(null, '', before && !before.startsWith('#login=') ? before : '#/');
-  logIn(link);
+  logIn(linked(link));
 }
 addEventListener('hashchange', arrived);
 addEventListener('storage', () => { if (session && !app.page) enter(); });
@@ -250,14 +258,18 @@ function frame() {
 const login = () => html`<main class="login" id="main"><div class="card">
   <h1>fleetbridge console</h1>
   ${app.loginError ? html`<p class="note bad" role="alert">${plain(app.loginError)}</p>` : nothing}
-  <p>Run this on the gateway, as the bridge's own user. It prints a link that logs you in, once, for two minutes:</p>
+  ${app.passwords ? html`<form class="stack" method="post" @submit=${(e) => { e.preventDefault(); logIn({ user: e.target.user.value, password: e.target.password.value }); }}>
+    <label class="field"><span>Name</span><input type="text" name="user" autocomplete="username" autocapitalize="none" spellcheck="false" required></label>
+    <label class="field"><span>Password</span><input type="password" name="password" autocomplete="current-password" required></label>
+    <div class="tools"><button class="main" type="submit" ?disabled=${app.busy}>Log in</button></div></form><hr>` : nothing}
+  <p>${app.passwords ? 'Or run' : 'Run'} this on the gateway, as the bridge's own user. It prints a link that logs you in, once, for two minutes:</p>
   ${command('fleetbridge console')}
   <p class="dim">With <code>--operator</code> you may also send dead letters again and discard them. From another computer, first
     <code>ssh -L ${location.port || 80}:127.0.0.1:${location.port || 80} GATEWAY</code>, then open the link there.</p>
-  <form class="tools" @submit=${(e) => { e.preventDefault(); logIn(e.target.link.value); e.target.reset(); }}>
+  <form class="tools" @submit=${(e) => { e.preventDefault(); logIn(linked(e.target.link.value)); e.target.reset(); }}>
     <label class="field grow"><span>Or paste the link here</span><input type="text" name="link" autocomplete="off" spellcheck="false" data-filter></label>
     <button class="main" type="submit" ?disabled=${app.busy}>Log in</button></form>
 </div></main>`;
 
 addEventListener('redraw', update);
-if (/^#login=/.test(location.hash)) arrived(); else if (session) enter(); else update();
+if (/^#login=/.test(location.hash)) arrived(); else if (session) enter(); else ways();
