@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -179,7 +180,7 @@ func (j *Journal) poison(err error) error {
 	j.seal()
 	s.last = max(w.synced, s.first-1)
 	if w.unsynced() {
-		scan := &scanner{file: s.file, size: s.size, salt: w.salt, known: j.index.known}
+		scan := &scanner{ctx: context.Background(), file: s.file, size: s.size, salt: w.salt, known: j.index.known}
 		w.rescues = append(w.rescues, rescue{scan, s, w.syncedEnd, w.end})
 	}
 	return diskError(s.number(), err)
