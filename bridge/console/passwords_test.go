@@ -90,20 +90,20 @@ func TestPasswords(t *testing.T) {
 func TestPasswordsChange(t *testing.T) {
 	s := open(t, func(c *gateway.Config) { c.Console.Users = people(t) })
 	s.unhurried()
+	users := func(u []gateway.ConsoleUser) {
+		t.Helper()
+		next := *s.cfg
+		next.Console.Users = u
+		if err := s.gw.Reload(s.context(), &next); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, edit := range map[string]func(u []gateway.ConsoleUser) []gateway.ConsoleUser{
 		"another password": func(u []gateway.ConsoleUser) []gateway.ConsoleUser { u[0].Password = "battery"; return u },
 		"another role":     func(u []gateway.ConsoleUser) []gateway.ConsoleUser { u[0].Role = "viewer"; return u },
 		"removed":          func(u []gateway.ConsoleUser) []gateway.ConsoleUser { return u[1:] },
 		"all removed":      func([]gateway.ConsoleUser) []gateway.ConsoleUser { return nil },
 	} {
-		users := func(u []gateway.ConsoleUser) {
-			t.Helper()
-			next := *s.cfg
-			next.Console.Users = u
-			if err := s.gw.Reload(s.context(), &next); err != nil {
-				t.Fatal(err)
-			}
-		}
 		users(people(t))
 		_, answer, _ := s.enter("alice", "correct horse")
 		if code, _ := s.call(answer.Token, "GET", base+"config", nil); code != http.StatusOK {
@@ -117,6 +117,7 @@ func TestPasswordsChange(t *testing.T) {
 			t.Errorf("%s, for who came by a link: %d", name, code)
 		}
 	}
+	users(nil)
 	if code, _, text := s.enter("alice", "correct horse"); code != http.StatusUnauthorized || !strings.Contains(text, "fleetbridge console") {
 		t.Errorf("without users: %d %s", code, text)
 	}

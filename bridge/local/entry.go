@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"strconv"
@@ -172,13 +173,28 @@ func appendHPUB(b, head, record []byte, key, value string) (out, room []byte, si
 	subject := r.bytes()
 	head = append(head, wire.HeaderLine...)
 	for n := r.number(); n > 0 && !r.short; n-- {
-		head = append(append(head, r.bytes()...), ": "...)
-		head = append(append(head, r.bytes()...), "\r\n"...)
+		head = append(appendLine(head, r.bytes()), ": "...)
+		head = append(appendLine(head, r.bytes()), "\r\n"...)
 	}
 	head = append(append(append(append(head, key...), ": "...), value...), "\r\n\r\n"...)
-	b = append(append(append(b, "HPUB "...), subject...), ' ')
+	b = append(appendLine(append(b, "HPUB "...), subject), ' ')
 	b = append(strconv.AppendInt(b, int64(len(head)), 10), ' ')
 	size = len(head) + len(r.rest)
 	b = append(strconv.AppendInt(b, int64(size), 10), "\r\n"...)
 	return append(append(append(b, head...), r.rest...), "\r\n"...), head[:0], size
+}
+
+// appendLine appends text that is to stay on its line, whatever is in it.
+func appendLine(b, text []byte) []byte {
+	at := len(b)
+	b = append(b, text...)
+	if bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') < 0 {
+		return b
+	}
+	for i := at; i < len(b); i++ {
+		if b[i] == '\n' || b[i] == '\r' {
+			b[i] = ' '
+		}
+	}
+	return b
 }

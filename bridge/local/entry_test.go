@@ -47,6 +47,10 @@ func TestHPUB(t *testing.T) {
 	if want := fmt.Sprintf("beforeHPUB s.t %d %d\r\n%s{}\r\n\x00\r\n", len(head), len(head)+5, head); string(got) != want || size != len(head)+5 {
 		t.Errorf("%q, %d, want %q", got, size, want)
 	}
+	record = encodeView(viewDown, "s\r\nPUB x 0", wire.Headers{{Key: "A\n", Value: "1\r\n\r\nB: 2"}}, nil)
+	if got, _, _ := appendHPUB(nil, nil, record, "N", "1"); bytes.Count(got, []byte("\n")) != 6 || bytes.Count(got, []byte("\r\n")) != 6 {
+		t.Errorf("%q has other lines", got)
+	}
 	if n := testing.AllocsPerRun(100, func() { got, head, _ = appendHPUB(got[:0], head[:0], record, "N", "i.7") }); n > 0 {
 		t.Errorf("%.0f allocations", n)
 	}
@@ -62,7 +66,7 @@ func FuzzView(f *testing.F) {
 			return
 		}
 		out, _, size := appendHPUB(nil, nil, b, "N", "")
-		if line := fmt.Sprintf("%d\r\n", size); !bytes.HasPrefix(out, []byte("HPUB "+m.Subject+" ")) || !bytes.Contains(out, []byte(line)) || !bytes.HasSuffix(out, append(bytes.Clone(m.Data), "\r\n"...)) {
+		if line := fmt.Sprintf("%d\r\n", size); !bytes.HasPrefix(out, append(appendLine([]byte("HPUB "), []byte(m.Subject)), ' ')) || !bytes.Contains(out, []byte(line)) || !bytes.HasSuffix(out, append(bytes.Clone(m.Data), "\r\n"...)) {
 			t.Errorf("%q of %+v", out, m)
 		}
 	})

@@ -106,6 +106,9 @@ func TestObscured(t *testing.T) {
 	}
 	defer nc.Close()
 	sub, err := nc.SubscribeSync("x")
+	if err == nil {
+		err = nc.Flush()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
