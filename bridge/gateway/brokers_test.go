@@ -364,8 +364,8 @@ func TestBrokerTwoBridges(t *testing.T) {
 	if !kind.SaysTakeover {
 		most = 30 // one in six seconds once the pauses have grown
 	}
-	s := open(t, expect("session taken over", "connection lost"))
-	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.tap.URL()} }), expect("connection lost", "taken over", "cannot connect"))
+	s := open(t, expect("session taken over", "connection lost", "jobs/get"))
+	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.tap.URL()} }), expect("connection lost", "taken over", "cannot connect", "jobs/get"))
 	s.publish("fleets.up.pump-07.events.n", event(0))
 	other.publish("fleets.up.pump-07.events.n", event(1))
 	time.Sleep(long) // it is what is measured

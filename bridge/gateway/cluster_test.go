@@ -91,7 +91,7 @@ func (p *bridges) run(id, url string, expected ...string) (gw *gateway.Gateway, 
 
 // upset is what a bridge may log that is cut off, or on a machine that stands still for a beat or four.
 var upset = []string{"NATS", "session taken over", "connection lost", "cannot", "fails for now", "another bridge owns", "ownership log",
-	"does not beat", "cloud does not answer", "did not stop", "waiting for", "does not work", "may be sent again", "does not reach the broker", "has other settings"}
+	"does not beat", "cloud does not answer", "did not stop", "waiting for", "does not work", "may be sent again", "does not reach the broker", "has other settings", "could not be sent"}
 
 // until asks again and again.
 func (p *bridges) until(what string, is func() bool) {

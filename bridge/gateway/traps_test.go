@@ -132,9 +132,9 @@ func TestT30SessionTakenOver(t *testing.T) {
 	t.Parallel()
 	const quick = 4                                     // connections before the pauses grow
 	says := !strings.Contains(*brokerFlag, "mosquitto") // why it hangs up
-	s := open(t, expect("session taken over", "connection lost"))
+	s := open(t, expect("session taken over", "connection lost", "jobs/get"))
 	before := s.link.Accepted()
-	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.sim.BrokerURL()} }), expect("connection lost", "taken over"))
+	other := open(t, withoutAPI(), edit(func(c *gateway.Config) { c.MQTT.Server = []string{s.sim.BrokerURL()} }), expect("connection lost", "taken over", "jobs/get"))
 	v := s.status("pump-07", func(v string) bool { return !gjson.Get(v, "connected").Bool() })
 	if says && !strings.Contains(v, "another client") {
 		t.Error(v)
