@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"fleetbridge/bridge/local"
 	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/mapping"
 )
@@ -75,6 +76,7 @@ func (g *Gateway) ownershipConfig() ownership.Config {
 			things, connected = g.countThings()
 			return things, connected, connected > 0 || things == 0 && g.probed.Load()
 		},
+		Marked: func(ctx context.Context) (uint64, error) { return local.Marked(ctx, g.nc, g.storeConfig()) },
 	}
 }
 

@@ -4,6 +4,7 @@ package gateway_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"fleetbridge/bridge/cluster"
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/bridge/local/ownership"
 	"fleetbridge/fleetsim"
@@ -253,4 +255,89 @@ func (p *bridges) ask() {
 		p.until("a request for "+name+" is answered", func() bool { return p.asks(name) == "" })
 	}
 	p.until("a request for nobody is refused", func() bool { return strings.Contains(p.asks("nobody"), "not configured") })
+}
+
+// epochs are those of the markers in the stream of what the cloud sent, by shard.
+func (p *bridges) epochs() (out []uint64) {
+	p.t.Helper()
+	down, err := p.js.Stream(p.ctx, "FLEETS_DOWN")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for shard := range p.shards {
+		var m cluster.Marker
+		raw, err := down.GetLastMsgForSubject(p.ctx, fmt.Sprint("_fleets.epoch.", shard))
+		if err == nil {
+			err = json.Unmarshal(raw.Data, &m)
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		out = append(out, m.Epoch)
+	}
+	return out
+}
+
+// The ownership log is removed, or emptied, while bridges run: they end and say so. Those that are started then claim the Things
+// with epochs above all that the streams have, and nothing is lost or out of order. While no bridge runs it may be removed, too.
+func TestOwnershipLogRemoved(t *testing.T) {
+	// alone, as TestClusterShares
+	p := newBridges(t, 4, "pump-00", "pump-01", "pump-02", "pump-03", "pump-04", "pump-05")
+	p.beat = 700 * time.Millisecond
+	remove := func() {
+		t.Helper()
+		if err := p.js.DeleteKeyValue(p.ctx, "FLEETS_CLUSTER"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := func() {
+		t.Helper()
+		log, err := p.js.Stream(p.ctx, "KV_FLEETS_CLUSTER")
+		if err == nil {
+			err = log.Purge(p.ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, stopA, _ := p.run("a", p.url, upset...)
+	p.share("one bridge has all", []int{4}, a)
+	x := &traffic{p: p}
+	stop := x.start()
+	if err := stopA(); err != nil {
+		t.Fatal(err)
+	}
+	before := p.epochs()
+	remove()
+	for _, gone := range []func(){remove, empty, nil} {
+		a, stopA, endedA := p.run("a", p.url, append(upset, "could not be told")...)
+		b, stopB, endedB := p.run("b", p.url, append(upset, "could not be told")...)
+		p.share("two bridges share", []int{2, 2}, a, b)
+		if now := p.epochs(); slices.Min(now) <= slices.Max(before) {
+			t.Errorf("epochs %v are not above %v", now, before)
+		}
+		p.ask()
+		before = p.epochs()
+		if gone != nil {
+			gone()
+			for _, ended := range []chan error{endedA, endedB} {
+				select {
+				case err := <-ended:
+					if err == nil || !strings.Contains(err.Error(), "FLEETS_CLUSTER") {
+						t.Errorf("a bridge ends with %v", err)
+					}
+					ended <- err // stop waits for it
+				case <-p.ctx.Done():
+					t.Fatal("a bridge goes on without its log")
+				}
+			}
+			continue
+		}
+		stop()
+		for _, stop := range []func() error{stopA, stopB} {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }

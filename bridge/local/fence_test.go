@@ -20,7 +20,7 @@ import (
 // terms makes terms of one shard without a log: the test says whose turn it is.
 func terms(t *testing.T, nc *nats.Conn, j *logbook) func(id string, epoch uint64) *ownership.Term {
 	return func(id string, epoch uint64) *ownership.Term {
-		o, err := ownership.Open(t.Context(), nc, ownership.Config{Subjects: subjects(t), ID: id, Run: id, Shards: 1, Beat: time.Second, Log: j.log()})
+		o, err := ownership.Open(t.Context(), nc, ownership.Config{Subjects: subjects(t), ID: id, Run: id, Shards: 1, Beat: time.Second, Log: j.log(), Marked: func(context.Context) (uint64, error) { return 0, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

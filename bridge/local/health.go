@@ -108,6 +108,9 @@ func (s *Store) names() []string {
 			out = append(out, "KV_"+want.Bucket)
 		}
 	}
+	if s.cfg.Shards > 0 {
+		out = append(out, ownership.Stream(s.cfg.Subjects))
+	}
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"fleetbridge/bridge"
@@ -110,3 +111,27 @@ var _ bridge.Archive = (*Share)(nil)
 
 // markerKey is no token of a Thing: "=" begins an escape there.
 func markerKey(shard int) string { return "=epoch." + strconv.Itoa(shard) }
+
+// Marked returns the newest epoch of all markers that owners of shards have put into the streams; 0: there is none.
+func Marked(ctx context.Context, nc *nats.Conn, c StoreConfig) (newest uint64, err error) {
+	js, err := wire.JetStream(nc)
+	if err != nil {
+		return 0, err
+	}
+	for shard := range c.Shards {
+		markers := map[string]string{c.Subjects.Name(wire.StreamDown): downMarker(c.Subjects, strconv.Itoa(shard))}
+		for _, b := range c.buckets() {
+			if b.Storage != jetstream.MemoryStorage {
+				markers["KV_"+b.Bucket] = "$KV." + b.Bucket + "." + markerKey(shard)
+			}
+		}
+		for stream, subject := range markers {
+			epoch, err := ownership.Marked(ctx, js, stream, subject)
+			if err != nil {
+				return 0, err
+			}
+			newest = max(newest, epoch)
+		}
+	}
+	return newest, nil
+}

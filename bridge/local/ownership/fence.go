@@ -51,9 +51,29 @@ func NewFence(ctx context.Context, t *Term, js jetstream.JetStream, stream, subj
 	return f, nil
 }
 
-// look reads the marker as the leader has it, nil: there is none.
+// Marked returns the epoch of a marker as the leader has it; 0: there is no such marker, or stream.
+func Marked(ctx context.Context, js jetstream.JetStream, stream, subject string) (uint64, error) {
+	_, err := js.Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	m, _, err := marker(ctx, js.Conn(), stream, subject)
+	if err != nil || m == nil {
+		return 0, err
+	}
+	return m.Epoch, nil
+}
+
 func (f *Fence) look(ctx context.Context) (*cluster.Marker, uint64, error) {
-	raw, err := streams.Get(ctx, f.js.Conn(), f.stream, streams.Ask{Last: f.subject})
+	return marker(ctx, f.js.Conn(), f.stream, f.subject)
+}
+
+// marker reads a marker as the leader has it, nil: there is none.
+func marker(ctx context.Context, nc *nats.Conn, stream, subject string) (*cluster.Marker, uint64, error) {
+	raw, err := streams.Get(ctx, nc, stream, streams.Ask{Last: subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, 0, nil
 	}
@@ -62,7 +82,7 @@ func (f *Fence) look(ctx context.Context) (*cluster.Marker, uint64, error) {
 	}
 	m := &cluster.Marker{}
 	if err := json.Unmarshal(raw.Data, m); err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", f.subject, err)
+		return nil, 0, fmt.Errorf("%s: %w", subject, err)
 	}
 	return m, raw.Sequence, nil
 }

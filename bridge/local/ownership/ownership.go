@@ -43,7 +43,10 @@ type Config struct {
 	// Count is asked with each beat how many Things there are here, how many of them are connected, and whether the broker is
 	// reached.
 	Count func() (things, connected int, broker bool)
-	Log   *slog.Logger
+	// Marked is asked at the start when the log has nothing: which epoch is the newest that a marker in a stream names; 0: there
+	// is no marker.
+	Marked func(context.Context) (uint64, error)
+	Log    *slog.Logger
 }
 
 // Ownership is the ownership log on NATS, as one bridge follows and writes it. What is to be done cluster.Bridge decides.
@@ -84,10 +87,14 @@ type shape struct {
 
 var (
 	// ErrLost ends a term whose shard has another owner.
-	ErrLost = errors.New("another bridge owns the things")
+	ErrLost    = errors.New("another bridge owns the things")
+	errEmptied = errors.New("the ownership log was removed or emptied")
 	// ErrReleased ends a term whose shard is to be given away.
 	ErrReleased = errors.New("the things go to another bridge")
 )
+
+// Stream is the name of the log's stream.
+func Stream(s mapping.Subjects) string { return "KV_" + s.Name(bucketCluster) }
 
 // Open makes the log if there is none, and fails when it has another shape.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Ownership, error) {
@@ -101,12 +108,12 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Ownership, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.shaped(ctx, kv); err != nil {
-		return nil, err
-	}
-	stream, err := js.Stream(ctx, "KV_"+kv.Bucket())
+	stream, err := js.Stream(ctx, Stream(cfg.Subjects))
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", kv.Bucket(), err)
+	}
+	if err := cfg.shaped(ctx, kv, stream); err != nil {
+		return nil, err
 	}
 	return &Ownership{
 		cfg: cfg, nc: nc, kv: kv, stream: stream, began: time.Now(), terms: make(chan *Term, cfg.Shards), term: map[int]*Term{},
@@ -115,12 +122,19 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Ownership, error) {
 	}, nil
 }
 
-func (c Config) shaped(ctx context.Context, kv jetstream.KeyValue) error {
-	value, _ := json.Marshal(shape{c.Shards})
-	if _, err := kv.Create(ctx, keyShape, value); err == nil || !errors.Is(err, jetstream.ErrKeyExists) {
-		return err
-	}
+// shaped compares the log's shape, or gives one to a log that is new.
+func (c Config) shaped(ctx context.Context, kv jetstream.KeyValue, log jetstream.Stream) error {
 	entry, err := kv.Get(ctx, keyShape)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		if err := c.above(ctx, log); err != nil {
+			return fmt.Errorf("bucket %s: %w", kv.Bucket(), err)
+		}
+		value, _ := json.Marshal(shape{c.Shards})
+		if _, err := kv.Create(ctx, keyShape, value); err == nil || !errors.Is(err, jetstream.ErrKeyExists) {
+			return err
+		}
+		entry, err = kv.Get(ctx, keyShape)
+	}
 	if err != nil {
 		return fmt.Errorf("bucket %s: %s: %w", kv.Bucket(), keyShape, err)
 	}
@@ -129,6 +143,25 @@ func (c Config) shaped(ctx context.Context, kv jetstream.KeyValue) error {
 		return fmt.Errorf("cluster.shards is %d, but the cluster was made with %s: write that, as it never changes, or set nats.prefix to another name", c.Shards, entry.Value())
 	}
 	return nil
+}
+
+// unheard is more than the epochs that a log gives while none of their markers is put.
+const unheard = 1 << 32
+
+// above has a new log go on above the epochs of the one that was there before: that one was removed, or lost with its servers,
+// but its markers stand in the streams, and no older epoch may write there. Several bridges may do so at once: they
+// take the same number, as no marker is put before there is a shape.
+func (c Config) above(ctx context.Context, log jetstream.Stream) error {
+	newest, err := c.Marked(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := log.Info(ctx) // after the markers: another bridge may have put its own by now
+	if err != nil || info.State.LastSeq >= newest {
+		return err
+	}
+	c.Log.Warn("the ownership log was removed or lost, as the streams have markers of its epochs; a new one begins above them", "stream", info.Config.Name, "newest", newest)
+	return log.Purge(ctx, jetstream.WithPurgeSequence(newest+unheard))
 }
 
 // Run follows the log and beats until ctx ends, and then returns nil; an error says that the bridge can't be of this
@@ -173,6 +206,13 @@ func (o *Ownership) note() {
 	o.bridge.Note(m)
 }
 
+// fail ends Run.
+func (o *Ownership) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fatal = cmp.Or(o.fatal, err)
+}
+
 func (o *Ownership) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -215,9 +255,7 @@ func (o *Ownership) step(in any) {
 				o.cfg.Log.Debug("cannot reconnect", "error", err)
 			}
 		case cluster.Exit:
-			o.mu.Lock()
-			o.fatal = fmt.Errorf("cluster.id %q is another bridge's too, which runs now: give each bridge an id of its own", o.cfg.ID)
-			o.mu.Unlock()
+			o.fail(fmt.Errorf("cluster.id %q is another bridge's too, which runs now: give each bridge an id of its own", o.cfg.ID))
 		}
 	}
 }
@@ -244,9 +282,14 @@ const looks = 4
 func (o *Ownership) follow(ctx context.Context, soon <-chan struct{}) {
 	most := o.cfg.Beat / looks
 	pause := most
-	last, failing, leaves := uint64(0), false, o.leaves
+	last, failing, leaves, empty := uint64(0), false, o.leaves, 0
 	for ctx.Err() == nil {
 		upTo, err := o.look(ctx, last)
+		if empty++; !errors.Is(err, errEmptied) {
+			empty = 0
+		} else if empty == looks { // a leader that was just elected may have to read
+			o.fail(fmt.Errorf("bucket %s: %w: it does not have this bridge's record any more; start the bridge again, which claims its things anew", o.kv.Bucket(), errEmptied))
+		}
 		if failing != (err != nil) {
 			failing = !failing
 			o.cfg.Log.Debug("the ownership log is looked at", "error", err)
@@ -290,7 +333,10 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 	ctx, cancel := context.WithTimeout(ctx, max(o.cfg.Beat, 500*time.Millisecond))
 	defer cancel()
 	space := "$KV." + o.cfg.Subjects.Name(bucketCluster) + "."
-	found, upTo, err := streams.Newest(ctx, o.nc, "KV_"+o.cfg.Subjects.Name(bucketCluster), space+">")
+	found, upTo, err := streams.Newest(ctx, o.nc, Stream(o.cfg.Subjects), space+">")
+	if err == nil && (upTo == 0 || upTo >= last) && o.emptied(ctx, found) {
+		return 0, errEmptied
+	}
 	if err != nil || upTo <= last { // a replica that lags has nothing new
 		return 0, err
 	}
@@ -318,6 +364,19 @@ func (o *Ownership) look(ctx context.Context, last uint64) (upTo uint64, err err
 		o.step(cluster.Seen{Entry: e})
 	}
 	return upTo, nil
+}
+
+// emptied reports whether the bridge's own record is not among what a replica has, and the leader does not have it, too.
+func (o *Ownership) emptied(ctx context.Context, found []*jetstream.RawStreamMsg) bool {
+	o.mu.Lock()
+	joined := o.bridge.Joined()
+	o.mu.Unlock()
+	own := "$KV." + o.kv.Bucket() + "." + keyMember + mapping.Token(o.cfg.ID)
+	if !joined || slices.ContainsFunc(found, func(m *jetstream.RawStreamMsg) bool { return m.Subject == own }) {
+		return false
+	}
+	_, err := streams.Get(ctx, o.nc, Stream(o.cfg.Subjects), streams.Ask{Last: own})
+	return errors.Is(err, jetstream.ErrMsgNotFound)
 }
 
 // entry reads what the log has. What is no record of the cluster's is not looked at.
