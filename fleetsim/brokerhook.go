@@ -128,6 +128,7 @@ func (h *brokerHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if old, ok := h.b.server.Clients.Get(cl.ID); ok && old.Net.Conn != nil && !old.Closed() {
 		_ = old.Net.Conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 	}
+	h.b.connected(cl.ID) // before the client has its CONNACK, so before it can connect again
 }
 
 // OnSessionEstablished runs before the first packet behind the CONNECT is read.
@@ -135,7 +136,6 @@ func (h *brokerHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if c, ok := cl.Net.Conn.(*watchedConn); ok {
 		h.late.establish(cl, &c.window)
 	}
-	h.b.connected(cl.ID)
 	h.b.wake()
 }
 

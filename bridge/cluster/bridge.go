@@ -220,6 +220,9 @@ func (b *Bridge) see(now Time, e Entry) (out []any) {
 		}
 	case e.Member != nil && e.Removed:
 		delete(b.members, e.ID)
+		if e.ID == b.cfg.ID { // somebody has deleted it: it is put back behind that
+			b.seq = e.Seq
+		}
 	case e.Member != nil:
 		if e.ID == b.cfg.ID {
 			out = b.seeOwn(e)

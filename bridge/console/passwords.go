@@ -44,8 +44,9 @@ func newPasswords(users func() []gateway.ConsoleUser) *passwords {
 
 // bucket holds what may be taken at once, and fills with time.
 type bucket struct {
-	taken float64
-	at    time.Time
+	taken  float64
+	at     time.Time
+	judged bool // a guess of this address is judged, or waits for that
 }
 
 // take reports whether there was one of size, of which rate come back in a second.
@@ -59,8 +60,9 @@ func (b *bucket) take(now time.Time, size, rate float64) bool {
 	return true
 }
 
-// admits reports whether a guess from an address is judged. One address leaves room for others.
-func (p *passwords) admits(remote string) bool {
+// admits reports whether a guess from an address is judged. One address leaves room for others, also in the line of those that
+// wait. judged is called when it was.
+func (p *passwords) admits(remote string) (judged func(), ok bool) {
 	var source netip.Prefix // of what has no address, all the same
 	if a, err := netip.ParseAddrPort(remote); err == nil {
 		ip := a.Addr().Unmap()
@@ -77,7 +79,15 @@ func (p *passwords) admits(remote string) bool {
 		p.from[source] = b
 	}
 	now := p.now()
-	return b.take(now, guessesOfOne, 1) && p.all.take(now, guessesInAll, guessesInAll)
+	if b.judged || !b.take(now, guessesOfOne, 1) || !p.all.take(now, guessesInAll, guessesInAll) {
+		return nil, false
+	}
+	b.judged = true
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		b.judged = false
+	}, true
 }
 
 // user finds a user in the configuration of now.
@@ -137,9 +147,11 @@ func (c *Console) byPassword(q *request, name, password string) (token string, s
 	if len(c.gateway.Config().Console.Users) == 0 {
 		return "", s, refuse(http.StatusUnauthorized, "nobody has a password here (console.users); fleetbridge console prints a link that logs in")
 	}
-	if !c.words.admits(q.RemoteAddr) {
+	judged, ok := c.words.admits(q.RemoteAddr)
+	if !ok {
 		return "", s, refuse(http.StatusTooManyRequests, "too many have tried to log in just now; wait some seconds and try again, or use a link of fleetbridge console")
 	}
+	defer judged()
 	u, ok, err := c.words.right(q.Context(), name, password)
 	switch {
 	case err != nil:

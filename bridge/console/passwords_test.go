@@ -145,7 +145,11 @@ func TestGuessesAreFew(t *testing.T) {
 	p.now = func() time.Time { return clock }
 	admitted := func(n int, from string) (out int) {
 		for range n {
-			if p.admits(from) {
+			if judged, ok := p.admits(from); ok {
+				if _, ok := p.admits(from); ok {
+					t.Errorf("two of %s are judged at once", from)
+				}
+				judged()
 				out++
 			}
 		}

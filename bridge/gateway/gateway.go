@@ -71,6 +71,7 @@ type Gateway struct {
 	lasting    context.Context // ends after the Things have ended; for writing their status
 	failed     func(error)     // ends the run
 	changes    chan change
+	reloads    atomic.Uint64 // that somebody asked for
 	reread     chan struct{} // room for one: the configuration was taken over since the Thing Types were asked for
 
 	things   atomic.Pointer[[]*thing]
@@ -300,6 +301,9 @@ func (g *Gateway) work(ctx context.Context, service *services.Service) error {
 		case <-run.Done():
 		case c := <-g.changes:
 			g.settleTenures(run)
+			if c.cfg != nil {
+				g.reloads.Add(1)
+			}
 			c.done <- g.take(c.cfg, func(cfg *Config) error { return g.reload(run, cfg) })
 		case t := <-g.tenures.claimed:
 			if err := g.claim(run, t); err != nil {

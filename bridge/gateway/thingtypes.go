@@ -1,13 +1,16 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +19,7 @@ import (
 
 	"fleetbridge/bridge"
 	"fleetbridge/bridge/cloud"
+	"fleetbridge/bridge/local/wire"
 	"fleetbridge/internal/plainfile"
 	"fleetbridge/mapping"
 	"fleetbridge/schemas"
@@ -29,6 +33,9 @@ const typesDir = "thing-types"
 
 // maxTypeName is how many bytes a name may have, as in Fleets.
 const maxTypeName = 255
+
+// maxTypeText is how many bytes of what the API says a line of the log has.
+const maxTypeText = 1024
 
 // The first and the longest pause until a Thing Type that can't be had is asked for again.
 const (
@@ -74,23 +81,28 @@ func (c *Config) TypeNames() (out []string) {
 }
 
 // fetchTypes asks the API for the Thing Types, at the start and after each reload, until ctx ends. One that can't be had is
-// asked for again, with growing pauses. One that is other than the kept one is put in force.
+// asked for again, with growing pauses. One that checks other things than the kept one is put in force.
 func (g *Gateway) fetchTypes(ctx context.Context) {
 	f := typeFetcher{g, map[string]typeState{}}
-	pause := typePause
+	pause, reloads := typePause, g.reloads.Load()
+	which := func(typeState) bool { return true }
+	var later <-chan time.Time
 	for {
-		again := f.round(ctx, pause)
-		var later <-chan time.Time
-		if again > 0 {
+		if again := f.round(ctx, which, pause); again > 0 {
 			later = time.After(again)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-g.reread:
-			pause = typePause
+		case <-g.reread: // by the registry, or for a Thing Type that came, only new names are asked for
+			which = func(s typeState) bool { return s == typeUnsaid }
+			if n := g.reloads.Load(); n != reloads {
+				pause, reloads = typePause, n
+				which = func(typeState) bool { return true }
+			}
 		case <-later:
-			pause = min(2*pause, typePauseMax)
+			pause, later = min(2*pause, typePauseMax), nil
+			which = func(s typeState) bool { return s != typeFetched }
 		}
 	}
 }
@@ -109,11 +121,11 @@ type typeFetcher struct {
 	said map[string]typeState
 }
 
-// round asks for each Thing Type once. It returns when to ask again for those that could not be had: after pause, or later
-// if the API wants that; 0: there are none.
-func (f *typeFetcher) round(ctx context.Context, pause time.Duration) (again time.Duration) {
+// round asks once for each Thing Type of which the last said is one of which. It returns when to ask again for those that could
+// not be had: after pause, or later if the API wants that; 0: there are none.
+func (f *typeFetcher) round(ctx context.Context, which func(typeState) bool, pause time.Duration) (again time.Duration) {
 	cfg := f.g.Config()
-	names := cfg.TypeNames()
+	names := slices.DeleteFunc(cfg.TypeNames(), func(name string) bool { return !which(f.said[name]) })
 	if len(names) == 0 {
 		return 0
 	}
@@ -145,7 +157,7 @@ func (f *typeFetcher) round(ctx context.Context, pause time.Duration) (again tim
 		f.fetched(name, t, other)
 	}
 	if changed {
-		if err := f.g.Reload(ctx, nil); err != nil && ctx.Err() == nil {
+		if err := f.g.Reload(ctx, nil); err != nil && !errors.Is(err, errStopping) && ctx.Err() == nil {
 			f.g.log.Error("a Thing Type was fetched and is not in force, until the next reload", "error", err)
 		}
 	}
@@ -165,6 +177,9 @@ func (f *typeFetcher) fetch(ctx context.Context, api *cloud.API, name string) ([
 // keepType writes the file of a Thing Type, and reports whether it was another before.
 func (c *Config) keepType(name string, text []byte) (changed bool, err error) {
 	path := c.keptType(name)
+	if kept, err := plainfile.Read(path, "Thing Type", schemas.MaxFileBytes); err == nil && sameChecks(kept.Data, text) {
+		return false, nil
+	}
 	if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 		changed, err = plainfile.Replace(path, text, schemas.MaxFileBytes)
 	}
@@ -174,21 +189,37 @@ func (c *Config) keepType(name string, text []byte) (changed bool, err error) {
 	return changed, nil
 }
 
+// sameChecks reports whether two Thing Types have the same schema. What else an API sends may differ each time, such as times
+// or the order of members, and no Thing is to connect again for that.
+func sameChecks(a, b []byte) bool {
+	schema := func(text []byte) any {
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber() // whole numbers of any size
+		var t map[string]any
+		if d.Decode(&t) != nil {
+			return nil
+		}
+		return t["schema"]
+	}
+	x := schema(a)
+	return x != nil && reflect.DeepEqual(x, schema(b))
+}
+
 func (f *typeFetcher) fetched(name string, t *schemas.ThingType, changed bool) {
 	if f.said[name] == typeFetched && !changed {
 		return
 	}
 	f.said[name] = typeFetched
-	f.g.log.Info("Thing Type fetched", "thing_type", name, "version", t.Version, "changed", changed)
+	f.g.log.Info("Thing Type fetched", "thing_type", name, "version", wire.OneLine(t.Version, maxTypeText), "changed", changed)
 	for _, note := range t.Notes {
-		f.g.log.Warn("a part of a Thing Type is not understood", "thing_type", name, "part", note.String())
+		f.g.log.Warn("a part of a Thing Type is not understood", "thing_type", name, "part", wire.OneLine(note.String(), maxTypeText))
 	}
 }
 
 // missing says once that a Thing Type can't be had, and what holds instead.
 func (f *typeFetcher) missing(cfg *Config, name string, err error) {
 	if f.said[name] == typeMissing {
-		f.g.log.Debug("a Thing Type still can't be fetched", "thing_type", name, "error", oneLine(err.Error()))
+		f.g.log.Debug("a Thing Type still can't be fetched", "thing_type", name, "error", wire.OneLine(err.Error(), maxTypeText))
 		return
 	}
 	f.said[name] = typeMissing
@@ -196,5 +227,5 @@ func (f *typeFetcher) missing(cfg *Config, name string, err error) {
 	if _, _, err := f.g.catalog.LoadThingType(cfg.keptType(name)); err != nil {
 		instead = "nothing is checked by it until it is there"
 	}
-	f.g.log.Warn("a Thing Type can't be fetched; its Things work", "thing_type", name, "instead", instead, "error", oneLine(err.Error()))
+	f.g.log.Warn("a Thing Type can't be fetched; its Things work", "thing_type", name, "instead", instead, "error", wire.OneLine(err.Error(), maxTypeText))
 }

@@ -1,10 +1,16 @@
 package gateway_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/tidwall/gjson"
 
 	"fleetbridge/bridge/gateway"
 	"fleetbridge/fleetsim"
@@ -35,7 +41,7 @@ func (s *site) answers(report, want string) {
 	ctx := s.context()
 	for {
 		answer, code := s.request("fleets.req.pump-07.shadow.update", report)
-		if code == want && (want == "" || strings.Contains(string(answer.Data), "must be an integer of at most 3000, is 5000 (in 1/min)")) {
+		if code == want && (want == "" || strings.Contains(string(answer.Data), "must be an integer of at most 300")) {
 			return
 		}
 		if ctx.Err() != nil {
@@ -98,4 +104,55 @@ func TestThingTypeRefused(t *testing.T) {
 	s.start()
 	s.ready()
 	s.answers(fast, "")
+}
+
+// An API whose answer is another one each time does not have Things connect again and again: a schema that is the same changes
+// nothing, and another one is asked for at a reload only.
+func TestThingTypeThatAlwaysDiffers(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	var other atomic.Bool
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/thing-types/com.acme.pump" {
+			http.NotFound(w, r)
+			return
+		}
+		n, most := asked.Add(1), int64(3000)
+		if other.Load() {
+			most += n
+		}
+		fmt.Fprintf(w, `{"updatedAt":"%d","name":"com.acme.pump","schema":{"properties":{"rpm":{"type":"int","max":%d,"unit":"1/min"}}}}`, n, most)
+	}))
+	t.Cleanup(api.Close)
+	s := open(t, withoutAPI(), startCut(), expect("shadow", "http", "cannot connect", "connection lost"), edit(func(c *gateway.Config) {
+		c.Things[0].TypeName = "com.acme.pump"
+		c.Fleets = gateway.Fleets{URL: api.URL, APIKey: "k", APISecret: "s"}
+	}))
+	s.link.Restore()
+	s.answers(fast, "400") // in force
+	s.status("pump-07", func(v string) bool { return gjson.Get(v, "subscribed").Bool() })
+	before := s.link.Accepted()
+	reload := func(n int64) {
+		t.Helper()
+		s.reload(s.cfg)
+		for ctx := s.context(); asked.Load() < n; {
+			if ctx.Err() != nil {
+				t.Fatalf("the API was asked %d times", asked.Load())
+			}
+			s.answers(fast, "400") // as a pause
+		}
+	}
+	reload(2)
+	reload(3) // the answer before is dealt with
+	if n := s.link.Accepted(); n != before {
+		t.Errorf("%d connections for the same schema", n-before)
+	}
+	other.Store(true)
+	reload(4)
+	reload(5)
+	reload(6)
+	s.status("pump-07", func(v string) bool { return gjson.Get(v, "subscribed").Bool() })
+	if n := s.link.Accepted() - before; n > 3 || asked.Load() != 6 {
+		t.Errorf("%d connections, and the API was asked %d times", n, asked.Load())
+	}
 }

@@ -295,6 +295,9 @@ func (v *validator) console() {
 // maxConsoleCost bounds what a login costs: each step up doubles it, and at 14 it takes some seconds on a small gateway.
 const maxConsoleCost = 14
 
+// maxConsoleName is how many bytes the name of a user of the console may have: it is in each of his tokens.
+const maxConsoleName = 64
+
 func (v *validator) consoleUsers() {
 	names := map[string]string{}
 	for i := range v.Console.Users {
@@ -303,6 +306,9 @@ func (v *validator) consoleUsers() {
 			continue
 		}
 		v.loginName(names, u.Name, at)
+		if len(u.Name) > maxConsoleName {
+			v.problem(at+".name", "has %d bytes, at most %d are allowed", len(u.Name), maxConsoleName)
+		}
 		v.secret(at, "password", &u.Password, &u.PasswordFile)
 		if u.Password == "" {
 			if !v.broken(at+".password") && !v.broken(at+".password_file") {

@@ -282,12 +282,12 @@ const looks = 4
 func (o *Ownership) follow(ctx context.Context, soon <-chan struct{}) {
 	most := o.cfg.Beat / looks
 	pause := most
-	last, failing, leaves, empty := uint64(0), false, o.leaves, 0
+	last, failing, leaves, empty := uint64(0), false, o.leaves, o.now()
 	for ctx.Err() == nil {
 		upTo, err := o.look(ctx, last)
-		if empty++; !errors.Is(err, errEmptied) {
-			empty = 0
-		} else if empty == looks { // a leader that was just elected may have to read
+		if !errors.Is(err, errEmptied) {
+			empty = o.now()
+		} else if o.now()-empty > o.cfg.Beat { // a leader that was just elected may have to read
 			o.fail(fmt.Errorf("bucket %s: %w: it does not have this bridge's record any more; start the bridge again, which claims its things anew", o.kv.Bucket(), errEmptied))
 		}
 		if failing != (err != nil) {
