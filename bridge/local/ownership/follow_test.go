@@ -15,7 +15,8 @@ func TestLogIsHeard(t *testing.T) {
 	ctx := natstest.Context(t)
 	o, err := Open(ctx, natstest.Connect(t), Config{
 		Subjects: natstest.Subjects(t), ID: "a", Run: "1", Shards: 1, Beat: 20 * time.Minute, Log: slog.New(slog.DiscardHandler),
-		Count: func() (int, int, bool) { return 0, 0, true },
+		Count:  func() (int, int, bool) { return 0, 0, true },
+		Marked: func(context.Context) (uint64, error) { return 0, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
