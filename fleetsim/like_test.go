@@ -178,6 +178,9 @@ func TestLikeKeepWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 		r = connectRaw(t, b.URL(), name, 2)
+		if err := r.ask(packets.NewControlPacket(packets.PINGREQ), packets.PINGRESP); err != nil { // the broker has gone through the session
+			t.Fatal(err)
+		}
 		send(t, b, 0, 6)
 		r.bodies(t, want, false)
 		if err := r.ask(packets.NewControlPacket(packets.PINGREQ), packets.PINGRESP); err != nil {
