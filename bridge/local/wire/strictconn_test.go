@@ -50,17 +50,7 @@ func TestStrictConnPieces(t *testing.T) {
 
 // Commands that are written beside nats.go come whole, in their order, and before what nats.go is asked for afterwards.
 func TestWriteCommands(t *testing.T) {
-	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(s.Shutdown)
-	nc, err := nats.Connect("", nats.InProcessServer(&InProcess{Server: s}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	nc := within(t)
 	sub, err := nc.SubscribeSync("n")
 	if err != nil {
 		t.Fatal(err)
@@ -119,4 +109,21 @@ func TestWriteWithin(t *testing.T) {
 	if _, err := server.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection is open")
 	}
+}
+
+// within is a connection to a server in the process.
+func within(t *testing.T) *nats.Conn {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(s.Shutdown)
+	nc, err := nats.Connect("", nats.InProcessServer(&InProcess{Server: s}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
