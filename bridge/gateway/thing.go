@@ -379,21 +379,31 @@ func (f Fleets) Open() (*cloud.API, error) {
 	if f.URL == "" {
 		return nil, errors.New("fleets.url is missing, write the deployment's API endpoint")
 	}
+	c, err := f.client()
+	if err != nil {
+		return nil, err
+	}
+	return cloud.NewAPI(c), nil
+}
+
+// client is what every client of the Fleets HTTP API is made of.
+func (f Fleets) client() (c cloud.APIConfig, err error) {
 	u, err := url.Parse(f.URL)
 	if err != nil {
-		return nil, fmt.Errorf("fleets.url: %w", err)
+		return c, fmt.Errorf("fleets.url: %w", err)
 	}
-	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: f.TLS.Client}), nil
+	return cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: f.TLS.Client}, nil
 }
 
 func (g *Gateway) newAPI(f Fleets) (*cloud.API, error) {
 	if f.URL == "" {
 		return nil, nil
 	}
-	u, err := url.Parse(f.URL)
+	c, err := f.client()
 	if err != nil {
-		return nil, fmt.Errorf("fleets.url: %w", err)
+		return nil, err
 	}
-	return cloud.NewAPI(cloud.APIConfig{URL: u, Key: string(f.APIKey), Secret: string(f.APISecret), TLS: g.clientFiles(f.TLS).config,
-		Clock: func(theirs, ours time.Time) { g.clocks.Compare(ours.Sub(theirs), "the Fleets HTTP API") }}), nil
+	c.TLS = g.clientFiles(f.TLS).config
+	c.Clock = func(theirs, ours time.Time) { g.clocks.Compare(ours.Sub(theirs), "the Fleets HTTP API") }
+	return cloud.NewAPI(c), nil
 }
